@@ -1,0 +1,135 @@
+"""What a step is asked to use: network, training, method. Standard library alone, so that every process may import it."""
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+Augmentation = Literal["auto", "none", "crop", "crop_flip"]
+Precision = Literal["auto", "float32", "bfloat16"]
+Device = Literal["auto", "cpu", "cuda"]
+RuleChoice = Literal["", "head", "nme"]
+SelectionChoice = Literal["", "herding", "random"]
+
+IDENTITY = "identity"
+_NAME = re.compile(r"[a-z][a-z0-9_]*")
+
+
+def _check(ok: bool, field: str, value: object, allowed: str) -> None:
+    if not ok:
+        raise ValueError(f"{field} = {value!r}: {allowed}")
+
+
+def _check_choice(field: str, value: str, allowed: tuple[str, ...]) -> None:
+    _check(value in allowed, field, value, "must be one of " + ", ".join(repr(choice) for choice in allowed))
+
+
+@dataclass(frozen=True, kw_only=True)
+class NetworkConfig:
+    """The backbone and the form of its input.
+
+    Raises:
+        ValueError: on a field out of range; the message names the field, its value and what is allowed.
+    """
+
+    backbone: str = "resnet32"
+    """`resnet32` (the papers' network for CIFAR), `resnet8` (for small machines and small images), `identity` (the
+    application sends embeddings), or any torchvision model's name."""
+    input_size: int = 32
+    """Height and width of an image in pixels; 32 is CIFAR's. Not used by `identity`."""
+    channels: int = 3
+    """3 for colour, 1 for grey. Not used by `identity`."""
+    embedding: int = 0
+    """Length of the embedding vectors; used, and needed, with `identity` alone."""
+    weights: str = ""
+    """Where the first step starts from: a path to a .safetensors or .pth state dict, or torchvision's name of a set of
+    weights (`DEFAULT`, `IMAGENET1K_V2`). Empty: random."""
+
+    def __post_init__(self) -> None:
+        named = _NAME.fullmatch(self.backbone) is not None
+        _check(named, "backbone", self.backbone, "must be resnet32, resnet8, identity or a torchvision model's name")
+        if self.backbone == IDENTITY:
+            _check(
+                1 <= self.embedding <= 65536, "embedding", self.embedding, "must be 1 to 65536 with backbone identity"
+            )
+            _check(not self.weights, "weights", self.weights, "must be empty with identity")
+        else:
+            _check(8 <= self.input_size <= 4096, "input_size", self.input_size, "must be 8 to 4096 pixels")
+            _check(self.channels in (1, 3), "channels", self.channels, "must be 1 or 3")
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one example: (height, width, channels), or (length,) of an embedding."""
+        if self.backbone == IDENTITY:
+            return (self.embedding,)
+        return (self.input_size, self.input_size, self.channels)
+
+    @property
+    def input_dtype(self) -> Literal["uint8", "float32"]:
+        """Number type of an example."""
+        return "float32" if self.backbone == IDENTITY else "uint8"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """How a step trains; `None` leaves a number to the method, which has its paper's.
+
+    Raises:
+        ValueError: on a field out of range; the message names the field, its value and what is allowed.
+    """
+
+    base_epochs: int | None = None
+    """Epochs of the first step, over all its examples."""
+    epochs: int | None = None
+    """Epochs of each later step."""
+    batch_size: int = 128
+    """Examples a batch; 128 in all the papers reproduced here."""
+    learning_rate: float | None = None
+    """Of SGD, at the start of the method's schedule."""
+    weight_decay: float | None = None
+    """L2 penalty on the trained parameters."""
+    augmentation: Augmentation = "auto"
+    """`auto`: shifted crops and mirror images for the CIFAR networks and torchvision's, none for `identity`. Choose
+    `crop` where a mirror image means something else, as with digits and letters."""
+    precision: Precision = "auto"
+    """`auto`: bfloat16 where the hardware multiplies it fast (CUDA; CPUs with AVX512-BF16 or AMX), else float32."""
+    threads: int = 0
+    """CPU threads of the trainer; 0 is all cores, which its lowered priority makes safe."""
+    device: Device = "auto"
+    """`auto`: the GPU when there is one."""
+    seed: int = 1993
+    """Of every random choice in a step; 1993 is the seed of the papers' class order."""
+
+    def __post_init__(self) -> None:
+        for field, count in (("base_epochs", self.base_epochs), ("epochs", self.epochs)):
+            _check(count is None or 1 <= count <= 100_000, field, count, "must be 1 to 100000")
+        _check(1 <= self.batch_size <= 65536, "batch_size", self.batch_size, "must be 1 to 65536")
+        rate = self.learning_rate
+        _check(rate is None or 0.0 < rate <= 100.0, "learning_rate", rate, "must be above 0 and at most 100")
+        decay = self.weight_decay
+        _check(decay is None or 0.0 <= decay <= 1.0, "weight_decay", decay, "must be 0 to 1")
+        _check(0 <= self.threads <= 1024, "threads", self.threads, "must be 0 (all cores) to 1024")
+        _check(0 <= self.seed < 2**63, "seed", self.seed, "must be 0 to 2**63 - 1")
+        _check_choice("augmentation", self.augmentation, ("auto", "none", "crop", "crop_flip"))
+        _check_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
+        _check_choice("device", self.device, ("auto", "cpu", "cuda"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodConfig:
+    """Which method learns, and which of its choices to replace.
+
+    Raises:
+        ValueError: on a field out of range; the message names the field, its value and what is allowed.
+    """
+
+    name: str = "lucir"
+    """A module of `accrete_learner.methods`; LUCIR needs no validation data and does well from few classes on."""
+    rule: RuleChoice = ""
+    """How a version predicts: its `head`, or `nme`, the nearest mean of exemplars. Empty: the method's own."""
+    selection: SelectionChoice = ""
+    """How exemplars are chosen. Empty: the method's own."""
+
+    def __post_init__(self) -> None:
+        _check(_NAME.fullmatch(self.name) is not None, "name", self.name, "must be the name of a method")
+        _check_choice("rule", self.rule, ("", "head", "nme"))
+        _check_choice("selection", self.selection, ("", "herding", "random"))

@@ -1,0 +1,161 @@
+"""A step's folder: what the learner asks of the trainer and what it gets back, as files. Standard library alone.
+
+    job.json               the `Job`; written by the learner, last of its files
+    inputs.safetensors     tensors named by the INPUT_* constants; absent ones are empty
+    candidate/             the artifact files of the new version, without a manifest
+    exemplars.safetensors  x, y, source of the classes chosen anew, in rank order within each class
+    result.json            the `Result`; written last and by rename, so that it is there only when all the rest is
+
+Arrays (n examples, m exemplars, h hold-out examples; an example has the network's input shape and dtype):
+    new_x [n, ...]       new_y [n] int64, index into Job.labels
+    exemplar_x [m, ...]  exemplar_y [m] int64    exemplar_rank [m] int64, 0 first, within its class
+    holdout_x [h, ...]   holdout_y [h] int64
+    x, y                 as above; source int64: index into concat(exemplar_x, new_x), or -1 for a synthesised one
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from accrete_learner.budget import BudgetConfig
+from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
+from accrete_learner.metrics import Tally
+
+JOB_FILE = "job.json"
+INPUTS_FILE = "inputs.safetensors"
+CANDIDATE_FOLDER = "candidate"
+EXEMPLARS_FILE = "exemplars.safetensors"
+RESULT_FILE = "result.json"
+
+INPUT_NEW_X, INPUT_NEW_Y = "new_x", "new_y"
+INPUT_EXEMPLAR_X, INPUT_EXEMPLAR_Y, INPUT_EXEMPLAR_RANK = "exemplar_x", "exemplar_y", "exemplar_rank"
+INPUT_HOLDOUT_X, INPUT_HOLDOUT_Y = "holdout_x", "holdout_y"
+
+#: Exit code of a trainer whose step failed and which said why; any other code but 0 is a crash.
+EXIT_STEP_FAILED = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One incremental step.
+
+    Raises:
+        ValueError: when the labels repeat or the counts do not fit together.
+    """
+
+    version: int
+    """Number that the candidate will carry."""
+    labels: tuple[str, ...]
+    """Labels in the candidate's head order: the parent's that stay, then the new."""
+    old_count: int = 0
+    """How many of `labels`, from the front, the parent knows."""
+    parent: str | None = None
+    """Folder of the parent's artifact; None for the first step."""
+    parent_rows: tuple[int, ...] = ()
+    """For each of the `old_count` labels, its row in the parent's head; a missing row is a forgotten class."""
+    method: MethodConfig = field(default_factory=MethodConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    budget: BudgetConfig = field(default_factory=BudgetConfig)
+
+    def __post_init__(self) -> None:
+        if not self.labels or len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels must be distinct and at least one")
+        if not 0 <= self.old_count <= len(self.labels):
+            raise ValueError(f"old_count = {self.old_count}: must be 0 to {len(self.labels)}, the number of labels")
+        if len(self.parent_rows) != self.old_count or len(set(self.parent_rows)) != self.old_count:
+            raise ValueError(f"parent_rows must be {self.old_count} distinct rows, one an old label")
+        if self.old_count and self.parent is None:
+            raise ValueError("old labels need a parent")
+
+    @property
+    def new_labels(self) -> tuple[str, ...]:
+        """The labels that the parent does not know."""
+        return self.labels[self.old_count :]
+
+    def write(self, folder: Path) -> None:
+        """Writes job.json."""
+        write_json(folder / JOB_FILE, asdict(self))
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Reads job.json.
+
+        Raises:
+            OSError: when it is not there.
+            ValueError: when it is not a job.
+        """
+        raw = _read_object(folder / JOB_FILE)
+        try:
+            return cls(
+                version=raw["version"],
+                labels=tuple(raw["labels"]),
+                old_count=raw["old_count"],
+                parent=raw["parent"],
+                parent_rows=tuple(raw["parent_rows"]),
+                method=MethodConfig(**raw["method"]),
+                network=NetworkConfig(**raw["network"]),
+                training=TrainingConfig(**raw["training"]),
+                budget=BudgetConfig(**raw["budget"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{folder / JOB_FILE} is not a job: {error!r}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a finished step says about its candidate."""
+
+    version: int
+    rule: str
+    """The rule of the candidate: "head" or "nme"."""
+    tallies: Mapping[str, Mapping[str, Tally]]
+    """Per rule, per label with hold-out examples, how it did on them. Both rules, because the papers report both."""
+    stage_seconds: Mapping[str, float]
+    """Wall seconds by stage."""
+    epochs: int
+    """Epochs run, rebalancing included."""
+    losses: Mapping[str, float]
+    """Mean of each loss term over the last epoch."""
+
+    def write(self, folder: Path) -> None:
+        """Writes result.json; the trainer's last act on a folder."""
+        write_json(folder / RESULT_FILE, asdict(self))
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Reads result.json.
+
+        Raises:
+            OSError: when it is not there, so the step did not finish.
+            ValueError: when it is not a result.
+        """
+        raw = _read_object(folder / RESULT_FILE)
+        try:
+            tallies = {
+                rule: {label: Tally(**tally) for label, tally in per_label.items()}
+                for rule, per_label in raw.pop("tallies").items()
+            }
+            return cls(tallies=tallies, **raw)
+        except (AttributeError, KeyError, TypeError) as error:
+            raise ValueError(f"{folder / RESULT_FILE} is not a result: {error!r}") from error
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes `path` whole or not at all: temporary name, fsync, rename."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(value, file, ensure_ascii=False, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path} does not hold a JSON object")
+    return raw
