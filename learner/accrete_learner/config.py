@@ -1,4 +1,4 @@
-"""What a step is asked to use: network, training, method. Standard library alone, so that every process may import it."""
+"""What a step is asked to use: network, training, method. Standard library alone, so any process may import it."""
 
 import re
 from dataclasses import dataclass
