@@ -1,0 +1,136 @@
+"""The rule from features to probabilities."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from accrete_engine.answers import Answers, Prototypes, softmax, unit
+from accrete_engine.artifact import HeadTensors, ModelCard
+from accrete_engine.spec import InputSpec
+
+LABELS = ("a", "b", "c")
+
+
+def _card(head: Any = "linear", rule: Any = "head") -> ModelCard:
+    return ModelCard(
+        backbone="test",
+        spec=InputSpec((5,), "float32"),
+        feature_length=5,
+        labels=LABELS,
+        head=head,
+        rule=rule,
+        method="finetune",
+        nme_scale=10.0,
+    )
+
+
+@pytest.fixture
+def head(generator):
+    return HeadTensors(
+        weight=generator.standard_normal((3, 5)).astype(np.float32),
+        bias=generator.standard_normal(3).astype(np.float32),
+        scale=4.0,
+        means=unit(generator.standard_normal((3, 5)).astype(np.float32)),
+    )
+
+
+@pytest.fixture
+def generator():
+    return np.random.default_rng(7)
+
+
+@pytest.fixture
+def features(generator):
+    return generator.standard_normal((6, 5)).astype(np.float32)
+
+
+def _softmax64(scores: Any) -> Any:
+    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def _cosines64(features: Any, rows: Any) -> Any:
+    f, r = features.astype(np.float64), rows.astype(np.float64)
+    return (f / np.linalg.norm(f, axis=1, keepdims=True)) @ (r / np.linalg.norm(r, axis=1, keepdims=True)).T
+
+
+def test_a_linear_head_answers_the_softmax_of_its_scores(head, features):
+    wanted = _softmax64(features.astype(np.float64) @ head.weight.T + head.bias)
+    np.testing.assert_allclose(Answers(_card(), head, frozenset(), None)(features), wanted, atol=1e-5)
+
+
+def test_a_cosine_head_scales_cosines(head, features):
+    wanted = _softmax64(4.0 * _cosines64(features, head.weight))
+    np.testing.assert_allclose(Answers(_card(head="cosine"), head, frozenset(), None)(features), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine"])
+def test_the_nme_rule_scales_cosines_to_the_class_means(head, features, kind):
+    wanted = _softmax64(10.0 * _cosines64(features, head.means))
+    answers = Answers(_card(head=kind, rule="nme"), head, frozenset(), None)
+    np.testing.assert_allclose(answers(features), wanted, atol=1e-5)
+
+
+@pytest.mark.parametrize("rule", ["head", "nme"])
+def test_a_masked_label_is_gone_and_the_rest_sums_to_one(head, features, rule):
+    every = Answers(_card(rule=rule), head, frozenset(), None)(features)
+    masked = Answers(_card(rule=rule), head, frozenset({"b", "unknown"}), None)
+    assert masked.labels == ("a", "c")
+    np.testing.assert_allclose(masked(features), every[:, [0, 2]] / every[:, [0, 2]].sum(1, keepdims=True), atol=1e-5)
+
+
+def test_a_provisional_class_takes_its_share_from_the_known_ones(head, features, generator):
+    vectors = unit(generator.standard_normal((2, 5)).astype(np.float32))
+    answers = Answers(_card(), head, frozenset(), Prototypes(labels=("x", "y"), vectors=vectors))
+    got = answers(features)
+    assert answers.labels == ("a", "b", "c", "x", "y")
+    assert answers.provisional.tolist() == [False, False, False, True, True]
+    near = _softmax64(10.0 * _cosines64(features, np.concatenate([head.means, vectors])))
+    known = Answers(_card(), head, frozenset(), None)(features)
+    np.testing.assert_allclose(got[:, 3:], near[:, 3:], atol=1e-5)
+    np.testing.assert_allclose(got[:, :3], (1 - near[:, 3:].sum(1, keepdims=True)) * known, atol=1e-5)
+    np.testing.assert_allclose(got.sum(axis=1), 1, atol=1e-5)
+
+
+def test_a_prototype_of_a_learned_label_is_ignored(head, features):
+    prototypes = Prototypes(labels=("a",), vectors=np.eye(1, 5, dtype=np.float32))
+    answers = Answers(_card(), head, frozenset(), prototypes)
+    assert answers.labels == LABELS
+    assert not answers.provisional.any()
+
+
+def test_a_forgotten_label_taught_again_is_provisional(head, features):
+    prototypes = Prototypes(labels=("a",), vectors=np.eye(1, 5, dtype=np.float32))
+    answers = Answers(_card(), head, frozenset({"a"}), prototypes)
+    assert answers.labels == ("b", "c", "a")
+    assert answers.provisional.tolist() == [False, False, True]
+
+
+def test_prototypes_alone_can_answer(head, features):
+    prototypes = Prototypes(labels=("x", "y"), vectors=np.eye(2, 5, dtype=np.float32))
+    answers = Answers(_card(), head, frozenset(LABELS), prototypes)
+    assert answers.labels == ("x", "y")
+    np.testing.assert_allclose(answers(features).sum(axis=1), 1, atol=1e-5)
+
+
+def test_with_every_label_masked_there_is_nothing_to_answer(head, features):
+    answers = Answers(_card(), head, frozenset(LABELS), None)
+    assert answers.labels == ()
+    assert answers(features).shape == (6, 0)
+
+
+@pytest.mark.parametrize("vectors", [np.ones((1, 4), np.float32), np.full((1, 5), np.nan, np.float32)])
+def test_prototypes_of_another_feature_space_are_refused(head, vectors):
+    with pytest.raises(ValueError, match="prototypes"):
+        Answers(_card(), head, frozenset(), Prototypes(labels=("x",), vectors=vectors))
+
+
+def test_softmax_of_huge_scores_is_finite():
+    np.testing.assert_allclose(softmax(np.array([[1e4, 0.0]], np.float32)), [[1, 0]])
+
+
+def test_a_zero_vector_has_no_direction_and_no_nan():
+    assert unit(np.zeros((1, 3), np.float32)).tolist() == [[0, 0, 0]]
