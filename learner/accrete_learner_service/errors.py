@@ -1,0 +1,30 @@
+"""What ends a step early. Errors of the store pass through as they are.
+
+StepEnded
+├── StepFailed       the step itself went wrong; tried again, then set aside
+│   └── TrainerFailed    the trainer said so, crashed or was killed
+├── NothingToLearn   between the decision and the reading, what was to be learned went away
+└── Interrupted      this process is to stop, or no longer holds the lease
+"""
+
+from __future__ import annotations
+
+
+class StepEnded(Exception):
+    """Base of this package's errors."""
+
+
+class StepFailed(StepEnded):
+    """The step did not produce a candidate that can be loaded; the message says why."""
+
+
+class TrainerFailed(StepFailed):
+    """The trainer did not finish the step."""
+
+
+class NothingToLearn(StepEnded):
+    """No example to train on is left."""
+
+
+class Interrupted(StepEnded):
+    """The step was given up from outside; nothing of it counts."""

@@ -1,0 +1,28 @@
+"""Which of a class's set-aside examples measure, and which are trained on after all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from accrete_storage.example import Example, holdout_rank
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Split:
+    """Examples set aside at arrival, divided."""
+
+    kept: list[Example]
+    """The new hold-out, lowest rank first."""
+    trained: list[Example]
+    """Those for which there is no room."""
+
+
+def split(old: Iterable[Example], arrivals: Iterable[Example], *, cap: int) -> Split:
+    """Keeps the `cap` examples with the lowest `holdout_rank`: a uniform sample of all that ever were set aside.
+
+    The rank depends on the id alone, so neither the order of arrival nor the steps in between change who is chosen. An
+    old one that has to make room has never been trained on, and is now.
+    """
+    ranked = sorted([*old, *arrivals], key=lambda example: holdout_rank(example.id))
+    return Split(kept=ranked[:cap], trained=ranked[cap:])

@@ -1,0 +1,78 @@
+"""What the learner tells the world while it works: phase, progress, and how a step ended."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from accrete_storage.store import Store
+
+from accrete_learner_service.lease import LeaseKeeper
+from accrete_learner_service.logs import line
+from accrete_learner_service.metrics import Metrics
+from accrete_learner_service.trainer_child import Progress
+
+log = logging.getLogger(__name__)
+
+#: Least seconds between two progress events of one stage: the store keeps some thousands of events in all.
+PROGRESS_EVERY_S = 0.2
+
+
+class Report:
+    """Speaks to the store's events, the log and the metrics alike."""
+
+    def __init__(self, store: Store, lease: LeaseKeeper, metrics: Metrics) -> None:
+        self._store = store
+        self._lease = lease
+        self._metrics = metrics
+        self._phase: tuple[int, str] | None = None
+        self._stage = ""
+        self._told = 0.0
+
+    def phase(self, phase: str, reason: str = "") -> None:
+        """Says what the learner does now, once for each change.
+
+        Raises:
+            Interrupted: the lease is not held.
+            Fenced: another learner holds it.
+            StoreUnavailable: the store does not answer; the phase counts as not told.
+        """
+        epoch = self._lease.epoch
+        if self._phase == (epoch, phase):
+            return
+        self._store.control.set_phase(epoch, phase, reason)
+        self._phase = (epoch, phase)
+        self._metrics.set_phase(phase)
+        log.info(line("phase", phase=phase, reason=reason))
+
+    def progress(self, version: int, progress: Progress) -> None:
+        """Passes on how far the trainer is, not more often than anyone can read; the last of a stage always.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        now = time.monotonic()
+        finished = progress.done >= progress.total
+        if progress.stage == self._stage and not finished and now - self._told < PROGRESS_EVERY_S:
+            return
+        self._stage, self._told = progress.stage, now
+        if progress.loss is not None:
+            self._metrics.set_loss(progress.loss)
+        body = {
+            "version": version,
+            "stage": progress.stage,
+            "done": progress.done,
+            "total": progress.total,
+            "loss": progress.loss,
+        }
+        self._store.events.append("progress", body)
+
+    def failed(self, reason: str, attempt: int) -> None:
+        """Says that an attempt at a step failed.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        log.error(line("step.failed", reason=reason, attempt=attempt))
+        self._metrics.count_step("failed")
+        self._store.events.append("failed", {"reason": reason, "attempt": attempt})

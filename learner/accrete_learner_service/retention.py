@@ -1,0 +1,45 @@
+"""Which versions' files go: the newest stay for a roll-back, and whatever is active or newest stays anyway."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection, Sequence
+
+from accrete_storage.artifacts import ArtifactStore
+from accrete_storage.errors import StorageError
+from accrete_storage.store import Store
+from accrete_storage.version import VersionRecord
+
+from accrete_learner_service.logs import line
+
+log = logging.getLogger(__name__)
+
+
+def to_retire(versions: Sequence[VersionRecord], *, active: int, keep: int) -> list[int]:
+    """Ready versions beyond the newest `keep`, without the active one, which is the pinned one where one is pinned."""
+    ready = sorted((record.version for record in versions if record.state == "ready"), reverse=True)
+    return [version for version in ready[keep:] if version != active]
+
+
+def to_remove(versions: Sequence[VersionRecord], files: Collection[int]) -> list[int]:
+    """Folders of retired versions, and of none: those that a learner published and did not come to commit."""
+    ready = {record.version for record in versions if record.state == "ready"}
+    return sorted(set(files) - ready)
+
+
+def retire(store: Store, artifacts: ArtifactStore, *, keep: int) -> None:
+    """Marks versions retired, then removes files that no version needs. Only between steps, under the lease.
+
+    In this order, so that a kill in between leaves files without a use rather than a version without files.
+
+    Raises:
+        StoreUnavailable: the store does not answer.
+    """
+    for version in to_retire(store.registry.versions(), active=store.registry.state().version, keep=keep):
+        store.registry.mark_retired(version)
+        log.info(line("version.retired", version=version))
+    for version in to_remove(store.registry.versions(), artifacts.list()):
+        try:
+            artifacts.remove(version)
+        except (OSError, StorageError) as error:
+            log.warning(line("version.not_removed", version=version, reason=str(error)))

@@ -1,0 +1,240 @@
+"""One incremental step, from what is pending to a committed version, as a straight sequence.
+
+Nothing before the commit changes live state: whatever ends the step leaves the store as it was, and the same step can be
+run again from the store alone.
+"""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import time
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from accrete_learner import job as files
+from accrete_learner.job import Result
+from accrete_learner.metrics import Accuracy
+from accrete_storage.artifacts import ArtifactStore
+from accrete_storage.commit import Commit, Reject
+from accrete_storage.config import HoldoutConfig
+from accrete_storage.errors import CorruptArtifact, InputsChanged, StoreUnavailable
+from accrete_storage.store import Store
+from accrete_storage.version import VersionRecord
+
+from accrete_learner_service.config import LearnerServiceConfig
+from accrete_learner_service.errors import StepFailed
+from accrete_learner_service.gate import Verdict, judge
+from accrete_learner_service.lease import LeaseKeeper
+from accrete_learner_service.logs import line
+from accrete_learner_service.measure import check_loads, measure
+from accrete_learner_service.phases import Outcome
+from accrete_learner_service.record import build_record, read_exemplars, summarise_step
+from accrete_learner_service.report import Report
+from accrete_learner_service.staging import Inputs, read_inputs, step_quota, write_job
+from accrete_learner_service.timing import Stopwatch
+from accrete_learner_service.trainer_child import Trainer
+from accrete_learner_service.trigger import Decision
+
+log = logging.getLogger(__name__)
+
+#: Seconds between two tries of a commit whose answer did not come.
+COMMIT_RETRY_S = 0.5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bench:
+    """What a step works with."""
+
+    store: Store
+    artifacts: ArtifactStore
+    lease: LeaseKeeper
+    trainer: Trainer
+    report: Report
+    config: LearnerServiceConfig
+    holdout: HoldoutConfig
+    work: Path
+    """Folder of the steps' folders."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ended:
+    """A step that came to a candidate."""
+
+    outcome: Outcome
+    record: VersionRecord
+    seconds: dict[str, float]
+    """Wall seconds by stage, with `total`."""
+
+
+def run_step(bench: Bench, decision: Decision, check: Callable[[int], None]) -> Ended:
+    """Runs one step with the pending examples of the decision's labels.
+
+    Args:
+        bench: what to work with.
+        decision: whose examples, and why.
+        check: called often with the revision of the inputs; what it raises ends the step.
+
+    Raises:
+        NothingToLearn: nothing to train on is left.
+        StepFailed: there is no candidate that can be loaded.
+        InputsChanged: examples that it learned from were deleted meanwhile.
+        Fenced: another learner holds the lease.
+        Interrupted: the lease is lost, or what `check` raises.
+        StoreUnavailable: the store does not answer.
+        OSError: the disk is full or not there.
+    """
+    step_id = uuid.uuid4().hex
+    folder = bench.work / step_id
+    watch = Stopwatch()
+    try:
+        bench.report.phase("staging", decision.reason)
+        with watch.stage("staging"):
+            inputs = _stage(bench, decision, folder)
+        log.info(line("step.staged", version=inputs.version, new=len(inputs.new), exemplars=len(inputs.exemplars)))
+        bench.report.phase("training")
+        with watch.stage("training"):
+            _train(bench, inputs, folder, check)
+        bench.report.phase("gating")
+        with watch.stage("gating"):
+            result, accuracy, verdict = _gate(bench, inputs, folder)
+        record = build_record(
+            inputs,
+            result,
+            accuracy,
+            method=bench.config.method.name,
+            stage_seconds={**watch.seconds, **result.stage_seconds},
+            step_seconds=watch.total,
+        )
+        bench.report.phase("committing")
+        if verdict.accepted:
+            record = _accept(bench, inputs, record, folder, step_id, watch, check)
+        else:
+            record = replace(record, state="rejected", reason=verdict.reason)
+            _reject(bench, inputs, record, step_id, check)
+        outcome: Outcome = "committed" if verdict.accepted else "rejected"
+        log.info(line(f"step.{outcome}", version=record.version, gate=verdict.reason, accuracy=accuracy.to_dict()))
+        return Ended(outcome=outcome, record=record, seconds={**watch.seconds, "total": watch.total})
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _stage(bench: Bench, decision: Decision, folder: Path) -> Inputs:
+    inputs = read_inputs(bench.store, decision.labels, bench.holdout)
+    write_job(folder, inputs, bench.config, _parent_files(bench, inputs))
+    return inputs
+
+
+def _parent_files(bench: Bench, inputs: Inputs) -> Path | None:
+    """The parent's folder, its files as they were published."""
+    if inputs.parent is None or not inputs.old_count:
+        return None
+    try:
+        return bench.artifacts.verify(inputs.parent.version, inputs.parent.digest)
+    except CorruptArtifact as error:
+        raise StepFailed(f"the parent, version {inputs.parent.version}, is unreadable: {error}") from error
+
+
+def _train(bench: Bench, inputs: Inputs, folder: Path, check: Callable[[int], None]) -> None:
+    bench.trainer.run(
+        folder,
+        on_progress=lambda progress: bench.report.progress(inputs.version, progress),
+        check=lambda: check(inputs.revision),
+    )
+
+
+def _gate(bench: Bench, inputs: Inputs, folder: Path) -> tuple[Result, Accuracy, Verdict]:
+    """Loads the candidate as a server will, and compares its hits with the parent's on the same hold-out.
+
+    The candidate's hits are the trainer's, by the rule that serves; the parent's are measured here and now, since the
+    hold-out is not the one that the parent was measured on when it was made.
+    """
+    result = _read_result(folder)
+    check_loads(folder / files.CANDIDATE_FOLDER, inputs.version)
+    tallies = result.tallies[result.rule]
+    before = {}
+    parent_files = _parent_files(bench, inputs)
+    if inputs.parent is not None and parent_files is not None:
+        before = measure(
+            parent_files, inputs.parent.version, {label: inputs.holdout[label] for label in inputs.old_labels}
+        )
+    verdict = judge(tallies, before, new_labels=inputs.new_labels, config=bench.config.gate)
+    return result, summarise_step(inputs, tallies, bench.store.registry.versions()), verdict
+
+
+def _read_result(folder: Path) -> Result:
+    try:
+        return Result.read(folder)
+    except (OSError, ValueError) as error:
+        raise StepFailed(f"the trainer left no result: {error}") from error
+
+
+def _accept(
+    bench: Bench,
+    inputs: Inputs,
+    record: VersionRecord,
+    folder: Path,
+    step_id: str,
+    watch: Stopwatch,
+    check: Callable[[int], None],
+) -> VersionRecord:
+    """Publishes the files, then commits; a commit that does not come to pass leaves files that no record names."""
+    exemplars = read_exemplars(folder, inputs)
+    # Two learners on one folder would write files of one name: be sure at this moment to be the one that may.
+    bench.lease.renew()
+    with watch.stage("publishing"):
+        digest = bench.artifacts.publish(folder / files.CANDIDATE_FOLDER, inputs.version)
+    record = replace(record, digest=digest, step_seconds=watch.total)
+    commit = Commit(
+        epoch=bench.lease.epoch,
+        revision=inputs.revision,
+        step_id=step_id,
+        record=record,
+        consumed=inputs.consumed,
+        quota=step_quota(inputs, bench.config),
+        event={
+            "version": record.version,
+            "new_labels": record.new_labels,
+            "accuracy": record.accuracy,
+            "step_seconds": record.step_seconds,
+        },
+    )
+
+    def stage_and_commit() -> None:
+        bench.store.stage(step_id, exemplars, {label: inputs.holdout[label] for label in inputs.consumed})
+        bench.store.commit(commit)
+
+    with watch.stage("committing"):
+        try:
+            _insist(stage_and_commit, lambda: check(inputs.revision))
+        except InputsChanged:
+            bench.artifacts.remove(inputs.version)
+            raise
+    return record
+
+
+def _reject(
+    bench: Bench, inputs: Inputs, record: VersionRecord, step_id: str, check: Callable[[int], None]
+) -> None:
+    reject = Reject(
+        epoch=bench.lease.epoch,
+        step_id=step_id,
+        record=record,
+        holds=inputs.counts,
+        event={"version": record.version, "reason": record.reason, "accuracy": record.accuracy},
+    )
+    _insist(lambda: bench.store.reject(reject), lambda: check(inputs.revision))
+
+
+def _insist(write: Callable[[], object], check: Callable[[], None]) -> None:
+    """Repeats a write that is known by its step's id until the store has answered, for its outcome matters."""
+    while True:
+        try:
+            write()
+            return
+        except StoreUnavailable as error:
+            log.warning(line("commit.unanswered", reason=str(error)))
+        check()
+        time.sleep(COMMIT_RETRY_S)

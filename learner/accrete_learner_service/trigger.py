@@ -1,0 +1,110 @@
+"""When a step starts, and with what: a pure function of what is pending."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from accrete_learner_service.config import TriggerConfig
+
+#: A held class is tried again once it has this many times the examples that the failed step had.
+HOLD_GROWTH = 1.5
+#: Settling ends after this many times `settle_s`, whether or not examples still come.
+SETTLE_LIMIT = 10
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Waiting:
+    """What is pending of one class."""
+
+    examples: int
+    """All of them."""
+    holdout: int
+    """Those of them that are set aside for the hold-out, unless it is full."""
+    oldest_ms: int
+    """When the oldest arrived, in milliseconds since 1970."""
+
+    @property
+    def trainable(self) -> int:
+        """Examples that a step surely trains on."""
+        return self.examples - self.holdout
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Decision:
+    """A step is to start."""
+
+    labels: frozenset[str]
+    """Whose pending examples it takes."""
+    reason: str
+    """Why, as a sentence for people."""
+    by_count: bool
+    """Whether it started because enough have come, so that it may wait for the rest of an upload."""
+
+
+def decide(
+    pending: Mapping[str, Waiting],
+    *,
+    known: Collection[str],
+    held: Mapping[str, int],
+    config: TriggerConfig,
+    now_ms: int,
+    by_hand: bool = False,
+) -> Decision | None:
+    """Whether a step starts now.
+
+    Args:
+        pending: what is pending, by label.
+        known: labels that the parent of the step knows.
+        held: examples that a class had when its step failed or was rejected; it is left out until there are
+            `HOLD_GROWTH` times as many, or a step is asked for by hand.
+        config: the thresholds.
+        now_ms: the time, in milliseconds since 1970.
+        by_hand: whether an operator asked for it.
+
+    Returns:
+        None when nothing starts. A new class without an example to train on never takes part, and there is no step
+        without any: examples for the hold-out alone wait.
+    """
+    free = {
+        label: waiting
+        for label, waiting in pending.items()
+        if (label in known or waiting.trainable > 0) and (by_hand or not _is_held(waiting, held.get(label)))
+    }
+    if not any(waiting.trainable > 0 for waiting in free.values()):
+        return None
+    if by_hand:
+        return Decision(labels=frozenset(free), reason="asked for by hand", by_count=False)
+    return _by_age(free, config, now_ms) or _by_count(free, known, config)
+
+
+def settled(*, decided_s: float, quiet_s: float, config: TriggerConfig) -> bool:
+    """Whether a step by count may start, `decided_s` after it could have and `quiet_s` after the last arrival."""
+    return quiet_s >= config.settle_s or decided_s >= SETTLE_LIMIT * config.settle_s
+
+
+def _is_held(waiting: Waiting, count: int | None) -> bool:
+    return count is not None and waiting.examples < HOLD_GROWTH * count
+
+
+def _by_age(free: Mapping[str, Waiting], config: TriggerConfig, now_ms: int) -> Decision | None:
+    oldest = min(waiting.oldest_ms for waiting in free.values())
+    if now_ms - oldest < config.max_wait_s * 1000:
+        return None
+    reason = f"the oldest pending example has waited {config.max_wait_s:g} s"
+    return Decision(labels=frozenset(free), reason=reason, by_count=False)
+
+
+def _by_count(free: Mapping[str, Waiting], known: Collection[str], config: TriggerConfig) -> Decision | None:
+    old = {label for label in free if label in known}
+    ready = {label for label in free if label not in known and free[label].examples >= config.min_examples}
+    fresh = sum(free[label].trainable for label in old)
+    needed = config.classes_per_step if known else config.first_classes
+    if len(ready) >= needed:
+        classes = "class" if len(ready) == 1 else "classes"
+        reason = f"{len(ready)} new {classes} with at least {config.min_examples} examples each"
+    elif fresh >= config.refresh_examples:
+        reason = f"{fresh} new examples of known classes"
+    else:
+        return None
+    return Decision(labels=frozenset(ready | old), reason=reason, by_count=True)
