@@ -118,8 +118,8 @@ class Result:
     """Wall seconds by stage."""
     epochs: int
     """Epochs run, rebalancing included."""
-    losses: Mapping[str, float]
-    """Mean of each loss term over the last epoch."""
+    losses: tuple[float, ...]
+    """Mean loss of each epoch."""
 
     def write(self, folder: Path) -> None:
         """Writes result.json; the trainer's last act on a folder."""
@@ -139,7 +139,7 @@ class Result:
                 rule: {label: Tally(**tally) for label, tally in per_label.items()}
                 for rule, per_label in raw.pop("tallies").items()
             }
-            return cls(tallies=tallies, **raw)
+            return cls(tallies=tallies, losses=tuple(raw.pop("losses")), **raw)
         except (AttributeError, KeyError, TypeError) as error:
             raise ValueError(f"{folder / RESULT_FILE} is not a result: {error!r}") from error
 

@@ -1,0 +1,70 @@
+"""The one module type that training, evaluation, export and the PyTorch engine run.
+
+Shapes: N examples, H x W pixels, C channels, d feature length.
+"""
+
+import torch
+from torch import Tensor, nn
+
+
+class Backbone(nn.Module):
+    """A network with its normalisation inside, so that training and serving cannot differ in it.
+
+    The state dict holds the network's under `network.` and the normalisation as buffers, so an artifact's weights are
+    complete.
+    """
+
+    scale: Tensor
+    shift: Tensor
+
+    def __init__(
+        self, network: nn.Module, feature_length: int, input_shape: tuple[int, ...], mean: Tensor, std: Tensor
+    ) -> None:
+        """Wraps `network`, which takes float [N, C', H, W] and answers [N, d].
+
+        Args:
+            network: without a classifier.
+            feature_length: d.
+            input_shape: of one example, [H, W, C] with C the length of `mean`, or 1: a grey image is then repeated.
+            mean: per channel, for pixels in 0 to 1.
+            std: likewise.
+        """
+        super().__init__()
+        self.network = network
+        self.feature_length = feature_length
+        self.input_shape = input_shape
+        # (pixel / 255 - mean) / std as one multiplication and one addition.
+        self.register_buffer("scale", (1 / (255 * std)).view(1, -1, 1, 1))
+        self.register_buffer("shift", (-mean / std).view(1, -1, 1, 1))
+
+    def prepare(self, batch: Tensor) -> Tensor:
+        """uint8 [N, H, W, C] -> normalised float32 [N, C', H, W], in channels-last memory order."""
+        return batch.permute(0, 3, 1, 2).float() * self.scale + self.shift
+
+    def features_from(self, prepared: Tensor) -> Tensor:
+        """What `prepare` answered -> features [N, d]. A student and its teacher may share one `prepare`."""
+        output = self.network(prepared)
+        # GoogLeNet and Inception answer their auxiliary classifiers too while training.
+        features: Tensor = output if isinstance(output, Tensor) else output[0]
+        return features
+
+    def forward(self, batch: Tensor) -> Tensor:
+        """uint8 [N, H, W, C] -> features [N, d], float32 outside autocast."""
+        return self.features_from(self.prepare(batch))
+
+
+class IdentityBackbone(Backbone):
+    """The application computes the embedding; it is the feature vector. Has no state."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__(nn.Identity(), length, (length,), torch.zeros(0), torch.ones(0))
+        # The empty normalisation would only puzzle a reader of the artifact.
+        del self.scale, self.shift
+
+    def prepare(self, batch: Tensor) -> Tensor:
+        """float32 [N, d], as it is."""
+        return batch
+
+    def features_from(self, prepared: Tensor) -> Tensor:
+        """float32 [N, d], as it is."""
+        return prepared

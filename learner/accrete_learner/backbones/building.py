@@ -1,0 +1,82 @@
+"""From the configuration to a backbone."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from accrete_learner.backbones import cifar, weights
+from accrete_learner.backbones.base import Backbone, IdentityBackbone
+from accrete_learner.config import IDENTITY, NetworkConfig
+
+
+def build(config: NetworkConfig, *, generator: torch.Generator | None = None, last_relu: bool = False) -> Backbone:
+    """Builds the backbone that `config` names, on the CPU, with random weights or those of `config.weights`.
+
+    Args:
+        config: see there.
+        generator: source of the random weights; None: torch's global one, for a caller that loads weights anyway.
+        last_relu: for `resnet32` and `resnet8`: whether features pass a ReLU.
+
+    Raises:
+        ValueError: on an unknown name, or weights that are not of this network.
+        OSError: when a weights file cannot be read.
+    """
+    if config.backbone == IDENTITY:
+        return IdentityBackbone(config.embedding)
+    with _seeded(generator):
+        network, length, mean, std, classifier = _network(config, last_relu=last_relu)
+    backbone = Backbone(network, length, config.input_shape, torch.tensor(mean), torch.tensor(std))
+    if config.weights:
+        _load(backbone, config, classifier)
+    return backbone
+
+
+_Parts = tuple[nn.Module, int, tuple[float, ...], tuple[float, ...], str]
+
+
+def _network(config: NetworkConfig, *, last_relu: bool) -> _Parts:
+    """Network, feature length, mean and deviation per channel, and the removed classifier's name."""
+    if config.backbone in ("resnet32", "resnet8"):
+        mean, std = cifar.CIFAR_MEAN, cifar.CIFAR_STD
+        if config.channels == 1:
+            mean, std = (sum(mean) / 3,), (sum(std) / 3,)  # type: ignore[assignment]
+        if config.backbone == "resnet32":
+            return cifar.resnet32(config.channels, last_relu=last_relu), 64, mean, std, "fc"
+        return cifar.resnet8(config.channels, config.input_size, last_relu=last_relu), 128, mean, std, "fc"
+    # Importing torchvision takes over a second, and only its own networks need it.
+    from accrete_learner.backbones import torchvision_
+
+    network, length, classifier = torchvision_.body(config.backbone, config.input_size)
+    return network, length, torchvision_.IMAGENET_MEAN, torchvision_.IMAGENET_STD, classifier
+
+
+def _load(backbone: Backbone, config: NetworkConfig, classifier: str) -> None:
+    state = _state(config)
+    # An artifact's weights name the whole backbone; everyone else's name the network inside.
+    if any(name.startswith("network.") for name in state):
+        weights.load(backbone, state, source=config.weights)
+    else:
+        weights.load(backbone.network, state, source=config.weights, ignored=classifier)
+
+
+def _state(config: NetworkConfig) -> dict[str, Tensor]:
+    path = Path(config.weights).expanduser()
+    if path.suffix or path.exists() or config.backbone in ("resnet32", "resnet8"):
+        return weights.read(path)
+    from accrete_learner.backbones import torchvision_
+
+    return torchvision_.pretrained(config.backbone, config.weights)
+
+
+@contextmanager
+def _seeded(generator: torch.Generator | None) -> Iterator[None]:
+    """Layers draw their first weights from torch's global generator: seeds it within, and puts it back after."""
+    if generator is None:
+        yield
+        return
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**62, (), generator=generator, device=generator.device)))
+        yield

@@ -1,0 +1,96 @@
+"""Residual networks for small images.
+
+Sources: He et al., Deep Residual Learning (CVPR 2016), section 4.2, for the CIFAR networks; Hou et al., Learning a
+Unified Classifier Incrementally via Rebalancing (CVPR 2019), section 3.3 and their code, for the missing last ReLU:
+with it, features and their cosines could not be negative.
+
+Shapes: N examples, H x W pixels, C channels, d features.
+"""
+
+from itertools import pairwise
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+#: Statistics of CIFAR-100's training pixels, in 0 to 1, per channel.
+CIFAR_MEAN = (0.5071, 0.4867, 0.4408)
+CIFAR_STD = (0.2675, 0.2565, 0.2761)
+
+#: Input sizes from here on halve in the stem of `resnet8`.
+_LARGE = 32
+
+
+class BasicBlock(nn.Module):
+    """Two 3 x 3 convolutions and a shortcut; where shapes differ, the shortcut is a 1 x 1 convolution (option B)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int, *, last_relu: bool = True) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(outputs)
+        self.last_relu = last_relu
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            projection = nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+            self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, C', H', W']."""
+        residual = F.relu(self.bn1(self.conv1(x)))
+        output: Tensor = self.bn2(self.conv2(residual)) + self.shortcut(x)
+        return F.relu(output) if self.last_relu else output
+
+
+class CifarResNet(nn.Module):
+    """A 3 x 3 stem and stages of basic blocks; every stage but the first halves the image and widens."""
+
+    def __init__(
+        self, channels: int, widths: tuple[int, ...], blocks: int, *, stem_stride: int = 1, last_relu: bool = False
+    ) -> None:
+        """Builds and initialises it.
+
+        Args:
+            channels: of the input.
+            widths: channels of each stage; the last is d.
+            blocks: a stage.
+            stem_stride: 2 halves the image at once.
+            last_relu: whether the features pass a ReLU, as in He et al.; without it (LUCIR) they can be negative.
+        """
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels, widths[0], 3, stem_stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(widths[0])
+        shapes = [(widths[0], widths[0], 1)] + [(narrow, wide, 2) for narrow, wide in pairwise(widths)]
+        layers = []
+        for inputs, outputs, stride in shapes:
+            layers.append(BasicBlock(inputs, outputs, stride))
+            layers += [BasicBlock(outputs, outputs, 1) for _ in range(blocks - 1)]
+        layers[-1].last_relu = last_relu
+        self.layers = nn.Sequential(*layers)
+        _initialise(self)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[N, C, H, W] -> [N, d]."""
+        x = self.layers(F.relu(self.bn1(self.conv1(x))))
+        return F.adaptive_avg_pool2d(x, 1).flatten(1)
+
+
+def resnet32(channels: int, *, last_relu: bool = False) -> CifarResNet:
+    """The papers' network for CIFAR: 16-32-64 channels, 5 blocks a stage, d = 64, 0.46 M parameters."""
+    return CifarResNet(channels, (16, 32, 64), blocks=5, last_relu=last_relu)
+
+
+def resnet8(channels: int, input_size: int, *, last_relu: bool = False) -> CifarResNet:
+    """A quarter of `resnet32`'s work or less: 32-64-128 channels, 1 block a stage, d = 128, 0.3 M parameters.
+
+    Images below 32 pixels keep their size in the stem, so 8 x 8 pixels still end as 2 x 2 positions.
+    """
+    stem_stride = 2 if input_size >= _LARGE else 1
+    return CifarResNet(channels, (32, 64, 128), blocks=1, stem_stride=stem_stride, last_relu=last_relu)
+
+
+def _initialise(network: nn.Module) -> None:
+    # He et al., Delving Deep into Rectifiers (ICCV 2015), as in LUCIR's code.
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d):
+            nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")

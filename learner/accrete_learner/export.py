@@ -1,0 +1,139 @@
+"""From a finished network to the files that a server loads.
+
+Shapes: N examples, H x W pixels, C channels, d feature length.
+"""
+
+import copy
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+
+from accrete_learner.backbones import Backbone
+from accrete_learner.config import NetworkConfig
+from accrete_learner.evaluate import NME_SCALE, extract, head_scores, nme_scores
+from accrete_learner.job import write_json
+
+MODEL_FILE = "model.json"
+GRAPH_FILE = "graph.onnx"
+WEIGHTS_FILE = "weights.safetensors"
+HEAD_FILE = "head.safetensors"
+GOLDEN_FILE = "golden.safetensors"
+
+SCHEMA = 1
+#: Every ONNX Runtime since 1.12 reads it, and the networks need nothing newer.
+OPSET = 17
+#: Examples whose answers travel with the artifact.
+GOLDEN_EXAMPLES = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A finished model, before it has a version's manifest."""
+
+    backbone: Backbone
+    head: Mapping[str, Tensor]
+    """`weight` [C, d]; `bias` [C] of a linear head or `scale` [1] of a cosine one; `means` [C, d]."""
+    labels: tuple[str, ...]
+    network: NetworkConfig
+    method: str
+    rule: str
+    """"head" or "nme"."""
+    last_relu: bool = False
+    """As the backbone was built, so that it can be built again."""
+
+    def probabilities(self, features: Tensor) -> Tensor:
+        """[N, C] by the candidate's rule."""
+        nme = self.rule == "nme"
+        scores = nme_scores(features, self.head["means"]) if nme else head_scores(features, self.head)
+        return scores.softmax(1)
+
+
+def write(folder: Path, candidate: Candidate, examples: Tensor) -> None:
+    """Writes the artifact's files, without a manifest, into `folder`, which it makes.
+
+    Args:
+        folder: must not exist.
+        candidate: is left as it is.
+        examples: at least one, in the model's input form: their answers become the golden outputs.
+
+    Raises:
+        ValueError: when a weight is not finite: such a model must never be seen by a server.
+    """
+    served = _served(candidate)
+    _check_finite(served)
+    folder.mkdir(parents=True)
+    write_json(folder / MODEL_FILE, _description(served))
+    write_graph(served.backbone, folder / GRAPH_FILE)
+    save_file(_contiguous(served.backbone.state_dict()), folder / WEIGHTS_FILE)
+    save_file(_contiguous(served.head), folder / HEAD_FILE)
+    save_file(_golden(served, examples), folder / GOLDEN_FILE)
+
+
+def write_graph(backbone: Backbone, path: Path) -> None:
+    """Writes the backbone as ONNX: "input" uint8 [N, H, W, C] or float32 [N, d] -> "features" float32 [N, d].
+
+    Args:
+        backbone: on the CPU, in evaluation mode.
+        path: of the file.
+    """
+    dtype = torch.float32 if len(backbone.input_shape) == 1 else torch.uint8
+    example = torch.zeros((2, *backbone.input_shape), dtype=dtype)
+    with warnings.catch_warnings():
+        # The exporter that needs no second package says that it will not be extended; it writes all that is used here.
+        warnings.filterwarnings("ignore", message="You are using the legacy TorchScript", category=DeprecationWarning)
+        torch.onnx.export(
+            backbone,
+            (example,),
+            str(path),
+            dynamo=False,
+            opset_version=OPSET,
+            input_names=["input"],
+            output_names=["features"],
+            dynamic_axes={"input": {0: "N"}, "features": {0: "N"}},
+        )
+
+
+def _served(candidate: Candidate) -> Candidate:
+    """A copy as it will be served: float32 on the CPU, evaluation mode, plain memory order."""
+    backbone = copy.deepcopy(candidate.backbone).cpu().float().to(memory_format=torch.contiguous_format).eval()
+    head = {name: tensor.detach().cpu().float() for name, tensor in candidate.head.items()}
+    return replace(candidate, backbone=backbone.requires_grad_(False), head=head)
+
+
+def _check_finite(candidate: Candidate) -> None:
+    for name, tensor in {**candidate.backbone.state_dict(), **candidate.head}.items():
+        if not torch.isfinite(tensor).all():
+            raise ValueError(f"the trained {name!r} is not finite")
+
+
+def _description(candidate: Candidate) -> dict[str, Any]:
+    network = candidate.network
+    return {
+        "schema": SCHEMA,
+        "backbone": network.backbone,
+        "last_relu": candidate.last_relu,
+        "input": {"shape": list(network.input_shape), "dtype": network.input_dtype},
+        "feature_length": candidate.backbone.feature_length,
+        "labels": list(candidate.labels),
+        "head": "cosine" if "scale" in candidate.head else "linear",
+        "rule": candidate.rule,
+        "method": candidate.method,
+        "nme_scale": NME_SCALE,
+    }
+
+
+def _golden(candidate: Candidate, examples: Tensor) -> dict[str, Tensor]:
+    chosen = torch.arange(GOLDEN_EXAMPLES) % len(examples)
+    x = examples.cpu()[chosen]
+    features = extract(candidate.backbone, x)
+    return _contiguous({"input": x, "features": features, "probabilities": candidate.probabilities(features)})
+
+
+def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}

@@ -1,0 +1,239 @@
+"""One incremental step from a folder to a folder: reads the job, runs the method, writes the candidate.
+
+Nothing outside the folder is touched, and the result is written last: a process killed at any instant leaves either
+the whole answer or none.
+"""
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from accrete_learner import evaluate, export, methods
+from accrete_learner.backbones import Backbone, build, weights
+from accrete_learner.budget import quota
+from accrete_learner.config import IDENTITY, NetworkConfig, TrainingConfig
+from accrete_learner.job import (
+    CANDIDATE_FOLDER,
+    EXEMPLARS_FILE,
+    INPUT_EXEMPLAR_RANK,
+    INPUT_EXEMPLAR_X,
+    INPUT_EXEMPLAR_Y,
+    INPUT_HOLDOUT_X,
+    INPUT_HOLDOUT_Y,
+    INPUT_NEW_X,
+    INPUT_NEW_Y,
+    INPUTS_FILE,
+    Job,
+    Result,
+)
+from accrete_learner.methods.base import Method
+from accrete_learner.metrics import Tally
+from accrete_learner.precision import resolve_device, resolve_precision, resolve_threads
+from accrete_learner.step import StepInputs, StepOutcome, run_step
+
+Progress = Callable[[str, int, int, float], None]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Examples:
+    """Examples and their classes, on the training device: x [n, ...] in the model's input form, y [n] int64."""
+
+    x: Tensor
+    y: Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Data:
+    """A step's inputs."""
+
+    new: Examples
+    exemplars: Examples
+    """Each class's in rank order."""
+    holdout: Examples
+
+
+def run(folder: Path, progress: Progress) -> None:
+    """Runs the step in `folder`.
+
+    Args:
+        folder: holds job.json and inputs.safetensors; see `job` for what it holds afterwards.
+        progress: called with the stage, how much of it is done, of how much, and the loss.
+
+    Raises:
+        ValueError: when the job and its inputs do not fit together, or the trained model is not finite.
+        OSError: when a file cannot be read or written.
+        Exception: whatever else the step raises; the folder then has no result.
+    """
+    seconds: dict[str, float] = {}
+    job = Job.read(folder)
+    device = resolve_device(job.training.device)
+    torch.set_num_threads(resolve_threads(job.training.threads))
+    generator = _generator(job, device)
+    method = methods.load(job.method.name)
+    with _timed(seconds, "load"):
+        data = load_data(folder, job, device)
+        inputs = _step_inputs(job, method, data, device, generator)
+    outcome = run_step(inputs, method, progress=progress, generator=generator)
+    seconds |= outcome.stage_seconds
+    candidate = _candidate(job, method, outcome)
+    with _timed(seconds, "evaluate"):
+        tallies = _tallies(candidate, data.holdout)
+    with _timed(seconds, "export"):
+        export.write(folder / CANDIDATE_FOLDER, candidate, _golden_examples(data))
+        _write_exemplars(folder / EXEMPLARS_FILE, data, outcome.exemplars)
+    Result(
+        version=job.version,
+        rule=outcome.rule,
+        tallies=tallies,
+        stage_seconds=seconds,
+        epochs=outcome.epochs,
+        losses=tuple(outcome.losses),
+    ).write(folder)
+
+
+def load_data(folder: Path, job: Job, device: torch.device) -> Data:
+    """Reads inputs.safetensors onto `device`, checked against the job.
+
+    Raises:
+        ValueError: on arrays whose lengths, shapes, types or classes do not fit the job.
+    """
+    tensors = load_file(folder / INPUTS_FILE, device=str(device))
+    exemplars = _examples(tensors, INPUT_EXEMPLAR_X, INPUT_EXEMPLAR_Y, job, device)
+    rank = tensors.get(INPUT_EXEMPLAR_RANK, torch.arange(len(exemplars.y), device=device))
+    if len(rank) != len(exemplars.y):
+        raise ValueError(f"{INPUT_EXEMPLAR_RANK} has {len(rank)} entries for {len(exemplars.y)} exemplars")
+    # Methods and budgets count on rank order: the memory shrinks from the end.
+    order = rank.argsort(stable=True)
+    return Data(
+        new=_examples(tensors, INPUT_NEW_X, INPUT_NEW_Y, job, device),
+        exemplars=Examples(x=exemplars.x[order], y=exemplars.y[order]),
+        holdout=_examples(tensors, INPUT_HOLDOUT_X, INPUT_HOLDOUT_Y, job, device),
+    )
+
+
+def _examples(tensors: Mapping[str, Tensor], x_name: str, y_name: str, job: Job, device: torch.device) -> Examples:
+    shape, dtype = job.network.input_shape, getattr(torch, job.network.input_dtype)
+    x = tensors.get(x_name, torch.empty((0, *shape), dtype=dtype, device=device))
+    y = tensors.get(y_name, torch.empty(0, dtype=torch.int64, device=device))
+    if x.dtype != dtype or tuple(x.shape[1:]) != shape:
+        raise ValueError(f"{x_name} is {x.dtype} {list(x.shape[1:])}, the network takes {dtype} {list(shape)}")
+    if y.dtype != torch.int64 or y.shape != x.shape[:1]:
+        raise ValueError(f"{y_name} must be {len(x)} int64 classes, one an example of {x_name}")
+    if len(y) and not (int(y.min()) >= 0 and int(y.max()) < len(job.labels)):
+        raise ValueError(f"{y_name} has a class outside 0 to {len(job.labels) - 1}")
+    return Examples(x=x, y=y)
+
+
+def _step_inputs(job: Job, method: Method, data: Data, device: torch.device, generator: torch.Generator) -> StepInputs:
+    backbone = _backbone(job, method, generator).to(device)
+    if device.type == "cuda" or resolve_precision("auto", device) == "bfloat16":
+        backbone = backbone.to(memory_format=torch.channels_last)
+    return StepInputs(
+        backbone=backbone,
+        parent_head=_parent_head(job, device),
+        class_count=len(job.labels),
+        new_x=data.new.x,
+        new_y=data.new.y,
+        exemplar_x=data.exemplars.x,
+        exemplar_y=data.exemplars.y,
+        quota=quota(job.budget, len(job.labels)),
+        training=_resolved(job.training, job.network, device),
+        rule=job.method.rule,
+        selection=job.method.selection,
+    )
+
+
+def _resolved(training: TrainingConfig, network: NetworkConfig, device: torch.device) -> TrainingConfig:
+    """`auto` as what it means for this network on this device."""
+    precision = resolve_precision(training.precision, device)
+    augmentation = "none" if network.backbone == IDENTITY else training.augmentation
+    return replace(training, precision=precision, augmentation=augmentation)
+
+
+def _backbone(job: Job, method: Method, generator: torch.Generator) -> Backbone:
+    if job.parent is None:
+        return build(job.network, generator=generator, last_relu=method.last_relu)
+    parent = Path(job.parent)
+    model = json.loads((parent / export.MODEL_FILE).read_text(encoding="utf-8"))
+    network = job.network
+    if (model["backbone"], tuple(model["input"]["shape"])) != (network.backbone, network.input_shape):
+        raise ValueError(
+            f"the parent is a {model['backbone']} for {model['input']['shape']}, "
+            f"the configuration asks for {network.backbone} for {list(network.input_shape)}"
+        )
+    # The parent's weights replace those of the first step, whose file may be gone by now.
+    backbone = build(replace(network, weights=""), generator=generator, last_relu=model.get("last_relu", False))
+    file = parent / export.WEIGHTS_FILE
+    weights.load(backbone, load_file(file), source=str(file))
+    return backbone
+
+
+def _parent_head(job: Job, device: torch.device) -> dict[str, Tensor] | None:
+    """The parent's head with the rows of the labels that stay, in their new order; None when none stays."""
+    if job.parent is None or not job.old_count:
+        return None
+    head = load_file(Path(job.parent) / export.HEAD_FILE, device=str(device))
+    known = len(head["weight"])
+    if not all(0 <= row < known for row in job.parent_rows):
+        raise ValueError(f"parent_rows has a row outside 0 to {known - 1}")
+    rows = torch.tensor(job.parent_rows, device=device)
+    return {name: tensor if name == "scale" else tensor[rows] for name, tensor in head.items()}
+
+
+def _candidate(job: Job, method: Method, outcome: StepOutcome) -> export.Candidate:
+    return export.Candidate(
+        backbone=outcome.backbone,
+        head={**outcome.head.export(), "means": outcome.means},
+        labels=job.labels,
+        network=job.network,
+        method=method.name,
+        rule=outcome.rule,
+        last_relu=method.last_relu,
+    )
+
+
+def _tallies(candidate: export.Candidate, holdout: Examples) -> dict[str, dict[str, Tally]]:
+    if not len(holdout.y):
+        return {"head": {}, "nme": {}}
+    features = evaluate.extract(candidate.backbone, holdout.x)
+    return {
+        "head": evaluate.tally(evaluate.head_scores(features, candidate.head), holdout.y, candidate.labels),
+        "nme": evaluate.tally(evaluate.nme_scores(features, candidate.head["means"]), holdout.y, candidate.labels),
+    }
+
+
+def _golden_examples(data: Data) -> Tensor:
+    """Of many classes rather than of one: spread over what there is, the hold-out first."""
+    pool = next(examples.x for examples in (data.holdout, data.exemplars, data.new) if len(examples.x))
+    spread = torch.linspace(0, len(pool) - 1, min(export.GOLDEN_EXAMPLES, len(pool)))
+    return pool[spread.long().to(pool.device)]
+
+
+def _write_exemplars(path: Path, data: Data, chosen: Mapping[int, Tensor]) -> None:
+    x = torch.cat((data.exemplars.x, data.new.x))
+    y = torch.cat((data.exemplars.y, data.new.y))
+    empty = torch.empty(0, dtype=torch.int64, device=x.device)
+    source = torch.cat([empty, *(chosen[label].to(x.device) for label in sorted(chosen))])
+    save_file({"x": x[source].cpu().contiguous(), "y": y[source].cpu(), "source": source.cpu()}, path)
+
+
+def _generator(job: Job, device: torch.device) -> torch.Generator:
+    """Each version draws its own numbers, and the same ones when its step is run again."""
+    seed = (job.training.seed * 1_000_003 + job.version) % 2**63
+    # Dropout and stochastic depth inside torchvision's networks know only torch's global generator.
+    torch.manual_seed(seed)
+    return torch.Generator(device).manual_seed(seed)
+
+
+@contextmanager
+def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
+    started = time.monotonic()
+    yield
+    seconds[stage] = time.monotonic() - started

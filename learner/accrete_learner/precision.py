@@ -1,0 +1,45 @@
+"""Which numbers, device and cores a training process uses."""
+
+import os
+
+import torch
+
+from accrete_learner.config import Device, Precision
+
+#: Instructions that multiply bfloat16 fast; without them a CPU emulates it, slower than float32.
+_FAST_BFLOAT16 = ("avx512_bf16", "amx_bf16")
+
+
+def resolve_precision(precision: Precision, device: torch.device) -> Precision:
+    """`auto` as "bfloat16" where `device` is fast at it and as "float32" elsewhere; anything else as it is."""
+    if precision != "auto":
+        return precision
+    fast = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else _cpu_has_bfloat16()
+    return "bfloat16" if fast else "float32"
+
+
+def resolve_device(device: Device) -> torch.device:
+    """`auto` as the GPU when there is one.
+
+    Raises:
+        ValueError: when a GPU is asked for and there is none.
+    """
+    available = torch.cuda.is_available()
+    if device == "cuda" and not available:
+        raise ValueError("device = 'cuda': this machine has no GPU that torch can use")
+    return torch.device("cuda" if available and device != "cpu" else "cpu")
+
+
+def resolve_threads(threads: int) -> int:
+    """0 as the number of cores that this process may run on."""
+    if threads:
+        return threads
+    # Only Linux tells the cores that a container or taskset left to this process.
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cpu_has_bfloat16() -> bool:
+    # Torch before 2.12 cannot say which instructions a CPU has; float32 is then the safe choice.
+    query = getattr(torch.cpu, "get_capabilities", None)
+    capabilities = query() if query is not None else {}
+    return any(capabilities.get(name, False) for name in _FAST_BFLOAT16)

@@ -1,0 +1,28 @@
+"""Which examples of a class are kept as exemplars.
+
+A selection takes a class's features [n, d], how many to keep, and a source of randomness, and answers the chosen
+indices [min(count, n)] int64 in rank order: the memory shrinks by dropping the last, so a shorter selection must be
+the beginning of a longer one.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from accrete_learner.selection import herding, random
+
+Selection = Callable[[Tensor, int, torch.Generator], Tensor]
+
+SELECTIONS: dict[str, Selection] = {"herding": herding.select, "random": random.select}
+
+
+def by_name(name: str) -> Selection:
+    """The selection called `name`.
+
+    Raises:
+        ValueError: when there is none.
+    """
+    if name not in SELECTIONS:
+        raise ValueError(f"selection = {name!r}: must be one of {', '.join(sorted(SELECTIONS))}")
+    return SELECTIONS[name]
