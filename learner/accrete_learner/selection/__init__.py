@@ -26,3 +26,12 @@ def by_name(name: str) -> Selection:
     if name not in SELECTIONS:
         raise ValueError(f"selection = {name!r}: must be one of {', '.join(sorted(SELECTIONS))}")
     return SELECTIONS[name]
+
+
+def select(name: str, features: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """What the selection called `name` chooses.
+
+    Raises:
+        ValueError: when there is no such selection.
+    """
+    return by_name(name)(features, count, generator)
