@@ -1,0 +1,73 @@
+"""Heads: what turns features into class scores, how one grows by new classes, and how one comes back from an artifact.
+
+Shapes: d feature length, O classes known before the step, C classes in all.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from accrete_learner.heads.base import Head
+from accrete_learner.heads.cosine import CosineHead, cosines, initial_scale
+from accrete_learner.heads.imprint import imprint
+from accrete_learner.heads.linear import LinearHead
+
+__all__ = ["CosineHead", "Head", "HeadChoice", "LinearHead", "cosines", "grow", "imprint", "restore"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadChoice:
+    """Which head a method uses and how its new rows begin."""
+
+    kind: Literal["linear", "cosine"] = "linear"
+    imprint: bool = False
+    """New rows start at their class's mean feature instead of at random; only in a step that has a parent."""
+    freeze_old: bool = False
+    """Old rows do not learn while new classes train."""
+
+
+def restore(exported: Mapping[str, Tensor]) -> Head:
+    """The head that `Head.export` wrote, all its rows old; a `scale` says that it is a cosine head."""
+    rows = exported["weight"]
+    none = rows.new_empty(0, rows.shape[1])
+    if "scale" in exported:
+        return CosineHead(rows, none, exported["scale"])
+    return LinearHead(rows, none, exported["bias"], rows.new_empty(0))
+
+
+def grow(
+    choice: HeadChoice,
+    parent: Mapping[str, Tensor] | None,
+    *,
+    feature_length: int,
+    class_count: int,
+    generator: torch.Generator,
+) -> Head:
+    """A head of the chosen kind on the generator's device: the parent's rows, then fresh ones up to `class_count`.
+
+    A parent of the other kind lends its rows; what it lacks (bias, scale) starts as in a first step.
+    Raises ValueError when the parent knows more classes or has another feature length.
+    """
+    device = generator.device
+    old_rows = torch.empty(0, feature_length, device=device) if parent is None else parent["weight"].to(device)
+    new_count = class_count - len(old_rows)
+    if new_count < 0 or old_rows.shape[1] != feature_length:
+        raise ValueError(f"a head of shape {list(old_rows.shape)} cannot grow to [{class_count}, {feature_length}]")
+    # The bound of torch.nn.Linear's own start, which LUCIR's cosine layer uses too.
+    bound = 1 / math.sqrt(feature_length)
+    new_rows = torch.empty(new_count, feature_length, device=device).uniform_(-bound, bound, generator=generator)
+    parent = parent or {}
+    if choice.kind == "cosine":
+        head: Head = CosineHead(old_rows, new_rows, parent.get("scale", initial_scale()).to(device))
+    else:
+        old_bias = parent.get("bias", torch.zeros(len(old_rows))).to(device)
+        new_bias = torch.empty(new_count, device=device).uniform_(-bound, bound, generator=generator)
+        head = LinearHead(old_rows, new_rows, old_bias, new_bias)
+    # Without new classes nothing pulls the old rows away, and a network whose backbone has nothing to train could not
+    # learn at all.
+    head.freeze_old(choice.freeze_old and new_count > 0)
+    return head

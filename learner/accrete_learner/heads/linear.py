@@ -1,0 +1,36 @@
+"""The linear head: a row and a bias for each class."""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from accrete_learner.heads.base import Head
+
+
+class LinearHead(Head):
+    """`scores = features @ weight.T + bias`."""
+
+    kind: ClassVar[str] = "linear"
+
+    def __init__(self, old_rows: Tensor, new_rows: Tensor, old_bias: Tensor, new_bias: Tensor) -> None:
+        """Rows as in `Head`; `old_bias` [O] and `new_bias` [C - O]."""
+        super().__init__(old_rows, new_rows)
+        self.old_bias = nn.Parameter(old_bias.detach().clone())
+        self.new_bias = nn.Parameter(new_bias.detach().clone())
+
+    @property
+    def bias(self) -> Tensor:
+        """All biases, [C]."""
+        return torch.cat((self.old_bias, self.new_bias))
+
+    def freeze_old(self, frozen: bool = True) -> None:
+        super().freeze_old(frozen)
+        self.old_bias.requires_grad_(not frozen)
+
+    def forward(self, features: Tensor) -> Tensor:
+        return F.linear(features, self.weight, self.bias)
+
+    def export(self) -> dict[str, Tensor]:
+        return {"weight": self._exported_rows(), "bias": self.bias.detach().clone()}

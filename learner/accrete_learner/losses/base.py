@@ -1,0 +1,46 @@
+"""What a loss term sees of a batch, and what a term is.
+
+Shapes: N examples, d feature length, O classes known before the step, C classes in all; old classes are 0 .. O - 1.
+"""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from torch import Tensor
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """One batch after both networks have seen it; all numbers float32."""
+
+    features: Tensor
+    """[N, d], with gradient."""
+    scores: Tensor
+    """[N, C], with gradient."""
+    rows: Tensor
+    """[C, d], the head's rows, with gradient."""
+    labels: Tensor
+    """[N] int64."""
+    fresh: Tensor
+    """[N] bool: true for an example that came for this step, false for an exemplar kept from before it."""
+    old_count: int
+    """O."""
+    teacher_features: Tensor | None = None
+    """[N, d] of the network as it was before the step; None in a first step."""
+    teacher_scores: Tensor | None = None
+    """[N, O]; None in a first step."""
+
+    @property
+    def class_count(self) -> int:
+        """C."""
+        return self.scores.shape[1]
+
+
+class Term(Protocol):
+    """One summand of a loss: a value that turns a batch into a scalar, its weight included."""
+
+    def applies(self, old_count: int, new_count: int) -> bool:
+        """Whether the term means anything in a step of this shape; asked once a step."""
+
+    def __call__(self, batch: Batch) -> Tensor:
+        """The weighted term, a scalar. It must not wait for the device: no `.item()`, no data-dependent shapes."""

@@ -1,0 +1,32 @@
+"""Cross-entropy on class scores.
+
+Shapes: N examples, C classes in all.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from accrete_learner.losses.base import Batch
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossEntropy:
+    """Mean cross-entropy over all classes, or with new classes' examples compared among the new classes only."""
+
+    among_new: bool = False
+    """Score a new class's example against the new classes alone, so that it does not push the old ones down (LwF).
+    With one new class that would always be 0, so it is then scored against all; examples of old classes always are."""
+
+    def applies(self, old_count: int, new_count: int) -> bool:
+        return True
+
+    def __call__(self, batch: Batch) -> Tensor:
+        scores = batch.scores
+        if self.among_new and batch.class_count - batch.old_count >= 2:
+            columns = torch.arange(batch.class_count, device=scores.device)
+            left_out = (batch.labels >= batch.old_count)[:, None] & (columns < batch.old_count)[None, :]
+            scores = scores.masked_fill(left_out, float("-inf"))
+        return F.cross_entropy(scores, batch.labels)

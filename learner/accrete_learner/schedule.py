@@ -1,0 +1,50 @@
+"""The SGD schedule of one training run. Standard library alone."""
+
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """SGD with a multi-step decay, as a paper states it; `resized` fits it to another number of epochs."""
+
+    epochs: int
+    """Passes over the training set."""
+    learning_rate: float = 0.1
+    """At the start, after any warm-up."""
+    momentum: float = 0.9
+    """The papers' and their codes' common value."""
+    weight_decay: float = 5e-4
+    """L2 penalty as torch.optim.SGD applies it: this times the weight is added to the gradient."""
+    batch_size: int = 128
+    milestones: tuple[float, ...] = ()
+    """Epochs after which the rate is multiplied by `decay`."""
+    decay: float = 0.1
+    warmup_epochs: float = 0.0
+    """Epochs over which the rate rises from 0; 0: starts at once, as the papers do."""
+
+    def resized(
+        self,
+        *,
+        epochs: int | None = None,
+        learning_rate: float | None = None,
+        weight_decay: float | None = None,
+        batch_size: int | None = None,
+    ) -> "Schedule":
+        """The same schedule with what is given replaced; milestones and warm-up move in proportion to the epochs."""
+        factor = 1.0 if epochs is None else epochs / self.epochs
+        return replace(
+            self,
+            epochs=self.epochs if epochs is None else epochs,
+            milestones=tuple(milestone * factor for milestone in self.milestones),
+            warmup_epochs=self.warmup_epochs * factor,
+            learning_rate=self.learning_rate if learning_rate is None else learning_rate,
+            weight_decay=self.weight_decay if weight_decay is None else weight_decay,
+            batch_size=self.batch_size if batch_size is None else batch_size,
+        )
+
+    def rate(self, epoch: float) -> float:
+        """The learning rate at `epoch`, counted from 0; a fraction is a point within an epoch."""
+        passed = sum(epoch >= milestone for milestone in self.milestones)
+        # The first batch must move too, so the climb starts a little above 0.
+        warmth = min(1.0, (epoch + 0.01) / self.warmup_epochs) if self.warmup_epochs else 1.0
+        return self.learning_rate * warmth * self.decay**passed
