@@ -43,8 +43,14 @@ class LeaseKeeper:
     @property
     def held(self) -> bool:
         """Whether the lease is surely held: acquired, and renewed within its time by this machine's clock."""
+        return self.epoch_held is not None
+
+    @property
+    def epoch_held(self) -> int | None:
+        """The epoch of the lease, or None while it is not surely held."""
         with self._lock:
-            return self._lease is not None and time.monotonic() - self._renewed < self._ttl_s
+            surely = self._lease is not None and time.monotonic() - self._renewed < self._ttl_s
+            return self._lease.epoch if self._lease is not None and surely else None
 
     @property
     def epoch(self) -> int:
@@ -53,10 +59,10 @@ class LeaseKeeper:
         Raises:
             Interrupted: the lease is not held.
         """
-        with self._lock:
-            if self._lease is None or time.monotonic() - self._renewed >= self._ttl_s:
-                raise Interrupted("the lease is lost")
-            return self._lease.epoch
+        epoch = self.epoch_held
+        if epoch is None:
+            raise Interrupted("the lease is lost")
+        return epoch
 
     def acquire(self) -> bool:
         """Tries to get the lease once; False while another learner has it."""

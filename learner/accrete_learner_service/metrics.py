@@ -66,6 +66,8 @@ class Metrics:
         self._classes = self._gauge("classes", "Classes by how far they have come.", "state")
         self._memory = self._gauge("store_memory_bytes", "Memory of the store; max 0 means no limit.", "kind")
 
+        self._up = self._gauge("store_up", "1 while the store answers this learner.")
+
     def _make_step_series(self) -> None:
         self._phase = self._gauge("learner_phase", "1 for what the learner does now.", "phase")
         self._seconds = Histogram(
@@ -105,11 +107,15 @@ class Metrics:
         """The trainer's last loss."""
         self._loss.set(loss)
 
-    def set_lease(self, held: bool, epoch: int | None) -> None:
-        """Whether the lease is held, and under which epoch."""
-        self._held.set(1 if held else 0)
+    def set_lease(self, epoch: int | None) -> None:
+        """The epoch under which the lease is held; None: it is not."""
+        self._held.set(0 if epoch is None else 1)
         if epoch is not None:
             self._epoch.set(epoch)
+
+    def set_store_up(self, up: bool) -> None:
+        """Whether the store answered when last asked."""
+        self._up.set(1 if up else 0)
 
     def count_step(self, outcome: Outcome, seconds: Mapping[str, float] | None = None) -> None:
         """A step has ended; `seconds` by stage where it came to a candidate."""

@@ -51,9 +51,9 @@ def build_record(
     )
 
 
-def summarise_step(inputs: Inputs, tallies: Mapping[str, Tally], versions: Sequence[VersionRecord]) -> Accuracy:
+def summarise_step(inputs: Inputs, tallies: Mapping[str, Tally]) -> Accuracy:
     """The candidate's accuracy on the hold-out, beside that of the versions it descends from."""
-    line = lineage(inputs.parent if inputs.old_count else None, versions)
+    line = lineage(inputs.parent if inputs.old_count else None, inputs.versions)
     since = inputs.parent.since if inputs.parent else {}
     return summarise(
         tallies,
@@ -83,7 +83,9 @@ def read_exemplars(folder: Path, inputs: Inputs) -> dict[str, list[Example]]:
     path = folder / files.EXEMPLARS_FILE
     tensors: dict[str, Any] = load_file(path) if path.exists() else {}
     sources = [*inputs.exemplars, *inputs.new]
-    for row, (tensor, y, source) in enumerate(zip(*(tensors.get(key, ()) for key in ("x", "y", "source")), strict=True)):
+    for row, (tensor, y, source) in enumerate(
+        zip(*(tensors.get(key, ()) for key in ("x", "y", "source")), strict=True)
+    ):
         label = inputs.labels[int(y)]
         made = Example(id=f"synthesised-{inputs.version}-{row}", label=label, tensor=tensor)
         chosen[label].append(made if source < 0 else replace(sources[int(source)], tensor=tensor))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
+from accrete_storage.errors import StoreUnavailable
 from accrete_storage.store import Store
 
 from accrete_learner_service.lease import LeaseKeeper
@@ -30,27 +31,26 @@ class Report:
         self._told = 0.0
 
     def phase(self, phase: str, reason: str = "") -> None:
-        """Says what the learner does now, once for each change.
+        """Says what the learner does now, once for each change; a store that is away misses it, the step goes on.
 
         Raises:
             Interrupted: the lease is not held.
             Fenced: another learner holds it.
-            StoreUnavailable: the store does not answer; the phase counts as not told.
         """
         epoch = self._lease.epoch
         if self._phase == (epoch, phase):
             return
-        self._store.control.set_phase(epoch, phase, reason)
-        self._phase = (epoch, phase)
         self._metrics.set_phase(phase)
         log.info(line("phase", phase=phase, reason=reason))
+        try:
+            self._store.control.set_phase(epoch, phase, reason)
+            self._phase = (epoch, phase)
+        except StoreUnavailable as error:
+            self._phase = None
+            log.warning(line("phase.not_told", reason=str(error)))
 
     def progress(self, version: int, progress: Progress) -> None:
-        """Passes on how far the trainer is, not more often than anyone can read; the last of a stage always.
-
-        Raises:
-            StoreUnavailable: the store does not answer.
-        """
+        """Passes on how far the trainer is, not more often than anyone can read; the last of a stage always."""
         now = time.monotonic()
         finished = progress.done >= progress.total
         if progress.stage == self._stage and not finished and now - self._told < PROGRESS_EVERY_S:
@@ -65,14 +65,7 @@ class Report:
             "total": progress.total,
             "loss": progress.loss,
         }
-        self._store.events.append("progress", body)
-
-    def failed(self, reason: str, attempt: int) -> None:
-        """Says that an attempt at a step failed.
-
-        Raises:
-            StoreUnavailable: the store does not answer.
-        """
-        log.error(line("step.failed", reason=reason, attempt=attempt))
-        self._metrics.count_step("failed")
-        self._store.events.append("failed", {"reason": reason, "attempt": attempt})
+        try:
+            self._store.events.append("progress", body)
+        except StoreUnavailable as error:
+            log.debug(line("progress.not_told", reason=str(error)))

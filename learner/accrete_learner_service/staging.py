@@ -39,6 +39,8 @@ class Inputs:
     """The number of the candidate."""
     parent: VersionRecord | None
     """The version that the step starts from."""
+    versions: Sequence[VersionRecord]
+    """All versions so far."""
     labels: tuple[str, ...]
     """In the candidate's head order: the parent's that stay, then new ones as they arrived."""
     old_count: int
@@ -97,6 +99,7 @@ def read_inputs(store: Store, labels: Collection[str], holdout: HoldoutConfig) -
         revision=revision,
         version=store.registry.next_version(),
         parent=parent,
+        versions=store.registry.versions(),
         labels=(*kept, *added),
         old_count=len(kept),
         new=[example for part in taken.values() for example in part.new],

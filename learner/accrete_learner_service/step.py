@@ -83,7 +83,7 @@ def run_step(bench: Bench, decision: Decision, check: Callable[[int], None]) -> 
         InputsChanged: examples that it learned from were deleted meanwhile.
         Fenced: another learner holds the lease.
         Interrupted: the lease is lost, or what `check` raises.
-        StoreUnavailable: the store does not answer.
+        StoreUnavailable: the store did not answer while the inputs were read. Later on it is waited for.
         OSError: the disk is full or not there.
     """
     step_id = uuid.uuid4().hex
@@ -161,7 +161,7 @@ def _gate(bench: Bench, inputs: Inputs, folder: Path) -> tuple[Result, Accuracy,
             parent_files, inputs.parent.version, {label: inputs.holdout[label] for label in inputs.old_labels}
         )
     verdict = judge(tallies, before, new_labels=inputs.new_labels, config=bench.config.gate)
-    return result, summarise_step(inputs, tallies, bench.store.registry.versions()), verdict
+    return result, summarise_step(inputs, tallies), verdict
 
 
 def _read_result(folder: Path) -> Result:
@@ -183,7 +183,7 @@ def _accept(
     """Publishes the files, then commits; a commit that does not come to pass leaves files that no record names."""
     exemplars = read_exemplars(folder, inputs)
     # Two learners on one folder would write files of one name: be sure at this moment to be the one that may.
-    bench.lease.renew()
+    _insist(bench.lease.renew, lambda: check(inputs.revision))
     with watch.stage("publishing"):
         digest = bench.artifacts.publish(folder / files.CANDIDATE_FOLDER, inputs.version)
     record = replace(record, digest=digest, step_seconds=watch.total)
@@ -215,9 +215,7 @@ def _accept(
     return record
 
 
-def _reject(
-    bench: Bench, inputs: Inputs, record: VersionRecord, step_id: str, check: Callable[[int], None]
-) -> None:
+def _reject(bench: Bench, inputs: Inputs, record: VersionRecord, step_id: str, check: Callable[[int], None]) -> None:
     reject = Reject(
         epoch=bench.lease.epoch,
         step_id=step_id,

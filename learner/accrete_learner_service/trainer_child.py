@@ -53,6 +53,7 @@ class Trainer:
     def stand_by(self) -> None:
         """Starts a child unless one is waiting, so that importing torch is no part of a step."""
         if self._child is None or not self._child.alive:
+            self.kill()
             self._child = _Child(self._nice, self._module)
             log.info(line("trainer.started", pid=self._child.process.pid, nice=self._nice))
 

@@ -78,11 +78,6 @@ def decide(
     return _by_age(free, config, now_ms) or _by_count(free, known, config)
 
 
-def settled(*, decided_s: float, quiet_s: float, config: TriggerConfig) -> bool:
-    """Whether a step by count may start, `decided_s` after it could have and `quiet_s` after the last arrival."""
-    return quiet_s >= config.settle_s or decided_s >= SETTLE_LIMIT * config.settle_s
-
-
 def _is_held(waiting: Waiting, count: int | None) -> bool:
     return count is not None and waiting.examples < HOLD_GROWTH * count
 
@@ -108,3 +103,29 @@ def _by_count(free: Mapping[str, Waiting], known: Collection[str], config: Trigg
     else:
         return None
     return Decision(labels=frozenset(ready | old), reason=reason, by_count=True)
+
+
+class Settling:
+    """Lets a step by count wait until an upload has come to rest. Times are seconds of one monotonic clock."""
+
+    def __init__(self, config: TriggerConfig) -> None:
+        self._config = config
+        self._arrived = -1
+        self._changed_s = 0.0
+        self._due_s: float | None = None
+
+    def over(self, decision: Decision | None, arrived: int, now_s: float) -> bool:
+        """Whether what was decided may start; to be told at every look, `arrived` being the examples pending."""
+        if arrived != self._arrived:
+            self._arrived, self._changed_s = arrived, now_s
+        if decision is None:
+            self._due_s = None
+            return False
+        if self._due_s is None:
+            self._due_s = now_s
+        rested = now_s - self._changed_s >= self._config.settle_s
+        patient = now_s - self._due_s < SETTLE_LIMIT * self._config.settle_s
+        if decision.by_count and not rested and patient:
+            return False
+        self._due_s = None
+        return True

@@ -1,0 +1,176 @@
+"""The learner's process put together: store, artifacts, lease, trainer, metrics, signals."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import logging
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from wsgiref.simple_server import WSGIServer
+
+import prometheus_client
+from accrete_engine.spec import InputSpec
+from accrete_storage.artifacts import ArtifactStore
+from accrete_storage.config import HoldoutConfig, StoreConfig
+from accrete_storage.errors import DataDirInUse, StoreUnavailable
+from accrete_storage.store import Store
+
+from accrete_learner_service.background import Repeated, lower_priority
+from accrete_learner_service.config import LearnerServiceConfig
+from accrete_learner_service.lease import LeaseKeeper
+from accrete_learner_service.logs import line
+from accrete_learner_service.metrics import Metrics
+from accrete_learner_service.prototypes import Prototypes
+from accrete_learner_service.report import Report
+from accrete_learner_service.service import Learner
+from accrete_learner_service.snapshot import Observer
+from accrete_learner_service.step import Bench
+from accrete_learner_service.trainer_child import Trainer
+
+log = logging.getLogger(__name__)
+
+WORK_FOLDER = "work"
+READY_FILE = "learner.json"
+LOCK_FILE = "learner.lock"
+#: Seconds between two tries to reach the store at the start, and between two refreshes of the gauges.
+_EVERY_S = 1.0
+
+
+def learn(config: LearnerServiceConfig, store: StoreConfig, holdout: HoldoutConfig, data_dir: Path) -> None:
+    """Runs the learner until SIGTERM or SIGINT. A step in progress is given up; the next start runs it again.
+
+    Args:
+        config: of the process.
+        store: where the state is; the embedded store must have been started. A store that does not answer yet is
+            waited for.
+        holdout: the same as the servers', which set examples aside.
+        data_dir: the servers' folder as well: versions are published under it.
+
+    Raises:
+        StoreMisconfigured: the store cannot keep what is promised, or holds examples of another form.
+        DataDirInUse: another learner works in this folder.
+        RuntimeError: work beside the steps failed in a way that it cannot go on from; the log has it.
+    """
+    stopping = threading.Event()
+    with ExitStack() as stack:
+        _stop_on_signals(stopping, stack)
+        stack.enter_context(_only_learner(data_dir))
+        connected = _connect(store, holdout, data_dir, stopping)
+        if connected is None:
+            return
+        stack.callback(connected.close)
+        network = config.network
+        connected.bind_model(str(InputSpec(network.input_shape, network.input_dtype)))
+        _work(connected, config, holdout, data_dir, stopping)
+    log.info(line("learner.stopped"))
+
+
+def _work(
+    store: Store, config: LearnerServiceConfig, holdout: HoldoutConfig, data_dir: Path, stopping: threading.Event
+) -> None:
+    metrics = Metrics()
+    lease = LeaseKeeper(store, owner=f"{socket.gethostname()}:{data_dir.resolve()}", ttl_s=config.lease_s)
+    bench = Bench(
+        store=store,
+        artifacts=ArtifactStore(data_dir / "versions"),
+        lease=lease,
+        trainer=Trainer(nice=config.nice),
+        report=Report(store, lease, metrics),
+        config=config,
+        holdout=holdout,
+        work=data_dir / WORK_FOLDER,
+    )
+    broken: list[Exception] = []
+
+    def give_up(error: Exception) -> None:
+        broken.append(error)
+        stopping.set()
+
+    with ExitStack() as stack:
+        stack.enter_context(_metrics_served(metrics, config, data_dir))
+        # Started before this thread's priority is lowered, which a thread hands on: renewing must never starve.
+        lease.start()
+        stack.callback(lease.stop)
+        for repeated in _beside(bench, metrics, give_up):
+            repeated.start()
+            stack.callback(repeated.stop)
+        lower_priority(config.own_nice)
+        Learner(bench, metrics, stopping).run()
+    if broken:
+        raise RuntimeError(f"the learner stops: {broken[0]}") from broken[0]
+
+
+def _beside(bench: Bench, metrics: Metrics, give_up: Callable[[Exception], None]) -> Iterator[Repeated]:
+    """What goes on beside the steps."""
+    prototypes = Prototypes(bench.store, bench.artifacts)
+    observer = Observer(bench.store, bench.lease, bench.config, metrics)
+
+    def keep_prototypes() -> None:
+        if bench.lease.held:
+            prototypes.update()
+
+    nice, poll_s = bench.config.own_nice, bench.config.poll_s
+    yield Repeated("prototypes", keep_prototypes, every_s=poll_s, nice=nice, on_error=give_up)
+    yield Repeated("metrics", observer.update, every_s=_EVERY_S, nice=nice, on_error=give_up)
+
+
+def _connect(config: StoreConfig, holdout: HoldoutConfig, data_dir: Path, stopping: threading.Event) -> Store | None:
+    """The store, once it answers; None when the process is to stop before."""
+    told = False
+    while not stopping.is_set():
+        try:
+            return Store.connect(config, holdout, data_dir=data_dir)
+        except StoreUnavailable as error:
+            if not told:
+                log.warning(line("store.unavailable", reason=str(error)))
+            told = True
+            stopping.wait(_EVERY_S)
+    return None
+
+
+def _stop_on_signals(stopping: threading.Event, stack: ExitStack) -> None:
+    for number in (signal.SIGTERM, signal.SIGINT):
+        before = signal.signal(number, lambda *_: stopping.set())
+        stack.callback(signal.signal, number, before)
+
+
+@contextmanager
+def _only_learner(data_dir: Path) -> Iterator[None]:
+    """Locks the folder, so that a learner started after a crash can take over its predecessor's lease at once."""
+    data_dir.mkdir(parents=True, exist_ok=True)
+    with (data_dir / LOCK_FILE).open("w", encoding="utf-8") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise DataDirInUse(f"another learner works in {data_dir}") from error
+        yield
+
+
+@contextmanager
+def _metrics_served(metrics: Metrics, config: LearnerServiceConfig, data_dir: Path) -> Iterator[None]:
+    """Serves /metrics, and writes its address to learner.json."""
+    server: WSGIServer
+    server, thread = prometheus_client.start_http_server(
+        config.metrics_port, config.metrics_host, registry=metrics.registry
+    )
+    address = f"{config.metrics_host}:{server.server_port}"
+    _write_ready(data_dir / READY_FILE, {"metrics": address, "pid": os.getpid()})
+    log.info(line("learner.started", metrics=address))
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def _write_ready(path: Path, content: dict[str, object]) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(content), encoding="utf-8")
+    temporary.rename(path)

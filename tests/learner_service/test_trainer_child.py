@@ -1,0 +1,130 @@
+"""The child that trains: followed, killed, and explained."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from accrete_learner_service.errors import Interrupted, TrainerFailed
+from accrete_learner_service.trainer_child import Progress, Trainer
+
+SCRIPT = """
+import json, os, pathlib, sys, time
+print(json.dumps({"stage": "ready"}), flush=True)
+folder = pathlib.Path(sys.stdin.readline().strip())
+exec((folder / "act.py").read_text())
+"""
+
+
+@pytest.fixture
+def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trainer]:
+    """A child that does what the step's folder says."""
+    (tmp_path / "acting_trainer.py").write_text(SCRIPT)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    child = Trainer(nice=5, module="acting_trainer")
+    yield child
+    child.kill()
+
+
+def folder(tmp_path: Path, act: str) -> Path:
+    (tmp_path / "act.py").write_text(act)
+    return tmp_path
+
+
+def nothing() -> None: ...
+
+
+def test_progress_is_passed_on(trainer: Trainer, tmp_path: Path):
+    told: list[Progress] = []
+    act = 'print("hello"); print(json.dumps({"stage": "train", "done": 1, "total": 2, "loss": 0.5}))'
+    trainer.run(folder(tmp_path, act), told.append, nothing)
+    assert told == [Progress(stage="train", done=1, total=2, loss=0.5)]
+
+
+def test_a_failed_step_says_the_trainers_reason(trainer: Trainer, tmp_path: Path):
+    act = 'print(json.dumps({"stage": "error", "reason": "out of memory"})); sys.exit(3)'
+    with pytest.raises(TrainerFailed, match=r"^out of memory$"):
+        trainer.run(folder(tmp_path, act), print, nothing)
+
+
+def test_a_crash_is_explained_by_its_last_words(trainer: Trainer, tmp_path: Path):
+    with pytest.raises(TrainerFailed, match="exit code 1: ZeroDivisionError"):
+        trainer.run(folder(tmp_path, "1 / 0"), print, nothing)
+
+
+def test_a_killed_trainer_is_named_as_such(trainer: Trainer, tmp_path: Path):
+    with pytest.raises(TrainerFailed, match="killed by signal 9"):
+        trainer.run(folder(tmp_path, "os.kill(os.getpid(), 9)"), print, nothing)
+
+
+def test_a_trainer_that_died_while_standing_by_is_replaced(trainer: Trainer, tmp_path: Path):
+    trainer.stand_by()
+    assert trainer.pid is not None
+    os.kill(trainer.pid, signal.SIGKILL)
+    while trainer.pid is not None:
+        time.sleep(0.01)
+    trainer.run(folder(tmp_path, "pass"), print, nothing)
+
+
+def test_a_step_that_is_given_up_leaves_no_child(trainer: Trainer, tmp_path: Path):
+    trainer.stand_by()
+    pid = trainer.pid
+    assert pid is not None
+
+    def give_up() -> None:
+        raise Interrupted("shutting down")
+
+    with pytest.raises(Interrupted):
+        trainer.run(folder(tmp_path, "time.sleep(60)"), print, give_up)
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)
+
+
+def test_the_child_runs_at_lowered_priority(trainer: Trainer, tmp_path: Path):
+    said: list[Progress] = []
+    nice = "os.getpriority(os.PRIO_PROCESS, 0)"
+    act = f'print(json.dumps({{"stage": "nice", "done": {nice}, "total": 19}}))'
+    trainer.run(folder(tmp_path, act), said.append, nothing)
+    assert said[0].done == 5
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")
+def test_the_child_dies_with_a_learner_that_is_killed(tmp_path: Path):
+    (tmp_path / "acting_trainer.py").write_text(SCRIPT)
+    code = (
+        "from accrete_learner_service.trainer_child import Trainer; import time\n"
+        "t = Trainer(nice=5, module='acting_trainer'); t.stand_by(); t._child.lines.get()\n"
+        "print(t.pid, flush=True); time.sleep(60)"
+    )
+    env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=env) as learner:
+        assert learner.stdout is not None
+        pid = int(learner.stdout.readline())
+        learner.kill()
+    deadline = time.monotonic() + 10
+    while _alive(pid) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not _alive(pid)
+
+
+def _alive(pid: int) -> bool:
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return status.rsplit(")", 1)[1].split()[0] != "Z"
+
+
+def test_the_event_lines_hold_one_line_each():
+    from accrete_learner_service.logs import line
+
+    text = line("class.provisional", label='two\nlines "quoted"', examples=3)
+    assert "\n" not in text
+    assert json.loads(text.split("label=", 1)[1].split(" examples=")[0]) == 'two\nlines "quoted"'
