@@ -15,12 +15,8 @@ from pathlib import Path
 from wsgiref.simple_server import WSGIServer
 
 import prometheus_client
-from accrete_engine.spec import InputSpec
-from accrete_storage.artifacts import ArtifactStore
-from accrete_storage.config import HoldoutConfig, StoreConfig
-from accrete_storage.errors import DataDirInUse, StoreUnavailable
-from accrete_storage.store import Store
 
+from accrete_engine.spec import InputSpec
 from accrete_learner_service.background import Repeated, lower_priority
 from accrete_learner_service.config import LearnerServiceConfig
 from accrete_learner_service.lease import LeaseKeeper
@@ -32,6 +28,10 @@ from accrete_learner_service.service import Learner
 from accrete_learner_service.snapshot import Observer
 from accrete_learner_service.step import Bench
 from accrete_learner_service.trainer_child import Trainer
+from accrete_storage.artifacts import ArtifactStore
+from accrete_storage.config import HoldoutConfig, StoreConfig
+from accrete_storage.errors import DataDirInUse, StoreUnavailable
+from accrete_storage.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -7,9 +7,8 @@ import os
 import threading
 from collections.abc import Callable
 
-from accrete_storage.errors import StoreUnavailable
-
 from accrete_learner_service.logs import line
+from accrete_storage.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated
 
+from annotated_types import Ge, Le
+
 from accrete_learner.budget import BudgetConfig
 from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
-from annotated_types import Ge, Le
 
 
 @dataclass(frozen=True, kw_only=True)

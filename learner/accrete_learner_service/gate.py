@@ -6,7 +6,6 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from accrete_learner.metrics import Tally, accuracy
-
 from accrete_learner_service.config import GateConfig
 
 

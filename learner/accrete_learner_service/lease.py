@@ -6,12 +6,11 @@ import logging
 import threading
 import time
 
+from accrete_learner_service.errors import Interrupted
+from accrete_learner_service.logs import line
 from accrete_storage.commit import Lease
 from accrete_storage.errors import Fenced, StoreUnavailable
 from accrete_storage.store import Store
-
-from accrete_learner_service.errors import Interrupted
-from accrete_learner_service.logs import line
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +21,8 @@ _RENEWALS = 3
 class LeaseKeeper:
     """Acquires the lease and renews it from a thread of its own, whatever else the process is busy with.
 
-    Correctness does not rest on it: the store checks the epoch at each commit. It keeps two learners from doing the same
-    work, and lets one that was replaced know soon.
+    Correctness does not rest on it: the store checks the epoch at each commit. It keeps two learners from doing the
+    same work, and lets one that was replaced know soon.
     """
 
     def __init__(self, store: Store, *, owner: str, ttl_s: float) -> None:

@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+
 from accrete_engine.answers import Answers
 from accrete_engine.config import EngineConfig
 from accrete_engine.errors import LoadError
 from accrete_engine.loaded import LoadedVersion, load
 from accrete_learner.metrics import Tally
-from accrete_storage.example import Example
-
 from accrete_learner_service.errors import StepFailed
+from accrete_storage.example import Example
 
 #: The learner's own computing: one thread of the CPU, wherever serving and training run.
 ENGINE = EngineConfig(engine="onnxruntime", device="cpu", threads=1)

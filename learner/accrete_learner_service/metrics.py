@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import get_args
 
-from accrete_learner.metrics import Accuracy
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
+from accrete_learner.metrics import Accuracy
 from accrete_learner_service.phases import PHASES, Outcome
 
 #: Seconds: 0.1 s to 6 h in steps of about three.

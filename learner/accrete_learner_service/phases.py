@@ -7,4 +7,4 @@ from typing import Literal
 PHASES = ("waiting", "staging", "training", "gating", "committing", "paused")
 
 Outcome = Literal["committed", "rejected", "failed", "discarded"]
-"""`discarded`: given up from outside (examples deleted meanwhile, lease lost, shutdown, store away); it is run again."""
+"""`discarded`: given up from outside (examples deleted, lease lost, shutdown, store away); it is run again."""

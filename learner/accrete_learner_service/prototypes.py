@@ -9,17 +9,17 @@ import logging
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
+
 from accrete_engine.errors import LoadError
 from accrete_engine.loaded import LoadedVersion, load
+from accrete_learner_service.logs import line
+from accrete_learner_service.measure import BATCH, ENGINE
+from accrete_learner_service.staging import kept_labels
 from accrete_storage.artifacts import ArtifactStore
 from accrete_storage.example import Example
 from accrete_storage.pending import PendingCount
 from accrete_storage.store import Store
-from numpy.typing import NDArray
-
-from accrete_learner_service.logs import line
-from accrete_learner_service.measure import BATCH, ENGINE
-from accrete_learner_service.staging import kept_labels
 
 log = logging.getLogger(__name__)
 
@@ -117,7 +117,7 @@ class Prototypes:
 
 
 def mean_direction(loaded: LoadedVersion, examples: Sequence[Example]) -> NDArray[np.float32]:
-    """The mean of the examples' unit-length features, at unit length [d], as the class means of a trained version are."""
+    """The mean of the examples' unit-length features, at unit length [d], like the class means of a trained version."""
     batches = [examples[start : start + BATCH] for start in range(0, len(examples), BATCH)]
     features = np.concatenate([loaded.features(np.stack([e.tensor for e in batch])) for batch in batches])  # [N, d]
     mean = _unit(features).mean(axis=0, keepdims=True)

@@ -8,14 +8,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from safetensors.numpy import load_file
+
 from accrete_learner import job as files
 from accrete_learner.job import Result
 from accrete_learner.metrics import Accuracy, Tally, class_accuracy, summarise
+from accrete_learner_service.staging import Inputs
 from accrete_storage.example import Example
 from accrete_storage.version import VersionRecord
-from safetensors.numpy import load_file
-
-from accrete_learner_service.staging import Inputs
 
 
 def build_record(

@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 import time
 
-from accrete_storage.errors import StoreUnavailable
-from accrete_storage.store import Store
-
 from accrete_learner_service.lease import LeaseKeeper
 from accrete_learner_service.logs import line
 from accrete_learner_service.metrics import Metrics
 from accrete_learner_service.trainer_child import Progress
+from accrete_storage.errors import StoreUnavailable
+from accrete_storage.store import Store
 
 log = logging.getLogger(__name__)
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Sequence
 
+from accrete_learner_service.logs import line
 from accrete_storage.artifacts import ArtifactStore
 from accrete_storage.errors import StorageError
 from accrete_storage.store import Store
 from accrete_storage.version import VersionRecord
-
-from accrete_learner_service.logs import line
 
 log = logging.getLogger(__name__)
 

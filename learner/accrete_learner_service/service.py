@@ -8,8 +8,6 @@ import threading
 import time
 from dataclasses import dataclass, replace
 
-from accrete_storage.errors import Fenced, InputsChanged, StoreUnavailable
-
 from accrete_learner_service.errors import Interrupted, NothingToLearn
 from accrete_learner_service.logs import line
 from accrete_learner_service.metrics import Metrics
@@ -17,6 +15,7 @@ from accrete_learner_service.retention import retire
 from accrete_learner_service.staging import kept_labels
 from accrete_learner_service.step import Bench, run_step
 from accrete_learner_service.trigger import Decision, Settling, Waiting, decide
+from accrete_storage.errors import Fenced, InputsChanged, StoreUnavailable
 
 log = logging.getLogger(__name__)
 

@@ -6,15 +6,14 @@ import time
 from collections.abc import Mapping
 
 from accrete_learner.budget import quota
-from accrete_storage.errors import StoreUnavailable
-from accrete_storage.pending import PendingCount
-from accrete_storage.store import Store
-from accrete_storage.version import VersionRecord
-
 from accrete_learner_service.config import LearnerServiceConfig
 from accrete_learner_service.lease import LeaseKeeper
 from accrete_learner_service.metrics import Metrics, Snapshot
 from accrete_learner_service.staging import kept_labels
+from accrete_storage.errors import StoreUnavailable
+from accrete_storage.pending import PendingCount
+from accrete_storage.store import Store
+from accrete_storage.version import VersionRecord
 
 
 class Observer:

@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
 from accrete_learner import job as files
 from accrete_learner.budget import quota
 from accrete_learner.job import Job
+from accrete_learner_service.config import LearnerServiceConfig
+from accrete_learner_service.errors import NothingToLearn, StepFailed
+from accrete_learner_service.holdout import split
 from accrete_storage.config import HoldoutConfig
 from accrete_storage.example import Example
 from accrete_storage.ids import position_key
 from accrete_storage.store import Store
 from accrete_storage.version import VersionRecord
-from numpy.typing import NDArray
-from safetensors.numpy import save_file
-
-from accrete_learner_service.config import LearnerServiceConfig
-from accrete_learner_service.errors import NothingToLearn, StepFailed
-from accrete_learner_service.holdout import split
 
 Tensors = NDArray[Any]
 

@@ -1,7 +1,7 @@
 """One incremental step, from what is pending to a committed version, as a straight sequence.
 
-Nothing before the commit changes live state: whatever ends the step leaves the store as it was, and the same step can be
-run again from the store alone.
+Nothing before the commit changes live state: whatever ends the step leaves the store as it was, and the same step can
+be run again from the store alone.
 """
 
 from __future__ import annotations
@@ -17,13 +17,6 @@ from pathlib import Path
 from accrete_learner import job as files
 from accrete_learner.job import Result
 from accrete_learner.metrics import Accuracy
-from accrete_storage.artifacts import ArtifactStore
-from accrete_storage.commit import Commit, Reject
-from accrete_storage.config import HoldoutConfig
-from accrete_storage.errors import CorruptArtifact, InputsChanged, StoreUnavailable
-from accrete_storage.store import Store
-from accrete_storage.version import VersionRecord
-
 from accrete_learner_service.config import LearnerServiceConfig
 from accrete_learner_service.errors import StepFailed
 from accrete_learner_service.gate import Verdict, judge
@@ -37,6 +30,12 @@ from accrete_learner_service.staging import Inputs, read_inputs, step_quota, wri
 from accrete_learner_service.timing import Stopwatch
 from accrete_learner_service.trainer_child import Trainer
 from accrete_learner_service.trigger import Decision
+from accrete_storage.artifacts import ArtifactStore
+from accrete_storage.commit import Commit, Reject
+from accrete_storage.config import HoldoutConfig
+from accrete_storage.errors import CorruptArtifact, InputsChanged, StoreUnavailable
+from accrete_storage.store import Store
+from accrete_storage.version import VersionRecord
 
 log = logging.getLogger(__name__)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+
 from accrete_learner.metrics import Tally
 from accrete_learner_service.config import GateConfig
 from accrete_learner_service.gate import judge

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-from accrete_learner_service.holdout import split
-from accrete_storage.example import Example, holdout_rank
 from hypothesis import given
 from hypothesis import strategies as st
+
+from accrete_learner_service.holdout import split
+from accrete_storage.example import Example, holdout_rank
 
 
 def example(id: str) -> Example:

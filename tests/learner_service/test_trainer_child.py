@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from accrete_learner_service.errors import Interrupted, TrainerFailed
 from accrete_learner_service.trainer_child import Progress, Trainer
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import pytest
+
 from accrete_learner_service.config import TriggerConfig
 from accrete_learner_service.trigger import Decision, Settling, Waiting, decide
 
