@@ -1,0 +1,235 @@
+"""Puts the server together, starts it, and takes it down in order."""
+
+from __future__ import annotations
+
+import gc
+import json
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from accrete.v1 import (
+    operation_pb2,
+    operation_pb2_grpc,
+    prediction_pb2,
+    prediction_pb2_grpc,
+    teaching_pb2,
+    teaching_pb2_grpc,
+)
+from accrete_engine.config import EngineConfig
+from accrete_engine.spec import InputSpec
+from accrete_server.admission import Admission
+from accrete_server.batching import Batcher
+from accrete_server.computing import Predictor
+from accrete_server.config import ServerConfig
+from accrete_server.edge import Edge
+from accrete_server.following import Follower
+from accrete_server.images import ImageReader, allow_large_headers
+from accrete_server.intake import Intake
+from accrete_server.link import StoreLink
+from accrete_server.loading import Loader
+from accrete_server.metrics import Metrics
+from accrete_server.operation import Operation
+from accrete_server.prediction import Prediction
+from accrete_server.reporting import Reporter, Setting
+from accrete_server.slots import Slots
+from accrete_server.swapping import Swapper
+from accrete_server.teaching import Teaching
+from accrete_server.watching import Hub, Seats
+from accrete_storage.artifacts import ArtifactStore
+from accrete_storage.config import HoldoutConfig, StoreConfig
+from accrete_storage.errors import StoreUnavailable
+from accrete_storage.store import Store
+
+SERVICES = tuple(
+    module.DESCRIPTOR.services_by_name[name].full_name
+    for module, name in ((prediction_pb2, "Prediction"), (teaching_pb2, "Teaching"), (operation_pb2, "Operation"))
+)
+SHORT_CALLS = 32
+"""Threads beyond those that Predict, teaching and watchers may hold: status, health and the like."""
+
+_log = logging.getLogger(__name__)
+
+
+class Server:
+    """One server: composed by `__init__`, run by `start` and `stop`."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        store: StoreConfig,
+        holdout: HoldoutConfig,
+        engine: EngineConfig,
+        spec: InputSpec,
+        data_dir: Path,
+        *,
+        method: str,
+        exemplar_budget: Callable[[int], int] | None = None,
+    ) -> None:
+        """Opens nothing yet. `exemplar_budget`: exemplars allowed for a number of classes, for GetStatus to tell."""
+        self._config = config
+        self._data_dir = data_dir
+        self._link = StoreLink(lambda: _connect(store, holdout, spec, data_dir))
+        self._metrics = Metrics()
+        self._slots, self._hub, self._seats = Slots(), Hub(), Seats(config.max_watchers)
+        at_once = config.at_once(engine.threads)
+        self._working = Admission(limit="queue", at_once=at_once, queue=config.queue)
+        self._teaching = Admission(limit="queue", at_once=config.teaching, queue=config.queue)
+        self._batcher = Batcher(self._slots, self._metrics.predict, queue=config.queue)
+        artifacts = ArtifactStore(data_dir / "versions")
+        loader = Loader(artifacts, engine, spec, self._metrics.model)
+        self._swapper = Swapper(self._slots, loader, self._metrics.model, data_dir)
+        self._follower = Follower(self._link, self._swapper, self._hub, self._metrics)
+        self._health = health.HealthServicer()
+        threads = at_once + 2 * config.queue + config.queue + config.teaching + config.max_watchers + SHORT_CALLS
+        self._grpc = self._make_grpc(threads)
+        self._add_services(artifacts, spec, Setting(spec=spec, method=method, exemplar_budget=exemplar_budget))
+        self._add_gauges()
+        self.port = 0
+        self.metrics_port = 0
+
+    def start(self) -> None:
+        """Loads the active version, if any, and answers from then on.
+
+        Raises StoreMisconfigured and its kin when the store is there and not fit; OSError when a port is taken.
+        A store that does not answer is no error: what was served last is served again.
+        """
+        allow_large_headers()
+        try:
+            self._link.reach()
+        except StoreUnavailable as problem:
+            _log.warning("started_without_store", extra={"reason": str(problem)})
+        self._follower.look()
+        self.port = self._bind()
+        self.metrics_port = self._metrics.serve(self._config.metrics_host, self._config.metrics_port)
+        self._follower.start()
+        gc.collect()
+        gc.freeze()  # what lives as long as the process need not be looked at by every collection
+        self._grpc.start()
+        self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        self._write_address()
+        _log.info("serving", extra={"address": self.address, "version": self._slots.version})
+
+    def stop(self) -> None:
+        """Takes the server down: health first, then new calls, then those under way, then the threads behind them."""
+        _log.info("draining")
+        self._health.enter_graceful_shutdown()
+        time.sleep(self._config.drain_s)
+        stopped = self._grpc.stop(self._config.grace_s)
+        self._hub.close()
+        self._slots.close()
+        stopped.wait()
+        self._batcher.close()
+        self._follower.stop()
+        self._metrics.close()
+        self._remove_address()
+        _log.info("stopped")
+
+    @property
+    def address(self) -> str:
+        """Where it listens: "127.0.0.1:50051"."""
+        return f"{self._config.host}:{self.port}"
+
+    def _make_grpc(self, threads: int) -> grpc.Server:
+        return grpc.server(
+            ThreadPoolExecutor(max_workers=threads, thread_name_prefix="call"),
+            interceptors=[Edge(self._metrics.requests)],
+            maximum_concurrent_rpcs=threads,  # a backstop: admission refuses long before, and says why
+            options=(
+                ("grpc.max_receive_message_length", self._config.max_message_bytes),
+                ("grpc.max_send_message_length", self._config.max_message_bytes),
+                ("grpc.so_reuseport", 0),  # a second server on the port is a mistake that should be told
+                ("grpc.keepalive_permit_without_calls", 1),
+                ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
+            ),
+        )
+
+    def _add_services(self, artifacts: ArtifactStore, spec: InputSpec, setting: Setting) -> None:
+        config, link, slots = self._config, self._link, self._slots
+        reader = ImageReader(spec, max_pixels=config.max_pixels, max_bytes=config.max_image_bytes)
+        predictor = Predictor(slots, self._working, self._batcher, self._metrics.predict)
+        prediction = Prediction(config, slots, predictor, reader, self._metrics.predict)
+        intake = Intake(config, link, reader, self._teaching, self._metrics.teach)
+        teaching = Teaching(config, link, slots, self._hub, self._seats, intake)
+        reporter = Reporter(link, slots, setting)
+        operation = Operation(config, link, slots, artifacts, reporter, self._swapper.why_broken)
+        prediction_pb2_grpc.add_PredictionServicer_to_server(prediction, self._grpc)
+        teaching_pb2_grpc.add_TeachingServicer_to_server(teaching, self._grpc)
+        operation_pb2_grpc.add_OperationServicer_to_server(operation, self._grpc)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
+        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc)
+
+    def _add_gauges(self) -> None:
+        gauge, working, teaching = self._metrics.gauge, self._working, self._teaching
+        gauge("predict_working", "Predict calls at work.", lambda: working.working)
+        gauge("predict_waiting", "Predict calls in line.", lambda: working.waiting + self._batcher.waiting)
+        gauge("teaching_waiting", "AddExamples batches in line.", lambda: teaching.waiting)
+        gauge("watchers", "Long-lived calls open.", lambda: self._seats.taken)
+
+    def _bind(self) -> int:
+        address = f"{self._config.host}:{self._config.port}"
+        try:
+            port = self._grpc.add_insecure_port(address)
+        except RuntimeError as problem:
+            raise OSError(f"cannot listen on {address}: {problem}") from problem
+        if not port:
+            raise OSError(f"cannot listen on {address}")
+        return port
+
+    def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for service in ("", *SERVICES):
+            self._health.set(service, status)
+
+    @property
+    def _address_file(self) -> Path:
+        return self._data_dir / "server.json"
+
+    def _write_address(self) -> None:
+        metrics = f"{self._config.metrics_host}:{self.metrics_port}"
+        temporary = self._data_dir / f".server.json.{os.getpid()}"
+        temporary.write_text(json.dumps({"address": self.address, "metrics": metrics, "pid": os.getpid()}))
+        temporary.replace(self._address_file)
+
+    def _remove_address(self) -> None:
+        """Removes server.json if it is still ours."""
+        try:
+            if json.loads(self._address_file.read_text())["pid"] == os.getpid():
+                self._address_file.unlink()
+        except (OSError, ValueError, KeyError) as problem:
+            _log.warning("address_file_not_removed", extra={"reason": str(problem)})
+
+
+def serve(
+    config: ServerConfig,
+    store: StoreConfig,
+    holdout: HoldoutConfig,
+    engine: EngineConfig,
+    spec: InputSpec,
+    data_dir: Path,
+    *,
+    method: str,
+    exemplar_budget: Callable[[int], int] | None = None,
+) -> None:
+    """Serves until SIGTERM or SIGINT, then drains. To be called from the main thread. Raises as `Server.start`."""
+    asked = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: asked.set())
+    server = Server(config, store, holdout, engine, spec, data_dir, method=method, exemplar_budget=exemplar_budget)
+    server.start()
+    asked.wait()
+    server.stop()
+
+
+def _connect(store: StoreConfig, holdout: HoldoutConfig, spec: InputSpec, data_dir: Path) -> Store:
+    connected = Store.connect(store, holdout, data_dir=data_dir)
+    connected.bind_model(str(spec))
+    return connected

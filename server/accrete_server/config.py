@@ -1,0 +1,75 @@
+"""The server's settings."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge, Le, MinLen
+
+Port = Annotated[int, Ge(0), Le(65535)]
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerConfig:
+    """Where the server listens and what it accepts."""
+
+    host: Annotated[str, MinLen(1)] = "127.0.0.1"
+    """Address to listen on. This machine alone: there is no authentication, so opening it up is a decision to take."""
+
+    port: Port = 50051
+    """gRPC port; 0: any free one, written to `server.json` in the data directory."""
+
+    metrics_host: Annotated[str, MinLen(1)] = "127.0.0.1"
+    """Address of the Prometheus endpoint `/metrics`."""
+
+    metrics_port: Port = 9464
+    """Port of `/metrics`; 0: any free one, written to `server.json`."""
+
+    max_images: Annotated[int, Ge(1), Le(4096)] = 64
+    """Images in one Predict call. 64: beyond it the cost of a call is no longer what limits images per second."""
+
+    max_batch: Annotated[int, Ge(1), Le(10_000)] = 256
+    """Examples in one AddExamples call, stored as one unit. 256: the rate of durable writes is flat from there on."""
+
+    max_pixels: Annotated[int, Ge(1)] = 25_000_000
+    """Pixels (width x height) of one image, read from its header before it is decoded; 25 million decode to 75 MB."""
+
+    max_image_bytes: Annotated[int, Ge(1)] = 10 * MIB
+    """Bytes of one image as sent."""
+
+    max_message_bytes: Annotated[int, Ge(1024), Le(2**31 - 1)] = 64 * MIB
+    """Bytes of one gRPC message, after decompression."""
+
+    max_label_bytes: Annotated[int, Ge(1), Le(4096)] = 256
+    """UTF-8 bytes of one label; labels are part of keys, answers and logs."""
+
+    max_ids: Annotated[int, Ge(1)] = 10_000
+    """Example ids in one WaitLearned or DeleteExamples call."""
+
+    default_top_k: Annotated[int, Ge(1), Le(1000)] = 5
+    """Labels ranked for each image when the caller names no number."""
+
+    concurrency: Annotated[int, Ge(0), Le(1024)] = 0
+    """Predict calls decoded and computed at once; 0: the machine's cores divided by the engine's threads."""
+
+    queue: Annotated[int, Ge(0), Le(10_000)] = 64
+    """Predict calls that may wait for their turn; the next one is refused at once. 64: at 1 ms each, 64 ms of wait."""
+
+    teaching: Annotated[int, Ge(1), Le(64)] = 2
+    """AddExamples batches decoded and stored at once; as many as `queue` may wait. 2: it leaves cores to Predict."""
+
+    max_watchers: Annotated[int, Ge(0), Le(10_000)] = 64
+    """Watch, WaitLearned and StreamExamples calls open at once; each holds a thread."""
+
+    drain_s: Annotated[float, Ge(0), Le(60)] = 0.2
+    """Seconds at shutdown between health NOT_SERVING and refusing new calls, for who watches it to look elsewhere."""
+
+    grace_s: Annotated[float, Ge(0), Le(600)] = 5.0
+    """Seconds that calls under way at shutdown get to finish."""
+
+    def at_once(self, engine_threads: int) -> int:
+        """How many Predict calls work at the same time, with `concurrency` 0 resolved."""
+        return self.concurrency or max(1, (os.cpu_count() or 1) // engine_threads)

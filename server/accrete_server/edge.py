@@ -1,0 +1,78 @@
+"""The one interceptor around our services: turns exceptions into gRPC statuses, counts and times every call."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NoReturn
+
+import grpc
+
+from accrete_server.errors import Status, status_of
+from accrete_server.metrics import RequestMetrics
+
+PREFIX = "/accrete.v1."
+
+Handler = grpc.RpcMethodHandler[Any, Any]
+
+
+class Edge(grpc.ServerInterceptor[Any, Any]):
+    """Wraps each handler of accrete.v1 once; health and reflection pass as they are."""
+
+    def __init__(self, metrics: RequestMetrics) -> None:
+        self._metrics = metrics
+        self._wrapped: dict[str, Handler] = {}
+
+    def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Handler | None],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler | None:
+        """The wrapped handler of the call's method; None when there is no such method."""
+        path = handler_call_details.method
+        wrapped = self._wrapped.get(path)
+        if wrapped is not None:
+            return wrapped
+        handler = continuation(handler_call_details)
+        if handler is None or not path.startswith(PREFIX):
+            return handler
+        wrapped = self._wrapped[path] = self._wrap(handler, path.rsplit("/", 1)[1])
+        return wrapped
+
+    def _wrap(self, handler: Any, method: str) -> Handler:
+        if handler.request_streaming:
+            make, inner = grpc.stream_stream_rpc_method_handler, self._streamed(handler.stream_stream, method)
+        elif handler.response_streaming:
+            make, inner = grpc.unary_stream_rpc_method_handler, self._streamed(handler.unary_stream, method)
+        else:
+            make, inner = grpc.unary_unary_rpc_method_handler, self._unary(handler.unary_unary, method)
+        return make(inner, handler.request_deserializer, handler.response_serializer)
+
+    def _unary(self, inner: Callable[..., Any], method: str) -> Callable[..., Any]:
+        def handle(request: Any, context: grpc.ServicerContext) -> Any:
+            started = time.perf_counter()
+            try:
+                response = inner(request, context)
+            except Exception as problem:
+                self._fail(status_of(problem, method), method, started, context)
+            self._metrics.observe(method, "OK", time.perf_counter() - started)
+            return response
+
+        return handle
+
+    def _streamed(self, inner: Callable[..., Iterator[Any]], method: str) -> Callable[..., Iterator[Any]]:
+        def handle(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+            started = time.perf_counter()
+            try:
+                yield from inner(request, context)
+            except Exception as problem:
+                self._fail(status_of(problem, method), method, started, context)
+            self._metrics.observe(method, "OK", time.perf_counter() - started)
+
+        return handle
+
+    def _fail(self, status: Status, method: str, started: float, context: grpc.ServicerContext) -> NoReturn:
+        self._metrics.observe(method, status.code.name, time.perf_counter() - started)
+        if status.trailers:
+            context.set_trailing_metadata(status.trailers)
+        context.abort(status.code, status.details)

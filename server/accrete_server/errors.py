@@ -1,0 +1,118 @@
+"""Every error that a caller can see, and the one table from exceptions to gRPC status codes.
+
+ServerError
+├── InvalidInput        the request cannot be used as it is
+├── NoModel             nothing has been learned yet, or everything was forgotten
+├── NotNow              the state does not allow it at present
+├── Unknown             no such version, label or id
+├── LimitExceeded       a limit, with its name, its value and when to retry
+├── DeadlinePassed      the caller's deadline ended before the work began
+├── CallerGone          the caller hung up
+└── ShuttingDown        the server is about to stop
+"""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+import grpc
+
+from accrete_storage import errors as storage
+
+_log = logging.getLogger(__name__)
+
+
+class ServerError(Exception):
+    """Base of this package's errors."""
+
+
+class InvalidInput(ServerError):
+    """The request cannot be used; the message names the part and the reason."""
+
+
+class NoModel(ServerError):
+    """There is nothing to answer from."""
+
+
+class NotNow(ServerError):
+    """The request is fine and the state is not."""
+
+
+class Unknown(ServerError):
+    """Something that the request names does not exist."""
+
+
+class LimitExceeded(ServerError):
+    """A limit was reached. `retry_after_s` None: the same request will never fit."""
+
+    def __init__(self, limit: str, value: int, what: str, retry_after_s: float | None = None) -> None:
+        when = "send less at once" if retry_after_s is None else f"retry in {retry_after_s:.2f} s"
+        super().__init__(f"{what}: {limit} is {value}; {when}")
+        self.retry_after_s = retry_after_s
+
+
+class DeadlinePassed(ServerError):
+    """The deadline passed; nothing was computed."""
+
+
+class CallerGone(ServerError):
+    """The caller cancelled; nothing was computed."""
+
+
+class ShuttingDown(ServerError):
+    """The server stops; another one, or this one in a moment, can take the call."""
+
+
+CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
+    (InvalidInput, grpc.StatusCode.INVALID_ARGUMENT),
+    (NoModel, grpc.StatusCode.FAILED_PRECONDITION),
+    (NotNow, grpc.StatusCode.FAILED_PRECONDITION),
+    (Unknown, grpc.StatusCode.NOT_FOUND),
+    (LimitExceeded, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (DeadlinePassed, grpc.StatusCode.DEADLINE_EXCEEDED),
+    (CallerGone, grpc.StatusCode.CANCELLED),
+    (ShuttingDown, grpc.StatusCode.UNAVAILABLE),
+    (storage.NotFound, grpc.StatusCode.NOT_FOUND),
+    (storage.VersionUnusable, grpc.StatusCode.FAILED_PRECONDITION),
+    (storage.CorruptArtifact, grpc.StatusCode.FAILED_PRECONDITION),
+    (storage.BudgetExceeded, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (storage.StoreUnavailable, grpc.StatusCode.UNAVAILABLE),
+    (storage.StoreMisconfigured, grpc.StatusCode.UNAVAILABLE),
+)
+"""The first class that fits wins. What is not here is INTERNAL: logged in full, told to the caller in one sentence."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Status:
+    """What a failed call answers."""
+
+    code: grpc.StatusCode
+    details: str
+    trailers: tuple[tuple[str, str], ...] = ()
+
+
+def status_of(problem: Exception, method: str) -> Status:
+    """The gRPC status of an exception raised in `method`."""
+    code = next((code for kind, code in CODES if isinstance(problem, kind)), None)
+    if code is None:
+        _log.error("internal_error", exc_info=problem, extra={"method": method})
+        return Status(code=grpc.StatusCode.INTERNAL, details="internal error; the server's log has the details")
+    return Status(code=code, details=_sentence(problem), trailers=_trailers(problem))
+
+
+def _sentence(problem: Exception) -> str:
+    if isinstance(problem, storage.StoreMisconfigured):
+        _log.error("store_misconfigured", extra={"reason": str(problem)})
+        return "the store is not usable; the server's log says what to set"
+    if isinstance(problem, storage.StoreUnavailable):
+        return "the store does not answer; send the same ids again, nothing is stored twice"
+    if isinstance(problem, storage.BudgetExceeded):
+        when = f"retry in {problem.retry_after_s:.1f} s"
+        return f"pending examples are at their limit: {problem.limit} is {problem.value}; {when}"
+    return str(problem)
+
+
+def _trailers(problem: Exception) -> tuple[tuple[str, str], ...]:
+    seconds = getattr(problem, "retry_after_s", None)
+    return () if seconds is None else (("retry-after-ms", str(max(1, round(seconds * 1000)))),)

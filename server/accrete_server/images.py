@@ -1,0 +1,160 @@
+"""From what an application sends to what the model takes.
+
+Shapes: H, W, C of the model's input; h, w, c of an image as sent; d of an embedding.
+"""
+
+from __future__ import annotations
+
+import io
+import math
+import struct
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageOps
+
+from accrete_engine.spec import InputSpec
+
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+SIDE_LIMIT = 65_535  # pixels; what JPEG can say, and enough for the others
+
+Array = NDArray[Any]
+
+
+class BadImage(Exception):
+    """An input cannot be used; the message is a reason without a subject: "truncated or damaged PNG"."""
+
+
+def allow_large_headers() -> None:
+    """Lets this package be the one that judges sizes: Pillow's own warning comes at another limit and only once."""
+    Image.MAX_IMAGE_PIXELS = None
+
+
+class ImageReader:
+    """Turns inputs into arrays of the model's shape and type. Raises BadImage; has no state."""
+
+    def __init__(self, spec: InputSpec, *, max_pixels: int, max_bytes: int) -> None:
+        self.spec = spec
+        self._max_pixels = max_pixels
+        self._max_bytes = max_bytes
+
+    def encoded(self, data: bytes) -> Array:
+        """Decodes a JPEG, PNG, WebP or BMP file to uint8 [H, W, C]: EXIF orientation applied, alpha dropped, the whole
+        image resized with antialiasing (bilinear) to the model's size."""
+        self._check_is_image("an encoded image")
+        self._check_bytes(len(data))
+        self._check_webp(data)
+        image = self._open(data)
+        try:
+            image.draft(self._mode, (2 * self._longest, 2 * self._longest))
+            image.load()
+            ImageOps.exif_transpose(image, in_place=True)
+            return self._fit(_plain(image))
+        except Exception as problem:  # decoders raise whatever a damaged file leads them to
+            raise BadImage(f"truncated or damaged {image.format}: {problem}") from problem
+
+    def pixels(self, shape: Sequence[int], data: bytes) -> Array:
+        """A raw uint8 image [h, w] or [h, w, 1 | 3 | 4] as uint8 [H, W, C]."""
+        self._check_is_image("a uint8 tensor")
+        if len(shape) not in (2, 3) or (len(shape) == 3 and shape[2] not in (1, 3, 4)):
+            raise BadImage(f"uint8 shape {list(shape)}; [height, width] or [height, width, 1, 3 or 4] are allowed")
+        self._check_size(shape[1], shape[0])
+        self._check_length(shape, data, 1)
+        array = np.frombuffer(data, np.uint8).reshape(shape)
+        if array.shape == self.spec.shape:
+            return array
+        return self._fit(Image.fromarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array))
+
+    def vector(self, shape: Sequence[int], data: bytes) -> Array:
+        """A raw float32 vector [d], finite, little-endian."""
+        if self.spec.is_image:
+            raise BadImage(f"a float32 tensor, but this model takes images ({self.spec})")
+        if tuple(shape) != self.spec.shape:
+            raise BadImage(f"float32 shape {list(shape)}; this model takes {self.spec}")
+        self._check_length(shape, data, 4)
+        array = np.frombuffer(data, "<f4").astype(np.float32, copy=False)
+        if not np.isfinite(array).all():
+            raise BadImage("values that are not finite (NaN or infinity)")
+        return array
+
+    @property
+    def _mode(self) -> Literal["RGB", "L"]:
+        return "RGB" if self.spec.shape[2] == 3 else "L"
+
+    @property
+    def _longest(self) -> int:
+        return max(self.spec.shape[:2])
+
+    def _open(self, data: bytes) -> Image.Image:
+        if not data:
+            raise BadImage("no bytes")
+        try:
+            image = Image.open(io.BytesIO(data), formats=FORMATS)
+        except Exception as problem:  # as above; nothing has been decoded yet
+            raise BadImage("not a JPEG, PNG, WebP or BMP image, or its header is damaged") from problem
+        self._check_size(*image.size)
+        return image
+
+    def _check_webp(self, data: bytes) -> None:
+        """Pillow sets up a WebP decoder, canvas and all, on opening; so its size is looked at before."""
+        size = webp_size(data)
+        if size is not None:
+            self._check_size(*size)
+
+    def _check_is_image(self, what: str) -> None:
+        if not self.spec.is_image:
+            raise BadImage(f"{what}, but this model takes embeddings ({self.spec} tensors)")
+
+    def _check_bytes(self, count: int) -> None:
+        if count > self._max_bytes:
+            raise BadImage(f"{count} bytes; max_image_bytes is {self._max_bytes}")
+
+    def _check_size(self, width: int, height: int) -> None:
+        if width < 1 or height < 1:
+            raise BadImage(f"no pixels ({width} x {height})")
+        if width * height > self._max_pixels:
+            raise BadImage(f"{width} x {height} is {width * height} pixels; max_pixels is {self._max_pixels}")
+        if max(width, height) > SIDE_LIMIT:
+            raise BadImage(f"{width} x {height}; a side has at most {SIDE_LIMIT} pixels")
+
+    def _check_length(self, shape: Sequence[int], data: bytes, size: int) -> None:
+        wanted = math.prod(shape) * size
+        if len(data) != wanted:
+            raise BadImage(f"{len(data)} bytes for shape {list(shape)}; {wanted} are needed")
+        self._check_bytes(len(data))
+
+    def _fit(self, image: Image.Image) -> Array:
+        """An image of any plain mode as uint8 [H, W, C]."""
+        height, width, channels = self.spec.shape
+        if image.mode != self._mode:
+            image = image.convert(self._mode)
+        if image.size != (width, height):
+            image = image.resize((width, height), Image.Resampling.BILINEAR)
+        return np.asarray(image).reshape(height, width, channels)
+
+
+def _plain(image: Image.Image) -> Image.Image:
+    """The image in a mode that converts without loss: 16-bit grey is scaled, not clipped; palettes are opened."""
+    if image.mode.startswith("I"):
+        return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
+    if image.mode == "P":
+        return image.convert("RGBA" if "transparency" in image.info else "RGB")
+    return image
+
+
+def webp_size(data: bytes) -> tuple[int, int] | None:
+    """Width and height from the header of a WebP file (RFC 9649, sections 2.5 to 2.7); None when it is not one."""
+    if len(data) < 30 or data[:4] != b"RIFF" or data[8:12] != b"WEBP":
+        return None
+    kind = data[12:16]
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if kind == b"VP8 ":
+        width, height = struct.unpack("<HH", data[26:30])
+        return width & 0x3FFF, height & 0x3FFF
+    return None

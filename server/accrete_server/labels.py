@@ -1,0 +1,58 @@
+"""Which labels, ids and metadata are accepted. What is not fit is refused, never altered."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Mapping
+
+from accrete_server.errors import InvalidInput
+
+MAX_ID_CHARS = 128
+MAX_METADATA_ENTRIES = 16
+MAX_METADATA_BYTES = 1024
+
+_UNPRINTABLE = frozenset(
+    {"Cc", "Zl", "Zp"}
+)  # controls, line and paragraph separators: they would break logs and terminals
+
+
+def check_label(label: str, max_bytes: int) -> None:
+    """Raises InvalidInput unless `label` is 1 to `max_bytes` bytes of printable NFC text without blanks at its ends.
+
+    Two spellings that look alike must not become two classes: hence NFC, and no blanks at the ends.
+    """
+    if not label.strip():
+        raise InvalidInput("label: empty")
+    size = len(label.encode())
+    if size > max_bytes:
+        raise InvalidInput(f"label: {size} bytes of UTF-8; max_label_bytes is {max_bytes}")
+    if has_control(label):
+        raise InvalidInput("label: holds a control character or line break")
+    if label != label.strip():
+        raise InvalidInput("label: starts or ends with a blank")
+    if not unicodedata.is_normalized("NFC", label):
+        raise InvalidInput("label: not in Unicode normal form C (NFC); normalise it before sending")
+
+
+def check_id(example_id: str) -> None:
+    """Raises InvalidInput unless the id has 1 to 128 characters and no control character."""
+    if not 1 <= len(example_id) <= MAX_ID_CHARS:
+        raise InvalidInput(f"id: {len(example_id)} characters; 1 to {MAX_ID_CHARS} are allowed")
+    if has_control(example_id):
+        raise InvalidInput("id: holds a control character or line break")
+
+
+def check_metadata(metadata: Mapping[str, str]) -> None:
+    """Raises InvalidInput for more than 16 entries or more than 1 KiB of keys and values together."""
+    if len(metadata) > MAX_METADATA_ENTRIES:
+        raise InvalidInput(f"metadata: {len(metadata)} entries; at most {MAX_METADATA_ENTRIES} are allowed")
+    size = sum(len(key.encode()) + len(value.encode()) for key, value in metadata.items())
+    if size > MAX_METADATA_BYTES:
+        raise InvalidInput(f"metadata: {size} bytes; at most {MAX_METADATA_BYTES} are allowed")
+
+
+def has_control(text: str) -> bool:
+    """Whether `text` holds a control character, line separator or paragraph separator."""
+    if text.isascii() and text.isprintable():
+        return False
+    return any(unicodedata.category(character) in _UNPRINTABLE for character in text)

@@ -1,0 +1,165 @@
+"""The Operation service."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+import grpc
+
+from accrete.v1 import operation_pb2, operation_pb2_grpc
+from accrete_server import convert, reporting
+from accrete_server.config import ServerConfig
+from accrete_server.errors import NotNow, Unknown
+from accrete_server.labels import check_label
+from accrete_server.link import StoreLink
+from accrete_server.slots import Slots
+from accrete_server.teaching import check_ids
+from accrete_storage.artifacts import ArtifactStore
+
+FOLLOW_S = 5.0
+"""How long a call that changes what is served waits for this server to serve it."""
+
+_log = logging.getLogger(__name__)
+
+
+class Operation(operation_pb2_grpc.OperationServicer):
+    """State, versions, and control of the learner."""
+
+    def __init__(
+        self,
+        config: ServerConfig,
+        link: StoreLink,
+        slots: Slots,
+        artifacts: ArtifactStore,
+        reporter: reporting.Reporter,
+        why_broken: Callable[[int], str | None],
+    ) -> None:
+        self._config = config
+        self._link = link
+        self._slots = slots
+        self._artifacts = artifacts
+        self._reporter = reporter
+        self._why_broken = why_broken
+
+    def GetStatus(  # noqa: N802  (the contract's names, here and below)
+        self, request: operation_pb2.GetStatusRequest, context: grpc.ServicerContext
+    ) -> operation_pb2.GetStatusResponse:
+        """The state of this server and, as far as the store answers, of learning."""
+        return self._reporter.status()
+
+    def ListClasses(  # noqa: N802
+        self, request: operation_pb2.ListClassesRequest, context: grpc.ServicerContext
+    ) -> operation_pb2.ListClassesResponse:
+        """All labels with what is kept of each."""
+        return operation_pb2.ListClassesResponse(classes=self._reporter.classes())
+
+    def ListVersions(  # noqa: N802
+        self, request: operation_pb2.ListVersionsRequest, context: grpc.ServicerContext
+    ) -> operation_pb2.ListVersionsResponse:
+        """All versions, newest first."""
+        store = self._link.get()
+        state = store.registry.state()
+        records = sorted(store.registry.versions(), key=lambda record: -record.version)
+        return operation_pb2.ListVersionsResponse(
+            versions=[
+                convert.version_info(record, active=record.version == state.version, pinned=state.pinned)
+                for record in records
+            ]
+        )
+
+    def ActivateVersion(  # noqa: N802
+        self, request: operation_pb2.ActivateVersionRequest, context: grpc.ServicerContext
+    ) -> operation_pb2.ActivateVersionResponse:
+        """Pins a version, or unpins; returns once this server serves it, or has found that it cannot."""
+        registry = self._link.get().registry
+        if request.unpin:
+            version = registry.unpin()
+        else:
+            version = request.version
+            record = registry.version(version)
+            if record.state == "ready":  # a ready version whose files are damaged must not become the active one
+                self._artifacts.verify(version, record.digest)
+            registry.activate(version)
+        _log.info("version_activated", extra={"version": version, "pinned": not request.unpin})
+        self._await_version(version, context)
+        return operation_pb2.ActivateVersionResponse(version=version, pinned=not request.unpin)
+
+    def TriggerStep(  # noqa: N802
+        self, request: operation_pb2.TriggerStepRequest, context: grpc.ServicerContext
+    ) -> operation_pb2.TriggerStepResponse:
+        """Asks the learner for a step now."""
+        store = self._link.get()
+        if store.control.paused():
+            raise NotNow("learning is paused: resume it first (accrete resume, or Operation.ResumeLearning)")
+        pending = store.pending.total().examples
+        if not pending:
+            raise NotNow("no example is pending: there is nothing to learn")
+        store.control.request_step()
+        _log.info("step_requested", extra={"pending": pending})
+        return operation_pb2.TriggerStepResponse(pending=pending)
+
+    def PauseLearning(  # noqa: N802
+        self, request: operation_pb2.PauseLearningRequest, context: grpc.ServicerContext
+    ) -> operation_pb2.PauseLearningResponse:
+        """Keeps new steps from starting."""
+        self._link.get().control.pause()
+        _log.info("learning_paused")
+        return operation_pb2.PauseLearningResponse()
+
+    def ResumeLearning(  # noqa: N802
+        self, request: operation_pb2.ResumeLearningRequest, context: grpc.ServicerContext
+    ) -> operation_pb2.ResumeLearningResponse:
+        """Lets steps start again."""
+        self._link.get().control.resume()
+        _log.info("learning_resumed")
+        return operation_pb2.ResumeLearningResponse()
+
+    def DeleteExamples(  # noqa: N802
+        self, request: operation_pb2.DeleteExamplesRequest, context: grpc.ServicerContext
+    ) -> operation_pb2.DeleteExamplesResponse:
+        """Removes examples wherever they are kept."""
+        result = self._link.get().control.delete_examples(check_ids(request.ids, self._config.max_ids))
+        if not result.deleted:
+            raise Unknown("ids: none of them is kept")
+        _log.info("examples_deleted", extra={"deleted": result.deleted, "unknown": len(result.unknown)})
+        return operation_pb2.DeleteExamplesResponse(deleted=result.deleted, unknown=result.unknown)
+
+    def ForgetClass(  # noqa: N802
+        self, request: operation_pb2.ForgetClassRequest, context: grpc.ServicerContext
+    ) -> operation_pb2.ForgetClassResponse:
+        """Removes a class; returns once this server no longer answers it."""
+        check_label(request.label, self._config.max_label_bytes)
+        store = self._link.get()
+        result = store.control.forget_class(request.label)
+        _log.info("class_forgotten", extra={"label": request.label})
+        self._await_revision(store.registry.state().revision, context)
+        return operation_pb2.ForgetClassResponse(
+            pending_deleted=result.pending, exemplars_deleted=result.exemplars, holdout_deleted=result.holdout
+        )
+
+    def _await_version(self, version: int, context: grpc.ServicerContext) -> None:
+        self._await(lambda: self._slots.version == version or self._why_broken(version) is not None, context)
+        reason = self._why_broken(version)
+        if self._slots.version != version and reason is not None:
+            raise NotNow(
+                f"version {version} is the active one now, but this server cannot load it ({reason}); "
+                f"it goes on with version {self._slots.version}"
+            )
+
+    def _await_revision(self, revision: int, context: grpc.ServicerContext) -> None:
+        def reached() -> bool:
+            live = self._slots.live
+            return live is None or live.revision >= revision
+
+        self._await(reached, context)
+
+    def _await(self, done: Callable[[], bool], context: grpc.ServicerContext) -> None:
+        """Waits until `done`, the caller is gone, the server stops or a few seconds have passed."""
+        until = time.monotonic() + FOLLOW_S
+        while not done() and not self._slots.closed and context.is_active():
+            left = until - time.monotonic()
+            if left <= 0:
+                return
+            self._slots.wait_change(self._slots.live, min(left, 0.05))

@@ -1,0 +1,209 @@
+"""Decides which version is live, loads it beside the live one, and swaps."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from accrete_engine.answers import Answers, Prototypes
+from accrete_engine.loaded import LoadedVersion
+from accrete_server.loading import BrokenCandidate, Loader
+from accrete_server.metrics import ModelMetrics
+from accrete_server.remembered import Remembered, recall, remember
+from accrete_server.slots import Slot, Slots, View
+from accrete_storage.errors import NotFound
+from accrete_storage.prototypes import Prototype
+from accrete_storage.registry import ActiveState
+from accrete_storage.store import Store
+from accrete_storage.version import VersionRecord
+
+FIRST_RETRY_S = 5.0
+LAST_RETRY_S = 300.0
+ROOM_S = 30.0
+"""How long a candidate waits for requests that still hold a retired version in memory."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Broken:
+    """A candidate that failed, and when it is worth another try."""
+
+    reason: str
+    attempts: int
+    retry_at: float  # time.monotonic()
+
+
+class Swapper:
+    """Acts on what the store says. All methods are for one thread, and not a serving one."""
+
+    def __init__(self, slots: Slots, loader: Loader, metrics: ModelMetrics, data_dir: Path) -> None:
+        self._slots = slots
+        self._loader = loader
+        self._metrics = metrics
+        self._data_dir = data_dir
+        self._broken: dict[tuple[int, str], _Broken] = {}
+        self._remembered = recall(data_dir)
+        self._prototypes: dict[str, Prototype] = {}
+
+    def why_broken(self, version: int) -> str | None:
+        """Why this server could not load `version` when it last tried; None: it did not fail."""
+        return next((broken.reason for (number, _), broken in self._broken.items() if number == version), None)
+
+    def follow(self, store: Store) -> None:
+        """Makes the store's active version live, with its masks and prototypes. Raises StorageError."""
+        state = store.registry.state()
+        if not state.version:
+            return
+        if self._slots.version != state.version:
+            self._go_to(store, state.version)
+        self._refresh(store, state)
+
+    def serve_remembered(self) -> None:
+        """Without the store and without a live version: loads what was live last."""
+        state = self._remembered
+        if self._slots.live is not None or state is None:
+            return
+        loaded = self._try(state.version, state.digest)
+        if loaded is not None:
+            masked = frozenset(state.masked)
+            self._put(View(slot=Slot(loaded), answers=loaded.answers(masked), masked=masked, revision=state.revision))
+
+    def tidy(self) -> None:
+        """Frees what is no longer used, and shows what is."""
+        self._slots.reap()
+        self._metrics.slots.set(self._slots.resident)
+
+    def _go_to(self, store: Store, version: int) -> None:
+        """Loads the active version; with nothing live yet and that one broken, the newest good one."""
+        candidates = [store.registry.version(version)]
+        if self._slots.live is None:
+            candidates += _others_ready(store.registry.versions(), version)
+        for record in candidates:
+            loaded = self._try(record.version, record.digest, store)
+            if loaded is not None:
+                self._put(self._view(store, Slot(loaded), record, store.registry.state()))
+                return
+
+    def _try(self, version: int, digest: str, store: Store | None = None) -> LoadedVersion | None:
+        """The loaded version; None when it is broken or there is no room for it now."""
+        known = self._broken.get((version, digest))
+        if known is not None and time.monotonic() < known.retry_at:
+            return None
+        if not self._slots.make_room(ROOM_S):
+            _log.warning("no_room_for_candidate", extra={"version": version, "resident": self._slots.resident})
+            return None
+        try:
+            loaded = self._loader.load(version, digest)
+        except BrokenCandidate as problem:
+            self._note_broken(digest, problem, known, store)
+            return None
+        self._broken.pop((version, digest), None)
+        return loaded
+
+    def _note_broken(self, digest: str, problem: BrokenCandidate, known: _Broken | None, store: Store | None) -> None:
+        attempts = 1 if known is None else known.attempts + 1
+        wait = min(LAST_RETRY_S, FIRST_RETRY_S * 2 ** (attempts - 1))
+        reason = f"{problem.stage}: {problem.reason}"
+        self._broken[problem.version, digest] = _Broken(
+            reason=reason, attempts=attempts, retry_at=time.monotonic() + wait
+        )
+        if store is not None and known is None:  # told once; the log and the metric have every try
+            store.events.append("failed", {"reason": str(problem), "attempt": attempts})
+
+    def _refresh(self, store: Store, state: ActiveState) -> None:
+        """Brings masks, prototypes and the record of the live version up to date."""
+        live = self._slots.live
+        if live is None:
+            return
+        try:
+            record = store.registry.version(live.version)
+        except NotFound:  # served from files of another store's time; it says nothing about this version
+            return
+        view = self._view(store, live.slot, record, state)
+        if _differ(view, live):
+            self._slots.put(view)
+            self._show(view)
+        self._remember(record, view)
+
+    def _view(self, store: Store, slot: Slot, record: VersionRecord, state: ActiveState) -> View:
+        masked = _masked(store.registry.forgotten(), record)
+        prototypes = store.prototypes.all(record.version)
+        live = self._slots.live
+        if live is not None and live.slot is slot and live.masked == masked and _same(prototypes, self._prototypes):
+            answers = live.answers
+        else:
+            answers = _answers(slot.loaded, masked, prototypes)
+            self._prototypes = dict(prototypes)
+        return View(slot=slot, answers=answers, masked=masked, revision=state.revision, learned=record.learned)
+
+    def _put(self, view: View) -> None:
+        started = time.perf_counter()
+        before = self._slots.version
+        self._slots.put(view)
+        self._metrics.swap_seconds.labels("swap").observe(time.perf_counter() - started)
+        self._metrics.swaps.inc()
+        self._show(view)
+        _log.info(
+            "version_live",
+            extra={"version": view.version, "before": before, "classes": len(view.answers.labels)}
+            | {"engine": view.slot.loaded.engine_name},
+        )
+
+    def _show(self, view: View) -> None:
+        provisional = int(view.answers.provisional.sum())
+        self._metrics.live_version.set(view.version)
+        self._metrics.classes.set(len(view.answers.labels) - provisional)
+        self._metrics.provisional.set(provisional)
+
+    def _remember(self, record: VersionRecord, view: View) -> None:
+        state = Remembered(
+            version=record.version,
+            digest=record.digest,
+            masked=tuple(sorted(view.masked)),
+            revision=view.revision,
+        )
+        if state != self._remembered:
+            try:
+                remember(self._data_dir, state)
+                self._remembered = state
+            except OSError as problem:  # a full disk must not stop serving; it is tried again at the next look
+                _log.error("state_not_remembered", extra={"reason": str(problem)})
+
+
+def _others_ready(records: Iterable[VersionRecord], version: int) -> list[VersionRecord]:
+    """Versions that may serve besides `version`, newest first."""
+    ready = [record for record in records if record.state == "ready" and record.version != version]
+    return sorted(ready, key=lambda record: -record.version)
+
+
+def _masked(forgotten: Mapping[str, int], record: VersionRecord) -> frozenset[str]:
+    """Labels of the version that were forgotten after its inputs were read."""
+    return frozenset(label for label in record.labels if forgotten.get(label, 0) > record.revision)
+
+
+def _answers(loaded: LoadedVersion, masked: frozenset[str], prototypes: Mapping[str, Prototype]) -> Answers:
+    """The rule with masks and prototypes; without the latter when they do not fit the version."""
+    if not prototypes:
+        return loaded.answers(masked)
+    try:
+        vectors = np.stack([prototype.vector for prototype in prototypes.values()])
+        return loaded.answers(masked, Prototypes(labels=tuple(prototypes), vectors=vectors))
+    except ValueError as problem:
+        _log.error("prototypes_unusable", extra={"version": loaded.version, "reason": str(problem)})
+        return loaded.answers(masked)
+
+
+def _same(some: Mapping[str, Prototype], others: Mapping[str, Prototype]) -> bool:
+    return list(some) == list(others) and all(
+        np.array_equal(prototype.vector, others[label].vector) for label, prototype in some.items()
+    )
+
+
+def _differ(view: View, live: View) -> bool:
+    return view.answers is not live.answers or view.revision != live.revision or view.learned != live.learned
