@@ -1,6 +1,6 @@
 """What ends a step early. Errors of the store pass through as they are.
 
-StepError
+StepEnded
 ├── StepFailed       the step itself went wrong; tried again, then set aside
 │   └── TrainerFailed    the trainer said so, crashed or was killed
 ├── NothingToLearn   between the decision and the reading, what was to be learned went away
@@ -10,11 +10,11 @@ StepError
 from __future__ import annotations
 
 
-class StepError(Exception):
+class StepEnded(Exception):
     """Base of this package's errors."""
 
 
-class StepFailed(StepError):
+class StepFailed(StepEnded):
     """The step did not produce a candidate that can be loaded; the message says why."""
 
 
@@ -22,9 +22,9 @@ class TrainerFailed(StepFailed):
     """The trainer did not finish the step."""
 
 
-class NothingToLearn(StepError):
+class NothingToLearn(StepEnded):
     """No example to train on is left."""
 
 
-class Interrupted(StepError):
+class Interrupted(StepEnded):
     """The step was given up from outside; nothing of it counts."""

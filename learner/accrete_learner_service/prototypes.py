@@ -6,6 +6,7 @@ Shapes: N examples, d feature length.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -27,6 +28,8 @@ log = logging.getLogger(__name__)
 MAX_EXAMPLES = 64
 #: A prototype is computed anew once there are this many times the examples that it was made of.
 GROWTH = 1.5
+#: Prototypes are computed anew after this many seconds at the latest: the store lets those expire that no one renews.
+RENEW_S = 86_400
 
 
 class Prototypes:
@@ -41,6 +44,7 @@ class Prototypes:
         self._counts: dict[str, int] = {}
         """Examples that each prototype was made of."""
         self._announced: set[str] = set()
+        self._rebased_s = 0.0
 
     def update(self) -> None:
         """Computes what is missing or outgrown, drops what is learned or gone.
@@ -49,11 +53,12 @@ class Prototypes:
             StoreUnavailable: the store does not answer.
         """
         state = self._store.registry.state()
-        if (state.version, state.revision) != self._basis:
+        outdated = time.monotonic() - self._rebased_s > RENEW_S
+        if outdated or (state.version, state.revision) != self._basis:
             self._rebase(state.version, state.revision)
         if self._loaded is None:
             return
-        wanted = self._wanted()
+        wanted = self._wanted(state.version)
         self._drop(self._counts.keys() - wanted.keys())
         for label, count in wanted.items():
             if label not in self._counts or count >= GROWTH * self._counts[label]:
@@ -70,13 +75,13 @@ class Prototypes:
         if version != self._basis[0]:
             self.close()
             self._loaded = self._load(version)
-        stored = self._store.prototypes.all(version) if self._loaded is not None else {}
-        self._announced |= stored.keys()
-        # What an earlier learner left is of use only if nothing was deleted since, which is not recorded: compute anew.
+        # What an earlier learner left may be the mean of an example deleted since: compute anew.
         self._counts = {}
-        self._basis = (version, revision)
         if self._loaded is not None:
-            self._drop(stored.keys() - self._wanted().keys())
+            stored, wanted = self._store.prototypes.all(version).keys(), self._wanted(version).keys()
+            self._store.prototypes.drop(version, sorted(stored - wanted))
+            self._announced = (self._announced | stored) & wanted
+        self._basis, self._rebased_s = (version, revision), time.monotonic()
 
     def _load(self, version: int) -> LoadedVersion | None:
         if version == 0:
@@ -87,9 +92,9 @@ class Prototypes:
             log.error(line("prototypes.no_version", version=version, reason=str(error)))
             return None
 
-    def _wanted(self) -> dict[str, int]:
+    def _wanted(self, version: int) -> dict[str, int]:
         """Examples at hand for each pending class that the active version does not answer."""
-        known = set(kept_labels(self._store.registry.version(self._basis[0]), self._store.registry.forgotten()))
+        known = set(kept_labels(self._store.registry.version(version), self._store.registry.forgotten()))
         counts = self._store.pending.counts()
         usable = {label: _usable(count) for label, count in counts.items() if label not in known}
         return {label: count for label, count in usable.items() if count > 0}

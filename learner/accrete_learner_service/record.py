@@ -48,6 +48,7 @@ def build_record(
         learned=learned | inputs.consumed,
         revision=inputs.revision,
         since=since | dict.fromkeys(inputs.new_labels, inputs.version),
+        consumed=inputs.counts,
     )
 
 

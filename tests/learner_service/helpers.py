@@ -1,0 +1,109 @@
+"""Real digits, patience, and a learner in a process of its own."""
+
+from __future__ import annotations
+
+import functools
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from sklearn.datasets import load_digits
+
+from accrete_storage.example import Example
+from accrete_storage.store import Store
+from accrete_storage.version import VersionRecord
+
+SCRIPT = Path(__file__).with_name("run_learner.py")
+PATIENCE_S = 60
+
+
+@functools.cache
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+    digits = load_digits()
+    return (digits.images * 15).astype(np.uint8)[..., None], digits.target
+
+
+def digits(label: int, count: int, start: int = 0) -> list[Example]:
+    """Scans of one digit, as an application's examples."""
+    images, targets = _digits()
+    chosen = images[targets == label][start : start + count]
+    return [Example(id=f"{label}-{start + n}", label=f"digit {label}", tensor=x) for n, x in enumerate(chosen)]
+
+
+def until(look, what: str):
+    """Looks until there is something to see."""
+    deadline = time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        seen = look()
+        if seen:
+            return seen
+        time.sleep(0.05)
+    raise AssertionError(f"{what}: not seen within {PATIENCE_S} s")
+
+
+class RunningLearner:
+    """A learner's process and what a test wants of it."""
+
+    def __init__(self, data_dir: Path, store: Store, **options: dict[str, object]) -> None:
+        self._data_dir = data_dir
+        self._store = store
+        self._log = data_dir / "learner.log"
+        with self._log.open("a") as log:
+            command = [sys.executable, str(SCRIPT), str(data_dir), json.dumps(options)]
+            self.process = subprocess.Popen(command, stderr=log)
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def version(self, number: int):
+        """Waits for a version to be active, and returns its record."""
+        until(lambda: self._store.registry.state().version >= number, f"version {number}\n{self.log()}")
+        return self._store.registry.version(number)
+
+    def event(self, kind: str, count: int = 1):
+        """Waits for the nth event of a kind."""
+
+        def look():
+            found = [event for event in self._store.events.read("0", block_ms=None, count=10_000) if event.kind == kind]
+            return found[count - 1 :]
+
+        return until(look, f"event {kind}\n{self.log()}")[0].body
+
+    def trainer_pid(self) -> int:
+        """The process that trains, once it stands by."""
+        marker = "trainer.started pid="
+        return int(until(lambda: self.log().split(marker)[1:], "trainer").pop().split()[0])
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self) -> int:
+        """Asks it to end; returns its exit code."""
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout=20)
+
+
+def record(version: int, **fields) -> VersionRecord:
+    """A version's record with what a test does not care about filled in."""
+    empty = {
+        "state": "ready",
+        "parent": 0,
+        "created_ms": 0,
+        "labels": [],
+        "new_labels": [],
+        "method": "icarl",
+        "digest": "",
+        "accuracy": {},
+        "class_accuracy": {},
+        "step_seconds": 0.0,
+        "stage_seconds": {},
+        "learned": {},
+        "revision": 0,
+        "since": {},
+    }
+    return VersionRecord(version=version, **(empty | fields))

@@ -1,0 +1,38 @@
+"""A learner in a process of its own, as `accrete learn` runs it, with the sizes of the tests."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from pathlib import Path
+
+from accrete_learner.budget import BudgetConfig
+from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
+from accrete_learner_service.app import learn
+from accrete_learner_service.config import GateConfig, LearnerServiceConfig, TriggerConfig
+from accrete_storage.config import HoldoutConfig, StoreConfig
+
+HOLDOUT = HoldoutConfig(share=0.2, cap=10)
+NETWORK = NetworkConfig(backbone="resnet8", input_size=8, channels=1)
+
+
+def config(options: dict[str, dict[str, object]]) -> LearnerServiceConfig:
+    """The tests' configuration with some sections' fields replaced."""
+    trigger = {"first_classes": 2, "min_examples": 20, "max_wait_s": 600, "settle_s": 0.3} | options.get("trigger", {})
+    training = {"base_epochs": 2, "epochs": 1, "threads": 1, "augmentation": "none", "device": "cpu"}
+    return LearnerServiceConfig(
+        trigger=TriggerConfig(**trigger),
+        # One or two epochs teach little: what the gate does is tested where a test asks for it.
+        gate=GateConfig(**({"enabled": False} | options.get("gate", {}))),
+        method=MethodConfig(**({"name": "icarl"} | options.get("method", {}))),
+        network=NETWORK,
+        training=TrainingConfig(**(training | options.get("training", {}))),
+        budget=BudgetConfig(**({"kind": "per_class", "size": 5} | options.get("budget", {}))),
+        **({"metrics_port": 0, "lease_s": 3.0, "retry_s": 0.2} | options.get("learner", {})),
+    )
+
+
+if __name__ == "__main__":
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
+    learn(config(json.loads(sys.argv[2])), StoreConfig(), HOLDOUT, Path(sys.argv[1]))
