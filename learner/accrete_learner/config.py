@@ -1,8 +1,11 @@
 """What a step is asked to use: network, training, method. Standard library alone, so any process may import it."""
 
-import re
+import difflib
 from dataclasses import dataclass
 from typing import Literal
+
+from accrete_learner.backbone_names import OURS, torchvision_names
+from accrete_learner.methods import available
 
 Augmentation = Literal["auto", "none", "crop", "crop_flip"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -11,7 +14,6 @@ RuleChoice = Literal["", "head", "nme"]
 SelectionChoice = Literal["", "herding", "random"]
 
 IDENTITY = "identity"
-_NAME = re.compile(r"[a-z][a-z0-9_]*")
 
 
 def _check(ok: bool, field: str, value: object, allowed: str) -> None:
@@ -45,8 +47,7 @@ class NetworkConfig:
     weights (`DEFAULT`, `IMAGENET1K_V2`). Empty: random."""
 
     def __post_init__(self) -> None:
-        named = _NAME.fullmatch(self.backbone) is not None
-        _check(named, "backbone", self.backbone, "must be resnet32, resnet8, identity or a torchvision model's name")
+        self._check_backbone()
         if self.backbone == IDENTITY:
             _check(
                 1 <= self.embedding <= 65536, "embedding", self.embedding, "must be 1 to 65536 with backbone identity"
@@ -55,6 +56,15 @@ class NetworkConfig:
         else:
             _check(8 <= self.input_size <= 4096, "input_size", self.input_size, "must be 8 to 4096 pixels")
             _check(self.channels in (1, 3), "channels", self.channels, "must be 1 or 3")
+
+    def _check_backbone(self) -> None:
+        if self.backbone in OURS:
+            return
+        known = torchvision_names()
+        near = difflib.get_close_matches(self.backbone, [*OURS, *known], n=3)
+        hint = f"; near it: {', '.join(near)}" if near else ""
+        allowed = f"must be {', '.join(OURS)} or one of torchvision's {len(known)} image classifiers{hint}"
+        _check(self.backbone in known, "backbone", self.backbone, allowed)
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -130,6 +140,6 @@ class MethodConfig:
     """How exemplars are chosen. Empty: the method's own."""
 
     def __post_init__(self) -> None:
-        _check(_NAME.fullmatch(self.name) is not None, "name", self.name, "must be the name of a method")
+        _check_choice("name", self.name, available())
         _check_choice("rule", self.rule, ("", "head", "nme"))
         _check_choice("selection", self.selection, ("", "herding", "random"))

@@ -5,13 +5,14 @@ Shapes: N examples, H x W pixels, C channels, d feature length.
 
 import copy
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from accrete_learner.backbones import Backbone
@@ -70,9 +71,18 @@ def write(folder: Path, candidate: Candidate, examples: Tensor) -> None:
     folder.mkdir(parents=True)
     write_json(folder / MODEL_FILE, _description(served))
     write_graph(served.backbone, folder / GRAPH_FILE)
-    save_file(_contiguous(served.backbone.state_dict()), folder / WEIGHTS_FILE)
-    save_file(_contiguous(served.head), folder / HEAD_FILE)
-    save_file(_golden(served, examples), folder / GOLDEN_FILE)
+    write_tensors(folder / WEIGHTS_FILE, served.backbone.state_dict())
+    write_tensors(folder / HEAD_FILE, served.head)
+    write_tensors(folder / GOLDEN_FILE, _golden(served, examples))
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Writes a safetensors file, from any device and memory order.
+
+    The library's own writer makes files that only their owner can read, whatever the umask says; a server may run as
+    another user.
+    """
+    path.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
 
 
 def write_graph(backbone: Backbone, path: Path) -> None:
@@ -84,9 +94,7 @@ def write_graph(backbone: Backbone, path: Path) -> None:
     """
     dtype = torch.float32 if len(backbone.input_shape) == 1 else torch.uint8
     example = torch.zeros((2, *backbone.input_shape), dtype=dtype)
-    with warnings.catch_warnings():
-        # The exporter that needs no second package says that it will not be extended; it writes all that is used here.
-        warnings.filterwarnings("ignore", message="You are using the legacy TorchScript", category=DeprecationWarning)
+    with _exporter_warnings_ignored():
         torch.onnx.export(
             backbone,
             (example,),
@@ -97,6 +105,17 @@ def write_graph(backbone: Backbone, path: Path) -> None:
             output_names=["features"],
             dynamic_axes={"input": {0: "N"}, "features": {0: "N"}},
         )
+
+
+@contextmanager
+def _exporter_warnings_ignored() -> Iterator[None]:
+    with warnings.catch_warnings():
+        # The exporter that needs no second package will not be extended, and says so; it writes all that is used here.
+        warnings.filterwarnings("ignore", "You are using the legacy TorchScript", DeprecationWarning)
+        warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning)
+        # Some of torchvision's networks decide by the image's size, which is fixed here; the batch's stays free.
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        yield
 
 
 def _served(candidate: Candidate) -> Candidate:
@@ -132,8 +151,4 @@ def _golden(candidate: Candidate, examples: Tensor) -> dict[str, Tensor]:
     chosen = torch.arange(GOLDEN_EXAMPLES) % len(examples)
     x = examples.cpu()[chosen]
     features = extract(candidate.backbone, x)
-    return _contiguous({"input": x, "features": features, "probabilities": candidate.probabilities(features)})
-
-
-def _contiguous(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {name: tensor.detach().contiguous() for name, tensor in tensors.items()}
+    return {"input": x, "features": features, "probabilities": candidate.probabilities(features)}

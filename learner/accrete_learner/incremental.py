@@ -5,6 +5,7 @@ the whole answer or none.
 """
 
 import json
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor
 
 from accrete_learner import evaluate, export, methods
@@ -35,7 +36,7 @@ from accrete_learner.job import (
 )
 from accrete_learner.methods.base import Method
 from accrete_learner.metrics import Tally
-from accrete_learner.precision import resolve_device, resolve_precision, resolve_threads
+from accrete_learner.precision import resolve_device, resolve_precision
 from accrete_learner.step import StepInputs, StepOutcome, run_step
 
 Progress = Callable[[str, int, int, float], None]
@@ -59,11 +60,12 @@ class Data:
     holdout: Examples
 
 
-def run(folder: Path, progress: Progress) -> None:
-    """Runs the step in `folder`.
+def run(folder: Path, job: Job, progress: Progress) -> None:
+    """Runs the step `job` in `folder`.
 
     Args:
-        folder: holds job.json and inputs.safetensors; see `job` for what it holds afterwards.
+        folder: holds inputs.safetensors; see the module `job` for what it holds afterwards.
+        job: as read from the folder.
         progress: called with the stage, how much of it is done, of how much, and the loss.
 
     Raises:
@@ -72,10 +74,8 @@ def run(folder: Path, progress: Progress) -> None:
         Exception: whatever else the step raises; the folder then has no result.
     """
     seconds: dict[str, float] = {}
-    job = Job.read(folder)
     device = resolve_device(job.training.device)
-    torch.set_num_threads(resolve_threads(job.training.threads))
-    generator = _generator(job, device)
+    generator = torch.Generator(device).manual_seed(seed(job))
     method = methods.load(job.method.name)
     with _timed(seconds, "load"):
         data = load_data(folder, job, device)
@@ -86,6 +86,7 @@ def run(folder: Path, progress: Progress) -> None:
     with _timed(seconds, "evaluate"):
         tallies = _tallies(candidate, data.holdout)
     with _timed(seconds, "export"):
+        _clear(folder / CANDIDATE_FOLDER)
         export.write(folder / CANDIDATE_FOLDER, candidate, _golden_examples(data))
         _write_exemplars(folder / EXEMPLARS_FILE, data, outcome.exemplars)
     Result(
@@ -96,6 +97,11 @@ def run(folder: Path, progress: Progress) -> None:
         epochs=outcome.epochs,
         losses=tuple(outcome.losses),
     ).write(folder)
+
+
+def seed(job: Job) -> int:
+    """Of the step's random choices: its own for each version, and the same when the step is run again."""
+    return (job.training.seed * 1_000_003 + job.version) % 2**63
 
 
 def load_data(folder: Path, job: Job, device: torch.device) -> Data:
@@ -132,11 +138,9 @@ def _examples(tensors: Mapping[str, Tensor], x_name: str, y_name: str, job: Job,
 
 
 def _step_inputs(job: Job, method: Method, data: Data, device: torch.device, generator: torch.Generator) -> StepInputs:
-    backbone = _backbone(job, method, generator).to(device)
-    if device.type == "cuda" or resolve_precision("auto", device) == "bfloat16":
-        backbone = backbone.to(memory_format=torch.channels_last)
     return StepInputs(
-        backbone=backbone,
+        # Convolutions are fastest in the order in which images are stored anyway.
+        backbone=_backbone(job, method, generator).to(device, memory_format=torch.channels_last),
         parent_head=_parent_head(job, device),
         class_count=len(job.labels),
         new_x=data.new.x,
@@ -221,15 +225,13 @@ def _write_exemplars(path: Path, data: Data, chosen: Mapping[int, Tensor]) -> No
     y = torch.cat((data.exemplars.y, data.new.y))
     empty = torch.empty(0, dtype=torch.int64, device=x.device)
     source = torch.cat([empty, *(chosen[label].to(x.device) for label in sorted(chosen))])
-    save_file({"x": x[source].cpu().contiguous(), "y": y[source].cpu(), "source": source.cpu()}, path)
+    export.write_tensors(path, {"x": x[source], "y": y[source], "source": source})
 
 
-def _generator(job: Job, device: torch.device) -> torch.Generator:
-    """Each version draws its own numbers, and the same ones when its step is run again."""
-    seed = (job.training.seed * 1_000_003 + job.version) % 2**63
-    # Dropout and stochastic depth inside torchvision's networks know only torch's global generator.
-    torch.manual_seed(seed)
-    return torch.Generator(device).manual_seed(seed)
+def _clear(candidate: Path) -> None:
+    """Half a candidate stays behind when a trainer is killed while it writes."""
+    if candidate.exists():
+        shutil.rmtree(candidate)
 
 
 @contextmanager

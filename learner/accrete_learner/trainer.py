@@ -18,7 +18,8 @@ from typing import TextIO
 import torch
 
 from accrete_learner import incremental
-from accrete_learner.job import EXIT_STEP_FAILED
+from accrete_learner.job import EXIT_STEP_FAILED, Job
+from accrete_learner.precision import resolve_threads
 
 log = logging.getLogger(__name__)
 
@@ -51,18 +52,23 @@ class Reporter:
 def main() -> int:
     """Runs the process; returns its exit code."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    reporter = Reporter(_claim_stdout())
-    reporter.say("ready")
-    line = sys.stdin.readline()
-    if not line.endswith("\n"):
-        # The end of input: whoever kept this process standing by is gone, perhaps halfway through the line.
-        return 0
-    return _run(Path(line.rstrip("\n")), reporter)
+    with _claim_stdout() as output:
+        reporter = Reporter(output)
+        reporter.say("ready")
+        line = sys.stdin.readline()
+        if not line.endswith("\n"):
+            # The end of input: whoever kept this process standing by is gone, perhaps halfway through the line.
+            return 0
+        return _run(Path(line.rstrip("\n")), reporter)
 
 
 def _run(folder: Path, reporter: Reporter) -> int:
     try:
-        incremental.run(folder, reporter.progress)
+        job = Job.read(folder)
+        torch.set_num_threads(resolve_threads(job.training.threads))
+        # Dropout and stochastic depth inside torchvision's networks know only torch's global generator.
+        torch.manual_seed(incremental.seed(job))
+        incremental.run(folder, job, reporter.progress)
     # The one place that turns any failure of a step into an answer; the process ends with it.
     except Exception as error:
         log.exception("the step in %s failed", folder)

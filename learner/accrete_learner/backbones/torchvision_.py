@@ -1,6 +1,5 @@
 """Any of torchvision's image classifiers, by name, without its classifier."""
 
-import difflib
 from collections.abc import Callable
 from typing import Any
 
@@ -31,11 +30,8 @@ def body(name: str, input_size: int) -> tuple[nn.Module, int, str]:
     Raises:
         ValueError: when torchvision has no image classifier of that name.
     """
-    known = models.list_models(module=models)
-    if name not in known:
-        near = difflib.get_close_matches(name, [*known, "resnet32", "resnet8", "identity"], n=3)
-        hint = f"; did you mean {' or '.join(near)}?" if near else ""
-        raise ValueError(f"backbone = {name!r}: neither ours nor an image classifier of torchvision{hint}")
+    if name not in models.list_models(module=models):
+        raise ValueError(f"backbone = {name!r}: torchvision has no image classifier of that name")
     network = models.get_model(name, weights=None, **_arguments(name, input_size))
     path, length = _classifier(network)
     parent, _, attribute = path.rpartition(".")

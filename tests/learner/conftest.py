@@ -1,0 +1,109 @@
+"""Real data and step folders, small enough for seconds: scikit-learn's digits as 8 x 8 grey images."""
+
+from __future__ import annotations
+
+import functools
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file
+from sklearn.datasets import load_digits
+
+import accrete_learner
+from accrete_learner.budget import BudgetConfig
+from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
+from accrete_learner.job import INPUTS_FILE, Job
+
+SMALL = NetworkConfig(backbone="resnet8", input_size=8, channels=1)
+QUICK = TrainingConfig(base_epochs=6, epochs=6, batch_size=32, augmentation="crop", threads=1)
+
+
+@functools.cache
+def _digits() -> tuple[np.ndarray, np.ndarray]:
+    """uint8 [1797, 8, 8, 1] and int64 [1797], in the order of arrival."""
+    data = load_digits()
+    return (data.images * 15.9375).astype(np.uint8)[..., None], data.target.astype(np.int64)
+
+
+def _examples(classes: Iterable[int], each: int, skip: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    x, y = _digits()
+    chosen = np.concatenate([np.flatnonzero(y == label)[skip : skip + each] for label in classes] or [y[:0]])
+    return x[chosen], y[chosen]
+
+
+def _write_step(
+    folder: Path,
+    *,
+    classes: int,
+    old: int = 0,
+    parent: Path | None = None,
+    arrays: dict[str, np.ndarray] | None = None,
+    **fields: Any,
+) -> Job:
+    folder.mkdir(parents=True, exist_ok=True)
+    new_x, new_y = _examples(range(old, classes), 40)
+    holdout_x, holdout_y = _examples(range(classes), 20, skip=40)
+    inputs = {"new_x": new_x, "new_y": new_y, "holdout_x": holdout_x, "holdout_y": holdout_y}
+    save_file(inputs | (arrays or {}), folder / INPUTS_FILE)
+    defaults: dict[str, Any] = {
+        "version": 2 if parent else 1,
+        "labels": tuple(f"digit {label}" for label in range(classes)),
+        "old_count": old,
+        "parent": str(parent) if parent else None,
+        "parent_rows": tuple(range(old)),
+        "method": MethodConfig(name="lucir"),
+        "network": SMALL,
+        "training": QUICK,
+        "budget": BudgetConfig(kind="per_class", size=5),
+    }
+    job = Job(**defaults | fields)
+    job.write(folder)
+    return job
+
+
+def _start_trainer() -> subprocess.Popen[str]:
+    source = str(Path(accrete_learner.__file__).parents[1])
+    path = os.pathsep.join(filter(None, (source, os.environ.get("PYTHONPATH"))))
+    return subprocess.Popen(
+        [sys.executable, "-W", "error", "-m", "accrete_learner.trainer"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.fixture(scope="session")
+def digits() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
+    """digits(classes, each, skip=0): `each` images and labels of every class, the first `skip` left out."""
+    return _examples
+
+
+@pytest.fixture(scope="session")
+def write_step() -> Callable[..., Job]:
+    """write_step(folder, classes=, old=, parent=, arrays=, ...): a step in which digits `old` to `classes` - 1 are new.
+
+    40 examples of each new class; 20 others of every class are the hold-out. `arrays` replaces or adds inputs, further
+    fields replace those of the job.
+    """
+    return _write_step
+
+
+@pytest.fixture(scope="session")
+def start_trainer() -> Callable[[], subprocess.Popen[str]]:
+    """start_trainer(): the real process, on one core, with pipes; warnings are errors in it too."""
+    return _start_trainer
+
+
+@pytest.fixture
+def generator() -> torch.Generator:
+    """Seeded alike for every test."""
+    return torch.Generator().manual_seed(0)

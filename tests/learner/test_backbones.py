@@ -1,0 +1,166 @@
+"""Every backbone takes examples as they are stored, normalises them itself, and can be built again from its weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from accrete_learner.backbones import build
+from accrete_learner.backbones.cifar import BasicBlock
+from accrete_learner.config import NetworkConfig
+
+OURS = [
+    NetworkConfig(backbone="resnet32"),
+    NetworkConfig(backbone="resnet32", input_size=64, channels=1),
+    NetworkConfig(backbone="resnet8"),
+    NetworkConfig(backbone="resnet8", input_size=8),
+    NetworkConfig(backbone="resnet8", input_size=16, channels=1),
+]
+TORCHVISIONS = [
+    NetworkConfig(backbone="resnet18"),
+    NetworkConfig(backbone="resnet18", channels=1),
+    NetworkConfig(backbone="mobilenet_v3_small"),
+    NetworkConfig(backbone="squeezenet1_1", input_size=64),
+    NetworkConfig(backbone="shufflenet_v2_x0_5"),
+    NetworkConfig(backbone="googlenet", input_size=64),
+]
+IDENTITY = NetworkConfig(backbone="identity", embedding=5)
+
+
+def name(config: NetworkConfig) -> str:
+    return f"{config.backbone}-{config.input_size}-{config.channels}"
+
+
+def examples(config: NetworkConfig, count: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(2)
+    if config.backbone == "identity":
+        return torch.randn(count, *config.input_shape, generator=generator)
+    return torch.randint(0, 256, (count, *config.input_shape), dtype=torch.uint8, generator=generator)
+
+
+@pytest.mark.parametrize("config", [*OURS, *TORCHVISIONS, IDENTITY], ids=name)
+def test_stored_examples_become_float_features_of_the_length_it_says(config: NetworkConfig, generator: torch.Generator):
+    backbone = build(config, generator=generator)
+    for mode in (True, False):
+        features = backbone.train(mode)(examples(config, 3))
+        assert features.shape == (3, backbone.feature_length)
+        assert features.dtype == torch.float32
+        assert torch.isfinite(features).all()
+    assert backbone.input_shape == config.input_shape
+
+
+@pytest.mark.parametrize("config", [OURS[0], OURS[3], TORCHVISIONS[0], TORCHVISIONS[2]], ids=name)
+def test_a_seed_decides_the_weights_and_torchs_own_generator_is_left_alone(config: NetworkConfig):
+    before = torch.random.get_rng_state()
+    made = [build(config, generator=torch.Generator().manual_seed(seed)).state_dict() for seed in (1, 1, 2)]
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert all(torch.equal(made[0][key], made[1][key]) for key in made[0])
+    assert any(not torch.equal(made[0][key], made[2][key]) for key in made[0])
+
+
+@pytest.mark.parametrize("config", [OURS[0], OURS[4], TORCHVISIONS[3], IDENTITY], ids=name)
+def test_its_state_is_all_that_another_of_its_kind_needs(config: NetworkConfig, tmp_path: Path):
+    first = build(config, generator=torch.Generator().manual_seed(1)).eval()
+    second = build(config, generator=torch.Generator().manual_seed(2)).eval()
+    second.load_state_dict(first.state_dict())
+    assert torch.equal(first(examples(config, 2)), second(examples(config, 2)))
+
+
+def test_pixels_are_normalised_with_cifars_mean_and_deviation(generator: torch.Generator):
+    image = examples(OURS[0], 1)
+    mean, std = torch.tensor((0.5071, 0.4867, 0.4408)), torch.tensor((0.2675, 0.2565, 0.2761))
+    wanted = ((image.double() / 255 - mean) / std).permute(0, 3, 1, 2)
+    assert torch.allclose(build(OURS[0], generator=generator).prepare(image).double(), wanted, atol=1e-5)
+
+
+def test_a_grey_image_means_to_a_torchvision_network_what_it_means_in_colour():
+    grey = build(TORCHVISIONS[1], generator=torch.Generator().manual_seed(1)).eval()
+    colour = build(TORCHVISIONS[0], generator=torch.Generator().manual_seed(1)).eval()
+    image = examples(TORCHVISIONS[1], 2)
+    assert torch.allclose(grey(image), colour(image.expand(-1, -1, -1, 3)), atol=1e-5)
+
+
+def test_resnet32_has_the_papers_size(generator: torch.Generator):
+    backbone = build(OURS[0], generator=generator)
+    convolutions = [module for module in backbone.modules() if isinstance(module, nn.Conv2d)]
+    assert backbone.feature_length == 64
+    # 31 layers of 3 x 3 and, for option B, two shortcuts; the classifier is the 32nd.
+    assert [convolution.kernel_size for convolution in convolutions].count((3, 3)) == 31
+    assert len(convolutions) == 33
+    # Option A's 463,504, and the two shortcuts' 16 x 32 + 32 x 64 weights and their normalisation.
+    assert sum(parameter.numel() for parameter in backbone.parameters()) == 463_504 + 512 + 64 + 2048 + 128
+
+
+@pytest.mark.parametrize("config", [OURS[0], OURS[2]], ids=name)
+def test_features_can_be_negative_unless_a_last_relu_is_asked_for(config: NetworkConfig, generator: torch.Generator):
+    answers = []
+    for last_relu in (False, True):
+        backbone = build(config, generator=generator, last_relu=last_relu)
+        # A fresh network's features are hardly ever negative; a trained one may push them there.
+        final = [module for module in backbone.modules() if isinstance(module, BasicBlock)][-1]
+        nn.init.constant_(final.bn2.bias, -2.0)
+        answers.append(backbone(examples(config, 8)))
+    assert (answers[0] < 0).any()
+    assert (answers[1] >= 0).all()
+
+
+@pytest.mark.parametrize(("size", "side"), [(8, 2), (16, 4), (32, 4), (64, 8)])
+def test_resnet8_keeps_positions_to_tell_shapes_apart(size: int, side: int, generator: torch.Generator):
+    backbone = build(NetworkConfig(backbone="resnet8", input_size=size), generator=generator)
+    shapes: list[torch.Size] = []
+    layers = backbone.network.get_submodule("layers")
+    layers.register_forward_hook(lambda module, inputs, output: shapes.append(output.shape))
+    backbone(examples(NetworkConfig(input_size=size), 2))
+    assert shapes[0][2:] == (side, side)
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+@pytest.mark.parametrize("config", [OURS[3], TORCHVISIONS[0]], ids=name)
+def test_weights_come_from_a_file_of_the_networks_state(config: NetworkConfig, suffix: str, tmp_path: Path):
+    source = build(config, generator=torch.Generator().manual_seed(1))
+    state = dict(source.network.state_dict()) | {"fc.weight": torch.zeros(7, source.feature_length)}
+    path = tmp_path / f"weights{suffix}"
+    if suffix == ".pth":
+        torch.save({"state_dict": state, "epoch": 3}, path)
+    else:
+        save_file(state, path)
+    loaded = build(dataclasses.replace(config, weights=str(path)), generator=torch.Generator().manual_seed(2))
+    assert torch.equal(loaded.eval()(examples(config, 2)), source.eval()(examples(config, 2)))
+
+
+def test_weights_come_from_an_artifact_too(tmp_path: Path):
+    source = build(OURS[3], generator=torch.Generator().manual_seed(1))
+    save_file(source.state_dict(), tmp_path / "weights.safetensors")
+    loaded = build(dataclasses.replace(OURS[3], weights=str(tmp_path / "weights.safetensors")))
+    assert torch.equal(loaded.eval()(examples(OURS[3], 2)), source.eval()(examples(OURS[3], 2)))
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        (lambda state: state.pop("conv1.weight"), "lacks 'conv1.weight'"),
+        (lambda state: state.update({"more": torch.zeros(1)}), "has 'more'"),
+        (lambda state: state.update({"conv1.weight": torch.zeros(1)}), r"'conv1.weight' is \[1\] where"),
+    ],
+)
+def test_weights_of_another_network_are_refused_by_their_first_difference(change, said: str, tmp_path: Path):
+    state = dict(build(OURS[3]).network.state_dict())
+    change(state)
+    save_file(state, tmp_path / "weights.safetensors")
+    with pytest.raises(ValueError, match=said):
+        build(dataclasses.replace(OURS[3], weights=str(tmp_path / "weights.safetensors")))
+
+
+def test_a_file_of_something_else_and_an_unknown_name_of_weights_are_refused(tmp_path: Path):
+    torch.save([1, 2], tmp_path / "list.pth")
+    with pytest.raises(ValueError, match="holds no state dict"):
+        build(NetworkConfig(weights=str(tmp_path / "list.pth")))
+    with pytest.raises(ValueError, match="neither a file nor a name of resnet18's weights, which are: IMAGENET1K_V1"):
+        build(NetworkConfig(backbone="resnet18", weights="IMAGENET21K"))
+    with pytest.raises(FileNotFoundError):
+        build(NetworkConfig(weights=str(tmp_path / "missing.pth")))

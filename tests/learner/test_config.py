@@ -1,0 +1,59 @@
+"""A bad configuration is refused in words; good ones say what the network takes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+import torchvision
+
+from accrete_learner.backbone_names import torchvision_names
+from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
+
+
+@pytest.mark.parametrize(
+    ("kind", "fields", "said"),
+    [
+        (NetworkConfig, {"backbone": "resnet19"}, "backbone = 'resnet19': must be .*near it: resnet18"),
+        (NetworkConfig, {"backbone": "identity"}, "embedding = 0: must be 1 to"),
+        (NetworkConfig, {"backbone": "identity", "embedding": 4, "weights": "x"}, "weights = 'x': must be empty"),
+        (NetworkConfig, {"input_size": 4}, "input_size = 4: must be 8 to"),
+        (NetworkConfig, {"channels": 4}, "channels = 4: must be 1 or 3"),
+        (TrainingConfig, {"epochs": 0}, "epochs = 0: must be 1 to"),
+        (TrainingConfig, {"base_epochs": -1}, "base_epochs = -1"),
+        (TrainingConfig, {"batch_size": 0}, "batch_size = 0"),
+        (TrainingConfig, {"learning_rate": 0.0}, "learning_rate = 0.0: must be above 0"),
+        (TrainingConfig, {"learning_rate": float("nan")}, "learning_rate = nan"),
+        (TrainingConfig, {"weight_decay": 2.0}, "weight_decay = 2.0"),
+        (TrainingConfig, {"threads": -1}, "threads = -1"),
+        (TrainingConfig, {"seed": -1}, "seed = -1"),
+        (TrainingConfig, {"device": "tpu"}, "device = 'tpu': must be one of 'auto', 'cpu', 'cuda'"),
+        (TrainingConfig, {"precision": "float16"}, "precision = 'float16'"),
+        (TrainingConfig, {"augmentation": "cutout"}, "augmentation = 'cutout'"),
+        (MethodConfig, {"name": "lucid"}, "name = 'lucid': must be one of .*'lucir'"),
+        (MethodConfig, {"rule": "knn"}, "rule = 'knn'"),
+        (MethodConfig, {"selection": "best"}, "selection = 'best'"),
+    ],
+)
+def test_a_field_out_of_range_is_named_with_its_value_and_what_is_allowed(kind: type, fields: dict, said: str):
+    with pytest.raises(ValueError, match=said):
+        kind(**fields)
+
+
+def test_an_image_network_takes_bytes_and_an_identity_takes_vectors():
+    image, vector = NetworkConfig(input_size=16, channels=1), NetworkConfig(backbone="identity", embedding=7)
+    assert (image.input_shape, image.input_dtype) == ((16, 16, 1), "uint8")
+    assert (vector.input_shape, vector.input_dtype) == ((7,), "float32")
+
+
+def test_the_names_read_from_torchvisions_sources_are_those_it_lists():
+    assert torchvision_names() == set(torchvision.models.list_models(module=torchvision.models))
+
+
+def test_configuration_budget_job_and_metrics_need_no_torch():
+    modules = "accrete_learner.config, accrete_learner.budget, accrete_learner.job, accrete_learner.metrics"
+    code = f"import sys, {modules}; accrete_learner.config.NetworkConfig(backbone='resnet18')"
+    check = "assert not {'torch', 'torchvision', 'numpy'} & set(sys.modules)"
+    path = f"import sys; sys.path[:0] = {sys.path!r}"
+    subprocess.run([sys.executable, "-c", f"{path}; {code}; {check}"], check=True)

@@ -1,0 +1,156 @@
+"""The files of a version answer as the trained network does."""
+
+from __future__ import annotations
+
+import json
+import stat
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch.nn import functional as F
+
+from accrete_learner import export
+from accrete_learner.backbones import build
+from accrete_learner.config import NetworkConfig
+
+NETWORKS = [
+    NetworkConfig(backbone="resnet32"),
+    NetworkConfig(backbone="resnet8", input_size=8, channels=1),
+    NetworkConfig(backbone="resnet18", input_size=64),
+    NetworkConfig(backbone="mobilenet_v3_small", channels=1),
+    NetworkConfig(backbone="identity", embedding=6),
+]
+
+
+def candidate(network: NetworkConfig, *, head: str = "cosine", rule: str = "head") -> export.Candidate:
+    generator = torch.Generator().manual_seed(4)
+    backbone = build(network, generator=generator)
+    tensors = {"weight": torch.randn(3, backbone.feature_length, generator=generator)}
+    tensors["means"] = F.normalize(torch.randn(3, backbone.feature_length, generator=generator), dim=1)
+    tensors |= {"scale": torch.tensor([7.0])} if head == "cosine" else {"bias": torch.tensor([0.1, 0.2, 0.3])}
+    return export.Candidate(
+        backbone=backbone, head=tensors, labels=("a", "b", "c"), network=network, method="lucir", rule=rule
+    )
+
+
+def examples(network: NetworkConfig, count: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(5)
+    if network.input_dtype == "float32":
+        return torch.randn(count, *network.input_shape, generator=generator)
+    return torch.randint(0, 256, (count, *network.input_shape), dtype=torch.uint8, generator=generator)
+
+
+def session(path: Path) -> onnxruntime.InferenceSession:
+    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.backbone)
+def test_the_graph_answers_what_the_network_answers_for_any_batch(network: NetworkConfig, tmp_path: Path):
+    made = candidate(network)
+    export.write(tmp_path / "candidate", made, examples(network, 2))
+    runner = session(tmp_path / "candidate" / export.GRAPH_FILE)
+    made.backbone.eval()
+    for count in (1, 2, 5):
+        batch = examples(network, count)
+        (features,) = runner.run(["features"], {"input": batch.numpy()})
+        wanted = made.backbone(batch).detach().numpy()
+        assert features.dtype == np.float32
+        np.testing.assert_allclose(features, wanted, rtol=1e-3, atol=1e-4 * max(1.0, float(np.abs(wanted).max())))
+
+
+@pytest.mark.parametrize("network", [NETWORKS[1], NETWORKS[4]], ids=lambda network: network.backbone)
+def test_the_graph_takes_examples_as_stored_with_the_batch_axis_free(network: NetworkConfig, tmp_path: Path):
+    export.write(tmp_path / "candidate", candidate(network), examples(network, 1))
+    model = onnx.load(tmp_path / "candidate" / export.GRAPH_FILE)
+    onnx.checker.check_model(model, full_check=True)
+    (taken,) = session(tmp_path / "candidate" / export.GRAPH_FILE).get_inputs()
+    assert (taken.name, taken.shape, taken.type) == (
+        "input",
+        ["N", *network.input_shape],
+        f"tensor({'float' if network.input_dtype == 'float32' else 'uint8'})",
+    )
+    assert [(opset.domain, opset.version) for opset in model.opset_import] == [("", 17)]
+
+
+@pytest.mark.parametrize("head", ["cosine", "linear"])
+@pytest.mark.parametrize("rule", ["head", "nme"])
+def test_golden_answers_follow_the_rule_and_the_head(head: str, rule: str, tmp_path: Path):
+    network = NETWORKS[1]
+    export.write(tmp_path / "candidate", candidate(network, head=head, rule=rule), examples(network, 3))
+    golden = load_file(tmp_path / "candidate" / export.GOLDEN_FILE)
+    saved = load_file(tmp_path / "candidate" / export.HEAD_FILE)
+    assert {name: list(tensor.shape) for name, tensor in golden.items()} == {
+        "input": [8, 8, 8, 1],
+        "features": [8, 128],
+        "probabilities": [8, 3],
+    }
+    runner = session(tmp_path / "candidate" / export.GRAPH_FILE)
+    (features,) = runner.run(["features"], {"input": golden["input"].numpy()})
+    torch.testing.assert_close(torch.from_numpy(features), golden["features"], rtol=1e-3, atol=1e-3)
+    unit = F.normalize(golden["features"], dim=1)
+    if rule == "nme":
+        scores = 10.0 * unit @ saved["means"].T
+    elif head == "cosine":
+        scores = 7.0 * unit @ F.normalize(saved["weight"], dim=1).T
+    else:
+        scores = golden["features"] @ saved["weight"].T + saved["bias"]
+    torch.testing.assert_close(scores.softmax(1), golden["probabilities"], rtol=1e-4, atol=1e-5)
+
+
+def test_the_description_is_complete_and_names_no_file(tmp_path: Path):
+    network = NETWORKS[1]
+    export.write(tmp_path / "candidate", candidate(network, head="linear", rule="nme"), examples(network, 3))
+    assert json.loads((tmp_path / "candidate" / export.MODEL_FILE).read_text()) == {
+        "schema": 1,
+        "backbone": "resnet8",
+        "last_relu": False,
+        "input": {"shape": [8, 8, 1], "dtype": "uint8"},
+        "feature_length": 128,
+        "labels": ["a", "b", "c"],
+        "head": "linear",
+        "rule": "nme",
+        "method": "lucir",
+        "nme_scale": 10.0,
+    }
+
+
+def test_exactly_the_artifacts_files_are_written_readable_as_the_umask_says(tmp_path: Path):
+    network = NETWORKS[1]
+    export.write(tmp_path / "candidate", candidate(network), examples(network, 1))
+    (tmp_path / "plain").touch()
+    mode = stat.S_IMODE((tmp_path / "plain").stat().st_mode)
+    written = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "candidate").iterdir()}
+    names = ("model.json", "graph.onnx", "weights.safetensors", "head.safetensors", "golden.safetensors")
+    assert written == dict.fromkeys(names, mode)
+
+
+def test_the_weights_rebuild_the_network(tmp_path: Path):
+    network = NETWORKS[1]
+    made = candidate(network)
+    export.write(tmp_path / "candidate", made, examples(network, 1))
+    again = build(network)
+    again.load_state_dict(load_file(tmp_path / "candidate" / export.WEIGHTS_FILE))
+    assert torch.equal(again.eval()(examples(network, 2)), made.backbone.eval()(examples(network, 2)))
+
+
+def test_exporting_leaves_a_network_in_training_as_it_was(tmp_path: Path):
+    made = candidate(NETWORKS[1])
+    made.backbone.train().to(memory_format=torch.channels_last)
+    export.write(tmp_path / "candidate", made, examples(NETWORKS[1], 1))
+    assert made.backbone.training
+    assert all(parameter.requires_grad for parameter in made.backbone.parameters())
+
+
+@pytest.mark.parametrize("where", ["head", "backbone"])
+def test_a_model_that_is_not_finite_is_never_written(where: str, tmp_path: Path):
+    made = candidate(NETWORKS[1])
+    broken = made.head["weight"] if where == "head" else next(made.backbone.parameters()).data
+    broken.view(-1)[0] = float("nan")
+    with pytest.raises(ValueError, match="is not finite"):
+        export.write(tmp_path / "candidate", made, examples(NETWORKS[1], 1))
+    assert not (tmp_path / "candidate").exists()

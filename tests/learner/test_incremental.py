@@ -1,0 +1,177 @@
+"""One step from a folder to a folder, in every shape that real streams give it."""
+
+from __future__ import annotations
+
+import dataclasses
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+
+from accrete_learner import incremental
+from accrete_learner.config import MethodConfig, NetworkConfig
+from accrete_learner.job import INPUTS_FILE, Job, Result
+
+WriteStep = Callable[..., Job]
+
+
+def run(folder: Path, job: Job | None = None) -> Result:
+    incremental.run(folder, job or Job.read(folder), lambda stage, done, total, loss: None)
+    return Result.read(folder)
+
+
+def head(folder: Path) -> dict[str, np.ndarray]:
+    return load_file(folder / "candidate" / "head.safetensors")
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory, write_step: WriteStep) -> Path:
+    """A finished first step with digits 0 to 2."""
+    folder = tmp_path_factory.mktemp("base")
+    write_step(folder, classes=3)
+    run(folder)
+    return folder
+
+
+def memory_of(base: Path) -> dict[str, np.ndarray]:
+    kept = load_file(base / "exemplars.safetensors")
+    return {"exemplar_x": kept["x"], "exemplar_y": kept["y"], "exemplar_rank": np.tile(np.arange(5), 3)}
+
+
+def test_the_same_step_run_again_makes_the_same_model(base: Path, tmp_path: Path):
+    for name in ("job.json", INPUTS_FILE):
+        shutil.copy(base / name, tmp_path / name)
+    run(tmp_path)
+    for name in ("graph.onnx", "head.safetensors", "weights.safetensors", "golden.safetensors"):
+        assert (tmp_path / "candidate" / name).read_bytes() == (base / "candidate" / name).read_bytes()
+    assert (tmp_path / "exemplars.safetensors").read_bytes() == (base / "exemplars.safetensors").read_bytes()
+
+
+def test_a_forgotten_class_leaves_the_head_and_the_others_keep_their_rows(
+    base: Path, tmp_path: Path, write_step: WriteStep, digits: Callable[..., tuple[np.ndarray, np.ndarray]]
+):
+    # Digit 1 is forgotten and 3 is new: labels 0, 2, 3 are classes 0, 1, 2.
+    memory = memory_of(base)
+    stays = memory["exemplar_y"] != 1
+    new_x, new_y = digits([3], 40)
+    holdout_x, holdout_y = digits([0, 2, 3], 20, 40)
+    place = np.array([0, -1, 1, 2])
+    arrays = {name: array[stays] for name, array in memory.items()}
+    arrays |= {"exemplar_y": place[arrays["exemplar_y"]], "new_x": new_x, "new_y": place[new_y]}
+    arrays |= {"holdout_x": holdout_x, "holdout_y": place[holdout_y]}
+    labels = ("digit 0", "digit 2", "digit 3")
+    parent = base / "candidate"
+    write_step(tmp_path, classes=3, old=2, parent=parent, arrays=arrays, labels=labels, parent_rows=(0, 2))
+    result = run(tmp_path)
+    assert set(result.tallies["nme"]) == set(labels)
+    assert result.tallies["nme"]["digit 2"].hits > 10
+    assert head(tmp_path)["weight"].shape == (3, 128)
+
+
+def test_new_examples_of_known_classes_alone_are_a_step(
+    base: Path, tmp_path: Path, write_step: WriteStep, digits: Callable[..., tuple[np.ndarray, np.ndarray]]
+):
+    new_x, new_y = digits([1], 30, 60)
+    arrays = memory_of(base) | {"new_x": new_x, "new_y": new_y}
+    write_step(tmp_path, classes=3, old=3, parent=base / "candidate", arrays=arrays)
+    result = run(tmp_path)
+    assert set(load_file(tmp_path / "exemplars.safetensors")["y"].tolist()) == {1}
+    assert min(tally.hits for tally in result.tallies["nme"].values()) > 10
+
+
+def test_one_new_class_is_a_step(base: Path, tmp_path: Path, write_step: WriteStep):
+    write_step(tmp_path, classes=4, old=3, parent=base / "candidate", arrays=memory_of(base))
+    assert run(tmp_path).tallies["nme"]["digit 3"].hits > 10
+
+
+def test_a_step_without_a_hold_out_has_no_accuracy_and_still_golden_answers(tmp_path: Path, write_step: WriteStep):
+    arrays = {"holdout_x": np.empty((0, 8, 8, 1), np.uint8), "holdout_y": np.empty(0, np.int64)}
+    write_step(tmp_path, classes=2, arrays=arrays)
+    assert run(tmp_path).tallies == {"head": {}, "nme": {}}
+    assert len(load_file(tmp_path / "candidate" / "golden.safetensors")["input"]) == 8
+
+
+def test_exemplars_reach_the_method_in_rank_order(base: Path, tmp_path: Path, write_step: WriteStep):
+    memory = memory_of(base)
+    shuffled = np.random.default_rng(0).permutation(15)
+    arrays = {name: array[shuffled] for name, array in memory.items()}
+    job = write_step(tmp_path, classes=4, old=3, parent=base / "candidate", arrays=arrays)
+    data = incremental.load_data(tmp_path, job, torch.device("cpu"))
+    for label in range(3):
+        own = memory["exemplar_x"][memory["exemplar_y"] == label]
+        np.testing.assert_array_equal(data.exemplars.x[data.exemplars.y == label].numpy(), own)
+
+
+def test_bfloat16_trains_and_the_files_stay_float32(tmp_path: Path, write_step: WriteStep):
+    job = write_step(tmp_path, classes=2)
+    run(tmp_path, dataclasses.replace(job, training=dataclasses.replace(job.training, precision="bfloat16")))
+    assert {array.dtype for array in head(tmp_path).values()} == {np.dtype(np.float32)}
+    weights = load_file(tmp_path / "candidate" / "weights.safetensors")
+    assert {array.dtype for array in weights.values() if array.ndim} == {np.dtype(np.float32)}
+
+
+def test_a_later_step_may_use_another_method_with_the_same_kind_of_head(
+    base: Path, tmp_path: Path, write_step: WriteStep
+):
+    method = MethodConfig(name="lucir", rule="nme", selection="random")
+    write_step(tmp_path, classes=4, old=3, parent=base / "candidate", arrays=memory_of(base), method=method)
+    assert run(tmp_path).rule == "nme"
+
+
+@pytest.mark.parametrize(
+    ("arrays", "said"),
+    [
+        ({"new_x": np.zeros((80, 8, 8, 3), np.uint8)}, r"new_x is torch.uint8 \[8, 8, 3\], the network takes"),
+        ({"new_x": np.zeros((80, 8, 8, 1), np.float32)}, "new_x is torch.float32"),
+        ({"new_y": np.zeros(79, np.int64)}, "new_y must be 80 int64 classes"),
+        ({"new_y": np.zeros(80, np.int32)}, "new_y must be 80 int64 classes"),
+        ({"new_y": np.full(80, -1)}, "new_y has a class outside 0 to 1"),
+        ({"exemplar_rank": np.arange(3)}, "exemplar_rank has 3 entries for 0 exemplars"),
+    ],
+)
+def test_inputs_that_do_not_fit_the_job_are_refused_by_name(
+    arrays: dict, said: str, tmp_path: Path, write_step: WriteStep
+):
+    write_step(tmp_path, classes=2, arrays=arrays)
+    with pytest.raises(ValueError, match=said):
+        run(tmp_path)
+    assert not (tmp_path / "result.json").exists()
+
+
+def test_a_parent_of_another_network_is_refused(base: Path, tmp_path: Path, write_step: WriteStep):
+    job = write_step(tmp_path, classes=4, old=3, parent=base / "candidate")
+    other = dataclasses.replace(job, network=NetworkConfig(backbone="resnet32", input_size=8, channels=1))
+    with pytest.raises(ValueError, match="the parent is a resnet8 for .* asks for resnet32"):
+        run(tmp_path, other)
+
+
+def test_a_parent_without_that_row_is_refused(base: Path, tmp_path: Path, write_step: WriteStep):
+    job = write_step(tmp_path, classes=4, old=3, parent=base / "candidate")
+    with pytest.raises(ValueError, match="parent_rows has a row outside 0 to 2"):
+        run(tmp_path, dataclasses.replace(job, parent_rows=(0, 1, 3)))
+
+
+def test_a_parents_step_does_not_need_the_first_weights_any_more(base: Path, tmp_path: Path, write_step: WriteStep):
+    job = write_step(tmp_path, classes=4, old=3, parent=base / "candidate", arrays=memory_of(base))
+    gone = dataclasses.replace(job.network, weights="/nowhere/weights.pth")
+    assert run(tmp_path, dataclasses.replace(job, network=gone)).version == 2
+
+
+def test_a_missing_input_file_is_an_os_error(tmp_path: Path, write_step: WriteStep):
+    job = write_step(tmp_path, classes=2)
+    (tmp_path / INPUTS_FILE).unlink()
+    with pytest.raises(OSError, match="No such file"):
+        run(tmp_path, job)
+
+
+def test_inputs_of_new_examples_alone_are_enough(
+    tmp_path: Path, write_step: WriteStep, digits: Callable[..., tuple[np.ndarray, np.ndarray]]
+):
+    write_step(tmp_path, classes=2)
+    x, y = digits([0, 1], 12)
+    save_file({"new_x": x, "new_y": y}, tmp_path / INPUTS_FILE)
+    assert run(tmp_path).tallies["head"] == {}

@@ -1,0 +1,185 @@
+"""The trainer as the learner uses it: a real process, told a folder of real data, leaving files that answer."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from accrete_learner.budget import BudgetConfig
+from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
+from accrete_learner.job import EXIT_STEP_FAILED, INPUTS_FILE, JOB_FILE, RESULT_FILE, Job, Result
+from accrete_learner.metrics import accuracy
+
+Trainer = Callable[[], "subprocess.Popen[str]"]
+OUTPUTS = {"candidate", "exemplars.safetensors", RESULT_FILE}
+
+
+def run(process: subprocess.Popen[str], folder: Path) -> list[dict[str, Any]]:
+    """Tells it the folder and waits; its events."""
+    output, errors = process.communicate(f"{folder}\n", timeout=120)
+    events = [json.loads(line) for line in output.splitlines()]
+    assert process.returncode in (0, EXIT_STEP_FAILED), errors
+    return events
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Steps:
+    """A base step with digits 0 to 3 and an increment with 4 and 5, by the real process."""
+
+    base: Path
+    increment: Path
+    events: list[dict[str, Any]]
+
+
+@pytest.fixture(scope="module", params=["lucir", "icarl"])
+def steps(
+    request: pytest.FixtureRequest,
+    tmp_path_factory: pytest.TempPathFactory,
+    write_step: Callable[..., Job],
+    start_trainer: Trainer,
+) -> Steps:
+    root = tmp_path_factory.mktemp("steps")
+    method = MethodConfig(name=request.param)
+    write_step(root / "1", classes=4, method=method)
+    run(start_trainer(), root / "1")
+    kept = load_file(root / "1" / "exemplars.safetensors")
+    arrays = {
+        "exemplar_x": kept["x"],
+        "exemplar_y": kept["y"],
+        "exemplar_rank": np.tile(np.arange(5), 4),
+    }
+    write_step(root / "2", classes=6, old=4, parent=root / "1" / "candidate", arrays=arrays, method=method)
+    return Steps(base=root / "1", increment=root / "2", events=run(start_trainer(), root / "2"))
+
+
+def test_two_steps_learn_all_classes_and_say_how_well(steps: Steps):
+    base, increment = Result.read(steps.base), Result.read(steps.increment)
+    assert (base.version, increment.version) == (1, 2)
+    assert {label: tally.total for label, tally in increment.tallies["nme"].items()} == {
+        f"digit {label}": 20 for label in range(6)
+    }
+    assert (accuracy(base.tallies[base.rule]) or 0) > 0.8
+    assert (accuracy(increment.tallies[increment.rule]) or 0) > 0.6
+    assert len(increment.losses) == increment.epochs
+    assert {"load", "train", "memory", "evaluate", "export"} <= set(increment.stage_seconds)
+
+
+@pytest.mark.parametrize("step", ["base", "increment"])
+def test_onnxruntime_and_the_head_alone_give_the_golden_answers(steps: Steps, step: str):
+    candidate: Path = getattr(steps, step) / "candidate"
+    model = json.loads((candidate / "model.json").read_text())
+    golden, head = load_file(candidate / "golden.safetensors"), load_file(candidate / "head.safetensors")
+    session = onnxruntime.InferenceSession(str(candidate / "graph.onnx"), providers=["CPUExecutionProvider"])
+    (features,) = session.run(["features"], {"input": golden["input"]})
+    np.testing.assert_allclose(features, golden["features"], rtol=1e-3, atol=1e-4)
+
+    def unit(rows: np.ndarray) -> np.ndarray:
+        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+    if model["rule"] == "nme":
+        scores = model["nme_scale"] * unit(features) @ unit(head["means"]).T
+    elif model["head"] == "cosine":
+        scores = head["scale"] * (unit(features) @ unit(head["weight"]).T)
+    else:
+        scores = features @ head["weight"].T + head["bias"]
+    weights = np.exp(scores - scores.max(1, keepdims=True))
+    np.testing.assert_allclose(weights / weights.sum(1, keepdims=True), golden["probabilities"], atol=1e-4)
+    np.testing.assert_allclose(np.linalg.norm(head["means"], axis=1), 1.0, rtol=1e-5)
+    assert model["labels"] == [f"digit {label}" for label in range(len(scores[0]))]
+
+
+def test_exemplars_are_examples_that_came_for_the_classes_chosen_anew(steps: Steps):
+    kept, inputs = load_file(steps.increment / "exemplars.safetensors"), load_file(steps.increment / INPUTS_FILE)
+    pool = np.concatenate((inputs["exemplar_x"], inputs["new_x"]))
+    labels = np.concatenate((inputs["exemplar_y"], inputs["new_y"]))
+    assert np.bincount(kept["y"]).tolist() == [0, 0, 0, 0, 5, 5]
+    np.testing.assert_array_equal(kept["x"], pool[kept["source"]])
+    np.testing.assert_array_equal(kept["y"], labels[kept["source"]])
+    assert len(set(kept["source"].tolist())) == len(kept["source"])
+
+
+def test_it_says_what_it_does_in_lines_of_json(steps: Steps):
+    assert steps.events[0] == {"stage": "ready"}
+    assert steps.events[-1] == {"stage": "done"}
+    training = [event for event in steps.events if event["stage"] == "train"]
+    assert training[-1]["done"] == training[-1]["total"] == 6
+    assert all(isinstance(event["loss"], float) for event in training)
+
+
+def test_a_finished_step_leaves_its_inputs_its_outputs_and_nothing_else(steps: Steps):
+    assert {path.name for path in steps.base.iterdir()} == {JOB_FILE, INPUTS_FILE, *OUTPUTS}
+
+
+def test_a_trainer_standing_by_leaves_when_nobody_can_tell_it_anything(start_trainer: Trainer):
+    process = start_trainer()
+    assert process.stdout is not None
+    assert json.loads(process.stdout.readline()) == {"stage": "ready"}
+    output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output, errors) == (0, "", "")
+
+
+def test_half_a_line_is_not_a_folder(start_trainer: Trainer, tmp_path: Path):
+    output, _ = start_trainer().communicate(str(tmp_path), timeout=60)
+    assert output.splitlines() == ['{"stage": "ready"}']
+
+
+def test_a_step_that_fails_says_why_and_leaves_no_result(
+    start_trainer: Trainer, write_step: Callable[..., Job], tmp_path: Path
+):
+    write_step(tmp_path, classes=2, arrays={"new_y": np.full(80, 9)})
+    process = start_trainer()
+    events = run(process, tmp_path)
+    assert process.returncode == EXIT_STEP_FAILED
+    assert events[-1] == {"stage": "error", "reason": "new_y has a class outside 0 to 1"}
+    assert not OUTPUTS & {path.name for path in tmp_path.iterdir()}
+
+
+def test_a_killed_trainer_leaves_nothing_that_looks_finished_and_the_step_runs_again(
+    start_trainer: Trainer, write_step: Callable[..., Job], tmp_path: Path
+):
+    job = write_step(tmp_path, classes=2, training=TrainingConfig(base_epochs=5000, threads=1))
+    process = start_trainer()
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(f"{tmp_path}\n")
+    process.stdin.flush()
+    while json.loads(process.stdout.readline())["stage"] != "train":
+        pass
+    process.kill()
+    process.communicate(timeout=60)
+    assert {path.name for path in tmp_path.iterdir()} == {JOB_FILE, INPUTS_FILE}
+    # As if killed while it wrote: the next run replaces the half that it finds.
+    (tmp_path / "candidate").mkdir()
+    (tmp_path / "candidate" / "graph.onnx").write_text("half")
+    dataclasses.replace(job, training=TrainingConfig(base_epochs=1, threads=1)).write(tmp_path)
+    assert run(start_trainer(), tmp_path)[-1] == {"stage": "done"}
+    assert Result.read(tmp_path).epochs == 1
+
+
+def test_vectors_are_learned_as_they_are(start_trainer: Trainer, tmp_path: Path):
+    generator = np.random.default_rng(0)
+    centres = generator.normal(size=(3, 6)).astype(np.float32) * 4
+    y = np.repeat(np.arange(3), 30)
+    x = centres[y] + generator.normal(size=(90, 6)).astype(np.float32)
+    save_file({"new_x": x, "new_y": y, "holdout_x": x[::9], "holdout_y": y[::9]}, tmp_path / INPUTS_FILE)
+    network = NetworkConfig(backbone="identity", embedding=6)
+    Job(
+        version=1,
+        labels=("a", "b", "c"),
+        network=network,
+        training=TrainingConfig(base_epochs=10, threads=1),
+        budget=BudgetConfig(size=4),
+    ).write(tmp_path)
+    assert run(start_trainer(), tmp_path)[-1] == {"stage": "done"}
+    assert (accuracy(Result.read(tmp_path).tallies["nme"]) or 0) > 0.8
+    golden = load_file(tmp_path / "candidate" / "golden.safetensors")
+    np.testing.assert_array_equal(golden["input"], golden["features"])
