@@ -79,17 +79,17 @@ def balanced(memory: list[Tensor]) -> Tensor:
     return torch.cat([index[torch.arange(largest, device=index.device) % len(index)] for index in filled])
 
 
-def means(memory: list[Tensor], features: Tensor, mirrored: Tensor | None, fallback: Tensor) -> Tensor:
+def means(counts: list[int], features: Tensor, mirrored: Tensor | None, fallback: Tensor) -> Tensor:
     """Unit class means [C, d] of unit features, those of the mirror images included where there are any (iCaRL's code).
 
     Args:
-        memory: for each class, the candidates that stand for it.
-        features: [M, d] of the candidates.
-        mirrored: [M, d] of their mirror images; None where a mirror image means something else.
+        counts: C, how many examples stand for each class.
+        features: [sum of counts, d], of those examples, class by class.
+        mirrored: the same of their mirror images; None where a mirror image means something else.
         fallback: [C, d], the mean of a class that nothing stands for.
     """
     directions = F.normalize(features, dim=1)
     if mirrored is not None:
         directions = directions + F.normalize(mirrored, dim=1)
-    found = [directions[index].mean(dim=0) if len(index) else fallback[label] for label, index in enumerate(memory)]
-    return F.normalize(torch.stack(found), dim=1)
+    of_classes = zip(torch.split(directions, counts), fallback, strict=True)
+    return F.normalize(torch.stack([own.mean(dim=0) if len(own) else other for own, other in of_classes]), dim=1)

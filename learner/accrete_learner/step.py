@@ -216,10 +216,11 @@ def _class_means(bench: _Bench, chosen: dict[int, Tensor]) -> Tensor:
     if "means" in parent:
         fallback[: len(parent["means"])] = parent["means"]
     stand_ins = memory.with_fresh(_whole_memory(bench, chosen), candidates)
-    mirrored = None
-    if bench.augmentation.flips and candidates.x.dim() == 4:
-        mirrored = evaluate.extract(bench.network.backbone, candidates.x.flip(2))
-    return memory.means(stand_ins, bench.features(), mirrored, fallback)
+    x = candidates.x[torch.cat(stand_ins)]
+    features, mirrored = evaluate.extract(bench.network.backbone, x), None
+    if bench.augmentation.flips and x.dim() == 4:
+        mirrored = evaluate.extract(bench.network.backbone, x.flip(2))
+    return memory.means([len(index) for index in stand_ins], features, mirrored, fallback)
 
 
 def _report(progress: Progress, stage: str) -> Report:
