@@ -1,0 +1,136 @@
+"""Turns, the line and its end."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from accrete_server.admission import Admission
+from accrete_server.errors import CallerGone, DeadlinePassed, LimitExceeded
+from tests.server.calls import TestCall
+
+
+def until(done: Callable[[], object]) -> None:
+    """Waits for something that is about to happen."""
+    limit = time.monotonic() + 10
+    while not done():
+        assert time.monotonic() < limit, "it did not happen"
+        time.sleep(0.002)
+
+
+def _in_background(work: Callable[[], object]) -> list[object]:
+    """Runs `work` on a thread; what it returned or raised comes into the list."""
+    outcome: list[object] = []
+
+    def run() -> None:
+        try:
+            outcome.append(work())
+        except Exception as problem:
+            outcome.append(problem)
+
+    threading.Thread(target=run).start()
+    return outcome
+
+
+def test_a_free_place_is_taken_without_waiting_and_given_back():
+    admission = Admission(limit="queue", at_once=1, queue=0)
+    for _ in range(3):
+        admission.enter(TestCall())
+        assert admission.working == 1
+        admission.leave(0.001)
+    assert admission.working == 0
+
+
+def test_beyond_the_line_a_call_is_refused_at_once_and_told_when_to_retry():
+    admission = Admission(limit="queue", at_once=1, queue=1)
+    admission.enter(TestCall())
+    waiting = _in_background(lambda: admission.enter(TestCall()))
+    until(lambda: admission.waiting == 1)
+    with pytest.raises(LimitExceeded, match="queue is 1; retry in 0.01 s") as refused:
+        admission.enter(TestCall())
+    assert refused.value.retry_after_s == pytest.approx(0.01)
+    admission.leave(0.0)
+    until(lambda: waiting)
+    admission.leave(0.0)
+    assert (admission.working, admission.waiting) == (0, 0)
+
+
+def test_turns_come_in_the_order_of_arrival():
+    admission = Admission(limit="queue", at_once=1, queue=8)
+    admission.enter(TestCall())
+    order: list[int] = []
+
+    def work(number: int) -> None:
+        admission.enter(TestCall())
+        order.append(number)
+        admission.leave(0.0)
+
+    for number in range(6):
+        threading.Thread(target=work, args=(number,)).start()
+        until(lambda: admission.waiting == number + 1)  # noqa: B023
+    admission.leave(0.0)
+    until(lambda: len(order) == 6)
+    assert order == list(range(6))
+    until(lambda: admission.working == 0)
+
+
+def test_a_call_whose_deadline_has_passed_gets_no_turn():
+    admission = Admission(limit="queue", at_once=1, queue=1)
+    with pytest.raises(DeadlinePassed):
+        admission.enter(TestCall(timeout_s=-1))
+    assert admission.working == 0
+
+
+def test_a_deadline_that_passes_in_line_frees_the_place():
+    admission = Admission(limit="queue", at_once=1, queue=1)
+    admission.enter(TestCall())
+    with pytest.raises(DeadlinePassed):
+        admission.enter(TestCall(timeout_s=0.05))
+    assert admission.waiting == 0
+    admission.leave(0.0)
+    assert admission.working == 0
+
+
+def test_a_caller_that_hangs_up_leaves_the_line_at_once():
+    admission = Admission(limit="queue", at_once=1, queue=1)
+    admission.enter(TestCall())
+    call = TestCall()
+    outcome = _in_background(lambda: admission.enter(call))
+    until(lambda: admission.waiting == 1)
+    call.hang_up()
+    until(lambda: outcome)
+    assert isinstance(outcome[0], CallerGone)
+    assert admission.waiting == 0
+
+
+def test_no_turn_is_lost_or_doubled_under_contention():
+    admission = Admission(limit="queue", at_once=2, queue=100)
+    most, now, done = [0], [0], [0]
+    lock = threading.Lock()
+
+    def work(seed: int) -> None:
+        for step in range(100):
+            call = TestCall(timeout_s=0.0005 if (seed + step) % 3 == 0 else 5)
+            try:
+                admission.enter(call)
+            except DeadlinePassed:
+                continue
+            with lock:
+                now[0] += 1
+                most[0] = max(most[0], now[0])
+            with lock:
+                now[0] -= 1
+                done[0] += 1
+            admission.leave(0.0001)
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most[0] <= 2
+    assert done[0] >= 500
+    assert (admission.working, admission.waiting) == (0, 0)

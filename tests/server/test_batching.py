@@ -1,0 +1,155 @@
+"""Gathering of requests into batches."""
+
+from __future__ import annotations
+
+import threading
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from accrete_engine.config import EngineConfig
+from accrete_engine.loaded import load
+from accrete_server.batching import Batcher
+from accrete_server.computing import Computed
+from accrete_server.errors import CallerGone, DeadlinePassed, LimitExceeded, NoModel, ShuttingDown
+from accrete_server.metrics import PredictMetrics
+from accrete_server.slots import Slot, Slots, View
+from tests.engine.artifacts import Recipe, write_artifact
+from tests.server.calls import TestCall
+from tests.server.test_admission import until
+
+
+class _Gated:
+    """A version whose engine waits until it is let go, and counts what it computed."""
+
+    def __init__(self, loaded):
+        self.gate = threading.Event()
+        self.sizes: list[int] = []
+        self._features = loaded.features
+        loaded.features = self._wait_and_compute
+
+    def _wait_and_compute(self, batch):
+        self.sizes.append(len(batch))
+        assert self.gate.wait(10)
+        return self._features(batch)
+
+
+@pytest.fixture
+def loaded(tmp_path):
+    return load(write_artifact(tmp_path, Recipe()), 1, EngineConfig(device="cpu"))
+
+
+@pytest.fixture
+def slots(loaded):
+    slots = Slots()
+    slots.put(View(slot=Slot(loaded), answers=loaded.answers()))
+    return slots
+
+
+@pytest.fixture
+def batcher(slots):
+    batcher = Batcher(slots, PredictMetrics(CollectorRegistry()), queue=8)
+    yield batcher
+    batcher.close()
+
+
+def _images(count, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
+
+
+def _in_background(batcher, batch, call=None):
+    outcome: list[Computed | Exception] = []
+
+    def run() -> None:
+        try:
+            outcome.append(batcher.compute(batch, call or TestCall()))
+        except Exception as problem:
+            outcome.append(problem)
+
+    threading.Thread(target=run).start()
+    return outcome
+
+
+def test_requests_that_come_while_a_batch_computes_form_the_next_one(batcher, loaded):
+    expected = [loaded.features(_images(2, seed)) for seed in range(4)]
+    gated = _Gated(loaded)
+    outcomes = []
+    for seed in range(4):
+        outcomes.append(_in_background(batcher, _images(2, seed)))
+        until(lambda: gated.sizes and batcher.waiting == max(0, len(outcomes) - 1))
+    gated.gate.set()
+    until(lambda: all(outcomes))
+    assert gated.sizes == [2, 6]
+    for wanted, (got,) in zip(expected, outcomes, strict=True):
+        np.testing.assert_allclose(got.features, wanted, rtol=1e-5)
+        assert got.probabilities.shape == (2, 2)
+        assert got.queue_s >= 0
+
+
+def test_a_batch_stays_within_what_the_engine_computes_at_once(batcher, loaded):
+    loaded.max_batch = 4
+    gated = _Gated(loaded)
+    outcomes = [_in_background(batcher, _images(1))]
+    until(lambda: gated.sizes)
+    for count in (3, 3, 1):
+        outcomes.append(_in_background(batcher, _images(count)))
+        until(lambda: batcher.waiting == len(outcomes) - 1)
+    gated.gate.set()
+    until(lambda: all(outcomes))
+    assert gated.sizes == [1, 3, 4]
+
+
+def test_a_full_line_refuses_at_once(slots, loaded):
+    batcher = Batcher(slots, PredictMetrics(CollectorRegistry()), queue=1)
+    gated = _Gated(loaded)
+    first = _in_background(batcher, _images(1))
+    until(lambda: gated.sizes)
+    second = _in_background(batcher, _images(1))
+    until(lambda: batcher.waiting == 1)
+    with pytest.raises(LimitExceeded, match="queue is 1"):
+        batcher.compute(_images(1), TestCall())
+    gated.gate.set()
+    until(lambda: first and second)
+    batcher.close()
+
+
+def test_nobody_computes_for_a_caller_that_is_gone_or_out_of_time(batcher, loaded):
+    gated = _Gated(loaded)
+    first = _in_background(batcher, _images(1))
+    until(lambda: gated.sizes)
+    gone, late = TestCall(), TestCall(timeout_s=0)
+    outcomes = [_in_background(batcher, _images(1), gone), _in_background(batcher, _images(1), late)]
+    until(lambda: batcher.waiting == 2)
+    gone.hang_up()
+    gated.gate.set()
+    until(lambda: first and all(outcomes))
+    assert isinstance(outcomes[0][0], CallerGone)
+    assert isinstance(outcomes[1][0], DeadlinePassed)
+    assert gated.sizes == [1]
+
+
+def test_a_failure_reaches_every_caller_of_the_batch_and_the_next_batch_goes_on(slots, loaded):
+    batcher = Batcher(Slots(), PredictMetrics(CollectorRegistry()), queue=8)
+    with pytest.raises(NoModel):
+        batcher.compute(_images(1), TestCall())
+    with pytest.raises(NoModel):
+        batcher.compute(_images(1), TestCall())
+    batcher.close()
+
+
+def test_closing_finishes_what_is_in_line_and_refuses_what_comes_after(slots, loaded):
+    batcher = Batcher(slots, PredictMetrics(CollectorRegistry()), queue=8)
+    gated = _Gated(loaded)
+    outcomes = [_in_background(batcher, _images(1))]
+    until(lambda: gated.sizes)
+    outcomes.append(_in_background(batcher, _images(1)))
+    until(lambda: batcher.waiting == 1)
+    closing = threading.Thread(target=batcher.close)
+    closing.start()
+    gated.gate.set()
+    closing.join()
+    until(lambda: all(outcomes))
+    assert all(isinstance(outcome[0], Computed) for outcome in outcomes)
+    with pytest.raises(ShuttingDown):
+        batcher.compute(_images(1), TestCall())
