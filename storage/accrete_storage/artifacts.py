@@ -1,0 +1,115 @@
+"""Version files: published whole or not at all, and checked before use."""
+
+import hashlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from accrete_storage.errors import CorruptArtifact
+
+MANIFEST = "manifest.json"
+SCHEMA = 1
+_FOLDER = re.compile(r"v(\d{6,})")
+
+
+class ArtifactStore:
+    """The folder of versions: one immutable folder each."""
+
+    def __init__(self, root: Path) -> None:
+        """`root` is made when the first version is published."""
+        self._root = root
+
+    def path(self, version: int) -> Path:
+        """A version's folder, whether it is there or not."""
+        return self._root / f"v{version:06d}"
+
+    def list(self) -> list[int]:
+        """Versions with a folder, ascending."""
+        if not self._root.is_dir():
+            return []
+        matches = (_FOLDER.fullmatch(entry.name) for entry in self._root.iterdir())
+        return sorted(int(match[1]) for match in matches if match)
+
+    def publish(self, candidate: Path, version: int) -> str:
+        """Move a candidate's folder into place; answers the digest of its manifest (SHA-256, hex).
+
+        Every file is on disk before the name is. Only for a number that no record names: a folder of that number is
+        what a killed learner left, and is replaced. The candidate must lie on the same file system.
+        """
+        self._root.mkdir(parents=True, exist_ok=True)
+        files = {file.name: _describe(file) for file in sorted(candidate.iterdir()) if file.name != MANIFEST}
+        manifest = json.dumps({"schema": SCHEMA, "version": version, "files": files}, indent=1).encode()
+        (candidate / MANIFEST).write_bytes(manifest)
+        for name in (*files, MANIFEST):
+            _sync(candidate / name)
+        _sync(candidate)
+        self.remove(version)
+        candidate.rename(self.path(version))
+        _sync(self._root)
+        return hashlib.sha256(manifest).hexdigest()
+
+    def verify(self, version: int, digest: str | None = None) -> Path:
+        """A version's folder after reading every byte of it; `digest` is that of its manifest, None to trust it.
+
+        Raises CorruptArtifact naming the file and what is wrong with it.
+        """
+        folder = self.path(version)
+        manifest = _read(folder / MANIFEST)
+        if digest and hashlib.sha256(manifest).hexdigest() != digest:
+            raise CorruptArtifact(f"{folder / MANIFEST} is not the one that was published")
+        for name, expected in _parse(manifest, folder, version).items():
+            content = _read(folder / name)
+            if len(content) != expected["bytes"]:
+                raise CorruptArtifact(f"{folder / name} has {len(content)} bytes, not {expected['bytes']}")
+            if hashlib.sha256(content).hexdigest() != expected["sha256"]:
+                raise CorruptArtifact(f"{folder / name} does not match its checksum")
+        return folder
+
+    def remove(self, version: int) -> None:
+        """Remove a version's folder if it is there: out of sight first, so that nobody finds half of it."""
+        folder = self.path(version)
+        if not folder.exists():
+            return
+        gone = folder.with_name(f".removed-{folder.name}")
+        shutil.rmtree(gone, ignore_errors=True)
+        folder.rename(gone)
+        shutil.rmtree(gone)
+
+
+def _describe(file: Path) -> dict[str, Any]:
+    content = file.read_bytes()
+    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+
+
+def _parse(manifest: bytes, folder: Path, version: int) -> dict[str, dict[str, Any]]:
+    try:
+        parsed = json.loads(manifest)
+        if parsed["schema"] != SCHEMA or parsed["version"] != version:
+            raise CorruptArtifact(
+                f"{folder / MANIFEST} is of schema {parsed['schema']}, version {parsed['version']}; "
+                f"schema {SCHEMA}, version {version} is expected"
+            )
+        files: dict[str, dict[str, Any]] = parsed["files"]
+        if any("/" in name or name.startswith(".") for name in files):
+            raise CorruptArtifact(f"{folder / MANIFEST} names files outside its folder")
+        return files
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptArtifact(f"{folder / MANIFEST} is unreadable: {error}") from error
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise CorruptArtifact(f"{file} cannot be read: {error.strerror}") from error
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,38 @@
+"""What can be set about the store."""
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from annotated_types import Ge, Gt, Le, Len
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoreConfig:
+    """Where state is kept, and what an acknowledgement promises."""
+
+    url: str = ""
+    """`redis://`, `rediss://` or `unix://` address of a Redis >= 7.0 or Valkey; empty: the embedded server in the data
+    directory, so that nothing needs to be installed."""
+    prefix: Annotated[str, Len(1, 64)] = "accrete"
+    """Start of every key, so that several servers can share one store."""
+    ack: Literal["fsync", "memory"] = "fsync"
+    """What an acknowledgement means: "fsync", the data is on disk; "memory", the store has it in memory and writes it
+    within its own setting (a second, as a rule)."""
+    timeout_s: Annotated[float, Gt(0)] = 5.0
+    """Seconds to wait for the store to answer; longer than a slow fsync, shorter than a caller's patience."""
+    dedup_days: Annotated[float, Gt(0)] = 30.0
+    """Days that an example's id is remembered, so that sending it again stores nothing."""
+    pending_max_examples: Annotated[int, Ge(1)] = 100_000
+    """Examples acknowledged and not yet learned; more are refused."""
+    pending_max_bytes: Annotated[int, Ge(1)] = 4 * 2**30
+    """Their bytes together; the store holds them in memory."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HoldoutConfig:
+    """Examples set aside at arrival, never trained on, that measure every version."""
+
+    share: Annotated[float, Ge(0), Le(0.5)] = 0.1
+    """Part of each class's arrivals, 0 to 0.5, chosen by a hash of the id; a tenth costs little and measures enough."""
+    cap: Annotated[int, Ge(0)] = 50
+    """Most hold-out examples of one class; what comes beyond it is trained on."""

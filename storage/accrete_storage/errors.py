@@ -1,0 +1,76 @@
+"""What can go wrong in the store.
+
+StorageError
+├── StoreUnavailable        the server does not answer; whether a write happened is unknown
+├── StoreMisconfigured      it answers, but cannot keep what we promise; says what to set
+│   └── EngineMismatch      the data directory was written by another engine or a newer version of it
+├── DataDirInUse            another process serves this data directory
+├── BudgetExceeded          the pending budget is full; nothing was stored
+├── NotFound                no such version, label or id
+├── VersionUnusable         the version was rejected, or its files are gone
+├── Fenced                  another learner holds the lease; nothing was written
+├── InputsChanged           examples of the step were deleted while it ran; nothing was written
+├── CorruptArtifact         a version's files are not what was published
+└── CorruptRecord           bytes in the store that are no example
+"""
+
+
+class StorageError(Exception):
+    """Base of all errors of this package."""
+
+
+class StoreUnavailable(StorageError):
+    """The server does not answer; whether a write happened is unknown."""
+
+
+class StoreMisconfigured(StorageError):
+    """The server answers but cannot keep what is promised; the message says what to set."""
+
+
+class EngineMismatch(StoreMisconfigured):
+    """The data directory was written by another engine, or by a newer version of this one."""
+
+
+class DataDirInUse(StorageError):
+    """Another process serves this data directory."""
+
+
+class BudgetExceeded(StorageError):
+    """The pending budget is full; nothing was stored."""
+
+    def __init__(self, limit: str, value: int, retry_after_s: float) -> None:
+        """`limit` is the field's name, `value` what it is set to, `retry_after_s` when space is likely."""
+        super().__init__(f"{limit} = {value} would be exceeded; the learner makes room with its next step")
+        self.limit = limit
+        self.value = value
+        self.retry_after_s = retry_after_s
+
+
+class NotFound(StorageError):
+    """No such version, label or id."""
+
+    def __init__(self, kind: str, name: str) -> None:
+        """`kind` is "version", "label" or "id"."""
+        super().__init__(f"no such {kind}: {name}")
+        self.kind = kind
+        self.name = name
+
+
+class VersionUnusable(StorageError):
+    """The version was rejected by the gate, or its files are gone."""
+
+
+class Fenced(StorageError):
+    """Another learner has taken the lease; nothing was written."""
+
+
+class InputsChanged(StorageError):
+    """Examples were deleted or a class forgotten since the step read its inputs; nothing was written."""
+
+
+class CorruptArtifact(StorageError):
+    """A version's files are not what was published."""
+
+
+class CorruptRecord(StorageError):
+    """Bytes in the store that are no example."""

@@ -1,0 +1,63 @@
+"""A labelled example as it is stored, and its bytes.
+
+An example is kept as the model takes it: decoded, turned upright, in the model's size. Training and serving then see
+the same pixels, and two encodings of one picture are one content.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import msgpack
+import numpy as np
+
+from accrete_storage.errors import CorruptRecord
+from accrete_storage.ids import content_digest, content_id, holdout_rank, is_holdout
+
+__all__ = ["Example", "content_id", "holdout_rank", "is_holdout", "pack", "unpack"]
+
+_DTYPES: dict[str, np.dtype[Any]] = {"uint8": np.dtype(np.uint8), "float32": np.dtype("<f4")}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Example:
+    """A labelled example."""
+
+    id: str
+    label: str
+    tensor: np.ndarray
+    """uint8 [height, width, channels] or float32 [length]."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    def digest(self) -> bytes:
+        """16 bytes over label and content; the id and the metadata do not count."""
+        return content_digest(self.label, self.tensor)
+
+
+def pack(example: Example) -> bytes:
+    """The example's bytes (MessagePack). Raises ValueError for a dtype other than uint8 and float32."""
+    if example.tensor.dtype.name not in _DTYPES:
+        raise ValueError(f"an example is uint8 or float32, not {example.tensor.dtype}")
+    tensor = np.ascontiguousarray(example.tensor)
+    fields = [
+        example.id,
+        example.label,
+        tensor.dtype.name,
+        list(tensor.shape),
+        tensor.tobytes(),
+        dict(example.metadata),
+    ]
+    packed: bytes = msgpack.packb(fields)
+    return packed
+
+
+def unpack(data: bytes) -> Example:
+    """The example of these bytes; its tensor is read-only. Raises CorruptRecord when they are none."""
+    try:
+        example_id, label, dtype, shape, values, metadata = msgpack.unpackb(data)
+        tensor = np.frombuffer(values, _DTYPES[dtype]).reshape(shape)
+        if not (isinstance(example_id, str) and isinstance(label, str) and isinstance(metadata, dict)):
+            raise TypeError("id, label or metadata of the wrong kind")
+        return Example(id=example_id, label=label, tensor=tensor, metadata=metadata)
+    except (ValueError, TypeError, KeyError, msgpack.exceptions.ExtraData) as error:
+        raise CorruptRecord(f"a stored record of {len(data)} bytes is no example: {error}") from error

@@ -1,0 +1,102 @@
+"""Names of all keys. One hash tag, so that every script finds its keys on one node of a cluster."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Keys under one prefix."""
+
+    prefix: str
+
+    def _key(self, *parts: str) -> str:
+        return ":".join((f"{{{self.prefix}}}", *parts))
+
+    @property
+    def state(self) -> str:
+        """Hash: active, pinned, latest, revision, epoch, last_step, paused, phase, step_request, model, schema."""
+        return self._key("state")
+
+    @property
+    def lease(self) -> str:
+        """String with an expiry: "epoch owner" of the learner at work."""
+        return self._key("lease")
+
+    @property
+    def labels(self) -> str:
+        """Set: labels with pending examples."""
+        return self._key("labels")
+
+    @property
+    def generations(self) -> str:
+        """Hash: label to how often it was forgotten; an id seen under an earlier generation counts as unseen."""
+        return self._key("generations")
+
+    @property
+    def forgotten(self) -> str:
+        """Hash: label to the revision at which it was last forgotten."""
+        return self._key("forgotten")
+
+    @property
+    def totals(self) -> str:
+        """Hash: examples and bytes pending."""
+        return self._key("pending_totals")
+
+    @property
+    def pending_bytes(self) -> str:
+        """Hash: label to bytes pending."""
+        return self._key("pending_bytes")
+
+    @property
+    def pending_holdout(self) -> str:
+        """Hash: label to pending examples that are flagged for the hold-out."""
+        return self._key("pending_holdout")
+
+    @property
+    def kept(self) -> str:
+        """Set: labels with exemplars or hold-out."""
+        return self._key("kept")
+
+    @property
+    def exemplar_bytes(self) -> str:
+        """Hash: label to bytes of its exemplars."""
+        return self._key("exemplar_bytes")
+
+    @property
+    def versions(self) -> str:
+        """Hash: number to record (JSON)."""
+        return self._key("versions")
+
+    @property
+    def holds(self) -> str:
+        """Hash: label to why and at which count its pending examples were set aside (JSON)."""
+        return self._key("holds")
+
+    @property
+    def events(self) -> str:
+        """Stream: what the learner did; capped."""
+        return self._key("events")
+
+    def pending(self, label: str) -> str:
+        """Stream: fields e (record) and h (1: hold-out)."""
+        return self._key("pending", label)
+
+    def seen(self, example_id: str) -> str:
+        """String with an expiry: "digest|position|generation|label"."""
+        return self._key("seen", example_id)
+
+    def exemplars(self, label: str) -> str:
+        """List: records in rank order."""
+        return self._key("exemplars", label)
+
+    def holdout(self, label: str) -> str:
+        """List: records."""
+        return self._key("holdout", label)
+
+    def staged(self, step_id: str, kind: str, label: str) -> str:
+        """List: what a step will put in the place of `kind`."""
+        return self._key("staged", step_id, kind, label)
+
+    def prototypes(self, version: int) -> str:
+        """Hash: label to count and vector."""
+        return self._key("prototypes", str(version))

@@ -1,0 +1,145 @@
+"""The store: everything that must last, in rooms."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from accrete_storage import requirements
+from accrete_storage.commit import Commit, Hold, Lease, Reject, Steps, acquire_lease
+from accrete_storage.config import HoldoutConfig, StoreConfig
+from accrete_storage.control import Control
+from accrete_storage.database import Database, reachable
+from accrete_storage.embedded import socket_url
+from accrete_storage.errors import StoreMisconfigured
+from accrete_storage.events import EventLog
+from accrete_storage.example import Example
+from accrete_storage.keys import Keys
+from accrete_storage.memory import ExemplarMemory
+from accrete_storage.pending import PendingLog
+from accrete_storage.prototypes import Prototypes
+from accrete_storage.registry import Registry
+
+SCHEMA = "1"
+"""Of what is stored; a store of another one is refused."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoreInfo:
+    """The server behind the store."""
+
+    engine: str
+    """"valkey" or "redis"."""
+    version: str
+    used_memory: int
+    """Bytes."""
+    max_memory: int
+    """Bytes; 0: no limit."""
+
+
+class Store:
+    """A connection to the store. Safe to use from several threads, except that one thread at a time runs a step."""
+
+    def __init__(self, database: Database, config: StoreConfig, holdout: HoldoutConfig) -> None:
+        """Use `Store.connect`, which checks the server."""
+        keys = Keys(config.prefix)
+        self._database = database
+        self._keys = keys
+        self._steps = Steps(database, keys)
+        self.pending = PendingLog(database, keys, config, holdout)
+        self.memory = ExemplarMemory(database, keys)
+        self.registry = Registry(database, keys)
+        self.prototypes = Prototypes(database, keys)
+        self.events = EventLog(database, keys)
+        self.control = Control(database, keys, pending=self.pending, memory=self.memory, registry=self.registry)
+
+    @classmethod
+    def connect(cls, config: StoreConfig, holdout: HoldoutConfig, *, data_dir: Path) -> "Store":
+        """Connect and check that the server can keep what is promised.
+
+        Raises StoreUnavailable when it does not answer, StoreMisconfigured when it cannot (and what to set).
+        """
+        try:
+            database = Database(config.url or socket_url(data_dir), timeout_s=config.timeout_s)
+        except ValueError as error:
+            raise StoreMisconfigured(f"store.url: {error}") from error
+        try:
+            requirements.check(database, config)
+        except BaseException:
+            database.close()
+            raise
+        return cls(database, config, holdout)
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._database.close()
+
+    def info(self) -> StoreInfo:
+        """The server's name, version and memory."""
+        with reachable():
+            info = self._database.client.info()
+        engine = "valkey" if "valkey_version" in info else "redis"
+        return StoreInfo(
+            engine=engine,
+            version=str(info[f"{engine}_version"]),
+            used_memory=int(info["used_memory"]),
+            max_memory=int(info["maxmemory"]),
+        )
+
+    def bind_model(self, description: str) -> None:
+        """Tie what is stored to the form of the model's input; the first call decides.
+
+        Raises StoreMisconfigured when what is stored has another form, or was written by another release's schema.
+        """
+        with self._database.pipeline(durable=True) as pipeline:
+            for name, value in (("model", description), ("schema", SCHEMA)):
+                pipeline.hsetnx(self._keys.state, name, value)
+            pipeline.hmget(self._keys.state, "model", "schema")
+            model, schema = (value.decode() for value in pipeline.execute()[-1])
+        if schema != SCHEMA:
+            raise StoreMisconfigured(f"the store has schema {schema}; this release reads schema {SCHEMA}")
+        if model != description:
+            raise StoreMisconfigured(
+                f"the store holds examples for the model input {model}, and the configuration says {description}: "
+                "set [model] back, or use another data_dir (or store.prefix)"
+            )
+
+    def acquire_lease(self, owner: str, ttl_s: float = 10.0) -> Lease | None:
+        """The right to commit, under a new epoch; None while another learner holds it."""
+        return acquire_lease(self._database, self._keys, owner, ttl_s)
+
+    def lease_holder(self) -> str | None:
+        """Who holds the lease."""
+        with reachable():
+            value: bytes | None = self._database.client.get(self._keys.lease)
+        return None if value is None else value.decode().partition(" ")[2]
+
+    def stage(
+        self, step_id: str, exemplars: Mapping[str, Sequence[Example]], holdout: Mapping[str, Sequence[Example]]
+    ) -> None:
+        """Write what `commit` will move into place: for each label named, its whole new list. Again: replaces."""
+        self._steps.stage(step_id, exemplars, holdout)
+
+    def commit(self, commit: Commit) -> bool:
+        """End a step in one write: memory, version, consumed examples and event change together or not at all.
+
+        False when this step was committed before. Raises Fenced, InputsChanged, and StoreUnavailable (whether it was
+        committed is unknown: stage and commit the same step again).
+        """
+        known = set(commit.record.labels)
+        return self._steps.commit(commit, [label for label in self.memory.labels() if label not in known])
+
+    def reject(self, reject: Reject) -> bool:
+        """Record a rejected version and set its examples aside; False when this was done before. Raises Fenced."""
+        return self._steps.reject(reject)
+
+    def hold(self, epoch: int, holds: Mapping[str, int], event: dict[str, object]) -> None:
+        """Set labels' examples aside after a failed step. Raises Fenced."""
+        self._steps.hold(epoch, holds, event)
+
+    def holds(self) -> dict[str, Hold]:
+        """Labels whose pending examples are set aside."""
+        return self._steps.holds()
+
+    def clear_holds(self) -> None:
+        """Let all pending examples start steps again."""
+        self._steps.clear_holds()

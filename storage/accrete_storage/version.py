@@ -1,0 +1,53 @@
+"""The record of a model version: everything about it but its weights."""
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+VersionState = Literal["ready", "rejected", "retired"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VersionRecord:
+    """One version as the registry keeps it."""
+
+    version: int
+    state: VersionState
+    parent: int
+    """The version it was trained from; 0: none."""
+    created_ms: int
+    """Milliseconds since 1970."""
+    labels: list[str]
+    """In the order of the head's rows."""
+    new_labels: list[str]
+    method: str
+    digest: str
+    """SHA-256 in hex of the artifact's manifest; empty for a candidate without files."""
+    accuracy: dict[str, Any]
+    """all, old, new, average_incremental, forgetting (0 to 1 or None) and examples, measured on the hold-out."""
+    class_accuracy: dict[str, float]
+    step_seconds: float
+    stage_seconds: dict[str, float]
+    learned: dict[str, str]
+    """By label, the last position of its stream that this version or one before it has learned."""
+    revision: int
+    """The store's revision of deletions when the step's inputs were read."""
+    since: dict[str, int]
+    """By label, the version that first knew it."""
+    reason: str = ""
+    """Why it was rejected."""
+    consumed: dict[str, int] = field(default_factory=dict)
+    """By label, how many pending examples this step took in (hold-out included)."""
+    step_id: str = ""
+    """The step that made it; committing the same step again changes nothing."""
+
+    def to_json(self) -> str:
+        """The record as one JSON object."""
+        return json.dumps(dataclasses.asdict(self), ensure_ascii=True, allow_nan=False)
+
+    @staticmethod
+    def from_json(text: str | bytes) -> "VersionRecord":
+        """Read what `to_json` wrote; fields that a newer release added are left out."""
+        known = {item.name for item in dataclasses.fields(VersionRecord)}
+        return VersionRecord(**{name: value for name, value in json.loads(text).items() if name in known})
