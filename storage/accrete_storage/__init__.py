@@ -1,1 +1,1 @@
-"""What Accrete keeps: pending examples, the exemplar memory, the registry of versions and their files; no torch, no gRPC."""
+"""What Accrete keeps: pending examples, exemplars, the registry of versions and their files. No torch, no gRPC."""

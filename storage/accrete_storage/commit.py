@@ -115,8 +115,8 @@ class Steps:
     def commit(self, commit: Commit, dropped: Sequence[str]) -> bool:
         """End a step in one write; False when this step was committed before.
 
-        `dropped` are labels that are kept and are not in the record. Raises Fenced, InputsChanged (also when staged data
-        is gone), StoreUnavailable (whether it was committed is unknown: commit it again).
+        `dropped` are labels that are kept and are not in the record. Raises Fenced, InputsChanged (also when staged
+        data is gone), StoreUnavailable (whether it was committed is unknown: commit it again).
         """
         keys = self._keys
         names = [keys.state, keys.versions, keys.events, keys.holds, keys.labels, keys.totals, keys.pending_bytes]

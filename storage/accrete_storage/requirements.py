@@ -67,9 +67,7 @@ def check(database: Database, config: StoreConfig) -> dict[str, Any]:
         try:
             raw = database.client.config_get("maxmemory-policy", "appendonly", "appendfsync", "save")
         except redis.ResponseError as error:
-            raise StoreMisconfigured(
-                f"the store does not answer CONFIG GET, so its settings are unknown: {error}"
-            ) from error
+            raise StoreMisconfigured(f"the store refuses CONFIG GET, so its settings are unknown: {error}") from error
         settings = {_text(name): _text(value) for name, value in raw.items()}
         can_wait = _can_wait(database)
     database.wait_for_fsync = check_settings(settings, config, can_wait=can_wait)
