@@ -4,6 +4,7 @@ Shapes: N examples, H x W pixels, C channels, d feature length.
 """
 
 import copy
+import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -76,6 +77,16 @@ def write(folder: Path, candidate: Candidate, examples: Tensor) -> None:
     write_tensors(folder / GOLDEN_FILE, _golden(served, examples))
 
 
+def check_exportable(backbone: Backbone) -> None:
+    """Exports a copy to nowhere: better to learn before the training than after it that it cannot be served.
+
+    Raises:
+        ValueError: see `write_graph`.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        write_graph(_servable(backbone), Path(folder) / GRAPH_FILE)
+
+
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     """Writes a safetensors file, from any device and memory order.
 
@@ -91,38 +102,56 @@ def write_graph(backbone: Backbone, path: Path) -> None:
     Args:
         backbone: on the CPU, in evaluation mode.
         path: of the file.
+
+    Raises:
+        ValueError: when ONNX has no form for one of the backbone's layers at this image size.
     """
     dtype = torch.float32 if len(backbone.input_shape) == 1 else torch.uint8
     example = torch.zeros((2, *backbone.input_shape), dtype=dtype)
-    with _exporter_warnings_ignored():
-        torch.onnx.export(
-            backbone,
-            (example,),
-            str(path),
-            dynamo=False,
-            opset_version=OPSET,
-            input_names=["input"],
-            output_names=["features"],
-            dynamic_axes={"input": {0: "N"}, "features": {0: "N"}},
-        )
+    with _tracing():
+        try:
+            torch.onnx.export(
+                backbone,
+                (example,),
+                str(path),
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=["input"],
+                output_names=["features"],
+                dynamic_axes={"input": {0: "N"}, "features": {0: "N"}},
+            )
+        except torch.onnx.OnnxExporterError as error:
+            # The exporter appends advice, and its whole graph, to what it says.
+            fault = str(error).partition(". Please feel free")[0].partition("\n")[0]
+            raise ValueError(f"the backbone cannot be served with inputs of {backbone.input_shape}: {fault}") from error
 
 
 @contextmanager
-def _exporter_warnings_ignored() -> Iterator[None]:
+def _tracing() -> Iterator[None]:
+    """Attention in its plain form, which ONNX has, and without warnings about what is meant to be so."""
+    fast_attention = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
     with warnings.catch_warnings():
         # The exporter that needs no second package will not be extended, and says so; it writes all that is used here.
         warnings.filterwarnings("ignore", "You are using the legacy TorchScript", DeprecationWarning)
         warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning)
         # Some of torchvision's networks decide by the image's size, which is fixed here; the batch's stays free.
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
-        yield
+        try:
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast_attention)
 
 
 def _served(candidate: Candidate) -> Candidate:
-    """A copy as it will be served: float32 on the CPU, evaluation mode, plain memory order."""
-    backbone = copy.deepcopy(candidate.backbone).cpu().float().to(memory_format=torch.contiguous_format).eval()
     head = {name: tensor.detach().cpu().float() for name, tensor in candidate.head.items()}
-    return replace(candidate, backbone=backbone.requires_grad_(False), head=head)
+    return replace(candidate, backbone=_servable(candidate.backbone), head=head)
+
+
+def _servable(backbone: Backbone) -> Backbone:
+    """A copy as it will be served: float32 on the CPU, evaluation mode, plain memory order."""
+    served = copy.deepcopy(backbone).cpu().float().to(memory_format=torch.contiguous_format)
+    return served.eval().requires_grad_(False)
 
 
 def _check_finite(candidate: Candidate) -> None:

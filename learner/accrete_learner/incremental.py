@@ -140,7 +140,7 @@ def _examples(tensors: Mapping[str, Tensor], x_name: str, y_name: str, job: Job,
 def _step_inputs(job: Job, method: Method, data: Data, device: torch.device, generator: torch.Generator) -> StepInputs:
     return StepInputs(
         # Convolutions are fastest in the order in which images are stored anyway.
-        backbone=_backbone(job, method, generator).to(device, memory_format=torch.channels_last),
+        backbone=_backbone(job, method, generator).to(device).to(memory_format=torch.channels_last),
         parent_head=_parent_head(job, device),
         class_count=len(job.labels),
         new_x=data.new.x,
@@ -163,7 +163,9 @@ def _resolved(training: TrainingConfig, network: NetworkConfig, device: torch.de
 
 def _backbone(job: Job, method: Method, generator: torch.Generator) -> Backbone:
     if job.parent is None:
-        return build(job.network, generator=generator, last_relu=method.last_relu)
+        backbone = build(job.network, generator=generator, last_relu=method.last_relu)
+        export.check_exportable(backbone)
+        return backbone
     parent = Path(job.parent)
     model = json.loads((parent / export.MODEL_FILE).read_text(encoding="utf-8"))
     network = job.network

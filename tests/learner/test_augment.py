@@ -7,6 +7,7 @@ import torch
 from torch.nn import functional as F
 
 from accrete_learner import augment
+from accrete_learner.config import Augmentation
 
 
 def images(count: int, size: int, channels: int = 3) -> torch.Tensor:
@@ -29,7 +30,7 @@ def variants(image: torch.Tensor, pad: int, *, flips: bool) -> set[bytes]:
 
 @pytest.mark.parametrize(("size", "pad"), [(8, 1), (16, 2), (32, 4)])
 @pytest.mark.parametrize("choice", ["crop", "crop_flip"])
-def test_every_image_becomes_one_of_its_own_shifts(size: int, pad: int, choice: str, generator: torch.Generator):
+def test_an_image_becomes_one_of_its_own_shifts(size: int, pad: int, choice: Augmentation, generator: torch.Generator):
     batch = images(6, size)
     result = augment.build(choice).apply(batch, generator)
     assert (result.dtype, result.shape) == (batch.dtype, batch.shape)

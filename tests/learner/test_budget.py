@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -20,7 +22,7 @@ def test_a_budget_per_class_does_not_depend_on_the_classes():
 
 
 @pytest.mark.parametrize(("field", "value"), [("kind", "both"), ("size", -1)])
-def test_a_bad_budget_is_refused_by_field_and_value(field: str, value: object):
+def test_a_bad_budget_is_refused_by_field_and_value(field: str, value: Any):
     with pytest.raises(ValueError, match=f"{field} = {value!r}: must be"):
         BudgetConfig(**{field: value})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from typing import Any
 
 import pytest
 import torchvision
@@ -36,7 +37,7 @@ from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
         (MethodConfig, {"selection": "best"}, "selection = 'best'"),
     ],
 )
-def test_a_field_out_of_range_is_named_with_its_value_and_what_is_allowed(kind: type, fields: dict, said: str):
+def test_a_bad_field_is_named_with_its_value_and_what_is_allowed(kind: type, fields: dict[str, Any], said: str):
     with pytest.raises(ValueError, match=said):
         kind(**fields)
 

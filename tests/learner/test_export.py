@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from accrete_learner import export
-from accrete_learner.backbones import build
+from accrete_learner.backbones import Backbone, build
 from accrete_learner.config import NetworkConfig
 
 NETWORKS = [
@@ -144,6 +144,34 @@ def test_exporting_leaves_a_network_in_training_as_it_was(tmp_path: Path):
     export.write(tmp_path / "candidate", made, examples(NETWORKS[1], 1))
     assert made.backbone.training
     assert all(parameter.requires_grad for parameter in made.backbone.parameters())
+
+
+def test_a_backbone_that_cannot_be_served_at_its_image_size_is_told_before_it_is_trained():
+    backbone = build(NetworkConfig(backbone="alexnet", input_size=64))
+    with pytest.raises(
+        ValueError, match=r"cannot be served with inputs of \(64, 64, 3\): .*adaptive_avg_pool2d"
+    ) as caught:
+        export.check_exportable(backbone)
+    assert len(str(caught.value)) < 400
+
+
+def test_attention_is_exported_and_its_fast_form_left_on(tmp_path: Path):
+    class Attentive(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.attention = torch.nn.MultiheadAttention(3, 1, batch_first=True)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            tokens = x.flatten(2).transpose(1, 2)
+            mixed: torch.Tensor = self.attention(tokens, tokens, tokens, need_weights=False)[0].mean(1)
+            return mixed
+
+    backbone = Backbone(Attentive(), 3, (8, 8, 3), torch.zeros(3), torch.ones(3)).eval().requires_grad_(False)
+    export.write_graph(backbone, tmp_path / "graph.onnx")
+    batch = examples(NETWORKS[0], 3)[:, :8, :8]
+    (features,) = session(tmp_path / "graph.onnx").run(["features"], {"input": batch.numpy()})
+    np.testing.assert_allclose(features, backbone(batch).numpy(), rtol=1e-3, atol=1e-5)
+    assert torch.backends.mha.get_fastpath_enabled()
 
 
 @pytest.mark.parametrize("where", ["head", "backbone"])

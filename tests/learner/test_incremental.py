@@ -134,7 +134,7 @@ def test_a_later_step_may_use_another_method_with_the_same_kind_of_head(
     ],
 )
 def test_inputs_that_do_not_fit_the_job_are_refused_by_name(
-    arrays: dict, said: str, tmp_path: Path, write_step: WriteStep
+    arrays: dict[str, np.ndarray], said: str, tmp_path: Path, write_step: WriteStep
 ):
     write_step(tmp_path, classes=2, arrays=arrays)
     with pytest.raises(ValueError, match=said):

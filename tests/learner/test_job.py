@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,6 +87,6 @@ def test_a_job_with_a_bad_setting_names_it(tmp_path: Path):
         ({"labels": ("a",), "old_count": 1, "parent_rows": (0,)}, "need a parent"),
     ],
 )
-def test_a_job_whose_parts_do_not_fit_is_refused(changed: dict, said: str):
+def test_a_job_whose_parts_do_not_fit_is_refused(changed: dict[str, Any], said: str):
     with pytest.raises(ValueError, match=said):
         Job(version=1, **changed)

@@ -24,7 +24,9 @@ def choose(name: str, data: torch.Tensor, count: int, seed: int = 0) -> list[int
 def brute_force_herding(data: torch.Tensor, count: int) -> list[float]:
     """Distances from the class mean after each pick, trying every remaining example. iCaRL, algorithm 4, as printed."""
     unit = torch.nn.functional.normalize(data.double(), dim=1)
-    mean, chosen, distances = unit.mean(0), [], []
+    mean = unit.mean(0)
+    chosen: list[int] = []
+    distances: list[float] = []
     for k in range(1, count + 1):
         total = unit[chosen].sum(0)
         tried = {i: float((mean - (unit[i] + total) / k).norm()) for i in range(len(unit)) if i not in chosen}

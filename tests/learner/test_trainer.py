@@ -83,7 +83,8 @@ def test_onnxruntime_and_the_head_alone_give_the_golden_answers(steps: Steps, st
     np.testing.assert_allclose(features, golden["features"], rtol=1e-3, atol=1e-4)
 
     def unit(rows: np.ndarray) -> np.ndarray:
-        return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        directions: np.ndarray = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+        return directions
 
     if model["rule"] == "nme":
         scores = model["nme_scale"] * unit(features) @ unit(head["means"]).T
