@@ -32,7 +32,7 @@ from accrete_server.batching import Batcher
 from accrete_server.computing import Predictor
 from accrete_server.config import ServerConfig
 from accrete_server.edge import Edge
-from accrete_server.following import Follower
+from accrete_server.following import TICK_S, Follower
 from accrete_server.images import ImageReader, allow_large_headers
 from accrete_server.intake import Intake
 from accrete_server.link import StoreLink
@@ -88,7 +88,8 @@ class Server:
         artifacts = ArtifactStore(data_dir / "versions")
         loader = Loader(artifacts, engine, spec, self._metrics.model)
         self._swapper = Swapper(self._slots, loader, self._metrics.model, data_dir)
-        self._follower = Follower(self._link, self._swapper, self._hub, self._metrics)
+        tick_s = min(TICK_S, store.timeout_s / 2)
+        self._follower = Follower(self._link, self._swapper, self._hub, self._metrics, tick_s=tick_s)
         self._health = health.HealthServicer()
         threads = at_once + 2 * config.queue + config.queue + config.teaching + config.max_watchers + SHORT_CALLS
         self._grpc = self._make_grpc(threads)

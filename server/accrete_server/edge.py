@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
@@ -13,10 +13,14 @@ from accrete_server.metrics import RequestMetrics
 
 PREFIX = "/accrete.v1."
 
-Handler = grpc.RpcMethodHandler[Any, Any]
+if TYPE_CHECKING:  # generic in the stubs alone
+    Handler = grpc.RpcMethodHandler[Any, Any]
+    Interceptor = grpc.ServerInterceptor[Any, Any]
+else:
+    Interceptor = grpc.ServerInterceptor
 
 
-class Edge(grpc.ServerInterceptor[Any, Any]):
+class Edge(Interceptor):
     """Wraps each handler of accrete.v1 once; health and reflection pass as they are."""
 
     def __init__(self, metrics: RequestMetrics) -> None:

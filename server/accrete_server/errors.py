@@ -6,6 +6,7 @@ ServerError
 ├── NotNow              the state does not allow it at present
 ├── Unknown             no such version, label or id
 ├── LimitExceeded       a limit, with its name, its value and when to retry
+├── BrokenCandidate     a version that cannot serve, with the stage that found it
 ├── DeadlinePassed      the caller's deadline ended before the work began
 ├── CallerGone          the caller hung up
 └── ShuttingDown        the server is about to stop
@@ -52,6 +53,16 @@ class LimitExceeded(ServerError):
         self.retry_after_s = retry_after_s
 
 
+class BrokenCandidate(ServerError):
+    """A version cannot serve. `stage`: "verify", "read", "engine", "golden", "warm" or "fit"."""
+
+    def __init__(self, version: int, stage: str, reason: str) -> None:
+        super().__init__(f"version {version} cannot serve: {stage}: {reason}")
+        self.version = version
+        self.stage = stage
+        self.reason = reason
+
+
 class DeadlinePassed(ServerError):
     """The deadline passed; nothing was computed."""
 
@@ -69,13 +80,13 @@ CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (NoModel, grpc.StatusCode.FAILED_PRECONDITION),
     (NotNow, grpc.StatusCode.FAILED_PRECONDITION),
     (Unknown, grpc.StatusCode.NOT_FOUND),
+    (BrokenCandidate, grpc.StatusCode.FAILED_PRECONDITION),
     (LimitExceeded, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (DeadlinePassed, grpc.StatusCode.DEADLINE_EXCEEDED),
     (CallerGone, grpc.StatusCode.CANCELLED),
     (ShuttingDown, grpc.StatusCode.UNAVAILABLE),
     (storage.NotFound, grpc.StatusCode.NOT_FOUND),
     (storage.VersionUnusable, grpc.StatusCode.FAILED_PRECONDITION),
-    (storage.CorruptArtifact, grpc.StatusCode.FAILED_PRECONDITION),
     (storage.BudgetExceeded, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (storage.StoreUnavailable, grpc.StatusCode.UNAVAILABLE),
     (storage.StoreMisconfigured, grpc.StatusCode.UNAVAILABLE),

@@ -14,7 +14,8 @@ from accrete_storage.errors import StorageError, StoreUnavailable
 from accrete_storage.events import StoredEvent
 from accrete_storage.store import Store
 
-_TICK_S = 1.0  # between looks when no event comes; also how long a blocking read waits
+TICK_S = 1.0
+"""Seconds between looks when no event comes; also how long a blocking read waits."""
 
 _log = logging.getLogger(__name__)
 
@@ -25,7 +26,11 @@ class Follower:
     An outage of the store changes nothing about what is served. No error ends the thread.
     """
 
-    def __init__(self, link: StoreLink, swapper: Swapper, hub: Hub, metrics: Metrics) -> None:
+    def __init__(
+        self, link: StoreLink, swapper: Swapper, hub: Hub, metrics: Metrics, *, tick_s: float = TICK_S
+    ) -> None:
+        """`tick_s` has to stay below the store's timeout, which would end a blocking read."""
+        self._tick_s = tick_s
         self._link = link
         self._swapper = swapper
         self._hub = hub
@@ -65,10 +70,10 @@ class Follower:
                 self._await_change()
             except StoreUnavailable as problem:
                 self._note_store(up=False, reason=str(problem))
-                self._stop.wait(_TICK_S)
+                self._stop.wait(self._tick_s)
             except Exception:  # whatever it is, the next look is a second away and the old version serves on
                 _log.exception("follower_failed")
-                self._stop.wait(_TICK_S)
+                self._stop.wait(self._tick_s)
 
     def _begin(self, store: Store) -> None:
         if self._place is None:
@@ -78,9 +83,9 @@ class Follower:
     def _await_change(self) -> None:
         """Passes events on until one may change what is served, at most a tick; a step's progress never does."""
         if not self._up:
-            self._stop.wait(_TICK_S)
+            self._stop.wait(self._tick_s)
             return
-        until = time.monotonic() + _TICK_S
+        until = time.monotonic() + self._tick_s
         while not self._stop.is_set() and (left := until - time.monotonic()) > 0:
             if any(event.kind != "progress" for event in self._pass_on(left)):
                 return

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import logging
 import time
+from pathlib import Path
 
 from accrete_engine.config import EngineConfig
 from accrete_engine.errors import LoadError
 from accrete_engine.loaded import LoadedVersion, load
 from accrete_engine.spec import InputSpec
+from accrete_server.errors import BrokenCandidate
 from accrete_server.metrics import ModelMetrics
 from accrete_storage.artifacts import ArtifactStore
 from accrete_storage.errors import StorageError
@@ -16,14 +18,16 @@ from accrete_storage.errors import StorageError
 _log = logging.getLogger(__name__)
 
 
-class BrokenCandidate(Exception):
-    """A version cannot serve. `stage`: "verify", "read", "engine", "golden", "warm" or "fit"."""
+def verify(artifacts: ArtifactStore, version: int, digest: str | None) -> Path:
+    """The version's folder, every file of it hashed again and compared with the manifest whose SHA-256 is `digest`.
 
-    def __init__(self, version: int, stage: str, reason: str) -> None:
-        super().__init__(f"version {version} cannot serve: {stage}: {reason}")
-        self.version = version
-        self.stage = stage
-        self.reason = reason
+    Raises BrokenCandidate naming the file, by its name within the folder of versions.
+    """
+    try:
+        return artifacts.verify(version, digest)
+    except (StorageError, OSError) as problem:
+        reason = str(problem).replace(f"{artifacts.path(version).parent}/", "")
+        raise BrokenCandidate(version, "verify", reason) from problem
 
 
 class Loader:
@@ -36,32 +40,28 @@ class Loader:
         self._metrics = metrics
 
     def load(self, version: int, digest: str | None) -> LoadedVersion:
-        """The version, its files hashed again and compared with the manifest whose SHA-256 is `digest`.
-
-        Raises BrokenCandidate.
-        """
+        """The version, ready to serve. Raises BrokenCandidate, which is logged and counted."""
         started = time.perf_counter()
         try:
-            path = self._artifacts.verify(version, digest)
+            path = verify(self._artifacts, version, digest)
             verified = time.perf_counter()
-            loaded = load(path, version, self._engine)
-        except (StorageError, OSError) as problem:
-            raise self._broken(version, "verify", str(problem)) from problem
-        except LoadError as problem:
-            raise self._broken(version, problem.stage, problem.reason) from problem
-        self._check_fit(loaded)
+            loaded = self._load(path, version)
+        except BrokenCandidate as problem:
+            self._metrics.broken.labels(problem.stage).inc()
+            _log.error("broken_candidate", extra={"version": version, "stage": problem.stage, "reason": problem.reason})
+            raise
         self._time({"verify": verified - started, **loaded.stage_seconds})
         return loaded
 
-    def _check_fit(self, loaded: LoadedVersion) -> None:
+    def _load(self, path: Path, version: int) -> LoadedVersion:
+        try:
+            loaded = load(path, version, self._engine)
+        except LoadError as problem:
+            raise BrokenCandidate(version, problem.stage, problem.reason) from problem
         if loaded.spec != self._spec:
             loaded.close()
-            raise self._broken(loaded.version, "fit", f"takes {loaded.spec}; this server is set to {self._spec}")
-
-    def _broken(self, version: int, stage: str, reason: str) -> BrokenCandidate:
-        self._metrics.broken.labels(stage).inc()
-        _log.error("broken_candidate", extra={"version": version, "stage": stage, "reason": reason})
-        return BrokenCandidate(version, stage, reason)
+            raise BrokenCandidate(version, "fit", f"takes {loaded.spec}; this server is set to {self._spec}")
+        return loaded
 
     def _time(self, stages: dict[str, float]) -> None:
         for stage, seconds in stages.items():

@@ -14,6 +14,7 @@ from accrete_server.config import ServerConfig
 from accrete_server.errors import NotNow, Unknown
 from accrete_server.labels import check_label
 from accrete_server.link import StoreLink
+from accrete_server.loading import verify
 from accrete_server.slots import Slots
 from accrete_server.teaching import check_ids
 from accrete_storage.artifacts import ArtifactStore
@@ -80,7 +81,7 @@ class Operation(operation_pb2_grpc.OperationServicer):
             version = request.version
             record = registry.version(version)
             if record.state == "ready":  # a ready version whose files are damaged must not become the active one
-                self._artifacts.verify(version, record.digest)
+                verify(self._artifacts, version, record.digest)
             registry.activate(version)
         _log.info("version_activated", extra={"version": version, "pinned": not request.unpin})
         self._await_version(version, context)

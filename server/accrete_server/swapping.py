@@ -12,7 +12,8 @@ import numpy as np
 
 from accrete_engine.answers import Answers, Prototypes
 from accrete_engine.loaded import LoadedVersion
-from accrete_server.loading import BrokenCandidate, Loader
+from accrete_server.errors import BrokenCandidate
+from accrete_server.loading import Loader
 from accrete_server.metrics import ModelMetrics
 from accrete_server.remembered import Remembered, recall, remember
 from accrete_server.slots import Slot, Slots, View
@@ -133,13 +134,13 @@ class Swapper:
 
     def _view(self, store: Store, slot: Slot, record: VersionRecord, state: ActiveState) -> View:
         masked = _masked(store.registry.forgotten(), record)
-        prototypes = store.prototypes.all(record.version)
+        prototypes = dict(sorted(store.prototypes.all(record.version).items()))
         live = self._slots.live
         if live is not None and live.slot is slot and live.masked == masked and _same(prototypes, self._prototypes):
             answers = live.answers
         else:
             answers = _answers(slot.loaded, masked, prototypes)
-            self._prototypes = dict(prototypes)
+            self._prototypes = prototypes
         return View(slot=slot, answers=answers, masked=masked, revision=state.revision, learned=record.learned)
 
     def _put(self, view: View) -> None:

@@ -1,0 +1,213 @@
+"""Predict, end to end."""
+
+from __future__ import annotations
+
+import threading
+
+import grpc
+import numpy as np
+import pytest
+
+from accrete.v1 import prediction_pb2
+from accrete_engine.config import EngineConfig
+from accrete_engine.loaded import load
+from tests.engine.artifacts import Recipe, class_row
+from tests.server.pictures import encode, picture
+from tests.server.world import labels_of, pixels, raw, total, until
+
+FOUR = ("cat", "dog", "owl", "yak")
+
+
+def _expected(world, version, *seeds):
+    loaded = load(world.artifacts.path(version), version, EngineConfig(device="cpu"))
+    features = loaded.features(np.stack([pixels(seed) for seed in seeds]))
+    return loaded.probabilities(features)
+
+
+def test_an_answer_ranks_labels_with_probabilities_and_names_its_version(world):
+    world.publish(1, Recipe(labels=FOUR))
+    answer = world.server().predict(3, 4)
+    labels, probabilities, _ = _expected(world, 1, 3, 4)
+    assert answer.version == 1
+    for got, wanted in zip(answer.predictions, probabilities, strict=True):
+        order = np.argsort(-wanted)
+        assert [ranked.label for ranked in got.labels] == [labels[index] for index in order]
+        np.testing.assert_allclose([ranked.probability for ranked in got.labels], wanted[order], atol=1e-6)
+        assert not any(ranked.provisional for ranked in got.labels)
+    assert answer.timings.total_ms >= answer.timings.compute_ms > 0
+
+
+@pytest.mark.parametrize(("asked", "given"), [(1, 1), (2, 2), (0, 4), (1000, 4)])
+def test_top_k_is_never_more_than_there_are_classes(world, asked, given):
+    world.publish(1, Recipe(labels=FOUR))
+    assert [len(labels) for labels in labels_of(world.server().predict(1, 2, top_k=asked))] == [given, given]
+
+
+def test_features_come_when_asked_for(world):
+    world.publish(1)
+    running = world.server()
+    loaded = load(world.artifacts.path(1), 1, EngineConfig(device="cpu"))
+    answer = running.predict(5, features=True)
+    np.testing.assert_allclose(answer.predictions[0].features, loaded.features(pixels(5)[None])[0], rtol=1e-5)
+    assert not running.predict(5).predictions[0].features
+
+
+@pytest.mark.parametrize("head", ["linear", "cosine"])
+def test_the_rule_is_the_versions_own(world, head):
+    world.publish(1, Recipe(labels=FOUR, head=head, rule="head"))
+    world.publish(2, Recipe(labels=FOUR, head=head, rule="nme"))
+    running = world.server()
+    assert running.predict(1).version == 2
+    _, by_head, _ = _expected(world, 1, 1)
+    labels, by_means, _ = _expected(world, 2, 1)
+    assert np.abs(by_head - by_means).max() > 1e-3
+    best = running.predict(1, top_k=1).predictions[0].labels[0]
+    assert best.probability == pytest.approx(by_means.max(), abs=1e-6)
+    assert best.label == labels[int(by_means.argmax())]
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP"])
+def test_encoded_images_and_raw_pixels_are_answered_alike(world, kind):
+    world.publish(1)
+    running = world.server()
+    data = encode(picture(4, 4), kind, **({"lossless": True} if kind == "WEBP" else {}))
+    request = prediction_pb2.PredictRequest(images=[raw(np.asarray(picture(4, 4))), {"encoded": data}])
+    from_pixels, from_file = running.prediction.Predict(request, timeout=10).predictions
+    assert labels_of(running.prediction.Predict(request, timeout=10))[0] == [r.label for r in from_file.labels]
+    if kind != "JPEG":
+        assert from_pixels == from_file
+
+
+def test_a_model_of_embeddings_takes_vectors(world):
+    recipe = Recipe(shape=(6,))
+    world.publish(1, recipe)
+    running = world.server(recipe)
+    request = prediction_pb2.PredictRequest(images=[raw(class_row("dog", 6))])
+    assert labels_of(running.prediction.Predict(request, timeout=10))[0][0] == "dog"
+
+
+def test_without_a_version_the_answer_says_how_to_teach_one(world):
+    with pytest.raises(grpc.RpcError) as failed:
+        world.server().predict()
+    assert failed.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+    assert "add examples (accrete add DIR, or Teaching.AddExamples)" in failed.value.details()
+
+
+def test_the_first_version_is_served_as_soon_as_it_is_committed(world):
+    running = world.server()
+    world.publish(1)
+    running.serves(1)
+    assert running.predict().version == 1
+
+
+def _with_prototype(world, *labels, version=1, length=6):
+    for label in labels:
+        row = class_row(label, length)
+        world.store.prototypes.put(version, label, row / np.linalg.norm(row), 3)
+        world.store.events.append("provisional", {"label": label, "examples": 3})
+
+
+def test_a_class_with_a_prototype_is_answered_as_provisional_and_all_sums_to_one(world):
+    world.publish(1)
+    running = world.server()
+    _with_prototype(world, "yak", "owl")
+    until(lambda: running.status().provisional_classes == 2)
+    answer = running.predict(1, 2, top_k=10)
+    for prediction in answer.predictions:
+        assert {ranked.label: ranked.provisional for ranked in prediction.labels} == {
+            "cat": False,
+            "dog": False,
+            "owl": True,
+            "yak": True,
+        }
+        assert total(prediction) == pytest.approx(1, abs=1e-5)
+    assert running.status().classes == 2
+
+
+def test_prototypes_of_another_feature_space_change_nothing(world):
+    world.publish(1)
+    running = world.server()
+    _with_prototype(world, "yak", length=9)
+    world.store.events.append("provisional", {"label": "yak", "examples": 3})
+    _with_prototype(world, "cat")  # known: its prototype is of no use
+    world.store.control.forget_class("dog")
+    until(lambda: running.status().classes == 1)
+    assert labels_of(running.predict()) == [["cat"]]
+
+
+def test_the_next_version_learns_what_was_provisional(world):
+    world.publish(1)
+    running = world.server()
+    _with_prototype(world, "owl")
+    until(lambda: running.status().provisional_classes == 1)
+    world.publish(2, Recipe(labels=("cat", "dog", "owl")))
+    running.serves(2)
+    prediction = running.predict(top_k=10).predictions[0]
+    assert {ranked.label for ranked in prediction.labels} == {"cat", "dog", "owl"}
+    assert not any(ranked.provisional for ranked in prediction.labels)
+
+
+def test_every_class_forgotten_leaves_nothing_to_answer(world):
+    world.publish(1)
+    running = world.server()
+    for label in ("cat", "dog"):
+        world.store.control.forget_class(label)
+    until(lambda: running.status().classes == 0)
+    with pytest.raises(grpc.RpcError) as failed:
+        running.predict()
+    assert failed.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+    assert "forgotten" in failed.value.details()
+
+
+class _Blocked:
+    """Holds the server's only turn until it is let go, and counts what is computed meanwhile."""
+
+    def __init__(self, running):
+        loaded = running.server._slots.live.slot.loaded
+        self.gate, self.computed = threading.Event(), 0
+        self._features, self._lock = loaded.features, threading.Lock()
+        loaded.features = self._wait
+
+    def _wait(self, batch):
+        with self._lock:
+            self.computed += 1
+        assert self.gate.wait(20)
+        return self._features(batch)
+
+
+def test_beyond_the_queue_calls_are_refused_at_once_with_the_time_to_retry(world):
+    world.publish(1)
+    running = world.server(concurrency=1, queue=1)
+    blocked = _Blocked(running)
+    request = prediction_pb2.PredictRequest(images=[raw(pixels())])
+    first = running.prediction.Predict.future(request, timeout=20)
+    until(lambda: blocked.computed == 1)
+    second = running.prediction.Predict.future(request, timeout=20)
+    until(lambda: running.server._working.waiting == 1)
+    with pytest.raises(grpc.RpcError) as failed:
+        running.predict()
+    assert failed.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "queue is 1; retry in" in failed.value.details()
+    trailers = dict(failed.value.trailing_metadata())
+    assert int(trailers["retry-after-ms"]) >= 1
+    blocked.gate.set()
+    assert first.result().version == second.result().version == 1
+
+
+def test_a_call_whose_deadline_passes_in_line_is_never_computed(world):
+    world.publish(1)
+    running = world.server(concurrency=1, queue=4)
+    blocked = _Blocked(running)
+    request = prediction_pb2.PredictRequest(images=[raw(pixels())])
+    first = running.prediction.Predict.future(request, timeout=20)
+    until(lambda: blocked.computed == 1)
+    with pytest.raises(grpc.RpcError) as failed:
+        running.predict(timeout=0.1)
+    assert failed.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    hung_up = running.prediction.Predict.future(request, timeout=20)
+    until(lambda: running.server._working.waiting == 1)
+    hung_up.cancel()
+    until(lambda: running.server._working.waiting == 0)
+    blocked.gate.set()
+    assert first.result().version == 1
+    assert blocked.computed == 1

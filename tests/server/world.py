@@ -1,0 +1,230 @@
+"""A small world for tests: the embedded store, published versions, servers and their callers."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+import signal
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import numpy as np
+from numpy.typing import NDArray
+
+from accrete.v1 import (
+    operation_pb2,
+    operation_pb2_grpc,
+    prediction_pb2,
+    prediction_pb2_grpc,
+    teaching_pb2,
+    teaching_pb2_grpc,
+    types_pb2,
+)
+from accrete_engine.config import EngineConfig
+from accrete_server.app import Server
+from accrete_server.config import ServerConfig
+from accrete_storage.artifacts import ArtifactStore
+from accrete_storage.commit import Commit
+from accrete_storage.config import HoldoutConfig, StoreConfig
+from accrete_storage.embedded import EmbeddedStore
+from accrete_storage.store import Store
+from accrete_storage.version import VersionRecord
+from tests.engine.artifacts import Recipe, write_artifact
+
+SHAPE = (4, 4, 3)
+
+
+def until(done: Callable[[], object], seconds: float = 15) -> None:
+    """Waits for something that is about to happen."""
+    limit = time.monotonic() + seconds
+    while not done():
+        assert time.monotonic() < limit, "it did not happen"
+        time.sleep(0.01)
+
+
+def pixels(seed: int = 0, shape: tuple[int, ...] = SHAPE) -> NDArray[np.uint8]:
+    """A random image in the model's form."""
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def raw(array: NDArray[Any]) -> types_pb2.Image:
+    """An array on the wire."""
+    dtype = types_pb2.Tensor.UINT8 if array.dtype == np.uint8 else types_pb2.Tensor.FLOAT32
+    return types_pb2.Image(tensor=types_pb2.Tensor(dtype=dtype, shape=array.shape, data=array.tobytes()))
+
+
+def example(label: str = "cat", seed: int = 0, example_id: str = "", **fields: Any) -> teaching_pb2.Example:
+    """An example on the wire."""
+    return teaching_pb2.Example(label=label, image=raw(pixels(seed)), id=example_id, **fields)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Running:
+    """A server and a channel to it."""
+
+    server: Server
+    channel: grpc.Channel
+
+    @property
+    def prediction(self) -> prediction_pb2_grpc.PredictionStub:
+        return prediction_pb2_grpc.PredictionStub(self.channel)
+
+    @property
+    def teaching(self) -> teaching_pb2_grpc.TeachingStub:
+        return teaching_pb2_grpc.TeachingStub(self.channel)
+
+    @property
+    def operation(self) -> operation_pb2_grpc.OperationStub:
+        return operation_pb2_grpc.OperationStub(self.channel)
+
+    def predict(self, *seeds: int, timeout: float = 10, **fields: Any) -> prediction_pb2.PredictResponse:
+        images = [raw(pixels(seed)) for seed in seeds or (0,)]
+        return self.prediction.Predict(prediction_pb2.PredictRequest(images=images, **fields), timeout=timeout)
+
+    def add(self, *examples: teaching_pb2.Example, timeout: float = 10) -> list[teaching_pb2.ExampleResult]:
+        request = teaching_pb2.AddExamplesRequest(examples=examples)
+        return list(self.teaching.AddExamples(request, timeout=timeout).results)
+
+    def status(self) -> operation_pb2.GetStatusResponse:
+        return self.operation.GetStatus(operation_pb2.GetStatusRequest(), timeout=10)
+
+    def serves(self, version: int) -> None:
+        """Waits until it answers from a version."""
+        until(lambda: self.status().version == version)
+
+
+class World:
+    """One data directory and what runs on it."""
+
+    def __init__(self, data_dir: pathlib.Path) -> None:
+        self.data_dir = data_dir
+        self.config = StoreConfig(timeout_s=2.0)
+        self.artifacts = ArtifactStore(data_dir / "versions")
+        self._embedded: EmbeddedStore | None = None
+        self._store: Store | None = None
+        self._running: list[Running] = []
+
+    @property
+    def store(self) -> Store:
+        """A connection to the store."""
+        if self._store is None:
+            self._store = Store.connect(self.config, HoldoutConfig(), data_dir=self.data_dir)
+        return self._store
+
+    def start_store(self) -> None:
+        self._embedded = EmbeddedStore(self.data_dir, self.config)
+        self._embedded.start()
+
+    def kill_store(self) -> None:
+        """Ends the store without warning."""
+        assert self._embedded is not None
+        assert self._embedded.pid is not None
+        os.kill(self._embedded.pid, signal.SIGKILL)
+        self._embedded.stop()
+        self._embedded = None
+
+    def server(self, recipe: Recipe | None = None, **settings: Any) -> Running:
+        """Starts a server on free ports."""
+        defaults: dict[str, Any] = {"port": 0, "metrics_port": 0, "drain_s": 0.0, "grace_s": 5.0}
+        server = Server(
+            ServerConfig(**defaults | settings),
+            self.config,
+            HoldoutConfig(),
+            EngineConfig(device="cpu"),
+            (recipe or Recipe()).spec,
+            self.data_dir,
+            method="finetune",
+            exemplar_budget=lambda classes: 20 * classes,
+        )
+        server.start()
+        running = Running(server=server, channel=grpc.insecure_channel(server.address))
+        self._running.append(running)
+        return running
+
+    def stop(self, running: Running) -> None:
+        """Stops a server in order."""
+        self._running.remove(running)
+        running.channel.close()
+        running.server.stop()
+
+    def publish(
+        self,
+        version: int,
+        recipe: Recipe | None = None,
+        *,
+        break_it: Callable[[pathlib.Path], None] | None = None,
+        learned: Mapping[str, str] | None = None,
+        consumed: Mapping[str, str] | None = None,
+        state: Any = "ready",
+    ) -> VersionRecord:
+        """Trains nothing, but publishes and commits a version as a learner would.
+
+        `break_it` damages the published folder before the commit makes it active.
+        """
+        recipe = recipe or Recipe(seed=version)
+        candidate = write_artifact(self.data_dir / "work" / str(version), recipe)
+        digest = self.artifacts.publish(candidate, version)
+        if break_it is not None:
+            break_it(self.artifacts.path(version))
+        record = self._record(version, recipe, digest, dict(learned or {}), state)
+        lease = self.store.acquire_lease("test")
+        assert lease is not None
+        event = {"version": version, "new_labels": record.new_labels, "accuracy": record.accuracy, "step_seconds": 1.5}
+        revision = self.store.registry.state().revision
+        commit = Commit(
+            epoch=lease.epoch,
+            revision=revision,
+            step_id=f"step-{version}",
+            record=record,
+            consumed=consumed or {},
+            quota=20,
+            event=event,
+        )
+        assert self.store.commit(commit)
+        lease.release()
+        return record
+
+    def _record(self, version: int, recipe: Recipe, digest: str, learned: dict[str, str], state: Any) -> VersionRecord:
+        accuracy = {"all": 0.9, "old": None, "new": 0.9, "average_incremental": 0.9, "forgetting": None, "examples": 7}
+        return VersionRecord(
+            version=version,
+            state=state,
+            parent=version - 1,
+            created_ms=1_700_000_000_000 + version,
+            labels=list(recipe.labels),
+            new_labels=list(recipe.labels),
+            method="finetune",
+            digest=digest,
+            accuracy=accuracy,
+            class_accuracy={},
+            step_seconds=1.5,
+            stage_seconds={},
+            learned=learned,
+            revision=self.store.registry.state().revision,
+            since=dict.fromkeys(recipe.labels, version),
+        )
+
+    def close(self) -> None:
+        for running in list(self._running):
+            self.stop(running)
+        if self._store is not None:
+            self._store.close()
+        if self._embedded is not None:
+            self._embedded.stop()
+
+
+def labels_of(response: prediction_pb2.PredictResponse) -> list[list[str]]:
+    """The ranked labels of each image."""
+    return [[ranked.label for ranked in prediction.labels] for prediction in response.predictions]
+
+
+def total(prediction: Any) -> float:
+    """The sum of the probabilities of one image."""
+    return float(sum(ranked.probability for ranked in prediction.labels))
+
+
+def ids_of(results: Iterable[teaching_pb2.ExampleResult]) -> list[str]:
+    return [result.id for result in results]
