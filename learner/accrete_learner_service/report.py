@@ -9,7 +9,7 @@ from accrete_learner_service.lease import LeaseKeeper
 from accrete_learner_service.logs import line
 from accrete_learner_service.metrics import Metrics
 from accrete_learner_service.trainer_child import Progress
-from accrete_storage.errors import StoreUnavailable
+from accrete_storage.errors import Fenced, StoreUnavailable
 from accrete_storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -42,11 +42,14 @@ class Report:
         self._metrics.set_phase(phase)
         log.info(line("phase", phase=phase, reason=reason))
         try:
-            self._store.control.set_phase(epoch, phase, reason)
-            self._phase = (epoch, phase)
+            told = self._store.control.set_phase(epoch, phase, reason)
         except StoreUnavailable as error:
             self._phase = None
             log.warning(line("phase.not_told", reason=str(error)))
+            return
+        if not told:
+            raise Fenced(f"epoch {epoch} is over: another learner holds the lease")
+        self._phase = (epoch, phase)
 
     def progress(self, version: int, progress: Progress) -> None:
         """Passes on how far the trainer is, not more often than anyone can read; the last of a stage always."""

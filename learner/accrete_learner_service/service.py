@@ -13,7 +13,7 @@ from accrete_learner_service.logs import line
 from accrete_learner_service.metrics import Metrics
 from accrete_learner_service.retention import retire
 from accrete_learner_service.staging import kept_labels
-from accrete_learner_service.step import Bench, run_step
+from accrete_learner_service.step import BY_HAND_FILE, Bench, run_step
 from accrete_learner_service.trigger import Decision, Settling, Waiting, decide
 from accrete_storage.errors import Fenced, InputsChanged, StoreUnavailable
 
@@ -54,6 +54,10 @@ class Learner:
                 self._stopping.wait(self._bench.config.poll_s)
         finally:
             self._bench.trainer.kill()
+        try:
+            self._hand_back()
+        except StoreUnavailable as error:
+            log.warning(line("request.lost", reason=str(error)))
 
     def _survive_turn(self) -> None:
         try:
@@ -86,12 +90,21 @@ class Learner:
         """Gets the lease if it is free, and clears away what an earlier learner left half done."""
         bench = self._bench
         bench.lease.drop("it ran out")
+        self._hand_back()
         if not bench.lease.acquire():
             return False
+        if any(bench.work.glob(f"*/{BY_HAND_FILE}")):
+            bench.store.control.request_step()
         shutil.rmtree(bench.work, ignore_errors=True)
         bench.work.mkdir(parents=True, exist_ok=True)
         retire(bench.store, bench.artifacts, keep=bench.config.keep_versions)
         return True
+
+    def _hand_back(self) -> None:
+        """Leaves what was asked for by hand to whoever works next; all else follows from what is pending."""
+        if self._todo is not None and self._todo.decision.cause == "hand":
+            self._bench.store.control.request_step()
+        self._todo = None
 
     def _next(self) -> Todo | None:
         """The step that is due, if any."""

@@ -93,14 +93,15 @@ def read_inputs(store: Store, labels: Collection[str], holdout: HoldoutConfig) -
     taken = {label: part for label, part in taken.items() if part.counts and (part.new or label in kept)}
     if not any(part.new for part in taken.values()):
         raise NothingToLearn("no pending example to train on")
-    added = sorted((label for label in taken if label not in kept), key=lambda label: position_key(taken[label].first))
+    # Labels of one batch arrived at the same moment: by name then, so that the order is the same at each attempt.
+    added = sorted((position_key(part.first), label) for label, part in taken.items() if label not in kept)
     untouched = {label: store.memory.holdout(label) for label in kept if label not in taken}
     return Inputs(
         revision=revision,
         version=store.registry.next_version(),
         parent=parent,
         versions=store.registry.versions(),
-        labels=(*kept, *added),
+        labels=(*kept, *(label for _, label in added)),
         old_count=len(kept),
         new=[example for part in taken.values() for example in part.new],
         exemplars=[example for label in kept for example in store.memory.exemplars(label)],
@@ -142,7 +143,6 @@ def write_job(folder: Path, inputs: Inputs, config: LearnerServiceConfig, parent
         StepFailed: an example does not have the network's input form.
         OSError: the disk is full or not there.
     """
-    folder.mkdir(parents=True)
     save_file(_tensors(inputs, config), folder / files.INPUTS_FILE)
     rows = {label: row for row, label in enumerate(inputs.parent.labels)} if inputs.parent else {}
     Job(

@@ -39,6 +39,8 @@ from accrete_storage.version import VersionRecord
 
 log = logging.getLogger(__name__)
 
+#: Marks a step that was asked for by hand, so that the request outlives a learner that is killed in it.
+BY_HAND_FILE = "by_hand"
 #: Seconds between two tries of a commit whose answer did not come.
 COMMIT_RETRY_S = 0.5
 
@@ -122,6 +124,9 @@ def run_step(bench: Bench, decision: Decision, check: Callable[[int], None]) -> 
 
 def _stage(bench: Bench, decision: Decision, folder: Path) -> Inputs:
     inputs = read_inputs(bench.store, decision.labels, bench.holdout)
+    folder.mkdir(parents=True)
+    if decision.cause == "hand":
+        (folder / BY_HAND_FILE).touch()
     write_job(folder, inputs, bench.config, _parent_files(bench, inputs))
     return inputs
 

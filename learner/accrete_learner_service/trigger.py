@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from accrete_learner_service.config import TriggerConfig
+
+Cause = Literal["count", "age", "hand"]
 
 #: A held class is tried again once it has this many times the examples that the failed step had.
 HOLD_GROWTH = 1.5
@@ -38,8 +41,8 @@ class Decision:
     """Whose pending examples it takes."""
     reason: str
     """Why, as a sentence for people."""
-    by_count: bool
-    """Whether it started because enough have come, so that it may wait for the rest of an upload."""
+    cause: Cause
+    """Which rule started it. One by count may wait for the rest of an upload."""
 
 
 def decide(
@@ -74,7 +77,7 @@ def decide(
     if not any(waiting.trainable > 0 for waiting in free.values()):
         return None
     if by_hand:
-        return Decision(labels=frozenset(free), reason="asked for by hand", by_count=False)
+        return Decision(labels=frozenset(free), reason="asked for by hand", cause="hand")
     return _by_age(free, config, now_ms) or _by_count(free, known, config)
 
 
@@ -87,7 +90,7 @@ def _by_age(free: Mapping[str, Waiting], config: TriggerConfig, now_ms: int) -> 
     if now_ms - oldest < config.max_wait_s * 1000:
         return None
     reason = f"the oldest pending example has waited {config.max_wait_s:g} s"
-    return Decision(labels=frozenset(free), reason=reason, by_count=False)
+    return Decision(labels=frozenset(free), reason=reason, cause="age")
 
 
 def _by_count(free: Mapping[str, Waiting], known: Collection[str], config: TriggerConfig) -> Decision | None:
@@ -102,7 +105,7 @@ def _by_count(free: Mapping[str, Waiting], known: Collection[str], config: Trigg
         reason = f"{fresh} new examples of known classes"
     else:
         return None
-    return Decision(labels=frozenset(ready | old), reason=reason, by_count=True)
+    return Decision(labels=frozenset(ready | old), reason=reason, cause="count")
 
 
 class Settling:
@@ -125,7 +128,7 @@ class Settling:
             self._due_s = now_s
         rested = now_s - self._changed_s >= self._config.settle_s
         patient = now_s - self._due_s < SETTLE_LIMIT * self._config.settle_s
-        if decision.by_count and not rested and patient:
+        if decision.cause == "count" and not rested and patient:
             return False
         self._due_s = None
         return True

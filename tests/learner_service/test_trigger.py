@@ -112,8 +112,8 @@ def test_a_step_starts_when_the_rules_say(case: Case):
         assert (decision.labels, decision.reason) == (case.labels, case.reason)
 
 
-BY_COUNT = Decision(labels=frozenset("a"), reason="", by_count=True)
-BY_HAND = Decision(labels=frozenset("a"), reason="", by_count=False)
+BY_COUNT = Decision(labels=frozenset("a"), reason="", cause="count")
+BY_HAND = Decision(labels=frozenset("a"), reason="", cause="hand")
 
 
 def test_a_step_by_count_waits_until_the_upload_rests():
