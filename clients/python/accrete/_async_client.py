@@ -1,0 +1,163 @@
+"""The client for asyncio."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from types import TracebackType
+from typing import Self, overload
+
+from . import _operation, _prediction, _stream, _teaching, _watch
+from ._aio import AioTransport
+from ._config import DEFAULT_TIMEOUT_S, NO_RETRY, Retry, TlsConfig, endpoint
+from ._core import Core
+from ._events import Event
+from ._inputs import ExampleLike, ImageLike
+from ._prepared import BATCH_SIZE
+from ._progress import Report
+from ._results import (
+    Activation,
+    AddReport,
+    ClassInfo,
+    DeleteReport,
+    ExampleResult,
+    ForgetReport,
+    Prediction,
+    Status,
+    VersionInfo,
+)
+
+
+class AsyncClient:
+    """`Client` for asyncio: the same methods, awaited (`async for` over `watch` and `stream_examples`), with the same
+    parameters, answers and errors. Examples may also come from an asynchronous iterable. Belongs to the event loop of
+    its first call; close it, or use it in an `async with` statement.
+    """
+
+    def __init__(
+        self,
+        address: str | None = None,
+        *,
+        timeout: float = DEFAULT_TIMEOUT_S,
+        retry: Retry | None = Retry(),  # noqa: B008
+        tls: bool | TlsConfig = False,
+    ) -> None:
+        """See `Client`."""
+        self._core = Core(transport=AioTransport(endpoint(address, tls)), timeout_s=timeout, retry=retry or NO_RETRY)
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """See `Client.close`."""
+        await self._core.transport.close()
+
+    async def wait_ready(self, timeout: float | None = None) -> None:
+        """See `Client.wait_ready`."""
+        await _operation.wait_ready(self._core, timeout)
+
+    @overload
+    async def predict(  # type: ignore[overload-overlap]  # a path is a string, which is a sequence of strings
+        self, images: ImageLike, *, top_k: int = 5, features: bool = False, timeout: float | None = None
+    ) -> Prediction: ...
+
+    @overload
+    async def predict(
+        self, images: Iterable[ImageLike], *, top_k: int = 5, features: bool = False, timeout: float | None = None
+    ) -> list[Prediction]: ...
+
+    async def predict(
+        self,
+        images: ImageLike | Iterable[ImageLike],
+        *,
+        top_k: int = 5,
+        features: bool = False,
+        timeout: float | None = None,
+    ) -> Prediction | list[Prediction]:
+        """See `Client.predict`."""
+        return await _prediction.predict(self._core, images, top_k=top_k, features=features, timeout=timeout)
+
+    async def add_examples(
+        self,
+        examples: Iterable[ExampleLike] | AsyncIterable[ExampleLike],
+        *,
+        batch_size: int = BATCH_SIZE,
+        timeout: float | None = None,
+    ) -> AddReport:
+        """See `Client.add_examples`."""
+        return await _teaching.add_examples(self._core, examples, batch_size=batch_size, timeout=timeout)
+
+    def stream_examples(
+        self,
+        examples: Iterable[ExampleLike] | AsyncIterable[ExampleLike],
+        *,
+        batch_size: int = BATCH_SIZE,
+        window: int = 4,
+        timeout: float | None = None,
+    ) -> AsyncIterator[ExampleResult]:
+        """See `Client.stream_examples`."""
+        return _stream.stream_examples(self._core, examples, batch_size=batch_size, window=window, timeout=timeout)
+
+    async def add_folder(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        progress: bool | Report = True,
+        batch_size: int = BATCH_SIZE,
+        timeout: float | None = None,
+    ) -> AddReport:
+        """See `Client.add_folder`."""
+        return await _teaching.add_folder(self._core, path, progress=progress, batch_size=batch_size, timeout=timeout)
+
+    async def wait_learned(self, ids: Iterable[str], timeout: float | None = None) -> int:
+        """See `Client.wait_learned`."""
+        return await _teaching.wait_learned(self._core, ids, timeout)
+
+    def watch(self, *, after: str = "", timeout: float | None = None) -> AsyncIterator[Event]:
+        """See `Client.watch`."""
+        return _watch.watch(self._core, after=after, timeout=timeout)
+
+    async def status(self, *, timeout: float | None = None) -> Status:
+        """See `Client.status`."""
+        return await _operation.status(self._core, timeout)
+
+    async def classes(self, *, timeout: float | None = None) -> list[ClassInfo]:
+        """See `Client.classes`."""
+        return await _operation.classes(self._core, timeout)
+
+    async def versions(self, *, timeout: float | None = None) -> list[VersionInfo]:
+        """See `Client.versions`."""
+        return await _operation.versions(self._core, timeout)
+
+    async def activate(self, version: int, *, timeout: float | None = None) -> Activation:
+        """See `Client.activate`."""
+        return await _operation.activate(self._core, version, timeout)
+
+    async def unpin(self, *, timeout: float | None = None) -> Activation:
+        """See `Client.unpin`."""
+        return await _operation.unpin(self._core, timeout)
+
+    async def pause(self, *, timeout: float | None = None) -> None:
+        """See `Client.pause`."""
+        await _operation.pause(self._core, timeout)
+
+    async def resume(self, *, timeout: float | None = None) -> None:
+        """See `Client.resume`."""
+        await _operation.resume(self._core, timeout)
+
+    async def trigger_step(self, *, timeout: float | None = None) -> int:
+        """See `Client.trigger_step`."""
+        return await _operation.trigger_step(self._core, timeout)
+
+    async def delete_examples(self, ids: Iterable[str], *, timeout: float | None = None) -> DeleteReport:
+        """See `Client.delete_examples`."""
+        return await _operation.delete_examples(self._core, ids, timeout)
+
+    async def forget_class(self, label: str, *, timeout: float | None = None) -> ForgetReport:
+        """See `Client.forget_class`."""
+        return await _operation.forget_class(self._core, label, timeout)

@@ -1,0 +1,152 @@
+"""How a client connects: address, encryption, retries. The one place of the client that reads the environment."""
+
+from __future__ import annotations
+
+import ipaddress
+import json
+import os
+import pathlib
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import grpc
+
+from ._errors import AccreteError, InvalidInput, LimitExceeded, Unavailable
+
+DEFAULT_ADDRESS = "127.0.0.1:50051"
+ADDRESS_VARIABLE = "ACCRETE_ADDRESS"
+DEFAULT_TIMEOUT_S = 30.0  # a server that is restarted answers again well within it
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024  # the server's own default limit
+
+Options = list[tuple[str, int | str]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Retry:
+    """When a failed call is made again: always within its deadline, and only where that cannot do anything twice."""
+
+    initial_s: float = 0.1
+    """Seconds before the second attempt. 0.1: most outages are one connection that has to be made anew."""
+
+    multiplier: float = 2.0
+    """Growth of the pause from attempt to attempt."""
+
+    max_s: float = 2.0
+    """Longest pause, in seconds. 2: a server that is back is found soon; jitter spreads those who wait for it."""
+
+    attempts: int = 0
+    """How often a call is made at most; 0: as often as its deadline allows."""
+
+    def pause_s(self, problem: AccreteError, attempt: int, generator: random.Random) -> float | None:
+        """Seconds to wait after failed attempt number `attempt` (1, 2, ...); None: do not try again."""
+        if self.attempts and attempt >= self.attempts:
+            return None
+        if isinstance(problem, LimitExceeded | Unavailable) and problem.retry_after is not None:
+            return problem.retry_after * generator.uniform(1.0, 1.25)
+        if not isinstance(problem, Unavailable):
+            return None
+        longest = min(self.max_s, self.initial_s * self.multiplier ** min(attempt - 1, 64))
+        return longest * generator.uniform(0.5, 1.0)
+
+
+NO_RETRY = Retry(attempts=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TlsConfig:
+    """Files (PEM) for an encrypted connection. All empty: the server is checked against gRPC's root certificates."""
+
+    root_certificates: str | os.PathLike[str] | None = None
+    """Certificates that the server's one must lead to."""
+
+    certificate: str | os.PathLike[str] | None = None
+    """This client's own certificate chain, where the server asks for one."""
+
+    private_key: str | os.PathLike[str] | None = None
+    """The key of `certificate`."""
+
+    def credentials(self) -> grpc.ChannelCredentials:
+        """Reads the files. Raises InvalidInput naming the one that cannot be read."""
+        return grpc.ssl_channel_credentials(
+            root_certificates=_read(self.root_certificates),
+            private_key=_read(self.private_key),
+            certificate_chain=_read(self.certificate),
+        )
+
+
+def _read(path: str | os.PathLike[str] | None) -> bytes | None:
+    if path is None:
+        return None
+    try:
+        return pathlib.Path(path).read_bytes()
+    except OSError as problem:
+        raise InvalidInput(f"{os.fspath(path)}: {problem.strerror}") from problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class Endpoint:
+    """Where to connect and how: what a gRPC channel is made from."""
+
+    target: str
+    options: Options
+    credentials: grpc.ChannelCredentials | None
+
+
+def endpoint(address: str | None, tls: bool | TlsConfig, environment: Mapping[str, str] | None = None) -> Endpoint:
+    """Address "host:port", "unix:path", or several "ip:port,ip:port" among which the calls are spread; None: the
+    environment's ACCRETE_ADDRESS, else 127.0.0.1:50051. Raises InvalidInput."""
+    environment = os.environ if environment is None else environment
+    given = address or environment.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
+    parts = [part.strip() for part in given.split(",")]
+    if not all(map(_is_address, parts)):
+        raise InvalidInput(f'address "{given}": host:port, unix:path, or several ip:port with commas are allowed')
+    config = TlsConfig() if tls is True else tls
+    return Endpoint(
+        target=parts[0] if len(parts) == 1 else _several(parts),
+        options=_options(spread=len(parts) > 1 or parts[0].startswith("dns:"), local=all(map(_is_local, parts))),
+        credentials=config.credentials() if config else None,
+    )
+
+
+def _is_address(part: str) -> bool:
+    if part.startswith("unix:"):
+        return len(part) > len("unix:")
+    host, _, port = part.removeprefix("dns:///").rpartition(":")
+    return bool(host) and port.isdecimal() and 0 < int(port) < 65_536
+
+
+def _is_local(part: str) -> bool:
+    return part.startswith("unix:") or part.rpartition(":")[0] in ("localhost", "127.0.0.1", "[::1]")
+
+
+def _several(parts: list[str]) -> str:
+    """gRPC takes a list of addresses, not of names."""
+    try:
+        versions = {ipaddress.ip_address(part.rpartition(":")[0].strip("[]")).version for part in parts}
+    except ValueError:
+        versions = set()
+    if len(versions) != 1:
+        raise InvalidInput(
+            f'address "{",".join(parts)}": several must all be IPv4 or all IPv6 addresses; '
+            "for a name that stands for several, give dns:///name:port"
+        )
+    return f"ipv{versions.pop()}:{','.join(parts)}"
+
+
+def _options(*, spread: bool, local: bool) -> Options:
+    policy = "round_robin" if spread else "pick_first"
+    return [
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", -1),  # the server judges, and says which limit
+        # Finds connections that died without a word, also while a watch is silent. Servers allow one ping in 10 s.
+        ("grpc.keepalive_time_ms", 30_000),
+        ("grpc.keepalive_timeout_ms", 10_000),
+        ("grpc.http2.max_pings_without_data", 0),
+        # gRPC's own pauses between connection attempts grow to 2 minutes, far beyond the deadlines here.
+        ("grpc.initial_reconnect_backoff_ms", 100),
+        ("grpc.min_reconnect_backoff_ms", 5_000),
+        ("grpc.max_reconnect_backoff_ms", 2_000),
+        ("grpc.enable_http_proxy", int(not local)),
+        ("grpc.service_config", json.dumps({"loadBalancingConfig": [{policy: {}}]})),
+    ]

@@ -1,0 +1,40 @@
+"""A tree of images with one folder for each label (the layout known as ImageFolder)."""
+
+from __future__ import annotations
+
+import os
+import pathlib
+
+from ._errors import InvalidInput
+from ._inputs import Example
+
+SUFFIXES = (".bmp", ".jpeg", ".jpg", ".npy", ".png", ".webp")
+
+
+def folder_examples(path: str | os.PathLike[str]) -> list[Example]:
+    """The files in sorted order; their label is the name of the folder directly below `path` that they are in, at any
+    depth. Other files and hidden ones are left out. Raises InvalidInput when there is nothing."""
+    root = pathlib.Path(path)
+    try:
+        folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not _hidden(entry.name))
+    except OSError as problem:
+        raise InvalidInput(f"{root}: {problem.strerror}") from problem
+    found = [Example(folder.name, file) for folder in folders for file in _files(folder)]
+    if not found:
+        raise InvalidInput(
+            f"{root}: no images; one folder for each label, with {', '.join(SUFFIXES)} files, is expected"
+        )
+    return found
+
+
+def _files(folder: pathlib.Path) -> list[pathlib.Path]:
+    return sorted(
+        pathlib.Path(parent, name)
+        for parent, _, names in os.walk(folder)
+        for name in names
+        if name.lower().endswith(SUFFIXES) and not _hidden(name)
+    )
+
+
+def _hidden(name: str) -> bool:
+    return name.startswith(".")

@@ -1,0 +1,56 @@
+"""The calls of the wire contract: path, and how request and answer become bytes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Generic, TypeVar
+
+from .v1 import operation_pb2 as op
+from .v1 import prediction_pb2 as pr
+from .v1 import teaching_pb2 as te
+
+Q = TypeVar("Q")
+R = TypeVar("R")
+
+
+@dataclass(frozen=True, slots=True)
+class Method(Generic[Q, R]):
+    """One gRPC method."""
+
+    path: str
+    encode: Callable[[Q], bytes]
+    decode: Callable[[bytes], R]
+
+
+def _method(path: str, request: type[Q], response: type[R]) -> Method[Q, R]:
+    messages: tuple[Any, Any] = (request, response)
+    return Method(f"/accrete.v1.{path}", messages[0].SerializeToString, messages[1].FromString)
+
+
+def _same(data: bytes) -> bytes:
+    return data
+
+
+PREDICT = _method("Prediction/Predict", pr.PredictRequest, pr.PredictResponse)
+
+ADD_EXAMPLES = _method("Teaching/AddExamples", te.AddExamplesRequest, te.AddExamplesResponse)
+STREAM_EXAMPLES = _method("Teaching/StreamExamples", te.AddExamplesRequest, te.AddExamplesResponse)
+WAIT_LEARNED = _method("Teaching/WaitLearned", te.WaitLearnedRequest, te.WaitLearnedResponse)
+WATCH = _method("Teaching/Watch", te.WatchRequest, te.Event)
+
+GET_STATUS = _method("Operation/GetStatus", op.GetStatusRequest, op.GetStatusResponse)
+LIST_CLASSES = _method("Operation/ListClasses", op.ListClassesRequest, op.ListClassesResponse)
+LIST_VERSIONS = _method("Operation/ListVersions", op.ListVersionsRequest, op.ListVersionsResponse)
+ACTIVATE_VERSION = _method("Operation/ActivateVersion", op.ActivateVersionRequest, op.ActivateVersionResponse)
+TRIGGER_STEP = _method("Operation/TriggerStep", op.TriggerStepRequest, op.TriggerStepResponse)
+PAUSE_LEARNING = _method("Operation/PauseLearning", op.PauseLearningRequest, op.PauseLearningResponse)
+RESUME_LEARNING = _method("Operation/ResumeLearning", op.ResumeLearningRequest, op.ResumeLearningResponse)
+DELETE_EXAMPLES = _method("Operation/DeleteExamples", op.DeleteExamplesRequest, op.DeleteExamplesResponse)
+FORGET_CLASS = _method("Operation/ForgetClass", op.ForgetClassRequest, op.ForgetClassResponse)
+
+HEALTH: Method[bytes, bytes] = Method("/grpc.health.v1.Health/Check", _same, _same)
+"""grpc.health.v1 without its package: an empty request asks for the whole server; see `SERVING`."""
+
+SERVING = b"\x08\x01"
+"""HealthCheckResponse with status (field 1) SERVING (1)."""

@@ -1,0 +1,217 @@
+"""What the calls answer, as plain values: no protobuf reaches the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Outcome = Literal["stored", "duplicate", "refused"]
+ClassState = Literal["pending", "provisional", "learned", "forgotten", "unknown"]
+Phase = Literal["waiting", "staging", "training", "gating", "committing", "paused", "unknown"]
+VersionState = Literal["ready", "rejected", "retired", "unknown"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RankedLabel:
+    """One label of an answer."""
+
+    label: str
+    probability: float
+    """0 to 1; over all classes that the server can answer they sum to 1."""
+    provisional: bool
+    """The class is known by its prototype alone; a training step has yet to learn it."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Timings:
+    """Where the server spent its time on a call, in milliseconds."""
+
+    decode_ms: float
+    queue_ms: float
+    compute_ms: float
+    total_ms: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prediction:
+    """The answer for one image. `label`, `probability` and `provisional` are those of the most probable label."""
+
+    ranked: tuple[RankedLabel, ...]
+    """Most probable first."""
+    version: int
+    """The model version that all of this comes from."""
+    timings: Timings
+    """Of the call, which may have carried more images than this one."""
+    features: NDArray[np.float32] | None = field(default=None, compare=False)
+    """[d], when asked for."""
+
+    @property
+    def label(self) -> str:
+        return self.ranked[0].label
+
+    @property
+    def probability(self) -> float:
+        return self.ranked[0].probability
+
+    @property
+    def provisional(self) -> bool:
+        return self.ranked[0].provisional
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExampleResult:
+    """What became of one example."""
+
+    index: int
+    """Its place among the examples given, from 0."""
+    id: str
+    """The given one, or the one that the server made from label and content; empty when refused before it had one."""
+    label: str
+    outcome: Outcome
+    """"stored" now; "duplicate": stored before, with the same content; "refused": not stored."""
+    reason: str = ""
+    """Why it was refused."""
+    code: str = ""
+    """For refused ones, the gRPC status code's name: "INVALID_ARGUMENT", "ALREADY_EXISTS", ..."""
+    source: str = ""
+    """The path, when the image was given as one."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class AddReport:
+    """What became of all examples of one call. `stored + duplicates` are kept by the server now."""
+
+    stored: int
+    duplicates: int
+    refused: list[ExampleResult]
+    ids: list[str]
+    """Ids of all that are kept, in the order given: what `wait_learned` takes."""
+
+    @classmethod
+    def of(cls, results: Iterable[ExampleResult]) -> AddReport:
+        """Adds up, from `stream_examples` for instance."""
+        stored, refused, ids = 0, [], []
+        for result in results:
+            if result.outcome == "refused":
+                refused.append(result)
+                continue
+            stored += result.outcome == "stored"
+            ids.append(result.id)
+        return cls(stored=stored, duplicates=len(ids) - stored, refused=refused, ids=ids)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Accuracy:
+    """Measured on the hold-out, 0 to 1; None where there is nothing to measure."""
+
+    all: float | None
+    old: float | None
+    """On the classes that the parent version knew."""
+    new: float | None
+    """On the classes that the step added."""
+    average_incremental: float | None
+    """Mean of `all` over the versions so far."""
+    forgetting: float | None
+    """Mean over the old classes of the best accuracy any earlier version had on the class, less this version's."""
+    examples: int
+    """Hold-out examples measured."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Status:
+    """The state of the server, the learner and the store."""
+
+    version: int
+    """The version this server answers from; 0: none yet."""
+    active_version: int
+    """The version the store says is active; differs while a server is catching up."""
+    pinned: bool
+    classes: int
+    provisional_classes: int
+    phase: Phase
+    paused: bool
+    learner_alive: bool
+    pending: int
+    """Examples not yet learned."""
+    oldest_pending_ms: int
+    """Age of the oldest of them."""
+    exemplars: int
+    exemplar_bytes: int
+    exemplar_budget: int
+    """Exemplars allowed."""
+    holdout: int
+    engine: str
+    method: str
+    release: str
+    store_alive: bool
+    """Whether the store answers; if not, what comes from it is 0."""
+    store: str
+    input_shape: tuple[int, ...]
+    """(height, width, channels), or (length,) for embeddings."""
+    held_labels: tuple[str, ...]
+    """Labels whose examples are set aside after failed or rejected steps."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassInfo:
+    """A class and what is kept of it."""
+
+    label: str
+    state: ClassState
+    pending: int
+    exemplars: int
+    holdout: int
+    since_version: int
+    """The version that first knew it; 0: none yet."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VersionInfo:
+    """A model version."""
+
+    version: int
+    state: VersionState
+    active: bool
+    pinned: bool
+    parent: int
+    """The version it was trained from; 0: none."""
+    created_ms: int
+    """Milliseconds since 1970."""
+    labels: tuple[str, ...]
+    new_labels: tuple[str, ...]
+    method: str
+    accuracy: Accuracy
+    step_seconds: float
+    digest: str
+    reason: str
+    """Why it was rejected."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Activation:
+    """The version that is live now, and whether it stays so until unpinned."""
+
+    version: int
+    pinned: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DeleteReport:
+    """What became of a deletion."""
+
+    deleted: int
+    unknown: list[str]
+    """Ids that are not kept anywhere."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ForgetReport:
+    """How many examples of a forgotten class were removed, by where they were kept."""
+
+    pending: int
+    exemplars: int
+    holdout: int

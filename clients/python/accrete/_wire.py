@@ -1,0 +1,134 @@
+"""Between the wire's messages and the values that callers see. Nothing else here reads a message."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, cast
+
+import numpy as np
+
+from . import _events as events
+from . import _results as results
+from .v1 import operation_pb2, prediction_pb2, teaching_pb2, types_pb2
+
+_OUTCOMES: dict[int, results.Outcome] = {
+    teaching_pb2.ExampleResult.STORED: "stored",
+    teaching_pb2.ExampleResult.DUPLICATE: "duplicate",
+    teaching_pb2.ExampleResult.REFUSED: "refused",
+}
+
+
+def predictions(response: prediction_pb2.PredictResponse, *, features: bool) -> list[results.Prediction]:
+    timings = results.Timings(
+        decode_ms=response.timings.decode_ms,
+        queue_ms=response.timings.queue_ms,
+        compute_ms=response.timings.compute_ms,
+        total_ms=response.timings.total_ms,
+    )
+    return [
+        results.Prediction(
+            ranked=tuple(
+                results.RankedLabel(label=one.label, probability=one.probability, provisional=one.provisional)
+                for one in prediction.labels
+            ),
+            version=response.version,
+            timings=timings,
+            features=np.array(prediction.features, dtype=np.float32) if features else None,
+        )
+        for prediction in response.predictions
+    ]
+
+
+def outcome(result: teaching_pb2.ExampleResult) -> results.Outcome | None:
+    """None: an answer that this client does not know."""
+    return _OUTCOMES.get(result.outcome)
+
+
+def status(response: operation_pb2.GetStatusResponse) -> results.Status:
+    fields = {name: getattr(response, name) for name in _plain_fields(response, results.Status)}
+    return results.Status(
+        **fields,
+        phase=_phase(response.phase),
+        input_shape=tuple(response.input_shape),
+        held_labels=tuple(response.held_labels),
+    )
+
+
+def class_info(one: operation_pb2.ClassInfo) -> results.ClassInfo:
+    state = _name(types_pb2.ClassState, one.state)
+    fields = {name: getattr(one, name) for name in _plain_fields(one, results.ClassInfo)}
+    return results.ClassInfo(**fields, state=cast(results.ClassState, state))
+
+
+def version_info(one: operation_pb2.VersionInfo) -> results.VersionInfo:
+    fields = {name: getattr(one, name) for name in _plain_fields(one, results.VersionInfo)}
+    return results.VersionInfo(
+        **fields,
+        state=cast(results.VersionState, _name(operation_pb2.VersionInfo.State, one.state)),
+        labels=tuple(one.labels),
+        new_labels=tuple(one.new_labels),
+        accuracy=accuracy(one.accuracy),
+    )
+
+
+def accuracy(one: teaching_pb2.Accuracy) -> results.Accuracy:
+    return results.Accuracy(
+        all=_measured(one.all),
+        old=_measured(one.old),
+        new=_measured(one.new),
+        average_incremental=_measured(one.average_incremental),
+        forgetting=_measured(one.forgetting),
+        examples=one.examples,
+    )
+
+
+def event(message: teaching_pb2.Event) -> events.Event:
+    kind = message.WhichOneof("what") or ""
+    what = _what(kind, getattr(message, kind)) if kind else events.Unrecognised()
+    return events.Event(id=message.id, time_ms=message.time_ms, kind=kind, what=what)
+
+
+_KINDS: dict[str, type[Any]] = {
+    "phase": events.PhaseChanged,
+    "progress": events.Progress,
+    "committed": events.VersionCommitted,
+    "activated": events.VersionActivated,
+    "rejected": events.StepRejected,
+    "failed": events.StepFailed,
+    "forgotten": events.ClassForgotten,
+    "provisional": events.ClassProvisional,
+}
+
+
+def _what(kind: str, body: Any) -> events.What:
+    """Names are the same on the wire and here; only the types of some values differ."""
+    fields = {field.name: getattr(body, field.name) for field in body.DESCRIPTOR.fields}
+    if "phase" in fields:
+        fields["phase"] = _phase(fields["phase"])
+    if "accuracy" in fields:
+        fields["accuracy"] = accuracy(fields["accuracy"])
+    if "new_labels" in fields:
+        fields["new_labels"] = tuple(fields["new_labels"])
+    return cast(events.What, _KINDS[kind](**fields))
+
+
+_CONVERTED = {"phase", "state", "accuracy", "labels", "new_labels", "input_shape", "held_labels"}
+
+
+def _plain_fields(message: Any, kind: type[Any]) -> list[str]:
+    """The fields of a message that are the same in the value of `kind`."""
+    known = kind.__dataclass_fields__
+    return [field.name for field in message.DESCRIPTOR.fields if field.name in known and field.name not in _CONVERTED]
+
+
+def _phase(number: types_pb2.Phase.ValueType) -> results.Phase:
+    return cast(results.Phase, _name(types_pb2.Phase, number))
+
+
+def _name(enum: Any, number: int) -> str:
+    """In lower case; "unknown" for 0 and for what a newer server says."""
+    return "unknown" if number == 0 or number not in enum.values() else cast(str, enum.Name(number)).lower()
+
+
+def _measured(value: float) -> float | None:
+    return None if math.isnan(value) else value

@@ -1,0 +1,141 @@
+"""`accrete activate`, `unpin`, `pause`, `resume`, `trigger`, `forget` and `delete`: changing something."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+
+from .._results import Activation
+from . import exits, output
+from .connection import Subparsers, add_command, connect
+
+
+def add_activate(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
+    command = add_command(
+        subparsers,
+        "activate",
+        summary="bring a version back and pin it",
+        description="Makes a version live and pins it: steps go on, but newer versions wait for `accrete unpin`.",
+        example="accrete activate 3",
+    )
+    command.add_argument("version", type=int, help="see `accrete versions`")
+    command.set_defaults(run=_activate)
+
+
+def add_unpin(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
+    add_command(
+        subparsers,
+        "unpin",
+        summary="let the newest version go live again",
+        description="Makes the newest ready version live, and later ones as they come.",
+        example="accrete unpin",
+    ).set_defaults(run=_unpin)
+
+
+def add_pause(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
+    add_command(
+        subparsers,
+        "pause",
+        summary="start no more steps",
+        description="No step starts until `accrete resume`; one that runs is finished. Examples are still stored.",
+        example="accrete pause",
+    ).set_defaults(run=_pause)
+
+
+def add_resume(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
+    add_command(
+        subparsers,
+        "resume",
+        summary="end a pause",
+        description="Lets steps start again.",
+        example="accrete resume",
+    ).set_defaults(run=_resume)
+
+
+def add_trigger(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
+    add_command(
+        subparsers,
+        "trigger",
+        summary="start a step now",
+        description="Starts a step with what is pending, whatever the trigger's settings say.",
+        example="accrete trigger && accrete watch",
+    ).set_defaults(run=_trigger)
+
+
+def add_forget(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
+    command = add_command(
+        subparsers,
+        "forget",
+        summary="remove a class",
+        description=(
+            "Removes a class: its examples and its answers at once, its share of the weights with the next step.\n"
+            "This cannot be undone."
+        ),
+        example="accrete forget heron",
+    )
+    command.add_argument("label")
+    command.set_defaults(run=_forget)
+
+
+def add_delete(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
+    command = add_command(
+        subparsers,
+        "delete",
+        summary="remove examples by id",
+        description="Removes examples from wherever they are kept: pending, exemplars, hold-out. This cannot be undone.",
+        example="accrete delete 5f3a 77c1",
+    )
+    command.add_argument("ids", nargs="+", metavar="ID", help="- reads them from stdin, one a line")
+    command.set_defaults(run=_delete)
+
+
+def _activate(options: argparse.Namespace) -> int:
+    with connect(options) as client:
+        return _activated(options, client.activate(options.version))
+
+
+def _unpin(options: argparse.Namespace) -> int:
+    with connect(options) as client:
+        return _activated(options, client.unpin())
+
+
+def _activated(options: argparse.Namespace, activation: Activation) -> int:
+    pinned = ", pinned" if activation.pinned else ""
+    return _done(options, activation, f"version {activation.version} is live{pinned}")
+
+
+def _pause(options: argparse.Namespace) -> int:
+    with connect(options) as client:
+        client.pause()
+    return _done(options, {"paused": True}, "paused")
+
+
+def _resume(options: argparse.Namespace) -> int:
+    with connect(options) as client:
+        client.resume()
+    return _done(options, {"paused": False}, "resumed")
+
+
+def _trigger(options: argparse.Namespace) -> int:
+    with connect(options) as client:
+        pending = client.trigger_step()
+    return _done(options, {"pending": pending}, f"a step starts with {pending} pending examples")
+
+
+def _forget(options: argparse.Namespace) -> int:
+    with connect(options) as client:
+        report = client.forget_class(options.label)
+    kept = f"{report.pending} pending, {report.exemplars} exemplars, {report.holdout} hold-out"
+    return _done(options, report, f"forgot {options.label}: {kept}")
+
+
+def _delete(options: argparse.Namespace) -> int:
+    ids = [id for given in options.ids for id in (sys.stdin.read().split() if given == "-" else [given])]
+    with connect(options) as client:
+        report = client.delete_examples(ids)
+    return _done(options, report, f"{report.deleted} deleted, {len(report.unknown)} unknown")
+
+
+def _done(options: argparse.Namespace, value: object, text: str) -> int:
+    print(output.to_json(value) if options.json else text)
+    return exits.OK

@@ -1,0 +1,95 @@
+"""What commands print: aligned tables for people, JSON for scripts."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+
+import numpy as np
+
+
+def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """Columns two spaces apart, numbers to the right. None is shown as "-"."""
+    cells = [[_cell(value) for value in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
+    right = [bool(rows) and all(_is_number(row[i]) for row in rows) for i in range(len(headers))]
+    return "\n".join(_line(row, widths, right) for row in [list(headers), *cells])
+
+
+def pairs(items: Sequence[tuple[str, object]]) -> str:
+    """One name and value a line, aligned."""
+    width = max(len(name) for name, _ in items)
+    return "\n".join(f"{name:<{width}}  {_cell(value)}".rstrip() for name, value in items)
+
+
+def to_json(value: object, *, indent: int | None = 2) -> str:
+    """Dataclasses become objects under their fields' names; what is not a number (NaN) becomes null."""
+    return json.dumps(plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+
+
+def plain(value: object) -> Any:
+    """Only dicts, lists, strings, numbers, booleans and None."""
+    if dataclasses.is_dataclass(value):
+        return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+    if isinstance(value, dict):
+        return {key: plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
+
+
+def percent(share: float | None) -> str | None:
+    """An accuracy for people: "93.4 %"."""
+    return None if share is None else f"{share * 100:.1f} %"
+
+
+def local_time(milliseconds: int, form: str = "%Y-%m-%d %H:%M:%S") -> str:
+    """A time stamp on this machine's clock."""
+    return datetime.fromtimestamp(milliseconds / 1000).strftime(form)
+
+
+def duration(milliseconds: int) -> str:
+    """For people: "850 ms", "42 s", "3 min 20 s", "2 h 5 min"."""
+    seconds = round(milliseconds / 1000)
+    if milliseconds < 1000:
+        return f"{milliseconds} ms"
+    if seconds < 60:
+        return f"{seconds} s"
+    if seconds < 3600:
+        return f"{seconds // 60} min {seconds % 60} s"
+    return f"{seconds // 3600} h {seconds % 3600 // 60} min"
+
+
+def size(count: int) -> str:
+    """Bytes for people: "512 B", "1.5 MiB"."""
+    value, unit = float(count), "B"
+    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):  # noqa: B007
+        if value < 1024:
+            break
+        value /= 1024
+    return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4f}" if isinstance(value, float) else str(value)
+
+
+def _is_number(value: object) -> bool:
+    return value is None or isinstance(value, int | float) or str(value).endswith(" %")
+
+
+def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:
+    padded = (
+        cell.rjust(width) if to_right else cell.ljust(width)
+        for cell, width, to_right in zip(cells, widths, right, strict=True)
+    )
+    return "  ".join(padded).rstrip()

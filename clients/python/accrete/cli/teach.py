@@ -1,0 +1,108 @@
+"""`accrete add` and `accrete wait`."""
+
+from __future__ import annotations
+
+import argparse
+import pathlib
+import sys
+
+from .._client import Client
+from .._errors import NotLearned
+from .._inputs import Example
+from .._prepared import BATCH_SIZE
+from .._results import AddReport
+from . import exits, output
+from .connection import Subparsers, add_command, connect, seconds
+
+_SHOWN = 20  # refused examples that are listed for people; JSON has all
+_DEFAULT_WAIT_S = 600.0
+
+
+def add_add(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
+    command = add_command(
+        subparsers,
+        "add",
+        summary="teach labelled images",
+        description=(
+            "Stores labelled images, from which the server learns in the background: a tree with one folder for each\n"
+            "label, or files with --label. Adding the same again stores nothing twice. Exit status 1 when any image was\n"
+            "refused; the others are stored all the same."
+        ),
+        example="accrete add photos/ --wait\n  accrete add --label heron heron-*.jpg",
+    )
+    command.add_argument("paths", nargs="+", metavar="PATH", type=pathlib.Path, help="folders; with --label, files")
+    command.add_argument("--label", help="the label of all files")
+    command.add_argument("--batch-size", type=int, default=BATCH_SIZE, metavar="N", help=f"default: {BATCH_SIZE}")
+    command.add_argument(
+        "--wait",
+        nargs="?",
+        type=seconds,
+        const=_DEFAULT_WAIT_S,
+        metavar="SECONDS",
+        help=f"return when all of it is in the live version (at most this long; default: {_DEFAULT_WAIT_S:g})",
+    )
+    command.set_defaults(run=_add)
+
+
+def add_wait(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
+    command = add_command(
+        subparsers,
+        "wait",
+        summary="wait until examples are learned",
+        description=(
+            "Returns when the examples with these ids are in the live version; exit status 1 when they are not in\n"
+            "time, which --timeout says."
+        ),
+        example="accrete add photos/ --json | jq -r '.ids[]' | accrete wait - --timeout 600",
+    )
+    command.add_argument("ids", nargs="+", metavar="ID", help="- reads them from stdin, one a line")
+    command.set_defaults(run=_wait)
+
+
+def _add(options: argparse.Namespace) -> int:
+    with connect(options) as client:
+        reports = [_add_one(client, path, options) for path in options.paths]
+        report = AddReport(
+            stored=sum(one.stored for one in reports),
+            duplicates=sum(one.duplicates for one in reports),
+            refused=[refused for one in reports for refused in one.refused],
+            ids=[id for one in reports for id in one.ids],
+        )
+        if not options.json:
+            print(_text(report))
+        version = client.wait_learned(report.ids, options.wait) if options.wait and report.ids else None
+    if options.json:
+        print(output.to_json({**output.plain(report), "version": version}))
+    elif version is not None:
+        print(f"learned in version {version}")
+    return exits.FAILED if report.refused else exits.OK
+
+
+def _add_one(client: Client, path: pathlib.Path, options: argparse.Namespace) -> AddReport:
+    if options.label is None:
+        return client.add_folder(path, batch_size=options.batch_size)
+    return client.add_examples([Example(options.label, path)], batch_size=options.batch_size)
+
+
+def _text(report: AddReport) -> str:
+    lines = [f"{report.stored} stored, {report.duplicates} stored before, {len(report.refused)} refused"]
+    lines += [f"  {one.source or one.index} ({one.label}): {one.reason}" for one in report.refused[:_SHOWN]]
+    if len(report.refused) > _SHOWN:
+        lines.append(f"  and {len(report.refused) - _SHOWN} more; --json lists all")
+    return "\n".join(lines)
+
+
+def _wait(options: argparse.Namespace) -> int:
+    ids = [id for given in options.ids for id in (sys.stdin.read().split() if given == "-" else [given])]
+    with connect(options) as client:
+        try:
+            version, waiting = client.wait_learned(ids, options.timeout), list[str]()
+        except NotLearned as problem:
+            version, waiting = problem.version, list(problem.waiting)
+    if options.json:
+        print(output.to_json({"learned": not waiting, "version": version, "waiting": waiting}))
+    elif waiting:
+        print(f"{len(waiting)} of {len(ids)} are not in version {version} yet")
+    else:
+        print(f"learned in version {version}")
+    return exits.FAILED if waiting else exits.OK
