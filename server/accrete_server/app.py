@@ -32,7 +32,7 @@ from accrete_server.batching import Batcher
 from accrete_server.computing import Predictor
 from accrete_server.config import ServerConfig
 from accrete_server.edge import Edge
-from accrete_server.following import TICK_S, Follower
+from accrete_server.following import Follower
 from accrete_server.images import ImageReader, allow_large_headers
 from accrete_server.intake import Intake
 from accrete_server.link import StoreLink
@@ -56,6 +56,9 @@ SERVICES = tuple(
 )
 SHORT_CALLS = 32
 """Threads beyond those that Predict, teaching and watchers may hold: status, health and the like."""
+
+QUIET_S = 0.2
+"""Seconds without a call after which the last answers have left; then the connections are closed."""
 
 _log = logging.getLogger(__name__)
 
@@ -88,9 +91,9 @@ class Server:
         artifacts = ArtifactStore(data_dir / "versions")
         loader = Loader(artifacts, engine, spec, self._metrics.model)
         self._swapper = Swapper(self._slots, loader, self._metrics.model, data_dir)
-        tick_s = min(TICK_S, store.timeout_s / 2)
-        self._follower = Follower(self._link, self._swapper, self._hub, self._metrics, tick_s=tick_s)
+        self._follower = Follower(self._link, self._swapper, self._hub, self._metrics)
         self._health = health.HealthServicer()
+        self._edge = Edge(self._metrics.requests)
         threads = at_once + 2 * config.queue + config.queue + config.teaching + config.max_watchers + SHORT_CALLS
         self._grpc = self._make_grpc(threads)
         self._add_services(artifacts, spec, Setting(spec=spec, method=method, exemplar_budget=exemplar_budget))
@@ -128,12 +131,20 @@ class Server:
         stopped = self._grpc.stop(self._config.grace_s)
         self._hub.close()
         self._slots.close()
-        stopped.wait()
+        self._await_quiet(stopped)
+        self._grpc.stop(None).wait()
         self._batcher.close()
         self._follower.stop()
         self._metrics.close()
         self._remove_address()
         _log.info("stopped")
+
+    def _await_quiet(self, stopped: threading.Event) -> None:
+        """Waits until no call of ours is under way, at most the grace. Others' watches of our health need no grace."""
+        quiet_since = time.monotonic()
+        while not stopped.wait(0.02) and time.monotonic() - quiet_since < QUIET_S:
+            if self._edge.under_way:
+                quiet_since = time.monotonic()
 
     @property
     def address(self) -> str:
@@ -143,7 +154,7 @@ class Server:
     def _make_grpc(self, threads: int) -> grpc.Server:
         return grpc.server(
             ThreadPoolExecutor(max_workers=threads, thread_name_prefix="call"),
-            interceptors=[Edge(self._metrics.requests)],
+            interceptors=[self._edge],
             maximum_concurrent_rpcs=threads,  # a backstop: admission refuses long before, and says why
             options=(
                 ("grpc.max_receive_message_length", self._config.max_message_bytes),
@@ -174,6 +185,7 @@ class Server:
         gauge("predict_working", "Predict calls at work.", lambda: working.working)
         gauge("predict_waiting", "Predict calls in line.", lambda: working.waiting + self._batcher.waiting)
         gauge("teaching_waiting", "AddExamples batches in line.", lambda: teaching.waiting)
+        gauge("calls_under_way", "Calls that a handler works on.", lambda: self._edge.under_way)
         gauge("watchers", "Long-lived calls open.", lambda: self._seats.taken)
 
     def _bind(self) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -25,7 +26,14 @@ class Edge(Interceptor):
 
     def __init__(self, metrics: RequestMetrics) -> None:
         self._metrics = metrics
+        self._under_way = 0
+        self._lock = threading.Lock()
         self._wrapped: dict[str, Handler] = {}
+
+    @property
+    def under_way(self) -> int:
+        """Calls of ours that a handler is working on."""
+        return self._under_way
 
     def intercept_service(
         self,
@@ -54,29 +62,48 @@ class Edge(Interceptor):
 
     def _unary(self, inner: Callable[..., Any], method: str) -> Callable[..., Any]:
         def handle(request: Any, context: grpc.ServicerContext) -> Any:
-            started = time.perf_counter()
+            started = self._begin()
             try:
                 response = inner(request, context)
             except Exception as problem:
-                self._fail(status_of(problem, method), method, started, context)
-            self._metrics.observe(method, "OK", time.perf_counter() - started)
+                status = status_of(problem, method)
+                self._end(method, status.code.name, started)
+                _abort(status, context)
+            self._end(method, "OK", started)
             return response
 
         return handle
 
     def _streamed(self, inner: Callable[..., Iterator[Any]], method: str) -> Callable[..., Iterator[Any]]:
         def handle(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            started = time.perf_counter()
+            started, code = (
+                self._begin(),
+                "CANCELLED",
+            )  # which is what it is when the caller hangs up between two answers
             try:
                 yield from inner(request, context)
+                code = "OK"
             except Exception as problem:
-                self._fail(status_of(problem, method), method, started, context)
-            self._metrics.observe(method, "OK", time.perf_counter() - started)
+                status = status_of(problem, method)
+                code = status.code.name
+                _abort(status, context)
+            finally:
+                self._end(method, code, started)
 
         return handle
 
-    def _fail(self, status: Status, method: str, started: float, context: grpc.ServicerContext) -> NoReturn:
-        self._metrics.observe(method, status.code.name, time.perf_counter() - started)
-        if status.trailers:
-            context.set_trailing_metadata(status.trailers)
-        context.abort(status.code, status.details)
+    def _begin(self) -> float:
+        with self._lock:
+            self._under_way += 1
+        return time.perf_counter()
+
+    def _end(self, method: str, code: str, started: float) -> None:
+        self._metrics.observe(method, code, time.perf_counter() - started)
+        with self._lock:
+            self._under_way -= 1
+
+
+def _abort(status: Status, context: grpc.ServicerContext) -> NoReturn:
+    if status.trailers:
+        context.set_trailing_metadata(status.trailers)
+    context.abort(status.code, status.details)

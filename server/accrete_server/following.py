@@ -15,7 +15,9 @@ from accrete_storage.events import StoredEvent
 from accrete_storage.store import Store
 
 TICK_S = 1.0
-"""Seconds between looks when no event comes; also how long a blocking read waits."""
+"""Seconds between looks when no event comes."""
+
+_READ_S = 0.2  # longest blocking read: what `stop` waits for at most, and well below the store's timeout
 
 _log = logging.getLogger(__name__)
 
@@ -26,11 +28,7 @@ class Follower:
     An outage of the store changes nothing about what is served. No error ends the thread.
     """
 
-    def __init__(
-        self, link: StoreLink, swapper: Swapper, hub: Hub, metrics: Metrics, *, tick_s: float = TICK_S
-    ) -> None:
-        """`tick_s` has to stay below the store's timeout, which would end a blocking read."""
-        self._tick_s = tick_s
+    def __init__(self, link: StoreLink, swapper: Swapper, hub: Hub, metrics: Metrics) -> None:
         self._link = link
         self._swapper = swapper
         self._hub = hub
@@ -70,10 +68,10 @@ class Follower:
                 self._await_change()
             except StoreUnavailable as problem:
                 self._note_store(up=False, reason=str(problem))
-                self._stop.wait(self._tick_s)
+                self._stop.wait(TICK_S)
             except Exception:  # whatever it is, the next look is a second away and the old version serves on
                 _log.exception("follower_failed")
-                self._stop.wait(self._tick_s)
+                self._stop.wait(TICK_S)
 
     def _begin(self, store: Store) -> None:
         if self._place is None:
@@ -83,11 +81,11 @@ class Follower:
     def _await_change(self) -> None:
         """Passes events on until one may change what is served, at most a tick; a step's progress never does."""
         if not self._up:
-            self._stop.wait(self._tick_s)
+            self._stop.wait(TICK_S)
             return
-        until = time.monotonic() + self._tick_s
+        until = time.monotonic() + TICK_S
         while not self._stop.is_set() and (left := until - time.monotonic()) > 0:
-            if any(event.kind != "progress" for event in self._pass_on(left)):
+            if any(event.kind != "progress" for event in self._pass_on(min(left, _READ_S))):
                 return
 
     def _pass_on(self, wait_s: float) -> list[StoredEvent]:

@@ -101,7 +101,7 @@ class World:
 
     def __init__(self, data_dir: pathlib.Path) -> None:
         self.data_dir = data_dir
-        self.config = StoreConfig(timeout_s=2.0)
+        self.config = StoreConfig(timeout_s=1.0)
         self.artifacts = ArtifactStore(data_dir / "versions")
         self._embedded: EmbeddedStore | None = None
         self._store: Store | None = None
@@ -155,6 +155,7 @@ class World:
         version: int,
         recipe: Recipe | None = None,
         *,
+        spoil: Callable[[pathlib.Path], None] | None = None,
         break_it: Callable[[pathlib.Path], None] | None = None,
         learned: Mapping[str, str] | None = None,
         consumed: Mapping[str, str] | None = None,
@@ -162,10 +163,12 @@ class World:
     ) -> VersionRecord:
         """Trains nothing, but publishes and commits a version as a learner would.
 
-        `break_it` damages the published folder before the commit makes it active.
+        `spoil` changes the candidate before its checksums are made, `break_it` the published folder after.
         """
         recipe = recipe or Recipe(seed=version)
         candidate = write_artifact(self.data_dir / "work" / str(version), recipe)
+        if spoil is not None:
+            spoil(candidate)
         digest = self.artifacts.publish(candidate, version)
         if break_it is not None:
             break_it(self.artifacts.path(version))

@@ -1,0 +1,135 @@
+"""Operation: status, lists, control of the learner, deletion."""
+
+from __future__ import annotations
+
+import importlib.metadata
+
+import grpc
+import pytest
+
+from accrete.v1 import operation_pb2, types_pb2
+from accrete_storage.commit import Reject
+from tests.engine.artifacts import Recipe
+from tests.server.world import example, ids_of, labels_of
+
+
+def _classes(running):
+    answer = running.operation.ListClasses(operation_pb2.ListClassesRequest(), timeout=10)
+    return {info.label: info for info in answer.classes}
+
+
+def test_the_status_of_a_fresh_server(world):
+    status = world.server().status()
+    assert (status.version, status.active_version, status.classes, status.pending) == (0, 0, 0, 0)
+    assert (status.store_alive, status.learner_alive, status.paused, status.pinned) == (True, False, False, False)
+    assert status.phase == types_pb2.WAITING
+    assert status.release == importlib.metadata.version("accrete")
+    assert status.store.startswith(("valkey ", "redis "))
+    assert (list(status.input_shape), status.method) == ([4, 4, 3], "finetune")
+
+
+def test_the_status_of_one_that_has_learned(world):
+    world.publish(1)
+    running = world.server()
+    running.add(example(seed=1), example("owl", seed=2))
+    lease = world.store.acquire_lease("me")
+    world.store.control.set_phase(lease.epoch, "training", "2 new classes")
+    status = running.status()
+    assert (status.version, status.active_version, status.classes) == (1, 1, 2)
+    assert status.engine == "onnxruntime CPUExecutionProvider"
+    assert (status.pending, status.learner_alive, status.phase) == (2, True, types_pb2.TRAINING)
+    assert status.oldest_pending_ms >= 0
+    assert status.exemplar_budget == 40
+
+
+def test_classes_are_listed_with_their_state_learned_ones_first(world):
+    world.publish(1, Recipe(labels=("dog", "cat")))
+    running = world.server()
+    running.add(example("ant", seed=1), example("ant", seed=2), example("cat", seed=3))
+    world.store.control.forget_class("dog")
+    answer = _classes(running)
+    assert list(answer) == ["dog", "cat", "ant"]
+    states = operation_pb2.ClassInfo
+    assert [info.state for info in answer.values()] in (
+        [types_pb2.FORGOTTEN, types_pb2.LEARNED, types_pb2.PENDING],
+        [types_pb2.LEARNED, types_pb2.LEARNED, types_pb2.PENDING],  # before this server has heard of it
+    )
+    assert isinstance(answer["cat"], states)
+    assert (answer["cat"].since_version, answer["cat"].pending) == (1, 1)
+    assert (answer["ant"].since_version, answer["ant"].pending) == (0, 2)
+
+
+def test_versions_are_listed_newest_first(world):
+    world.publish(1, Recipe(labels=("cat",)))
+    world.publish(2)
+    lease = world.store.acquire_lease("me")
+    rejected = world._record(3, Recipe(), "", {}, "rejected")
+    event = {"version": 3, "reason": "worse on old classes", "accuracy": rejected.accuracy}
+    world.store.reject(Reject(epoch=lease.epoch, step_id="r", record=rejected, holds={"cat": 1}, event=event))
+    running = world.server()
+    versions = running.operation.ListVersions(operation_pb2.ListVersionsRequest(), timeout=10).versions
+    assert [(info.version, info.active, info.state) for info in versions] == [
+        (3, False, operation_pb2.VersionInfo.REJECTED),
+        (2, True, operation_pb2.VersionInfo.READY),
+        (1, False, operation_pb2.VersionInfo.READY),
+    ]
+    assert (list(versions[2].labels), versions[1].accuracy.all, len(versions[1].digest)) == (["cat"], 0.9, 64)
+    with pytest.raises(grpc.RpcError) as failed:
+        running.operation.ActivateVersion(operation_pb2.ActivateVersionRequest(version=3), timeout=10)
+    assert failed.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+    assert "rejected" in failed.value.details()
+    assert list(running.status().held_labels) == ["cat"]
+
+
+def test_a_step_is_asked_for_only_when_there_is_something_to_learn(world):
+    running = world.server()
+    trigger = running.operation.TriggerStep
+    with pytest.raises(grpc.RpcError) as failed:
+        trigger(operation_pb2.TriggerStepRequest(), timeout=10)
+    assert failed.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+    assert "no example is pending" in failed.value.details()
+    running.add(example(seed=1))
+    assert trigger(operation_pb2.TriggerStepRequest(), timeout=10).pending == 1
+    assert world.store.control.take_step_request()
+
+
+def test_learning_is_paused_and_resumed(world):
+    running = world.server()
+    running.add(example(seed=1))
+    running.operation.PauseLearning(operation_pb2.PauseLearningRequest(), timeout=10)
+    assert world.store.control.paused()
+    assert running.status().paused
+    with pytest.raises(grpc.RpcError) as failed:
+        running.operation.TriggerStep(operation_pb2.TriggerStepRequest(), timeout=10)
+    assert failed.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+    assert "paused" in failed.value.details()
+    running.operation.ResumeLearning(operation_pb2.ResumeLearningRequest(), timeout=10)
+    assert not running.status().paused
+
+
+def test_examples_are_deleted_by_id(world):
+    running = world.server()
+    ids = ids_of(running.add(example(seed=1), example(seed=2)))
+    request = operation_pb2.DeleteExamplesRequest(ids=[ids[0], "nobody"])
+    answer = running.operation.DeleteExamples(request, timeout=10)
+    assert (answer.deleted, list(answer.unknown)) == (1, ["nobody"])
+    assert running.status().pending == 1
+
+
+def test_a_forgotten_class_is_gone_from_answers_when_the_call_returns(world):
+    world.publish(1)
+    running = world.server()
+    running.add(example(seed=1), example(seed=2))
+    answer = running.operation.ForgetClass(operation_pb2.ForgetClassRequest(label="cat"), timeout=10)
+    assert (answer.pending_deleted, answer.exemplars_deleted, answer.holdout_deleted) == (2, 0, 0)
+    assert labels_of(running.predict(1, 2)) == [["dog"], ["dog"]]
+    assert _classes(running)["cat"].state == types_pb2.FORGOTTEN
+    assert (running.status().classes, running.status().pending) == (1, 0)
+
+
+def test_a_forgotten_class_taught_again_is_pending(world):
+    world.publish(1)
+    running = world.server()
+    running.operation.ForgetClass(operation_pb2.ForgetClassRequest(label="cat"), timeout=10)
+    running.add(example("cat", seed=1))
+    assert _classes(running)["cat"].state == types_pb2.PENDING

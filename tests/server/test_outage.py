@@ -1,0 +1,120 @@
+"""The store gone: Predict goes on, nothing is acknowledged, and all is well when it is back."""
+
+from __future__ import annotations
+
+import json
+
+import grpc
+import pytest
+
+from accrete.v1 import operation_pb2, teaching_pb2
+from accrete_storage.config import StoreConfig
+from accrete_storage.errors import StoreMisconfigured
+from tests.engine.artifacts import Recipe
+from tests.server.world import example, labels_of, until
+
+UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
+
+
+def _code(call):
+    with pytest.raises(grpc.RpcError) as failed:
+        call()
+    return failed.value.code()
+
+
+def test_without_the_store_predict_goes_on_and_nothing_is_acknowledged(world):
+    world.publish(1)
+    running = world.server()
+    before = running.predict(1, 2)
+    world.kill_store()
+    for _ in range(5):
+        assert running.predict(1, 2).predictions == before.predictions
+    assert _code(lambda: running.add(example(seed=1))) == UNAVAILABLE
+    operation = running.operation
+    assert _code(lambda: operation.ListVersions(operation_pb2.ListVersionsRequest(), timeout=10)) == UNAVAILABLE
+    assert _code(lambda: operation.PauseLearning(operation_pb2.PauseLearningRequest(), timeout=10)) == UNAVAILABLE
+    wait = teaching_pb2.WaitLearnedRequest(ids=["x"])
+    assert _code(lambda: running.teaching.WaitLearned(wait, timeout=10)) == UNAVAILABLE
+    status = running.status()
+    assert (status.store_alive, status.version, status.active_version, status.classes) == (False, 1, 0, 2)
+
+
+def test_when_the_store_is_back_so_is_teaching_and_following(world):
+    world.publish(1)
+    running = world.server()
+    watch = running.teaching.Watch(teaching_pb2.WatchRequest(), timeout=60)
+    watch.initial_metadata()
+    world.kill_store()
+    until(lambda: not running.status().store_alive)
+    world.start_store()
+    until(lambda: running.status().store_alive)
+    assert running.add(example(seed=1))[0].outcome == teaching_pb2.ExampleResult.STORED
+    world.publish(2)
+    running.serves(2)
+    kinds = [next(watch).WhichOneof("what") for _ in range(2)]
+    assert kinds == ["committed", "activated"]
+
+
+def test_a_server_started_without_the_store_serves_what_was_served_last(world):
+    world.publish(1)
+    world.publish(2, Recipe(labels=("cat", "dog", "owl")))
+    running = world.server()
+    running.operation.ForgetClass(operation_pb2.ForgetClassRequest(label="dog"), timeout=10)
+    before = running.predict(1)
+    remembered = world.data_dir / "active.json"
+    until(lambda: json.loads(remembered.read_text())["masked"] == ["dog"])
+    world.stop(running)
+    world.kill_store()
+    again = world.server()
+    assert again.predict(1).version == 2
+    assert again.predict(1).predictions == before.predictions
+    assert labels_of(again.predict(1))[0] != []
+    assert _code(lambda: again.add(example(seed=1))) == UNAVAILABLE
+    world.start_store()
+    until(lambda: again.status().store_alive)
+    world.publish(3)
+    again.serves(3)
+
+
+def test_a_server_started_without_the_store_and_without_memory_waits_for_both(world):
+    world.publish(1)
+    world.kill_store()
+    running = world.server()
+    assert _code(running.predict) == grpc.StatusCode.FAILED_PRECONDITION
+    world.start_store()
+    running.serves(1)
+
+
+def test_memory_that_cannot_be_read_is_no_reason_not_to_start(world):
+    (world.data_dir / "active.json").write_text("{")
+    world.publish(1)
+    assert world.server().predict().version == 1
+
+
+def test_a_store_of_another_model_is_refused_at_the_start(world):
+    world.stop(world.server())
+    with pytest.raises(StoreMisconfigured, match="model input"):
+        world.server(Recipe(shape=(6,)))
+
+
+def test_a_store_that_does_not_keep_its_promise_is_refused_at_the_start(world):
+    world.store._database.client.config_set("appendonly", "no")
+    with pytest.raises(StoreMisconfigured):
+        world.server()
+
+
+def test_the_address_is_written_for_others_to_find_and_removed_at_the_end(world):
+    running = world.server()
+    written = json.loads((world.data_dir / "server.json").read_text())
+    assert written["address"] == running.server.address
+    assert written["metrics"].endswith(f":{running.server.metrics_port}")
+    world.stop(running)
+    assert not (world.data_dir / "server.json").exists()
+
+
+def test_a_port_that_is_taken_is_an_error_at_the_start(world):
+    running = world.server()
+    with pytest.raises(OSError, match="cannot listen"):
+        world.server(port=running.server.port)
+    assert StoreConfig  # the first server goes on
+    assert running.status().store_alive
