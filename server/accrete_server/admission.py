@@ -12,6 +12,8 @@ from accrete_server.errors import CallerGone, DeadlinePassed, LimitExceeded
 
 _SMOOTHING = 0.05  # weight of the latest turn in the mean length of turns
 
+_LONGEST_WAIT_S = 86_400.0  # a call without a deadline has one in the year 292 million, which no clock can wait for
+
 
 class Call(Protocol):
     """What is asked of a call under way; grpc's ServicerContext has it."""
@@ -107,7 +109,8 @@ class Admission:
         """Waits until it is the waiter's turn; a call that ends before leaves the line at once."""
         if not call.add_callback(lambda: self._drop(waiter)):
             self._drop(waiter)
-        if waiter.wait(call.time_remaining()):
+        remaining = call.time_remaining()
+        if waiter.wait(_LONGEST_WAIT_S if remaining is None else min(remaining, _LONGEST_WAIT_S)):
             return
         self._drop(waiter)
         check_still_wanted(call)
@@ -136,7 +139,7 @@ class _Waiter:
         """Leaves without a turn, unless the turn has come already."""
         self._settle(False)
 
-    def wait(self, timeout: float | None) -> bool:
+    def wait(self, timeout: float) -> bool:
         """Whether its turn came within `timeout` seconds. Not coming is not giving up; see `give_up`."""
         self._done.wait(timeout)
         if self._turn is None:

@@ -94,6 +94,16 @@ def test_a_deadline_that_passes_in_line_frees_the_place():
     assert admission.working == 0
 
 
+def test_a_call_whose_deadline_is_ages_away_waits_for_its_turn():
+    admission = Admission(limit="queue", at_once=1, queue=1)
+    admission.enter(TestCall())
+    outcome = _in_background(lambda: admission.enter(TestCall(timeout_s=9e18)))
+    until(lambda: admission.waiting == 1)
+    admission.leave(0.0)
+    until(lambda: outcome)
+    assert isinstance(outcome[0], float)
+
+
 def test_a_caller_that_hangs_up_leaves_the_line_at_once():
     admission = Admission(limit="queue", at_once=1, queue=1)
     admission.enter(TestCall())

@@ -182,7 +182,7 @@ def test_beyond_the_queue_calls_are_refused_at_once_with_the_time_to_retry(world
     request = prediction_pb2.PredictRequest(images=[raw(pixels())])
     first = running.prediction.Predict.future(request, timeout=20)
     until(lambda: blocked.computed == 1)
-    second = running.prediction.Predict.future(request, timeout=20)
+    second = running.prediction.Predict.future(request)  # without a deadline
     until(lambda: running.server._working.waiting == 1)
     with pytest.raises(grpc.RpcError) as failed:
         running.predict()
