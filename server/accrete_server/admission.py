@@ -92,10 +92,10 @@ class Admission:
         with self._lock:
             if seconds:
                 self._mean_s += _SMOOTHING * (seconds - self._mean_s)
-            while self._line:
-                if self._line.popleft().wake():
-                    return
-            self._working -= 1
+            if self._line:
+                self._line.popleft().take_turn()
+            else:
+                self._working -= 1
 
     def _line_up(self) -> _Waiter:
         if len(self._line) >= self._queue:
@@ -110,45 +110,37 @@ class Admission:
         if not call.add_callback(lambda: self._drop(waiter)):
             self._drop(waiter)
         remaining = call.time_remaining()
-        if waiter.wait(_LONGEST_WAIT_S if remaining is None else min(remaining, _LONGEST_WAIT_S)):
-            return
+        waiter.wait(_LONGEST_WAIT_S if remaining is None else min(remaining, _LONGEST_WAIT_S))
         self._drop(waiter)
-        check_still_wanted(call)
-        raise DeadlinePassed("the deadline passed while waiting in line; nothing was computed")
+        if not waiter.has_turn:
+            check_still_wanted(call)
+            raise DeadlinePassed("the deadline passed while waiting in line; nothing was computed")
 
     def _drop(self, waiter: _Waiter) -> None:
+        """Takes it out of the line, if it is still there."""
         with self._lock:
-            if waiter in self._line:
+            if not waiter.has_turn and waiter in self._line:
                 self._line.remove(waiter)
-        waiter.give_up()
+                waiter.stop_waiting()
 
 
 class _Waiter:
-    """One call in line: either its turn comes, or it gives up, whichever is first."""
+    """One call in line. Changes under the lock of its admission; a bare lock is the cheapest thing to wait on."""
 
     def __init__(self) -> None:
-        self._settled = threading.Lock()
-        self._done = threading.Event()
-        self._turn: bool | None = None
+        self.has_turn = False
+        self._gate = threading.Lock()
+        self._gate.acquire()
 
-    def wake(self) -> bool:
-        """Gives it the turn; False when it has given up."""
-        return self._settle(True)
+    def take_turn(self) -> None:
+        """Its turn has come."""
+        self.has_turn = True
+        self._gate.release()
 
-    def give_up(self) -> None:
-        """Leaves without a turn, unless the turn has come already."""
-        self._settle(False)
+    def stop_waiting(self) -> None:
+        """It leaves without a turn."""
+        self._gate.release()
 
-    def wait(self, timeout: float) -> bool:
-        """Whether its turn came within `timeout` seconds. Not coming is not giving up; see `give_up`."""
-        self._done.wait(timeout)
-        if self._turn is None:
-            self._settle(False)
-        return bool(self._turn)
-
-    def _settle(self, turn: bool) -> bool:
-        with self._settled:
-            if self._turn is None:
-                self._turn = turn
-                self._done.set()
-            return self._turn is turn
+    def wait(self, timeout: float) -> None:
+        """Until either, or `timeout` seconds have passed."""
+        self._gate.acquire(timeout=max(0.0, timeout))
