@@ -36,6 +36,8 @@ class ModelCard:
     rule: Literal["head", "nme"]
     method: str
     nme_scale: float
+    last_relu: bool = False
+    """How the backbone was built; of use to the engine that builds it again."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,6 +106,7 @@ def _card(data: bytes) -> ModelCard:
             rule=_one_of(fields, "rule", ("head", "nme")),
             method=str(fields["method"]),
             nme_scale=float(fields["nme_scale"]),
+            last_relu=bool(fields.get("last_relu", False)),
         )
     except (ValueError, TypeError, KeyError) as problem:
         reason = f"no field {problem}" if isinstance(problem, KeyError) else str(problem)

@@ -58,8 +58,8 @@ def write_artifact(folder: pathlib.Path, recipe: Recipe) -> pathlib.Path:
 def reference_features(matrix: Floats, inputs: NDArray[Any]) -> Floats:
     """What the graph computes, in numpy."""
     flat = inputs.reshape(len(inputs), -1).astype(np.float32)
-    features: Floats = flat if inputs.dtype == np.float32 else (flat / np.float32(255)) @ matrix
-    return features
+    features: Any = flat if inputs.dtype == np.float32 else (flat / np.float32(255)) @ matrix
+    return np.asarray(features, np.float32)
 
 
 def _backbone(recipe: Recipe, generator: np.random.Generator) -> Floats:

@@ -73,7 +73,7 @@ def _device(config: EngineConfig) -> torch.device:
 def _backbone(artifact: Artifact) -> torch.nn.Module:
     data = artifact.read("weights.safetensors")
     try:
-        backbone: torch.nn.Module = build(_network(artifact.card))
+        backbone: torch.nn.Module = build(_network(artifact.card), last_relu=artifact.card.last_relu)
         backbone.load_state_dict(load_state(data))
     except (SafetensorError, ValueError, RuntimeError, KeyError) as problem:
         raise LoadError("engine", f"weights.safetensors: {problem}") from problem
