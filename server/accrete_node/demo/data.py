@@ -1,0 +1,123 @@
+"""The demonstration's images: handwritten digits that ship with scikit-learn, or any tree of image folders."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+Image = NDArray[np.uint8] | Path
+SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
+TEST_SHARE = 1 / 3
+
+
+class DataError(Exception):
+    """The folder holds nothing that can be used; the message says what was looked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Split:
+    """Images and their labels, of the same length."""
+
+    images: Sequence[Image]
+    labels: Sequence[str]
+
+    def of(self, classes: Sequence[str]) -> Split:
+        """Those of some classes."""
+        kept = [index for index, label in enumerate(self.labels) if label in set(classes)]
+        return Split(images=[self.images[at] for at in kept], labels=[self.labels[at] for at in kept])
+
+    def shuffled(self, generator: np.random.Generator) -> Split:
+        """In another order."""
+        order = generator.permutation(len(self.labels))
+        return Split(images=[self.images[at] for at in order], labels=[self.labels[at] for at in order])
+
+    def smallest(self) -> int:
+        """Images of the class that has the fewest."""
+        return min(list(self.labels).count(label) for label in set(self.labels))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """What is taught, what is measured with, and the classes in the order in which they come."""
+
+    name: str
+    train: Split
+    test: Split
+    classes: Sequence[str]
+    flip: bool
+    """Whether a mirror image means the same."""
+
+
+def digits(seed: int) -> Dataset:
+    """1,797 handwritten digits, 8x8 and grey (scikit-learn's `load_digits`); a stratified third is the test set."""
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    images = (bunch.images * (255 / 16)).round().astype(np.uint8)
+    names = [str(name) for name in bunch.target]
+    train, test = _kept_aside(list(images), names, seed)
+    classes = [str(name) for name in np.random.default_rng(seed).permutation(sorted(set(names)))]
+    return Dataset(name="handwritten digits", train=train, test=test, classes=classes, flip=False)
+
+
+def folder(root: Path, seed: int, limit: int | None) -> Dataset:
+    """A tree with a folder for each class, or two such trees under `train` and `test`.
+
+    Without `test`, a stratified third is kept aside. `limit`: use the first so many classes of the seeded order.
+    Raises DataError when there are fewer than two classes.
+    """
+    base = root / "train" if (root / "train").is_dir() else root
+    train = _tree(base)
+    test = _tree(root / "test") if base is not root and (root / "test").is_dir() else None
+    if test is None:
+        train, test = _kept_aside(train.images, train.labels, seed)
+    classes = [str(name) for name in np.random.default_rng(seed).permutation(sorted(set(train.labels)))][:limit]
+    if len(classes) < 2:
+        raise DataError(f"{base}: a folder of images for each of at least two classes is needed")
+    return Dataset(name=str(root), train=train.of(classes), test=test.of(classes), classes=classes, flip=True)
+
+
+def _tree(root: Path) -> Split:
+    if not root.is_dir():
+        raise DataError(f"{root}: no such folder")
+    found = [path for path in sorted(root.glob("*/*")) if path.suffix.lower() in SUFFIXES]
+    if not found:
+        raise DataError(f"{root}: no images ({', '.join(sorted(SUFFIXES))}) in folders below it")
+    return Split(images=found, labels=[path.parent.name for path in found])
+
+
+def _kept_aside(images: Sequence[Image], labels: Sequence[str], seed: int) -> tuple[Split, Split]:
+    from sklearn.model_selection import train_test_split
+
+    indices = range(len(labels))
+    try:
+        train, test = train_test_split(indices, test_size=TEST_SHARE, stratify=labels, random_state=seed)
+    except ValueError as error:
+        raise DataError(f"a third cannot be kept aside as test set: {error}") from error
+    first, second = (
+        Split(images=[images[at] for at in part], labels=[labels[at] for at in part]) for part in (train, test)
+    )
+    return first, second
+
+
+def input_size(dataset: Dataset) -> int:
+    """Pixels of a side that suit the data: its images' own up to 64, a multiple of 8."""
+    from PIL import Image as Pillow
+
+    first = dataset.train.images[0]
+    if isinstance(first, Path):
+        with Pillow.open(first) as image:
+            side = min(image.size)
+    else:
+        side = min(first.shape[:2])
+    return min(64, max(8, 8 * round(side / 8)))
+
+
+def groups(classes: Sequence[str], first: int, per_step: int) -> list[list[str]]:
+    """The classes in the groups in which they come: `first`, then `per_step` at a time."""
+    starts = [0, *range(first, len(classes), per_step)]
+    return [list(classes[start : first if start == 0 else start + per_step]) for start in starts]

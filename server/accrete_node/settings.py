@@ -1,0 +1,180 @@
+"""The one place where files, the environment and flags become settings.
+
+A flag wins over the environment (`ACCRETE_SERVER__PORT`), that over the file, that over the defaults. Each section is
+the dataclass of the package it configures.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, ValidationError
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from accrete_engine.config import EngineConfig
+from accrete_engine.spec import InputSpec
+from accrete_learner.budget import BudgetConfig
+from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
+from accrete_learner_service.config import GateConfig, LearnerServiceConfig, TriggerConfig
+from accrete_server.config import ServerConfig
+from accrete_storage.config import HoldoutConfig, StoreConfig
+
+SECTIONS_OF_LEARNER = ("trigger", "gate", "method", "network", "training", "budget")
+"""Fields of LearnerServiceConfig that are sections of their own here."""
+FILE_NAME = "accrete.toml"
+
+
+class SettingsError(Exception):
+    """Settings that cannot be used; `problems` has a line each: the field, its value, what is allowed."""
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+@dataclass(frozen=True, kw_only=True)
+class LogConfig:
+    """What the processes tell on standard error, one line an event."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """The least that is told; info: what an operator wants to know of the last day."""
+    format: Literal["auto", "json", "text"] = "auto"
+    """"json" for machines, "text" for people; "auto": text on a terminal, json elsewhere."""
+
+
+def _known(section: type, without: tuple[str, ...] = ()) -> BeforeValidator:
+    """Refuses fields that a section does not have: a misspelt one must not be passed over."""
+    names = [item.name for item in dataclasses.fields(section) if item.name not in without]
+
+    def check(value: Any) -> Any:
+        unknown = [name for name in value if name not in names] if isinstance(value, Mapping) else []
+        if unknown:
+            raise ValueError(f"no such field: {', '.join(unknown)}; there are {', '.join(names)}")
+        return value
+
+    return BeforeValidator(check)
+
+
+class Settings(BaseSettings):
+    """All settings, checked."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="ACCRETE_", env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
+    )
+
+    data_dir: Path = Path("accrete-data")
+    """Folder of everything that must last: the embedded store, the versions. Keep it on a local disk."""
+    store: Annotated[StoreConfig, _known(StoreConfig)] = StoreConfig()
+    model: Annotated[NetworkConfig, _known(NetworkConfig)] = NetworkConfig()
+    engine: Annotated[EngineConfig, _known(EngineConfig)] = EngineConfig()
+    server: Annotated[ServerConfig, _known(ServerConfig)] = ServerConfig()
+    method: Annotated[MethodConfig, _known(MethodConfig)] = MethodConfig()
+    training: Annotated[TrainingConfig, _known(TrainingConfig)] = TrainingConfig()
+    memory: Annotated[BudgetConfig, _known(BudgetConfig)] = BudgetConfig()
+    holdout: Annotated[HoldoutConfig, _known(HoldoutConfig)] = HoldoutConfig()
+    trigger: Annotated[TriggerConfig, _known(TriggerConfig)] = TriggerConfig()
+    gate: Annotated[GateConfig, _known(GateConfig)] = GateConfig()
+    learner: Annotated[LearnerServiceConfig, _known(LearnerServiceConfig, SECTIONS_OF_LEARNER)] = LearnerServiceConfig()
+    log: Annotated[LogConfig, _known(LogConfig)] = LogConfig()
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags, then the environment; `load_settings` adds the file."""
+        return (init_settings, env_settings)
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """What one input of the model is."""
+        return InputSpec(self.model.input_shape, self.model.input_dtype)
+
+    @property
+    def learner_service(self) -> LearnerServiceConfig:
+        """The learner's settings with their sections put together."""
+        return dataclasses.replace(
+            self.learner,
+            trigger=self.trigger,
+            gate=self.gate,
+            method=self.method,
+            network=self.model,
+            training=self.training,
+            budget=self.memory,
+        )
+
+
+def load_settings(flags: Mapping[str, Any], file: Path | None = None, *, resolved: bool = False) -> Settings:
+    """The settings of a process.
+
+    Args:
+        flags: nested like the file: `{"server": {"port": 0}}`.
+        file: a TOML file; None: ACCRETE_CONFIG, else `accrete.toml` in the data directory if it is there.
+        resolved: `file` has all that counts, and the environment is not looked at again.
+
+    Raises SettingsError with every problem found.
+    """
+    path = _file(flags, file)
+    try:
+        return _with_sources(path, environment=not resolved)(**flags)
+    except ValidationError as error:
+        raise SettingsError([_told(problem) for problem in error.errors()]) from error
+    except (OSError, tomllib.TOMLDecodeError, ValueError) as error:
+        raise SettingsError([f"{path or 'settings'}: {error}"]) from error
+
+
+def _file(flags: Mapping[str, Any], file: Path | None) -> Path | None:
+    named = file or os.environ.get("ACCRETE_CONFIG")
+    if named:
+        path = Path(named)
+        if not path.is_file():
+            raise SettingsError([f"config = {str(path)!r}: no such file"])
+        return path
+    data_dir = Path(flags.get("data_dir") or os.environ.get("ACCRETE_DATA_DIR") or "accrete-data")
+    path = data_dir / FILE_NAME
+    return path if path.is_file() else None
+
+
+def _with_sources(path: Path | None, *, environment: bool) -> type[Settings]:
+    """Settings that also read the file."""
+
+    class FromFile(Settings):
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            sources: list[PydanticBaseSettingsSource] = [init_settings]
+            if environment:
+                sources.append(env_settings)
+            if path is not None:
+                sources.append(TomlConfigSettingsSource(settings_cls, toml_file=path))
+            return tuple(sources)
+
+    return FromFile
+
+
+def _told(problem: Any) -> str:
+    """One problem as "section.field = value: what is allowed"."""
+    where = ".".join(str(part) for part in problem["loc"])
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    if problem["type"] == "value_error":
+        # The dataclasses' own checks name field and value themselves, the check for unknown fields the section's.
+        return f"{where}.{message}" if " = " in message else f"{where}: {message}"
+    if problem["type"] == "extra_forbidden":
+        return f"{where} = {problem['input']!r}: no such section; there are {', '.join(Settings.model_fields)}"
+    return f"{where} = {problem['input']!r}: {message[0].lower()}{message[1:]}"

@@ -1,0 +1,99 @@
+"""`accrete up`: the store, the server and the learner on this machine, until told to end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+from types import FrameType
+
+from accrete_node import log
+from accrete_node.processes import command
+from accrete_node.settings import Settings
+from accrete_node.supervisor import CANNOT_START, CannotStart, Child, Supervisor
+from accrete_storage.embedded import EmbeddedStore
+from accrete_storage.errors import StorageError
+
+_LOG = logging.getLogger(__name__)
+
+
+def supervisor(settings: Settings, log_file: Path | None = None) -> Supervisor:
+    """A supervisor for the processes of these settings; nothing is started yet."""
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    (settings.data_dir / "server.json").unlink(missing_ok=True)
+    output = log_file.open("ab") if log_file is not None else None
+    children = [
+        Child(name, command(settings, verb), output) for name, verb in (("server", "serve"), ("learner", "learn"))
+    ]
+    store = None if settings.store.url else EmbeddedStore(settings.data_dir, settings.store)
+    return Supervisor(store, children)
+
+
+def up(settings: Settings) -> int:
+    """Run until SIGINT or SIGTERM; answers the exit status. A second signal ends everything by force."""
+    log.set_up(settings.log, "up")
+    signals = Signals()
+    running = supervisor(settings)
+    try:
+        running.start()
+        announce = threading.Thread(target=_announce, args=(settings, signals), daemon=True)
+        announce.start()
+        running.run(until=lambda: signals.count > 0)
+        return 0
+    except (CannotStart, StorageError) as error:
+        print(f"accrete: {error}", file=sys.stderr)
+        return CANNOT_START
+    finally:
+        running.end(hurry=lambda: signals.count > 1)
+
+
+class Signals:
+    """Counts SIGINT and SIGTERM."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._arrived)
+
+    def _arrived(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+
+
+def addresses(data_dir: Path) -> dict[str, str] | None:
+    """What the server wrote about itself; None while it is not there."""
+    try:
+        found: dict[str, str] = json.loads((data_dir / "server.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return found
+
+
+def _announce(settings: Settings, signals: Signals) -> None:
+    """Tell where everything is once the server listens."""
+    while signals.count == 0:
+        found = addresses(settings.data_dir)
+        if found is not None:
+            print(_banner(settings, found), flush=True)
+            return
+        time.sleep(0.05)
+
+
+def _banner(settings: Settings, found: dict[str, str]) -> str:
+    learner = settings.learner
+    return "\n".join(
+        [
+            f"Accrete serves on {found['address']}",
+            f"  data      {settings.data_dir.resolve()}",
+            f"  store     {settings.store.url or 'embedded'}",
+            f"  method    {settings.method.name}, {settings.model.backbone}, input {settings.input_spec}",
+            f"  metrics   http://{found['metrics']}/metrics, "
+            f"http://{learner.metrics_host}:{learner.metrics_port}/metrics (learner)",
+            f"  teach     accrete --address {found['address']} add FOLDER    (one folder of images a label)",
+            f"  ask       accrete --address {found['address']} predict IMAGE",
+            "  end       Ctrl-C",
+        ]
+    )
