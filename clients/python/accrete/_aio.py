@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 
 from ._config import Endpoint
-from ._errors import Cancelled, from_rpc
+from ._errors import Cancelled, InternalError, Unavailable, from_rpc
 from ._methods import Method
 
 Q = TypeVar("Q")
@@ -100,9 +100,24 @@ class AioStream(Generic[R]):
 class AioDuplex(AioStream[R], Generic[Q, R]):
     """A call with a stream in both directions."""
 
+    _cut = False
+
+    async def read(self) -> R | None:
+        try:
+            return await super().read()
+        except InternalError as problem:
+            if self._cut:
+                raise Unavailable("the server ended the stream while it was written to") from problem
+            raise
+
     async def write(self, request: Q) -> None:
-        with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):  # the next `read` raises the call's status
+        """gRPC replaces the status of a call that has ended under a write by INTERNAL: what the server said is lost."""
+        try:
             await self._call.write(request)
+        except grpc.RpcError:
+            self._cut = True
+        except asyncio.InvalidStateError:
+            return  # the call has ended, and the next `read` raises its status
 
     async def done_writing(self) -> None:
         with contextlib.suppress(grpc.RpcError, asyncio.InvalidStateError):  # as above

@@ -7,7 +7,7 @@ from typing import cast
 
 from ._config import MAX_MESSAGE_BYTES
 from ._core import Core, batches, each
-from ._errors import IncompatibleServer, InvalidInput, LimitExceeded
+from ._errors import IncompatibleServer, InvalidInput, LimitExceeded, NoModel, NotNow
 from ._inputs import ImageLike, image_message, is_one, is_quick
 from ._methods import PREDICT
 from ._results import Prediction
@@ -48,6 +48,8 @@ async def _send(
     except LimitExceeded as problem:
         if problem.retry_after is not None or len(request.images) == 1:
             raise
+    except NotNow as problem:
+        raise NoModel(problem.details, attempts=problem.attempts) from problem
     except InvalidInput as problem:
         problem.details += f" (counted from image {offset})" if offset else ""
         raise

@@ -57,19 +57,21 @@ class _Sender:
 
     async def one_call(self) -> AsyncGenerator[list[ExampleResult], None]:
         """Results until the source has ended, the call is due for renewal, or it broke."""
-        renew_at = time.monotonic() + self._timeout_s / 2
         started = time.monotonic()
+        renew_at = started + self._timeout_s / 2
+        allowed, sent = 1, 0  # one batch alone first: whether this call works at all is best told by its answer
         try:
-            call = await self._open()
-            while not self._drained and time.monotonic() < renew_at:
-                while len(self._unanswered) >= self._window:
-                    started = time.monotonic()
-                    yield await self._answer(call)
-                await self._send_next(call)
-            await call.done_writing()
-            while self._unanswered:
+            call = self._call = await self._core.transport.duplex(STREAM_EXAMPLES, self._timeout_s)
+            while True:
+                while sent < allowed and await self._send(call, sent, more=time.monotonic() < renew_at):
+                    sent += 1
+                if not sent:
+                    break
                 started = time.monotonic()
                 yield await self._answer(call)
+                allowed, sent = self._window, sent - 1
+            await call.done_writing()
+            await call.read()
             self.finished = self._drained
         except LimitExceeded as problem:
             if problem.retry_after is None and self._unanswered:
@@ -87,21 +89,19 @@ class _Sender:
             self._call.cancel()
             self._call = None
 
-    async def _open(self) -> _Call:
-        """A new call that starts with what the last one left unanswered."""
-        self._call = await self._core.transport.duplex(STREAM_EXAMPLES, self._timeout_s)
-        for batch in self._unanswered:
-            await self._call.write(request_of(to_send(batch)))
-        return self._call
-
-    async def _send_next(self, call: _Call) -> None:
-        batch = await anext(self._source, None)
-        if batch is None:
-            self._drained = True
-            return
-        self._unanswered.append(batch)
-        if to_send(batch):
-            await call.write(request_of(to_send(batch)))
+    async def _send(self, call: _Call, position: int, *, more: bool) -> bool:
+        """Sends the batch at this position of the unanswered ones; with `more`, the source's next one behind them.
+        False: there is none."""
+        if position == len(self._unanswered):
+            batch = await anext(self._source, None) if more and not self._drained else None
+            if batch is None:
+                self._drained = self._drained or more
+                return False
+            self._unanswered.append(batch)
+        sent = to_send(self._unanswered[position])
+        if sent:
+            await call.write(request_of(sent))
+        return True
 
     async def _answer(self, call: _Call) -> list[ExampleResult]:
         """The results of the oldest batch without an answer."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from .._results import Activation
 from . import exits, output
 from .connection import Subparsers, add_command, connect
+from .ids import add_ids, read_ids
 
 
 def add_activate(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
@@ -82,10 +82,10 @@ def add_delete(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         subparsers,
         "delete",
         summary="remove examples by id",
-        description="Removes examples from wherever they are kept: pending, exemplars, hold-out. This cannot be undone.",
+        description="Removes examples from wherever they are kept: pending, exemplars, hold-out. It cannot be undone.",
         example="accrete delete 5f3a 77c1",
     )
-    command.add_argument("ids", nargs="+", metavar="ID", help="- reads them from stdin, one a line")
+    add_ids(command)
     command.set_defaults(run=_delete)
 
 
@@ -130,9 +130,8 @@ def _forget(options: argparse.Namespace) -> int:
 
 
 def _delete(options: argparse.Namespace) -> int:
-    ids = [id for given in options.ids for id in (sys.stdin.read().split() if given == "-" else [given])]
     with connect(options) as client:
-        report = client.delete_examples(ids)
+        report = client.delete_examples(read_ids(options.ids))
     return _done(options, report, f"{report.deleted} deleted, {len(report.unknown)} unknown")
 
 

@@ -25,8 +25,8 @@ def add_classes(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         "classes",
         summary="all labels and how far they have come",
         description=(
-            "Lists all labels: pending (examples are stored), provisional (answered from a prototype), learned (in the\n"
-            "weights) or forgotten, with the examples that are kept of each."
+            "Lists all labels: pending (examples are stored), provisional (answered from a prototype), learned (in\n"
+            "the weights) or forgotten, with the examples that are kept of each."
         ),
         example="accrete classes",
     ).set_defaults(run=_classes)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import pathlib
-import sys
 
 from .._client import Client
 from .._errors import NotLearned
@@ -13,6 +12,7 @@ from .._prepared import BATCH_SIZE
 from .._results import AddReport
 from . import exits, output
 from .connection import Subparsers, add_command, connect, seconds
+from .ids import add_ids, read_ids
 
 _SHOWN = 20  # refused examples that are listed for people; JSON has all
 _DEFAULT_WAIT_S = 600.0
@@ -24,9 +24,9 @@ def add_add(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         "add",
         summary="teach labelled images",
         description=(
-            "Stores labelled images, from which the server learns in the background: a tree with one folder for each\n"
-            "label, or files with --label. Adding the same again stores nothing twice. Exit status 1 when any image was\n"
-            "refused; the others are stored all the same."
+            "Stores labelled images, from which the server learns in the background: a tree with one folder for\n"
+            "each label, or files with --label. Adding the same again stores nothing twice. Exit status 1 when any\n"
+            "image was refused; the others are stored all the same."
         ),
         example="accrete add photos/ --wait\n  accrete add --label heron heron-*.jpg",
     )
@@ -55,19 +55,13 @@ def add_wait(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         ),
         example="accrete add photos/ --json | jq -r '.ids[]' | accrete wait - --timeout 600",
     )
-    command.add_argument("ids", nargs="+", metavar="ID", help="- reads them from stdin, one a line")
+    add_ids(command)
     command.set_defaults(run=_wait)
 
 
 def _add(options: argparse.Namespace) -> int:
     with connect(options) as client:
-        reports = [_add_one(client, path, options) for path in options.paths]
-        report = AddReport(
-            stored=sum(one.stored for one in reports),
-            duplicates=sum(one.duplicates for one in reports),
-            refused=[refused for one in reports for refused in one.refused],
-            ids=[id for one in reports for id in one.ids],
-        )
+        report = _report(client, options)
         if not options.json:
             print(_text(report))
         version = client.wait_learned(report.ids, options.wait) if options.wait and report.ids else None
@@ -78,10 +72,17 @@ def _add(options: argparse.Namespace) -> int:
     return exits.FAILED if report.refused else exits.OK
 
 
-def _add_one(client: Client, path: pathlib.Path, options: argparse.Namespace) -> AddReport:
-    if options.label is None:
-        return client.add_folder(path, batch_size=options.batch_size)
-    return client.add_examples([Example(options.label, path)], batch_size=options.batch_size)
+def _report(client: Client, options: argparse.Namespace) -> AddReport:
+    if options.label is not None:
+        examples = [Example(options.label, path) for path in options.paths]
+        return client.add_examples(examples, batch_size=options.batch_size)
+    reports = [client.add_folder(path, batch_size=options.batch_size) for path in options.paths]
+    return AddReport(
+        stored=sum(one.stored for one in reports),
+        duplicates=sum(one.duplicates for one in reports),
+        refused=[refused for one in reports for refused in one.refused],
+        ids=[id for one in reports for id in one.ids],
+    )
 
 
 def _text(report: AddReport) -> str:
@@ -93,7 +94,7 @@ def _text(report: AddReport) -> str:
 
 
 def _wait(options: argparse.Namespace) -> int:
-    ids = [id for given in options.ids for id in (sys.stdin.read().split() if given == "-" else [given])]
+    ids = read_ids(options.ids)
     with connect(options) as client:
         try:
             version, waiting = client.wait_learned(ids, options.timeout), list[str]()

@@ -16,7 +16,7 @@ def add_watch(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         subparsers,
         "watch",
         summary="see what the learner does, as it happens",
-        description="Prints a line for each thing that the learner does, until Ctrl-C. Goes on across broken connections.",
+        description="Prints a line for each thing that the learner does, until Ctrl-C, across broken connections.",
         example="accrete watch --after 0",
         json="print one JSON object a line",
     )

@@ -1,0 +1,103 @@
+"""Status, classes, versions, control: values without protobuf in them."""
+
+from __future__ import annotations
+
+import threading
+
+import grpc
+import pytest
+
+from accrete import (
+    Accuracy,
+    Activation,
+    DeleteReport,
+    ForgetReport,
+    NotFound,
+    NotNow,
+    Unavailable,
+)
+
+
+def test_status_has_every_field_of_the_answer(client):
+    status = client.status()
+    assert (status.version, status.phase, status.pending, status.store) == (1, "training", 7, "valkey 9.1.2")
+    assert status.input_shape == (32, 32, 3)
+    assert status.held_labels == ("moth",)
+
+
+def test_classes_come_with_their_state(client):
+    assert [(one.label, one.state) for one in client.classes()] == [("cat", "learned"), ("héron", "pending")]
+
+
+def test_versions_come_with_their_accuracy_and_none_where_nothing_was_measured(client):
+    rejected, ready = client.versions()
+    assert (rejected.state, rejected.reason, rejected.parent) == ("rejected", "old classes dropped", 1)
+    assert ready.labels == ("cat", "dog")
+    assert ready.accuracy == Accuracy(
+        all=0.95, old=None, new=0.95, average_incremental=0.95, forgetting=None, examples=20
+    )
+
+
+def test_a_version_is_pinned_and_unpinned(client):
+    assert client.activate(1) == Activation(version=1, pinned=True)
+    assert client.unpin() == Activation(version=1, pinned=False)
+    with pytest.raises(NotFound, match="no version 9"):
+        client.activate(9)
+
+
+def test_learning_is_paused_resumed_and_triggered(client):
+    client.pause()
+    assert client.status().paused
+    with pytest.raises(NotNow, match="paused"):
+        client.trigger_step()
+    client.resume()
+    assert client.trigger_step() == 7
+
+
+def test_examples_are_deleted_by_id(client):
+    ids = client.add_examples([("cat", b"a"), ("cat", b"b")]).ids
+    assert client.delete_examples([*ids, "never"]) == DeleteReport(deleted=2, unknown=["never"])
+    with pytest.raises(NotFound):
+        client.delete_examples(ids)
+
+
+def test_more_ids_than_a_call_takes_are_deleted_in_parts(client, state):
+    ids = client.add_examples([("cat", b"a")]).ids
+    report = client.delete_examples([*map(str, range(10_000)), *ids])
+    assert (report.deleted, len(report.unknown)) == (1, 10_000)
+    assert len(state.requests("DeleteExamples")) == 2
+
+
+def test_a_class_is_forgotten(client):
+    assert client.forget_class("cat") == ForgetReport(pending=1, exemplars=2, holdout=3)
+    with pytest.raises(NotFound, match="unheard"):
+        client.forget_class("unheard")
+
+
+def test_an_enum_value_of_a_newer_server_is_unknown_rather_than_an_error():
+    from accrete import _wire
+    from accrete.v1 import operation_pb2
+
+    assert _wire.class_info(operation_pb2.ClassInfo(label="a", state=99)).state == "unknown"  # type: ignore[arg-type]
+
+
+def test_ready_is_what_the_health_service_says(client, server):
+    client.wait_ready()
+    server.set_serving(False)
+    with pytest.raises(Unavailable, match="not SERVING"):
+        client.wait_ready(timeout=0.3)
+    threading.Timer(0.2, server.set_serving, [True]).start()
+    client.wait_ready(timeout=20)
+
+
+def test_a_server_that_is_still_starting_is_waited_for(client, server):
+    server.stop()
+    threading.Timer(0.2, server.start).start()
+    client.wait_ready(timeout=20)
+
+
+def test_without_a_server_waiting_for_it_ends_in_time(client, server):
+    server.stop()
+    with pytest.raises(Unavailable) as caught:
+        client.wait_ready(timeout=0.3)
+    assert caught.value.code is grpc.StatusCode.UNAVAILABLE

@@ -1,0 +1,58 @@
+"""Pillow images: recognised without importing Pillow, sent without loss."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from accrete import InvalidInput
+
+
+def _sent(state) -> Image.Image:
+    return Image.open(io.BytesIO(state.requests("Predict")[-1].images[0].encoded))
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "RGB", "RGBA", "I;16"])
+def test_pixels_arrive_as_they_were(client, state, mode):
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 5, 3), dtype=np.uint8)
+    image = Image.fromarray(pixels[:, :, 0].astype(np.uint16) * 200) if mode == "I;16" else None
+    image = image or Image.fromarray(pixels).convert(mode)
+    client.predict(image)
+    sent = _sent(state)
+    assert sent.format == "PNG"
+    assert sent.mode == mode
+    assert np.array_equal(np.asarray(sent), np.asarray(image))
+
+
+@pytest.mark.parametrize("mode", ["CMYK", "YCbCr", "HSV"])
+def test_a_mode_that_png_does_not_have_is_sent_as_rgb(client, state, mode):
+    image = Image.new("RGB", (4, 4), (200, 30, 60)).convert(mode)
+    client.predict(image)
+    assert np.array_equal(np.asarray(_sent(state)), np.asarray(image.convert("RGB")))
+
+
+def test_the_exif_orientation_goes_along_as_it_does_with_the_file(client, state):
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    file = io.BytesIO()
+    Image.fromarray(np.arange(60, dtype=np.uint8).reshape(4, 5, 3)).save(file, "PNG", exif=exif)
+    opened = Image.open(file)
+    client.predict(opened)
+    upright = ImageOps.exif_transpose(_sent(state))
+    assert upright.size == (4, 5)
+    assert np.array_equal(np.asarray(upright), np.asarray(ImageOps.exif_transpose(opened)))
+
+
+def test_floating_point_images_are_refused_rather_than_clipped(client):
+    with pytest.raises(InvalidInput, match='mode "F"'):
+        client.predict(Image.new("F", (4, 4)))
+
+
+def test_a_truncated_file_is_the_callers_to_hear_about(client):
+    file = io.BytesIO()
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(file, "JPEG")
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        client.predict(Image.open(io.BytesIO(file.getvalue()[:-2000])))

@@ -1,0 +1,140 @@
+"""Predicting: what may be given, what is sent, what comes back."""
+
+from __future__ import annotations
+
+import grpc
+import numpy as np
+import pytest
+
+from accrete import InvalidInput, LimitExceeded, NoModel, NotNow
+from accrete.v1 import types_pb2
+
+
+def test_one_image_gives_one_prediction(client, image):
+    prediction = client.predict(image)
+    assert (prediction.label, prediction.probability, prediction.provisional) == ("cat", 0.75, False)
+    assert [one.label for one in prediction.ranked] == ["cat", "heron"]
+    assert prediction.ranked[1].provisional
+    assert prediction.version == 1
+    assert prediction.timings.total_ms == 2.0
+    assert prediction.features is None
+
+
+def test_a_list_gives_a_list_even_of_one(client, image):
+    assert len(client.predict([image])) == 1
+    assert client.predict([]) == []
+
+
+def test_features_come_as_float32_when_asked_for(client, image):
+    features = client.predict(image, features=True).features
+    assert features.dtype == np.float32
+    assert features.tolist() == [image.nbytes, 2.0]
+
+
+def test_top_k_is_passed_on(client, image):
+    assert len(client.predict(image, top_k=1).ranked) == 1
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 1), (4, 5, 3), (4, 5, 4)])
+def test_a_uint8_array_is_sent_as_it_is(client, state, shape):
+    array = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
+    client.predict(np.asfortranarray(array))
+    tensor = state.requests("Predict")[0].images[0].tensor
+    assert tensor.dtype == types_pb2.Tensor.UINT8
+    assert tuple(tensor.shape) == shape
+    assert tensor.data == array.tobytes()
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4"])
+def test_a_float_vector_is_sent_as_little_endian_float32(client, state, dtype):
+    client.predict(np.array([0.5, -2.0, 3.0], dtype=dtype))
+    tensor = state.requests("Predict")[0].images[0].tensor
+    assert tensor.dtype == types_pb2.Tensor.FLOAT32
+    assert list(tensor.shape) == [3]
+    assert np.frombuffer(tensor.data, "<f4").tolist() == [0.5, -2.0, 3.0]
+
+
+@pytest.mark.parametrize("kind", [bytes, bytearray, memoryview])
+def test_bytes_are_sent_as_an_encoded_image(client, state, kind):
+    client.predict(kind(b"\x89PNG"))
+    assert state.requests("Predict")[0].images[0].encoded == b"\x89PNG"
+
+
+@pytest.mark.parametrize("kind", [str, lambda path: path])
+def test_a_path_is_read_and_its_bytes_are_sent(client, state, tmp_path, kind):
+    path = tmp_path / "a.jpg"
+    path.write_bytes(b"jpeg bytes")
+    client.predict(kind(path))
+    assert state.requests("Predict")[0].images[0].encoded == b"jpeg bytes"
+
+
+def test_a_npy_file_is_sent_as_the_array_it_holds(client, state, tmp_path):
+    np.save(tmp_path / "vector.npy", np.array([1.0, 2.0]))
+    client.predict(tmp_path / "vector.npy")
+    assert list(state.requests("Predict")[0].images[0].tensor.shape) == [2]
+
+
+def test_a_pickled_npy_file_is_refused_unread(client, tmp_path):
+    np.save(tmp_path / "objects.npy", np.array([{}]), allow_pickle=True)
+    with pytest.raises(InvalidInput, match=r"objects\.npy"):
+        client.predict(tmp_path / "objects.npy")
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        (np.zeros((3, 8, 8), np.uint8), "channels come last"),
+        (np.zeros((2, 8, 8, 3), np.uint8), "give a list"),
+        (np.zeros((8, 8), np.float32), "uint8 images"),
+        (np.zeros((8, 8), np.int64), "uint8 images"),
+        (np.zeros(3, bool), "uint8 images"),
+        ("/nowhere/a.png", "No such file"),
+    ],
+)
+def test_an_input_that_cannot_be_used_is_named_before_anything_is_sent(client, state, image, given, says):
+    with pytest.raises(InvalidInput, match=says) as caught:
+        client.predict([image, given])
+    assert caught.value.details.startswith("image 1: ")
+    assert not state.calls
+
+
+def test_an_object_that_is_no_image_is_refused_by_its_type(client):
+    with pytest.raises(InvalidInput, match="image 0: a dict"):
+        client.predict([{}])
+
+
+def test_more_images_than_a_call_takes_are_split_and_come_back_in_order(client, state):
+    predictions = client.predict([bytes(n + 1) for n in range(150)], features=True)
+    assert [prediction.features[0] for prediction in predictions] == list(range(1, 151))
+    assert [len(request.images) for request in state.requests("Predict")] == [64, 64, 22]
+
+
+def test_images_are_split_by_bytes_too(client, state):
+    client.predict([bytes(12 * 1024 * 1024)] * 5)
+    assert [len(request.images) for request in state.requests("Predict")] == [2, 2, 1]
+
+
+def test_a_call_is_halved_while_the_server_says_that_it_is_too_much(client, state):
+    state.max_images = 10
+    predictions = client.predict([bytes(n + 1) for n in range(64)], features=True)
+    assert [prediction.features[0] for prediction in predictions] == list(range(1, 65))
+    assert [len(request.images) for request in state.requests("Predict")][:5] == [64, 32, 16, 8, 8]
+
+
+def test_one_image_that_is_too_much_is_an_error(client, state):
+    state.max_images = 0
+    with pytest.raises(LimitExceeded, match="max_images") as caught:
+        client.predict([b"a", b"b"])
+    assert caught.value.retry_after is None
+
+
+def test_an_image_that_the_server_refuses_is_named_also_behind_a_split(client):
+    with pytest.raises(InvalidInput, match=r"image 2: not an image \(counted from image 64\)"):
+        client.predict([b"good"] * 66 + [b"bad"])
+
+
+def test_no_model_yet_has_an_error_of_its_own(client, state, image):
+    state.fail("Predict", grpc.StatusCode.FAILED_PRECONDITION, details="teach first")
+    with pytest.raises(NoModel, match="teach first") as caught:
+        client.predict(image)
+    assert isinstance(caught.value, NotNow)

@@ -1,0 +1,174 @@
+"""Adding examples: what is acknowledged is stored once, whatever goes wrong in between."""
+
+from __future__ import annotations
+
+import grpc
+import numpy as np
+import pytest
+
+from accrete import Example, InvalidInput, LimitExceeded, NotFound, NotLearned, Unavailable
+
+
+def _examples(count, label="cat"):
+    return [(label, bytes([n % 256, n // 256, 1])) for n in range(count)]
+
+
+def test_all_forms_of_an_example_are_taken(client, state, image):
+    report = client.add_examples(
+        [("cat", image), ("dog", b"b", "my-id"), Example("heron", b"c", metadata={"camera": "2"})]
+    )
+    assert (report.stored, report.duplicates, report.refused) == (3, 0, [])
+    assert report.ids[1] == "my-id"
+    assert [state.examples[id].label for id in report.ids] == ["cat", "dog", "heron"]
+    assert dict(state.examples[report.ids[2]].metadata) == {"camera": "2"}
+
+
+def test_any_iterable_is_sent_in_batches_as_it_comes(client, state):
+    seen = []
+
+    def generated():
+        for example in _examples(150):
+            seen.append(len(state.requests("AddExamples")))
+            yield example
+
+    report = client.add_examples(generated(), batch_size=50)
+    assert report.stored == 150
+    assert [len(request.examples) for request in state.requests("AddExamples")] == [50, 50, 50]
+    assert seen[-1] == 2  # the first batches were sent before the last examples were made
+
+
+def test_batches_are_split_by_bytes_too(client, state):
+    client.add_examples([("cat", bytes(12 * 1024 * 1024), str(n)) for n in range(5)])
+    assert [len(request.examples) for request in state.requests("AddExamples")] == [2, 2, 1]
+
+
+def test_a_batch_is_halved_while_the_server_says_that_it_is_too_much(client, state):
+    state.max_batch = 10
+    report = client.add_examples(_examples(64))
+    assert report.stored == 64
+    assert len(set(report.ids)) == 64
+
+
+def test_an_example_too_large_for_any_message_is_refused_and_the_others_are_stored(client):
+    report = client.add_examples([("cat", b"a"), ("cat", bytes(65 * 1024 * 1024)), ("cat", b"b")])
+    assert report.stored == 2
+    assert [(one.index, one.code) for one in report.refused] == [(1, "RESOURCE_EXHAUSTED")]
+
+
+def test_the_same_again_stores_nothing_twice(client, state):
+    first = client.add_examples(_examples(10))
+    again = client.add_examples(_examples(10))
+    assert (again.stored, again.duplicates) == (0, 10)
+    assert again.ids == first.ids
+    assert len(state.examples) == 10
+
+
+def test_a_lost_answer_is_asked_for_again_and_stores_nothing_twice(client, state):
+    state.fail("AddExamples", grpc.StatusCode.UNAVAILABLE, late=True, times=2)
+    report = client.add_examples(_examples(10))
+    assert report.stored + report.duplicates == 10
+    assert len(state.examples) == 10
+    assert len(state.requests("AddExamples")) == 3
+
+
+def test_one_bad_image_is_refused_with_the_reason_and_the_others_are_stored(client, tmp_path):
+    report = client.add_examples(
+        [("cat", b"a"), ("cat", b"bad"), ("cat", tmp_path / "gone.png"), ("cat", np.zeros((2, 2))), ("cat", b"b")]
+    )
+    assert report.stored == 2
+    assert [one.index for one in report.refused] == [1, 2, 3]
+    assert [one.code for one in report.refused] == ["INVALID_ARGUMENT"] * 3
+    assert "not an image" in report.refused[0].reason
+    assert "No such file" in report.refused[1].reason
+    assert report.refused[1].source == str(tmp_path / "gone.png")
+
+
+def test_an_id_with_other_content_is_refused(client):
+    report = client.add_examples([("cat", b"a", "one"), ("cat", b"b", "one")])
+    assert report.ids == ["one"]
+    assert [(one.id, one.code) for one in report.refused] == [("one", "ALREADY_EXISTS")]
+
+
+@pytest.mark.parametrize("given", ["cat", ("cat",), (b"a", "cat"), {"label": "cat"}])
+def test_what_is_no_example_at_all_is_a_mistake_in_the_program(client, given):
+    with pytest.raises(InvalidInput, match="example 1 is"):
+        client.add_examples([("cat", b"a"), given])
+
+
+def test_a_full_pending_budget_is_waited_for_as_the_server_says(client, state):
+    state.fail("AddExamples", grpc.StatusCode.RESOURCE_EXHAUSTED, retry_after_ms=20, times=2)
+    assert client.add_examples(_examples(3)).stored == 3
+    assert len(state.requests("AddExamples")) == 3
+
+
+def test_a_wait_that_would_outlast_the_deadline_is_not_begun(client, state):
+    state.fail("AddExamples", grpc.StatusCode.RESOURCE_EXHAUSTED, details="pending is full", retry_after_ms=60_000)
+    with pytest.raises(LimitExceeded, match="pending is full") as caught:
+        client.add_examples(_examples(3), timeout=5)
+    assert caught.value.retry_after == 60.0
+    assert len(state.requests("AddExamples")) == 1
+
+
+def test_a_store_that_stays_away_is_reported_when_the_time_is_up(client, state):
+    state.fail("AddExamples", grpc.StatusCode.UNAVAILABLE, details="the store does not answer", times=1000)
+    with pytest.raises(Unavailable, match="the store does not answer") as caught:
+        client.add_examples(_examples(3), timeout=0.3)
+    assert caught.value.attempts > 1
+    assert not state.examples
+
+
+def test_a_folder_is_taught_with_its_folders_as_labels(client, state, tmp_path):
+    for name in ("heron/a.png", "heron/deeper/b.JPG", "cat/c.webp", "cat/notes.txt", ".hidden/d.png", "top.png"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    calls = []
+    report = client.add_folder(tmp_path, progress=lambda done, total: calls.append((done, total)), batch_size=2)
+    assert report.stored == 3
+    stored = [(example.label, example.image.encoded) for example in state.examples.values()]
+    assert stored == [("cat", b"cat/c.webp"), ("heron", b"heron/a.png"), ("heron", b"heron/deeper/b.JPG")]
+    assert calls == [(0, 3), (2, 3), (3, 3)]
+
+
+@pytest.mark.parametrize("name", ["empty", "missing"])
+def test_a_folder_without_images_is_refused_by_name(client, tmp_path, name):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InvalidInput, match=name):
+        client.add_folder(tmp_path / name)
+
+
+def test_waiting_ends_with_the_version_that_knows_the_examples(client, state):
+    ids = client.add_examples(_examples(5)).ids
+    state.learn(ids)
+    assert client.wait_learned(ids) == 2
+    assert client.wait_learned([]) == 0
+
+
+def test_waiting_goes_on_through_an_outage(client, state):
+    ids = client.add_examples(_examples(5)).ids
+    state.fail("WaitLearned", grpc.StatusCode.UNAVAILABLE, times=3)
+    state.learn(ids)
+    assert client.wait_learned(ids) == 2
+
+
+def test_what_is_not_learned_in_time_is_named(client, state):
+    ids = client.add_examples(_examples(5)).ids
+    state.learn(ids[:3])
+    with pytest.raises(NotLearned) as caught:
+        client.wait_learned(ids, timeout=0.1)
+    assert caught.value.waiting == tuple(ids[3:])
+    assert caught.value.version == 2
+    assert isinstance(caught.value, TimeoutError)
+
+
+def test_more_ids_than_a_call_takes_are_waited_for_in_parts(client, state):
+    ids = [str(n) for n in range(10_001)]
+    state.examples.update(dict.fromkeys(ids))
+    state.learn(ids)
+    assert client.wait_learned(ids) == 2
+    assert [len(request.ids) for request in state.requests("WaitLearned")] == [10_000, 1]
+
+
+def test_an_id_that_was_never_added_is_not_waited_for(client):
+    with pytest.raises(NotFound, match="never"):
+        client.wait_learned(["never"])
