@@ -29,6 +29,7 @@ from accrete_engine.config import EngineConfig
 from accrete_engine.spec import InputSpec
 from accrete_server.admission import Admission
 from accrete_server.batching import Batcher
+from accrete_server.broken import BrokenCandidates
 from accrete_server.computing import Predictor
 from accrete_server.config import ServerConfig
 from accrete_server.edge import Edge
@@ -89,8 +90,9 @@ class Server:
         self._teaching = Admission(limit="queue", at_once=config.teaching, queue=config.queue)
         self._batcher = Batcher(self._slots, self._metrics.predict, queue=config.queue)
         artifacts = ArtifactStore(data_dir / "versions")
+        self._broken = BrokenCandidates()
         loader = Loader(artifacts, engine, spec, self._metrics.model)
-        self._swapper = Swapper(self._slots, loader, self._metrics.model, data_dir)
+        self._swapper = Swapper(self._slots, loader, self._broken, self._metrics.model, data_dir)
         self._follower = Follower(self._link, self._swapper, self._hub, self._metrics)
         self._health = health.HealthServicer()
         self._edge = Edge(self._metrics.requests)
@@ -173,7 +175,7 @@ class Server:
         intake = Intake(config, link, reader, self._teaching, self._metrics.teach)
         teaching = Teaching(config, link, slots, self._hub, self._seats, intake)
         reporter = Reporter(link, slots, setting)
-        operation = Operation(config, link, slots, artifacts, reporter, self._swapper.why_broken)
+        operation = Operation(config, link, slots, artifacts, reporter, self._broken)
         prediction_pb2_grpc.add_PredictionServicer_to_server(prediction, self._grpc)
         teaching_pb2_grpc.add_TeachingServicer_to_server(teaching, self._grpc)
         operation_pb2_grpc.add_OperationServicer_to_server(operation, self._grpc)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import grpc
 
 from accrete.v1 import teaching_pb2
@@ -42,12 +44,13 @@ class Intake:
         self._check_count(len(request.examples))
         store = self._link.get()
         self._admission.enter(call)
+        began = time.perf_counter()
         try:
             read = [self._read(index, wire) for index, wire in enumerate(request.examples)]
             good = [(index, item) for index, item in enumerate(read) if isinstance(item, Example)]
             outcomes = store.pending.add([example for _, example in good]) if good else []
         finally:
-            self._admission.leave(0.0)
+            self._admission.leave(time.perf_counter() - began)
         results: list[teaching_pb2.ExampleResult] = [item for item in read if isinstance(item, _Result)]
         by_index = {
             index: self._result(index, example, outcome)

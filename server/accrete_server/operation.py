@@ -10,6 +10,7 @@ import grpc
 
 from accrete.v1 import operation_pb2, operation_pb2_grpc
 from accrete_server import convert, reporting
+from accrete_server.broken import BrokenCandidates
 from accrete_server.config import ServerConfig
 from accrete_server.errors import NotNow, Unknown
 from accrete_server.labels import check_label
@@ -35,14 +36,14 @@ class Operation(operation_pb2_grpc.OperationServicer):
         slots: Slots,
         artifacts: ArtifactStore,
         reporter: reporting.Reporter,
-        why_broken: Callable[[int], str | None],
+        broken: BrokenCandidates,
     ) -> None:
         self._config = config
         self._link = link
         self._slots = slots
         self._artifacts = artifacts
         self._reporter = reporter
-        self._why_broken = why_broken
+        self._broken = broken
 
     def GetStatus(  # noqa: N802  (the contract's names, here and below)
         self, request: operation_pb2.GetStatusRequest, context: grpc.ServicerContext
@@ -82,6 +83,7 @@ class Operation(operation_pb2_grpc.OperationServicer):
             record = registry.version(version)
             if record.state == "ready":  # a ready version whose files are damaged must not become the active one
                 verify(self._artifacts, version, record.digest)
+            self._broken.forget(version)
             registry.activate(version)
         _log.info("version_activated", extra={"version": version, "pinned": not request.unpin})
         self._await_version(version, context)
@@ -141,8 +143,8 @@ class Operation(operation_pb2_grpc.OperationServicer):
         )
 
     def _await_version(self, version: int, context: grpc.ServicerContext) -> None:
-        self._await(lambda: self._slots.version == version or self._why_broken(version) is not None, context)
-        reason = self._why_broken(version)
+        self._await(lambda: self._slots.version == version or self._broken.reason(version) is not None, context)
+        reason = self._broken.reason(version)
         if self._slots.version != version and reason is not None:
             raise NotNow(
                 f"version {version} is the active one now, but this server cannot load it ({reason}); "

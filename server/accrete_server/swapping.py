@@ -5,13 +5,13 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from accrete_engine.answers import Answers, Prototypes
 from accrete_engine.loaded import LoadedVersion
+from accrete_server.broken import BrokenCandidates
 from accrete_server.errors import BrokenCandidate
 from accrete_server.loading import Loader
 from accrete_server.metrics import ModelMetrics
@@ -23,38 +23,25 @@ from accrete_storage.registry import ActiveState
 from accrete_storage.store import Store
 from accrete_storage.version import VersionRecord
 
-FIRST_RETRY_S = 5.0
-LAST_RETRY_S = 300.0
 ROOM_S = 30.0
 """How long a candidate waits for requests that still hold a retired version in memory."""
 
 _log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Broken:
-    """A candidate that failed, and when it is worth another try."""
-
-    reason: str
-    attempts: int
-    retry_at: float  # time.monotonic()
-
-
 class Swapper:
     """Acts on what the store says. All methods are for one thread, and not a serving one."""
 
-    def __init__(self, slots: Slots, loader: Loader, metrics: ModelMetrics, data_dir: Path) -> None:
+    def __init__(
+        self, slots: Slots, loader: Loader, broken: BrokenCandidates, metrics: ModelMetrics, data_dir: Path
+    ) -> None:
         self._slots = slots
         self._loader = loader
         self._metrics = metrics
         self._data_dir = data_dir
-        self._broken: dict[tuple[int, str], _Broken] = {}
+        self._broken = broken
         self._remembered = recall(data_dir)
         self._prototypes: dict[str, Prototype] = {}
-
-    def why_broken(self, version: int) -> str | None:
-        """Why this server could not load `version` when it last tried; None: it did not fail."""
-        return next((broken.reason for (number, _), broken in self._broken.items() if number == version), None)
 
     def follow(self, store: Store) -> None:
         """Makes the store's active version live, with its masks and prototypes. Raises StorageError."""
@@ -93,8 +80,7 @@ class Swapper:
 
     def _try(self, version: int, digest: str, store: Store | None = None) -> LoadedVersion | None:
         """The loaded version; None when it is broken or there is no room for it now."""
-        known = self._broken.get((version, digest))
-        if known is not None and time.monotonic() < known.retry_at:
+        if self._broken.is_waiting(version, digest):
             return None
         if not self._slots.make_room(ROOM_S):
             _log.warning("no_room_for_candidate", extra={"version": version, "resident": self._slots.resident})
@@ -102,20 +88,12 @@ class Swapper:
         try:
             loaded = self._loader.load(version, digest)
         except BrokenCandidate as problem:
-            self._note_broken(digest, problem, known, store)
+            attempts = self._broken.note(version, digest, f"{problem.stage}: {problem.reason}")
+            if store is not None and attempts == 1:  # told once; the log and the metric have every try
+                store.events.append("failed", {"reason": str(problem), "attempt": attempts})
             return None
-        self._broken.pop((version, digest), None)
+        self._broken.forget(version)
         return loaded
-
-    def _note_broken(self, digest: str, problem: BrokenCandidate, known: _Broken | None, store: Store | None) -> None:
-        attempts = 1 if known is None else known.attempts + 1
-        wait = min(LAST_RETRY_S, FIRST_RETRY_S * 2 ** (attempts - 1))
-        reason = f"{problem.stage}: {problem.reason}"
-        self._broken[problem.version, digest] = _Broken(
-            reason=reason, attempts=attempts, retry_at=time.monotonic() + wait
-        )
-        if store is not None and known is None:  # told once; the log and the metric have every try
-            store.events.append("failed", {"reason": str(problem), "attempt": attempts})
 
     def _refresh(self, store: Store, state: ActiveState) -> None:
         """Brings masks, prototypes and the record of the live version up to date."""

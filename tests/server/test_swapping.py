@@ -166,6 +166,24 @@ def _stays_on_1(world: World, running: Running, stage: str, reason: str) -> None
     running.serves(3)
 
 
+def test_a_version_that_was_repaired_can_be_activated_at_once(world):
+    kept = {}
+
+    def take_away(path: pathlib.Path) -> None:
+        kept["head"] = (path / "head.safetensors").read_bytes()
+        _remove(path)
+
+    world.publish(1)
+    running = world.server()
+    world.publish(2, break_it=take_away)
+    until(lambda: running.server._broken.reason(2))
+    with pytest.raises(grpc.RpcError, match=r"head\.safetensors"):
+        _activate(running, 2)
+    (world.artifacts.path(2) / "head.safetensors").write_bytes(kept["head"])
+    assert _activate(running, 2).version == 2
+    assert running.predict().version == 2
+
+
 def test_at_the_start_the_newest_good_version_serves_when_the_active_one_is_damaged(world):
     world.publish(1)
     world.publish(2)
