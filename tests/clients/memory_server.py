@@ -124,7 +124,7 @@ class Prediction(_Entry, prediction_pb2_grpc.PredictionServicer):
         )
 
     @staticmethod
-    def _one(image, request):
+    def _one(image: ty.Image, request: pr.PredictRequest) -> pr.PredictResponse.ImagePrediction:
         labels = [
             pr.RankedLabel(label="cat", probability=0.75),
             pr.RankedLabel(label="heron", probability=0.25, provisional=True),
@@ -188,7 +188,7 @@ class Teaching(_Entry, teaching_pb2_grpc.TeachingServicer):
             self._left()
         Fault(code=grpc.StatusCode.UNAVAILABLE, details="dropped").abort(context)
 
-    def _wait(self, context, position: int, drops: int) -> bool:
+    def _wait(self, context: Any, position: int, drops: int) -> bool:
         """True: there is an event at this position; False: the call is to end."""
         with self.state.changed:
             self.state.changed.wait_for(
@@ -196,7 +196,7 @@ class Teaching(_Entry, teaching_pb2_grpc.TeachingServicer):
             )
             return not self._over(context, drops)
 
-    def _over(self, context, drops: int) -> bool:
+    def _over(self, context: Any, drops: int) -> bool:
         return self.state.drops > drops or self.state.stopping or not context.is_active()
 
     def _left(self) -> None:
@@ -208,10 +208,10 @@ class Teaching(_Entry, teaching_pb2_grpc.TeachingServicer):
         with self.state.changed:
             self.state.changed.notify_all()
 
-    def _store(self, request):
+    def _store(self, request: te.AddExamplesRequest) -> te.AddExamplesResponse:
         return te.AddExamplesResponse(results=[self._one(index, one) for index, one in enumerate(request.examples)])
 
-    def _one(self, index, example):
+    def _one(self, index: int, example: te.Example) -> te.ExampleResult:
         content = example.image.SerializeToString(deterministic=True)
         if example.image.encoded == b"bad":
             reason = f"example {index}: not an image"

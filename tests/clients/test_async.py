@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 import threading
+from collections.abc import AsyncIterator
+from typing import Any
 
 import grpc
 import pytest
@@ -15,7 +17,7 @@ from accrete.v1 import teaching_pb2 as te
 from tests.clients.conftest import FAST
 
 
-def _public(kind):
+def _public(kind: type) -> dict[str, object]:
     return {name: value for name, value in vars(kind).items() if not name.startswith("_") and callable(value)}
 
 
@@ -25,7 +27,7 @@ def test_both_clients_have_the_same_methods():
 
 @pytest.mark.parametrize("name", [*_public(Client), "__init__"])
 def test_both_have_the_same_parameters(name):
-    def shape(kind):
+    def shape(kind: type) -> list[tuple[object, ...]]:
         parameters = inspect.signature(getattr(kind, name)).parameters.values()
         return [(one.name, one.kind, one.default) for one in parameters]
 
@@ -37,7 +39,7 @@ def run(server):
     """Runs a function of an AsyncClient to its end."""
 
     def run(work):
-        async def main():
+        async def main() -> Any:
             async with AsyncClient(server.address, timeout=20, retry=FAST) as client:
                 return await work(client)
 
@@ -77,7 +79,7 @@ def test_a_server_that_hangs_costs_the_timeout(run, state):
 
 
 def test_examples_from_either_kind_of_iterable(run, state):
-    async def generated():
+    async def generated() -> AsyncIterator[tuple[str, bytes]]:
         for n in range(70):
             yield ("cat", bytes([n]))
 
@@ -189,7 +191,7 @@ def test_a_server_that_comes_up_late_is_found(run, server):
 
 
 def test_the_blocking_client_works_on_a_thread_with_a_running_loop(client):
-    async def work():
+    async def work() -> tuple[int, list[str]]:
         return client.status().version, [r.outcome for r in client.stream_examples([("cat", b"a")])]
 
     assert asyncio.run(work()) == (1, ["stored"])

@@ -76,7 +76,7 @@ def test_attempts_can_be_bounded(server, state):
 def test_pauses_grow_with_jitter_up_to_a_limit():
     retry, problem, generator = accrete.Retry(initial_s=1, max_s=10), accrete.Unavailable(), random.Random(0)
     for attempt, longest in ((1, 1), (2, 2), (3, 4), (4, 8), (5, 10), (10_000, 10)):
-        pauses = [retry.pause_s(problem, attempt, generator) for _ in range(100)]
+        pauses = [retry.pause_s(problem, attempt, generator) or 0.0 for _ in range(100)]
         assert longest / 2 <= min(pauses) < max(pauses) <= longest
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 
 import grpc
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from accrete import AddReport, Client, DeadlineExceeded, InvalidInput, NoModel, NotNow, Unavailable
 
 
-def _examples(count):
+def _examples(count: int) -> list[tuple[str, bytes, str]]:
     return [("cat", bytes([n % 256, n // 256, 1]), str(n)) for n in range(count)]
 
 
@@ -25,7 +26,7 @@ def test_every_example_gets_its_result_in_order(client, state):
 def test_no_more_than_the_window_is_on_its_way(client):
     taken = 0
 
-    def generated():
+    def generated() -> Iterator[tuple[str, bytes, str]]:
         nonlocal taken
         for example in _examples(100):
             taken += 1
@@ -99,7 +100,7 @@ def test_a_server_that_hangs_is_noticed(server, state):
 
 
 def test_a_slow_source_outlives_the_calls_that_carry_it(client, state):
-    def generated():
+    def generated() -> Iterator[tuple[str, bytes, str]]:
         for example in _examples(6):
             time.sleep(0.15)
             yield example

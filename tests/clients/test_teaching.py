@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import grpc
 import numpy as np
 import pytest
@@ -9,8 +11,8 @@ import pytest
 from accrete import Example, InvalidInput, LimitExceeded, NotFound, NotLearned, Unavailable
 
 
-def _examples(count, label="cat"):
-    return [(label, bytes([n % 256, n // 256, 1])) for n in range(count)]
+def _examples(count: int) -> list[tuple[str, bytes]]:
+    return [("cat", bytes([n % 256, n // 256, 1])) for n in range(count)]
 
 
 def test_all_forms_of_an_example_are_taken(client, state, image):
@@ -26,7 +28,7 @@ def test_all_forms_of_an_example_are_taken(client, state, image):
 def test_any_iterable_is_sent_in_batches_as_it_comes(client, state):
     seen = []
 
-    def generated():
+    def generated() -> Iterator[tuple[str, bytes]]:
         for example in _examples(150):
             seen.append(len(state.requests("AddExamples")))
             yield example

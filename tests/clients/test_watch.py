@@ -12,6 +12,7 @@ from accrete import (
     ClassForgotten,
     ClassProvisional,
     Client,
+    Event,
     IncompatibleServer,
     PhaseChanged,
     Progress,
@@ -28,8 +29,8 @@ from tests.clients.conftest import FAST
 from tests.clients.memory_server import ACCURACY
 
 
-def _take(client, count, **how):
-    return list(itertools.islice(client.watch(**how), count))
+def _take(client: Client, count: int, after: str = "") -> list[Event]:
+    return list(itertools.islice(client.watch(after=after), count))
 
 
 def test_every_kind_of_event_becomes_its_value(client, state):
@@ -43,7 +44,9 @@ def test_every_kind_of_event_becomes_its_value(client, state):
     state.emit(provisional=te.ClassProvisional(label="dog", examples=5))
     state.emit()
     events = _take(client, 9, after="0")
-    accuracy = events[2].what.accuracy
+    committed = events[2].what
+    assert isinstance(committed, VersionCommitted)
+    accuracy = committed.accuracy
     assert [event.what for event in events] == [
         PhaseChanged(phase="staging", reason="2 new classes"),
         Progress(version=2, stage="train", done=3, total=20, loss=0.5),

@@ -60,7 +60,10 @@ def connect(options: argparse.Namespace) -> Client:
 
 def seconds(text: str) -> float:
     """An argument that is a positive number of seconds."""
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
     if not 0 < value < float("inf"):
-        raise ValueError
+        raise argparse.ArgumentTypeError(f"{text}: a positive number of seconds is allowed")
     return value

@@ -10,6 +10,8 @@ from typing import Any
 
 import numpy as np
 
+_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """Columns two spaces apart, numbers to the right. None is shown as "-"."""
@@ -69,12 +71,8 @@ def duration(milliseconds: int) -> str:
 
 def size(count: int) -> str:
     """Bytes for people: "512 B", "1.5 MiB"."""
-    value, unit = float(count), "B"
-    for unit in ("B", "KiB", "MiB", "GiB", "TiB"):  # noqa: B007
-        if value < 1024:
-            break
-        value /= 1024
-    return f"{count} B" if unit == "B" else f"{value:.1f} {unit}"
+    exponent = min(max(count.bit_length() - 1, 0) // 10, len(_UNITS) - 1)
+    return f"{count / 1024**exponent:.1f} {_UNITS[exponent]}" if exponent else f"{count} B"
 
 
 def _cell(value: object) -> str:

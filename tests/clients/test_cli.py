@@ -1,0 +1,354 @@
+"""The command line: what it prints for people and for scripts, and its exit statuses."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import io
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import grpc
+import numpy as np
+import pytest
+
+from accrete.cli import exits, main, output
+from accrete.v1 import teaching_pb2 as te
+from accrete.v1 import types_pb2 as ty
+from tests.clients.memory_server import ACCURACY
+
+
+@pytest.fixture
+def accrete(server, capsys, monkeypatch):
+    """Runs a command against the server: (status, stdout, stderr)."""
+    monkeypatch.setenv("ACCRETE_ADDRESS", server.address)
+
+    def accrete(*arguments):
+        status = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return accrete
+
+
+@pytest.fixture
+def photos(tmp_path):
+    for name in ("cat/a.png", "cat/b.png", "heron/c.png"):
+        path = tmp_path / "photos" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    return tmp_path / "photos"
+
+
+def test_predict_prints_a_table(accrete, photos):
+    status, out, _ = accrete("predict", photos / "cat/a.png", photos / "cat/b.png")
+    lines = out.splitlines()
+    assert status == 0
+    assert lines[0].split() == ["image", "label", "probability"]
+    assert lines[1].split() == [str(photos / "cat/a.png"), "cat", "0.7500"]
+    assert lines[2].split() == ["heron", "0.2500", "provisional"]
+    assert lines[5] == "version 1, 2.0 ms in the server"
+
+
+def test_predict_prints_json(accrete, photos):
+    status, out, _ = accrete("predict", photos / "cat/a.png", "--json", "--features", "--top-k", "1")
+    assert status == 0
+    assert json.loads(out) == [
+        {
+            "image": str(photos / "cat/a.png"),
+            "label": "cat",
+            "ranked": [{"label": "cat", "probability": 0.75, "provisional": False}],
+            "version": 1,
+            "timings": {"decode_ms": 0.5, "queue_ms": 0.25, "compute_ms": 1.0, "total_ms": 2.0},
+            "features": [9.0, 2.0],
+        }
+    ]
+
+
+def test_predict_reads_stdin_and_arrays(accrete, state, monkeypatch, tmp_path):
+    np.save(tmp_path / "v.npy", np.zeros(3, np.float32))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"image")))
+    assert accrete("predict", "-", tmp_path / "v.npy")[0] == 0
+    images = state.requests("Predict")[0].images
+    assert images[0].encoded == b"image"
+    assert list(images[1].tensor.shape) == [3]
+
+
+def test_add_teaches_a_folder_and_waits(accrete, state, photos):
+    def learned_once_stored():
+        while len(state.examples) < 3:
+            time.sleep(0.01)
+        state.learn(state.examples)
+
+    threading.Thread(target=learned_once_stored, daemon=True).start()
+    status, out, _ = accrete("add", photos, "--wait", "20")
+    assert (status, out) == (0, "3 stored, 0 stored before, 0 refused\nlearned in version 2\n")
+    assert {example.label for example in state.examples.values()} == {"cat", "heron"}
+
+
+def test_add_teaches_files_under_a_label(accrete, state, photos):
+    status, out, _ = accrete("add", "--label", "bird", photos / "heron/c.png", photos / "cat/a.png", "--json")
+    report = json.loads(out)
+    assert status == 0
+    assert (report["stored"], report["duplicates"], report["refused"], report["version"]) == (2, 0, [], None)
+    assert report["ids"] == list(state.examples)
+    assert len(state.requests("AddExamples")) == 1
+
+
+def test_add_ends_with_1_when_an_image_was_refused_and_names_it(accrete, photos):
+    (photos / "cat/broken.png").write_bytes(b"bad")
+    status, out, _ = accrete("add", photos)
+    assert status == exits.FAILED
+    assert "3 stored, 0 stored before, 1 refused" in out
+    assert f"{photos / 'cat/broken.png'} (cat): " in out
+
+
+def test_wait_reads_ids_from_stdin(accrete, state, monkeypatch):
+    state.examples.update({"a": te.Example(), "b": te.Example()})
+    state.learn(["a"])
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a\nb\n"))
+    status, out, _ = accrete("wait", "-", "--timeout", "0.1", "--json")
+    assert status == exits.FAILED
+    assert json.loads(out) == {"learned": False, "version": 2, "waiting": ["b"]}
+    assert accrete("wait", "a")[:2] == (0, "learned in version 2\n")
+
+
+def test_status_prints_lines(accrete):
+    status, out, _ = accrete("status")
+    assert status == 0
+    assert "version    1\n" in out
+    assert "learner    training\n" in out
+    assert "pending    7, oldest 1 min 5 s\n" in out
+    assert "exemplars  40 of 60, 120.0 KiB\n" in out
+    assert "input      32 x 32 x 3\n" in out
+
+
+def test_status_prints_json(accrete):
+    found = json.loads(accrete("status", "--json")[1])
+    assert (found["version"], found["phase"], found["input_shape"]) == (1, "training", [32, 32, 3])
+
+
+def test_classes_are_listed_in_aligned_columns(accrete):
+    status, out, _ = accrete("classes")
+    lines = out.splitlines()
+    assert status == 0
+    assert lines[1].split() == ["cat", "learned", "1", "0", "20", "5"]
+    assert lines[2].split() == ["héron", "pending", "-", "7", "0", "0"]
+    assert lines[0].index("state") == lines[1].index("learned") == lines[2].index("pending")
+    assert json.loads(accrete("classes", "--json")[1])[1]["label"] == "héron"
+
+
+def test_versions_are_listed_with_their_accuracy(accrete):
+    status, out, _ = accrete("versions")
+    assert status == 0
+    assert "old classes dropped" in out.splitlines()[1]
+    assert out.splitlines()[2].split()[:8] == ["1", "ready", "live", "2", "2", "95.0", "%", "-"]
+    found = json.loads(accrete("versions", "--json")[1])
+    assert found[1]["accuracy"]["old"] is None
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text", "found"),
+    [
+        (["activate", "1"], "version 1 is live, pinned\n", {"version": 1, "pinned": True}),
+        (["unpin"], "version 1 is live\n", {"version": 1, "pinned": False}),
+        (["pause"], "paused\n", {"paused": True}),
+        (["resume"], "resumed\n", {"paused": False}),
+        (["trigger"], "a step starts with 7 pending examples\n", {"pending": 7}),
+        (
+            ["forget", "cat"],
+            "forgot cat: 1 pending, 2 exemplars, 3 hold-out\n",
+            {"pending": 1, "exemplars": 2, "holdout": 3},
+        ),
+    ],
+)
+def test_control(accrete, arguments, text, found):
+    assert accrete(*arguments)[:2] == (0, text)
+    status, out, _ = accrete(*arguments, "--json")
+    assert (status, json.loads(out)) == (0, found)
+
+
+def test_delete(accrete, state):
+    state.examples["a"] = te.Example()
+    assert accrete("delete", "a", "b")[:2] == (0, "1 deleted, 1 unknown\n")
+
+
+def test_watch_prints_a_line_for_each_event(accrete, state):
+    state.emit(phase=te.PhaseChanged(phase=ty.STAGING, reason="2 new classes"))
+    state.emit(progress=te.Progress(version=2, stage="train", done=3, total=20, loss=0.5))
+    state.emit(committed=te.VersionCommitted(version=2, new_labels=["cat"], accuracy=ACCURACY, step_seconds=1.5))
+    state.emit(activated=te.VersionActivated(version=2, pinned=True))
+    state.emit(rejected=te.StepRejected(version=3, reason="worse", accuracy=ACCURACY))
+    state.emit(failed=te.StepFailed(reason="killed", attempt=2))
+    state.emit(forgotten=te.ClassForgotten(label="cat"))
+    state.emit(provisional=te.ClassProvisional(label="dog", examples=5))
+    status, out, _ = accrete("watch", "--after", "0", "--count", "8")
+    assert status == 0
+    assert [line[10:] for line in out.splitlines()] == [
+        "phase        staging: 2 new classes",
+        "progress     version 2: train 3 of 20, loss 0.500",
+        "committed    version 2: cat in 1.5 s; accuracy all 95.0 %, new 95.0 %",
+        "activated    version 2 (pinned)",
+        "rejected     version 3: worse; accuracy all 95.0 %, new 95.0 %",
+        "failed       attempt 2: killed",
+        "forgotten    cat",
+        "provisional  dog, from 5 examples",
+    ]
+
+
+def test_watch_prints_a_json_object_a_line(accrete, state):
+    state.emit(rejected=te.StepRejected(version=3, reason="worse", accuracy=ACCURACY))
+    out = accrete("watch", "--after", "0", "--count", "1", "--json")[1]
+    event = json.loads(out)
+    assert out.count("\n") == 1
+    assert (event["id"], event["kind"], event["version"]) == ("1-0", "rejected", 3)
+    assert event["accuracy"]["old"] is None
+
+
+@pytest.mark.parametrize(
+    ("code", "expected"),
+    [
+        (grpc.StatusCode.INVALID_ARGUMENT, exits.FAILED),
+        (grpc.StatusCode.NOT_FOUND, exits.FAILED),
+        (grpc.StatusCode.FAILED_PRECONDITION, exits.FAILED),
+        (grpc.StatusCode.INTERNAL, exits.FAILED),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, exits.UNREACHABLE),
+    ],
+)
+def test_an_error_is_one_line_on_stderr_and_an_exit_status(accrete, state, code, expected):
+    state.fail("GetStatus", code, details="why it failed")
+    assert accrete("status") == (expected, "", "accrete: why it failed\n")
+
+
+def test_no_server_ends_with_3(capsys, free_address):
+    assert main(["status", "--timeout", "0.2", "--address", free_address]) == exits.UNREACHABLE
+    assert "Connection refused" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [],
+        ["nonsense"],
+        ["predict"],
+        ["activate", "three"],
+        ["status", "--timeout", "0"],
+        ["status", "--address", "nowhere"],
+        ["status", "--ca", "/nowhere/ca.pem"],
+    ],
+)
+def test_wrong_usage_ends_with_2(capsys, arguments):
+    assert main(arguments) == exits.USAGE
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith(("usage: ", "accrete: "))
+
+
+CLIENT = [
+    "predict",
+    "add",
+    "wait",
+    "watch",
+    "status",
+    "classes",
+    "versions",
+    "activate",
+    "unpin",
+    "pause",
+    "resume",
+    "trigger",
+    "forget",
+    "delete",
+]
+NODE = ["up", "serve", "learn", "demo"]
+
+
+def test_help_lists_every_command(capsys):
+    assert main(["--help"]) == 0
+    out = capsys.readouterr().out
+    assert all(f"    {command} " in out for command in CLIENT + NODE)
+    assert "exit status:" in out
+
+
+@pytest.mark.parametrize("command", CLIENT)
+def test_help_of_a_command_has_an_example(capsys, command):
+    assert main([command, "--help"]) == 0
+    assert f"example:\n  accrete {'add' if command == 'wait' else command}" in capsys.readouterr().out
+
+
+def test_the_release_is_printed(capsys):
+    assert main(["--version"]) == 0
+    assert capsys.readouterr().out == f"accrete {importlib.metadata.version('accrete')}\n"
+
+
+def _entry(monkeypatch: pytest.MonkeyPatch, load: Callable[[], object]) -> None:
+    class Entry:
+        def load(self) -> object:
+            return load()
+
+    monkeypatch.setattr(importlib.metadata, "entry_points", lambda group, name: [Entry()] if name == "up" else [])
+
+
+def test_a_command_of_the_server_is_loaded_by_name(monkeypatch):
+    def add_up(subparsers):
+        command = subparsers.add_parser("up")
+        command.add_argument("--data-dir")
+        command.set_defaults(run=lambda options: 42 if options.data_dir == "here" else 1)
+
+    _entry(monkeypatch, lambda: add_up)
+    assert main(["up", "--data-dir", "here"]) == 42
+
+
+def test_a_command_whose_packages_are_missing_says_what_to_install(monkeypatch, capsys):
+    def missing():
+        raise ModuleNotFoundError("No module named 'redis'")
+
+    _entry(monkeypatch, missing)
+    assert main(["up", "--data-dir", "here", "-x"]) == exits.USAGE
+    assert "pip install \"accrete[server]\" (No module named 'redis')" in capsys.readouterr().err
+
+
+def test_other_commands_load_no_entry_point(monkeypatch, accrete):
+    monkeypatch.setattr(importlib.metadata, "entry_points", None)
+    assert accrete("status")[0] == 0
+
+
+def test_the_module_runs_as_the_script_does(server):
+    environment = {**os.environ, "ACCRETE_ADDRESS": server.address}
+    done = subprocess.run(
+        [sys.executable, "-m", "accrete", "trigger"], capture_output=True, text=True, env=environment, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, "a step starts with 7 pending examples\n"), done.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(server, state):
+    for n in range(20_000):
+        state.events.append(te.Event(id=f"{n + 1}-0", forgotten=te.ClassForgotten(label="x" * 20)))
+    command = (
+        f"{sys.executable} -m accrete watch --after 0 --address {server.address} | head -n 1; echo ${{PIPESTATUS[0]}}"
+    )
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "0"
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(850, "850 ms"), (42_000, "42 s"), (200_000, "3 min 20 s"), (7_500_000, "2 h 5 min")]
+)
+def test_durations_are_told_for_people(value, text):
+    assert output.duration(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text"), [(512, "512 B"), (1536, "1.5 KiB"), (3 * 2**40, "3.0 TiB"), (2**60, "1048576.0 TiB")]
+)
+def test_sizes_are_told_for_people(value, text):
+    assert output.size(value) == text
+
+
+def test_an_empty_table_has_its_headers():
+    assert output.table(["label", "state"], []) == "label  state"
