@@ -61,7 +61,7 @@ def add_learn(subparsers: Subparsers) -> None:
         subparsers,
         "learn",
         "start the learner, for more machines than one",
-        "Starts the learner on a store that runs already. One learns at a time; a second waits for the first to end.\n\n"
+        "Starts the learner on a store that runs already. One learns at a time; a second one waits for it.\n\n"
         "example: accrete learn --redis redis://store:6379 --data-dir /mnt/accrete",
         _learn,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import logging
+import os
 import signal
 import sys
 import threading
@@ -18,13 +18,10 @@ from accrete_node.supervisor import CANNOT_START, CannotStart, Child, Supervisor
 from accrete_storage.embedded import EmbeddedStore
 from accrete_storage.errors import StorageError
 
-_LOG = logging.getLogger(__name__)
-
 
 def supervisor(settings: Settings, log_file: Path | None = None) -> Supervisor:
     """A supervisor for the processes of these settings; nothing is started yet."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
-    (settings.data_dir / "server.json").unlink(missing_ok=True)
     output = log_file.open("ab") if log_file is not None else None
     children = [
         Child(name, command(settings, verb), output) for name, verb in (("server", "serve"), ("learner", "learn"))
@@ -63,37 +60,36 @@ class Signals:
         self.count += 1
 
 
-def addresses(data_dir: Path) -> dict[str, str] | None:
-    """What the server wrote about itself; None while it is not there."""
+def addresses(data_dir: Path, process: str = "server") -> dict[str, str] | None:
+    """What a process (server or learner) wrote about itself; None while it is not there."""
     try:
-        found: dict[str, str] = json.loads((data_dir / "server.json").read_text())
+        found = json.loads((data_dir / f"{process}.json").read_text())
+        os.kill(found["pid"], 0)  # what a killed process left tells nothing
     except (OSError, ValueError):
         return None
-    return found
+    return {name: str(value) for name, value in found.items()}
 
 
 def _announce(settings: Settings, signals: Signals) -> None:
-    """Tell where everything is once the server listens."""
+    """Tell where everything is once both processes are there."""
     while signals.count == 0:
-        found = addresses(settings.data_dir)
-        if found is not None:
-            print(_banner(settings, found), flush=True)
+        server, learner = addresses(settings.data_dir), addresses(settings.data_dir, "learner")
+        if server is not None and learner is not None:
+            print(_banner(settings, server, learner), flush=True)
             return
         time.sleep(0.05)
 
 
-def _banner(settings: Settings, found: dict[str, str]) -> str:
-    learner = settings.learner
+def _banner(settings: Settings, server: dict[str, str], learner: dict[str, str]) -> str:
     return "\n".join(
         [
-            f"Accrete serves on {found['address']}",
+            f"Accrete serves on {server['address']}",
             f"  data      {settings.data_dir.resolve()}",
             f"  store     {settings.store.url or 'embedded'}",
             f"  method    {settings.method.name}, {settings.model.backbone}, input {settings.input_spec}",
-            f"  metrics   http://{found['metrics']}/metrics, "
-            f"http://{learner.metrics_host}:{learner.metrics_port}/metrics (learner)",
-            f"  teach     accrete --address {found['address']} add FOLDER    (one folder of images a label)",
-            f"  ask       accrete --address {found['address']} predict IMAGE",
+            f"  metrics   http://{server['metrics']}/metrics, http://{learner['metrics']}/metrics (learner)",
+            f"  teach     accrete --address {server['address']} add FOLDER    (one folder of images a label)",
+            f"  ask       accrete --address {server['address']} predict IMAGE",
             "  end       Ctrl-C",
         ]
     )

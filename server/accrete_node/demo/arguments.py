@@ -14,8 +14,9 @@ def add_arguments(subparsers: Any) -> None:
         help="the whole loop on real images: teach, learn, swap, measure",
         description=(
             "Starts the store, the server and the learner as separate processes in a temporary folder, then acts as\n"
-            "an application: it teaches the classes a few at a time while a steady flow of Predict calls runs, and after\n"
-            "each version measures it on test images that were never taught. It ends by itself and leaves nothing running.\n\n"
+            "an application: it teaches the classes a few at a time while a steady flow of Predict calls runs, and\n"
+            "after each version measures it on test images that were never taught. It ends by itself and leaves\n"
+            "nothing running.\n\n"
             "Without --data: handwritten digits that ship with scikit-learn, 4 classes first, then 2 at a time.\n\n"
             "example: accrete demo --method finetune     (what happens without a method that remembers)\n"
             "example: accrete demo --data photos/ --first 10 --per-step 5 --summary figures.json"

@@ -1,0 +1,116 @@
+"""Settings come from flags, environment, file and defaults, and every mistake is told before anything starts."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from accrete_node.describe import render
+from accrete_node.settings import Settings, SettingsError, load_settings
+
+
+@pytest.fixture(autouse=True)
+def _no_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    for name in os.environ:
+        if name.startswith("ACCRETE_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_flag_wins_over_the_environment_over_the_file_over_the_default(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+):
+    file = tmp_path / "a.toml"
+    file.write_text("[server]\nport = 1\nmetrics_port = 2\nmax_images = 3\n")
+    monkeypatch.setenv("ACCRETE_SERVER__PORT", "10")
+    monkeypatch.setenv("ACCRETE_SERVER__METRICS_PORT", "20")
+    server = load_settings({"server": {"port": 100}}, file).server
+    assert (server.port, server.metrics_port, server.max_images, server.max_batch) == (100, 20, 3, 256)
+
+
+def test_the_file_in_the_data_directory_is_read(tmp_path: Path):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here" / "accrete.toml").write_text('[method]\nname = "icarl"\n')
+    assert load_settings({"data_dir": "here"}).method.name == "icarl"
+
+
+def test_sections_reach_the_learner(tmp_path: Path):
+    settings = load_settings({"memory": {"size": 7}, "trigger": {"min_examples": 3}, "model": {"backbone": "resnet8"}})
+    learner = settings.learner_service
+    assert (learner.budget.size, learner.trigger.min_examples, learner.network.backbone) == (7, 3, "resnet8")
+
+
+def test_a_resolved_file_is_not_overruled_by_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    file = tmp_path / "a.toml"
+    file.write_text("[server]\nport = 1\n")
+    monkeypatch.setenv("ACCRETE_SERVER__PORT", "10")
+    assert load_settings({}, file, resolved=True).server.port == 1
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ({"server": {"port": 99999}}, ["server.port = 99999", "65535"]),
+        ({"server": {"prot": 1}}, ["server", "prot", "port"]),
+        ({"serer": {"port": 1}}, ["serer", "no such section", "server"]),
+        ({"trigger": {"min_examples": "many"}}, ["trigger.min_examples = 'many'", "integer"]),
+        ({"trigger": {"min_examples": 0}}, ["trigger.min_examples = 0", "1"]),
+        ({"method": {"name": "magic"}}, ["method.name = 'magic'", "lucir"]),
+        ({"model": {"backbone": "resnet"}}, ["model.backbone = 'resnet'", "resnet32"]),
+        ({"model": {"backbone": "identity"}}, ["model.embedding = 0", "65536"]),
+        ({"training": {"epochs": 0}}, ["training.epochs = 0", "1 to"]),
+        ({"memory": {"kind": "both"}}, ["memory.kind = 'both'", "per_class"]),
+        ({"store": {"ack": "never"}}, ["store.ack = 'never'", "fsync"]),
+        ({"holdout": {"share": 0.9}}, ["holdout.share = 0.9", "0.5"]),
+        ({"gate": {"max_old_drop": 2}}, ["gate.max_old_drop = 2", "1"]),
+        ({"learner": {"trigger": {}}}, ["learner", "trigger", "nice"]),
+    ],
+)
+def test_a_mistake_is_told_with_field_value_and_what_is_allowed(flags: dict[str, object], told: list[str]):
+    with pytest.raises(SettingsError) as raised:
+        load_settings(flags)
+    for part in told:
+        assert part in str(raised.value)
+
+
+def test_all_mistakes_are_told_at_once():
+    with pytest.raises(SettingsError) as raised:
+        load_settings({"server": {"port": -1}, "memory": {"size": -1}})
+    assert len(raised.value.problems) == 2
+
+
+def test_a_broken_or_missing_file_is_told(tmp_path: Path):
+    file = tmp_path / "a.toml"
+    file.write_text("[server\n")
+    with pytest.raises(SettingsError, match=r"a\.toml"):
+        load_settings({}, file)
+    with pytest.raises(SettingsError, match="no such file"):
+        load_settings({}, tmp_path / "b.toml")
+
+
+@pytest.mark.parametrize("explained", [True, False])
+def test_the_printed_file_gives_the_same_settings(tmp_path: Path, explained: bool):
+    settings = load_settings({"server": {"port": 7}, "training": {"epochs": 3}, "data_dir": 'a "b"'})
+    file = tmp_path / "a.toml"
+    file.write_text(render(settings, explained=explained))
+    again = load_settings({}, file, resolved=True)
+    assert all(getattr(again, name) == getattr(settings, name) for name in Settings.model_fields)
+
+
+def test_every_field_of_the_printed_file_is_explained(tmp_path: Path):
+    lines = render(load_settings({}), explained=True).splitlines()
+    for above, line in zip(lines, lines[1:], strict=False):
+        if " =" in line and not line.startswith("# ") or line.endswith(" ="):
+            assert above.startswith("# "), f"no explanation above: {line}"
+
+
+def test_bad_settings_end_the_command_with_status_2_before_anything_starts(tmp_path: Path):
+    command = [sys.executable, "-m", "accrete", "up", "--data-dir", str(tmp_path / "data"), "--port", "none"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert "server.port = 'none'" in ended.stderr
+    assert not (tmp_path / "data").exists()

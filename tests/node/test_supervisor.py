@@ -1,0 +1,112 @@
+"""The supervisor brings back what dies, and leaves nothing running."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from accrete_node.supervisor import CannotStart, Child, Supervisor
+
+SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
+STUBBORN = [
+    sys.executable,
+    "-c",
+    "import signal, time, pathlib, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+    " pathlib.Path(sys.argv[1]).touch(); time.sleep(600)",
+]
+
+
+def running(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.02)
+
+
+def test_a_killed_child_is_started_again():
+    supervisor = Supervisor(None, [Child("one", SLEEP)])
+    supervisor.start()
+    try:
+        first = supervisor.pids["one"]
+        os.kill(first, signal.SIGKILL)
+
+        def back() -> bool:
+            supervisor.look()
+            return supervisor.pids["one"] != first
+
+        until(back)
+        assert running(supervisor.pids["one"])
+    finally:
+        supervisor.end()
+
+
+def test_a_child_that_keeps_dying_is_started_ever_less_often():
+    child = Child("one", [sys.executable, "-c", "raise SystemExit(1)"])
+    supervisor = Supervisor(None, [child])
+    supervisor.start()
+    waits = []
+    try:
+        until(lambda: child.status() is not None)
+        for _ in range(2):
+            supervisor.look()
+            waits.append(child.backoff.wait_s)
+            until(lambda: (supervisor.look(), not child.dead)[1])
+            until(lambda: child.status() is not None)
+    finally:
+        supervisor.end()
+    assert waits[1] > waits[0]
+
+
+def test_a_child_whose_settings_cannot_be_used_ends_everything():
+    supervisor = Supervisor(None, [Child("one", [sys.executable, "-c", "raise SystemExit(2)"])])
+    supervisor.start()
+    try:
+        with pytest.raises(CannotStart, match="one"):
+            supervisor.run(until=lambda: False)
+    finally:
+        supervisor.end()
+
+
+def test_ending_stops_children_that_listen_and_those_that_do_not(tmp_path: Path):
+    ready = tmp_path / "ready"
+    children = [Child("one", SLEEP), Child("two", [*STUBBORN, str(ready)])]
+    supervisor = Supervisor(None, children, end_s=1.0)
+    supervisor.start()
+    until(ready.exists)
+    pids = supervisor.pids.values()
+    supervisor.end()
+    assert not any(running(pid) for pid in pids)
+
+
+def test_children_end_when_the_supervisor_is_killed(tmp_path: Path):
+    code = (
+        "import sys; from accrete_node.supervisor import Child, Supervisor;"
+        f" supervisor = Supervisor(None, [Child('one', {SLEEP!r})]); supervisor.start();"
+        " print(supervisor.pids['one'], flush=True); supervisor.run(until=lambda: False)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        child = int(process.stdout.readline())
+        try:
+            assert running(child)
+            process.kill()
+            process.wait()
+            until(lambda: not running(child))
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(child, signal.SIGKILL)
