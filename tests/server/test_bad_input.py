@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import grpc
 import numpy as np
 import pytest
@@ -9,7 +12,7 @@ import pytest
 from accrete.v1 import operation_pb2, prediction_pb2, teaching_pb2, types_pb2
 from tests.engine.artifacts import Recipe
 from tests.server.pictures import encode, picture, png_header
-from tests.server.world import World, example, pixels, raw
+from tests.server.world import Running, World, example, failure, pixels, raw
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 EXHAUSTED = grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -42,7 +45,7 @@ def running(world: World):
     return world.server(max_image_bytes=2 * 2**20)
 
 
-def _changed_nothing(world: World, running) -> None:
+def _changed_nothing(world: World, running: Running) -> None:
     assert running.predict().version == 1
     assert world.store.pending.total().examples == 0
 
@@ -50,11 +53,10 @@ def _changed_nothing(world: World, running) -> None:
 @pytest.mark.parametrize(("image", "reason"), BAD_IMAGES)
 def test_a_bad_image_in_predict_is_named_by_its_index_with_the_reason(world, running, image, reason):
     request = prediction_pb2.PredictRequest(images=[raw(pixels()), types_pb2.Image(**image)])
-    with pytest.raises(grpc.RpcError) as failed:
-        running.prediction.Predict(request, timeout=10)
-    assert failed.value.code() == INVALID
-    assert failed.value.details().startswith("images[1]: ")
-    assert reason in failed.value.details()
+    failed = failure(lambda: running.prediction.Predict(request, timeout=10))
+    assert failed.code == INVALID
+    assert failed.details.startswith("images[1]: ")
+    assert reason in failed.details
     _changed_nothing(world, running)
 
 
@@ -110,25 +112,25 @@ def test_a_vector_that_is_not_finite_is_refused(world, values):
     running = world.server(recipe)
     vector = np.zeros(6, np.float32)
     vector[2] = values
-    with pytest.raises(grpc.RpcError) as failed:
-        running.prediction.Predict(prediction_pb2.PredictRequest(images=[raw(vector)]), timeout=10)
-    assert failed.value.code() == INVALID
-    assert "images[0]: values that are not finite" in failed.value.details()
+    failed = failure(
+        lambda: running.prediction.Predict(prediction_pb2.PredictRequest(images=[raw(vector)]), timeout=10)
+    )
+    assert failed.code == INVALID
+    assert "images[0]: values that are not finite" in failed.details
     results = running.add(teaching_pb2.Example(label="cat", image=raw(vector)))
     assert results[0].outcome == REFUSED
 
 
-def _predict(running, **fields):
+def _predict(running: Running, **fields: Any) -> prediction_pb2.PredictResponse:
     return running.prediction.Predict(prediction_pb2.PredictRequest(**fields), timeout=10)
 
 
-def _fails(call, code, *texts):
-    with pytest.raises(grpc.RpcError) as failed:
-        call()
-    assert failed.value.code() == code, failed.value.details()
+def _fails(call: Callable[[], object], code: grpc.StatusCode, *texts: str) -> dict[str, str]:
+    failed = failure(lambda: call())
+    assert failed.code == code, failed.details
     for text in texts:
-        assert text in failed.value.details()
-    return dict(failed.value.trailing_metadata())
+        assert text in failed.details
+    return failed.trailers
 
 
 def test_too_many_images_or_examples_name_the_limit_and_its_value(world, running):
@@ -198,10 +200,9 @@ def test_a_fault_of_ours_is_internal_and_tells_nothing_of_the_inside(world, runn
         raise RuntimeError("secret detail")
 
     view.slot.loaded.features = break_down
-    with pytest.raises(grpc.RpcError) as failed:
-        running.predict()
-    assert failed.value.code() == grpc.StatusCode.INTERNAL
-    assert "secret" not in failed.value.details()
+    failed = failure(lambda: running.predict())
+    assert failed.code == grpc.StatusCode.INTERNAL
+    assert "secret" not in failed.details
     assert "secret detail" in caplog.text
     del view.slot.loaded.features
     _changed_nothing(world, running)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,13 +24,13 @@ from tests.server.test_admission import until
 class _Gated:
     """A version whose engine waits until it is let go, and counts what it computed."""
 
-    def __init__(self, loaded):
+    def __init__(self, loaded: Any) -> None:
         self.gate = threading.Event()
         self.sizes: list[int] = []
         self._features = loaded.features
         loaded.features = self._wait_and_compute
 
-    def _wait_and_compute(self, batch):
+    def _wait_and_compute(self, batch: Any) -> Any:
         self.sizes.append(len(batch))
         assert self.gate.wait(10)
         return self._features(batch)
@@ -54,11 +55,11 @@ def batcher(slots):
     batcher.close()
 
 
-def _images(count, seed=0):
+def _images(count: int, seed: int = 0) -> Any:
     return np.random.default_rng(seed).integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
 
 
-def _in_background(batcher, batch, call=None):
+def _in_background(batcher: Batcher, batch: Any, call: TestCall | None = None) -> list[Any]:
     outcome: list[Computed | Exception] = []
 
     def run() -> None:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from accrete_server import broken
 from accrete_server.broken import BrokenCandidates
 
 
 @pytest.fixture
 def clock(monkeypatch):
     now = [1000.0]
-    monkeypatch.setattr(broken.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr("accrete_server.broken.time.monotonic", lambda: now[0])
     return now
 
 

@@ -43,7 +43,7 @@ def _reader(spec: InputSpec = RGB, *, max_pixels: int = 10_000, max_bytes: int =
 def test_every_format_and_mode_comes_out_as_the_model_takes_it(kind, mode, spec):
     image = Image.fromarray(np.full((9, 7), 40000, np.uint16)) if mode == "I;16" else picture(7, 9).convert(mode)
     array = _reader(spec).encoded(encode(image, kind))
-    assert (array.shape, array.dtype) == (spec.shape, np.uint8)
+    assert (array.shape, array.dtype.name) == (spec.shape, "uint8")
 
 
 def test_an_image_of_the_models_size_in_a_lossless_format_comes_out_pixel_by_pixel():
@@ -190,7 +190,7 @@ def test_a_bomb_is_refused_without_being_decoded():
 def test_raw_pixels_of_any_allowed_shape_come_out_as_the_model_takes_them(shape, spec):
     values = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
     array = _reader(spec).pixels(shape, values.tobytes())
-    assert (array.shape, array.dtype) == (spec.shape, np.uint8)
+    assert (array.shape, array.dtype.name) == (spec.shape, "uint8")
 
 
 def test_raw_pixels_of_the_models_shape_are_taken_as_they_are():

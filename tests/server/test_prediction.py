@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import threading
+from typing import Any
 
 import grpc
 import numpy as np
 import pytest
 
-from accrete.v1 import prediction_pb2
+from accrete.v1 import prediction_pb2, types_pb2
 from accrete_engine.config import EngineConfig
 from accrete_engine.loaded import load
 from tests.engine.artifacts import Recipe, class_row
 from tests.server.pictures import encode, picture
-from tests.server.world import labels_of, pixels, raw, total, until
+from tests.server.world import Running, World, failure, labels_of, pixels, raw, total, until
 
 FOUR = ("cat", "dog", "owl", "yak")
 
 
-def _expected(world, version, *seeds):
+def _expected(world: World, version: int, *seeds: int) -> tuple[Any, Any, Any]:
     loaded = load(world.artifacts.path(version), version, EngineConfig(device="cpu"))
     features = loaded.features(np.stack([pixels(seed) for seed in seeds]))
     return loaded.probabilities(features)
@@ -71,7 +72,7 @@ def test_encoded_images_and_raw_pixels_are_answered_alike(world, kind):
     world.publish(1)
     running = world.server()
     data = encode(picture(4, 4), kind, **({"lossless": True} if kind == "WEBP" else {}))
-    request = prediction_pb2.PredictRequest(images=[raw(np.asarray(picture(4, 4))), {"encoded": data}])
+    request = prediction_pb2.PredictRequest(images=[raw(np.asarray(picture(4, 4))), types_pb2.Image(encoded=data)])
     from_pixels, from_file = running.prediction.Predict(request, timeout=10).predictions
     assert labels_of(running.prediction.Predict(request, timeout=10))[0] == [r.label for r in from_file.labels]
     if kind != "JPEG":
@@ -87,10 +88,9 @@ def test_a_model_of_embeddings_takes_vectors(world):
 
 
 def test_without_a_version_the_answer_says_how_to_teach_one(world):
-    with pytest.raises(grpc.RpcError) as failed:
-        world.server().predict()
-    assert failed.value.code() == grpc.StatusCode.FAILED_PRECONDITION
-    assert "add examples (accrete add DIR, or Teaching.AddExamples)" in failed.value.details()
+    failed = failure(lambda: world.server().predict())
+    assert failed.code == grpc.StatusCode.FAILED_PRECONDITION
+    assert "add examples (accrete add DIR, or Teaching.AddExamples)" in failed.details
 
 
 def test_the_first_version_is_served_as_soon_as_it_is_committed(world):
@@ -100,7 +100,7 @@ def test_the_first_version_is_served_as_soon_as_it_is_committed(world):
     assert running.predict().version == 1
 
 
-def _with_prototype(world, *labels, version=1, length=6):
+def _with_prototype(world: World, *labels: str, version: int = 1, length: int = 6) -> None:
     for label in labels:
         row = class_row(label, length)
         world.store.prototypes.put(version, label, row / np.linalg.norm(row), 3)
@@ -153,22 +153,21 @@ def test_every_class_forgotten_leaves_nothing_to_answer(world):
     for label in ("cat", "dog"):
         world.store.control.forget_class(label)
     until(lambda: running.status().classes == 0)
-    with pytest.raises(grpc.RpcError) as failed:
-        running.predict()
-    assert failed.value.code() == grpc.StatusCode.FAILED_PRECONDITION
-    assert "forgotten" in failed.value.details()
+    failed = failure(lambda: running.predict())
+    assert failed.code == grpc.StatusCode.FAILED_PRECONDITION
+    assert "forgotten" in failed.details
 
 
 class _Blocked:
     """Holds the server's only turn until it is let go, and counts what is computed meanwhile."""
 
-    def __init__(self, running):
-        loaded = running.server._slots.live.slot.loaded
+    def __init__(self, running: Running) -> None:
+        loaded: Any = running.server._slots.take().slot.loaded
         self.gate, self.computed = threading.Event(), 0
         self._features, self._lock = loaded.features, threading.Lock()
         loaded.features = self._wait
 
-    def _wait(self, batch):
+    def _wait(self, batch: Any) -> Any:
         with self._lock:
             self.computed += 1
         assert self.gate.wait(20)
@@ -184,11 +183,10 @@ def test_beyond_the_queue_calls_are_refused_at_once_with_the_time_to_retry(world
     until(lambda: blocked.computed == 1)
     second = running.prediction.Predict.future(request)  # without a deadline
     until(lambda: running.server._working.waiting == 1)
-    with pytest.raises(grpc.RpcError) as failed:
-        running.predict()
-    assert failed.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED
-    assert "queue is 1; retry in" in failed.value.details()
-    trailers = dict(failed.value.trailing_metadata())
+    failed = failure(lambda: running.predict())
+    assert failed.code == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "queue is 1; retry in" in failed.details
+    trailers = failed.trailers
     assert int(trailers["retry-after-ms"]) >= 1
     blocked.gate.set()
     assert first.result().version == second.result().version == 1
@@ -201,9 +199,8 @@ def test_a_call_whose_deadline_passes_in_line_is_never_computed(world):
     request = prediction_pb2.PredictRequest(images=[raw(pixels())])
     first = running.prediction.Predict.future(request, timeout=20)
     until(lambda: blocked.computed == 1)
-    with pytest.raises(grpc.RpcError) as failed:
-        running.predict(timeout=0.1)
-    assert failed.value.code() == grpc.StatusCode.DEADLINE_EXCEEDED
+    failed = failure(lambda: running.predict(timeout=0.1))
+    assert failed.code == grpc.StatusCode.DEADLINE_EXCEEDED
     hung_up = running.prediction.Predict.future(request, timeout=20)
     until(lambda: running.server._working.waiting == 1)
     hung_up.cancel()

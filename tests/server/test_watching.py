@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import threading
+from collections.abc import Iterator
 
 import pytest
 
@@ -34,7 +35,7 @@ class _Log:
         return [event for event in self.events if place_key(event.id) > place_key(after)][:count]
 
 
-def _take(events, count):
+def _take(events: Iterator[StoredEvent], count: int) -> list[int]:
     return [event.time_ms for event in itertools.islice(events, count)]
 
 

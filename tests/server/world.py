@@ -231,3 +231,23 @@ def total(prediction: Any) -> float:
 
 def ids_of(results: Iterable[teaching_pb2.ExampleResult]) -> list[str]:
     return [result.id for result in results]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Failure:
+    """How a call ended that was to fail."""
+
+    code: grpc.StatusCode
+    details: str
+    trailers: dict[str, str]
+
+
+def failure(call: Callable[[], object]) -> Failure:
+    """Calls, and answers how it failed."""
+    try:
+        call()
+    except grpc.RpcError as problem:
+        pairs: Any = problem.trailing_metadata() or ()
+        trailers = {str(key): str(value) for key, value in pairs}
+        return Failure(code=problem.code(), details=problem.details() or "", trailers=trailers)
+    raise AssertionError("the call did not fail")
