@@ -328,8 +328,10 @@ class Operation(_Entry, operation_pb2_grpc.OperationServicer):
 class MemoryServer:
     """All of it on a port of 127.0.0.1; may be stopped and started again there."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: tuple[bytes, bytes] | None = None) -> None:
+        """`tls`: private key and certificate (PEM)."""
         self.state = State()
+        self._tls = tls
         self.port = 0
         self.health = health.HealthServicer()
         self._server: grpc.Server | None = None
@@ -343,14 +345,16 @@ class MemoryServer:
         options = [
             ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
             ("grpc.so_reuseport", 0),
-            ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+            ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
         ]
         server = grpc.server(futures.ThreadPoolExecutor(16), options=options)
         prediction_pb2_grpc.add_PredictionServicer_to_server(Prediction(self.state), server)
         teaching_pb2_grpc.add_TeachingServicer_to_server(Teaching(self.state), server)
         operation_pb2_grpc.add_OperationServicer_to_server(Operation(self.state), server)
         health_pb2_grpc.add_HealthServicer_to_server(self.health, server)
-        self.port = server.add_insecure_port(f"127.0.0.1:{self.port}")
+        address = f"127.0.0.1:{self.port}"
+        secure = grpc.ssl_server_credentials([self._tls]) if self._tls else None
+        self.port = server.add_secure_port(address, secure) if secure else server.add_insecure_port(address)
         server.start()
         self._server = server
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import shutil
+import subprocess
 import threading
 
 import grpc
@@ -13,6 +15,7 @@ from accrete import _errors
 from accrete._config import ADDRESS_VARIABLE, endpoint
 from accrete._methods import Method
 from tests.clients.conftest import FAST
+from tests.clients.memory_server import MemoryServer
 
 ERRORS = sorted(_errors.KINDS, key=lambda code: code.value[0])
 
@@ -97,6 +100,8 @@ def test_a_server_that_hangs_costs_the_timeout_and_no_more(server, state):
 def test_a_timeout_must_be_a_positive_number(client, timeout):
     with pytest.raises(accrete.InvalidInput, match="timeout"):
         client.status(timeout=timeout)
+    with pytest.raises(accrete.InvalidInput, match="timeout"):
+        accrete.Client(timeout=timeout)
 
 
 def test_a_closed_client_says_so(client):
@@ -191,6 +196,29 @@ def test_calls_go_to_whichever_of_several_servers_is_up(server, free_address):
 def test_a_certificate_file_that_is_missing_is_named(tmp_path):
     with pytest.raises(accrete.InvalidInput, match="ca.pem"):
         accrete.Client(tls=accrete.TlsConfig(root_certificates=tmp_path / "ca.pem"))
+
+
+def test_an_encrypted_connection_checks_the_servers_certificate(tmp_path, image):
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    files = {"-keyout": tmp_path / "key.pem", "-out": tmp_path / "cert.pem"}
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    )
+    subprocess.run([*command.split(), *(str(part) for pair in files.items() for part in pair)], check=True, timeout=60)
+    server = MemoryServer(tls=(files["-keyout"].read_bytes(), files["-out"].read_bytes()))
+    server.start()
+    try:
+        tls = accrete.TlsConfig(root_certificates=files["-out"])
+        with accrete.Client(f"localhost:{server.port}", timeout=20, tls=tls) as client:
+            assert client.predict(image).label == "cat"
+        with (
+            accrete.Client(f"localhost:{server.port}", tls=True, retry=None) as client,
+            pytest.raises(accrete.Unavailable),
+        ):
+            client.predict(image)
+    finally:
+        server.stop()
 
 
 def test_an_error_survives_pickling():

@@ -46,13 +46,15 @@ def test_the_exif_orientation_goes_along_as_it_does_with_the_file(client, state)
     assert np.array_equal(np.asarray(upright), np.asarray(ImageOps.exif_transpose(opened)))
 
 
-def test_floating_point_images_are_refused_rather_than_clipped(client):
-    with pytest.raises(InvalidInput, match='mode "F"'):
-        client.predict(Image.new("F", (4, 4)))
+@pytest.mark.parametrize("mode", ["F", "I"])
+def test_a_mode_that_png_would_clip_is_refused(client, mode):
+    with pytest.raises(InvalidInput, match=f'mode "{mode}"'):
+        client.predict(Image.new(mode, (4, 4)))
 
 
-def test_a_truncated_file_is_the_callers_to_hear_about(client):
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "BMP"])
+def test_a_truncated_file_is_the_callers_to_hear_about(client, form):
     file = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(file, "JPEG")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(file, form)
     with pytest.raises(InvalidInput, match="cannot be read"):
         client.predict(Image.open(io.BytesIO(file.getvalue()[:-2000])))

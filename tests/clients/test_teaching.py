@@ -85,6 +85,13 @@ def test_one_bad_image_is_refused_with_the_reason_and_the_others_are_stored(clie
     assert report.refused[1].source == str(tmp_path / "gone.png")
 
 
+@pytest.mark.parametrize("wrong", [{"label": "\udcff"}, {"label": 7}, {"metadata": {"day": 3}}, {"id": 3}])
+def test_text_that_cannot_be_sent_is_refused_alone(client, wrong):
+    report = client.add_examples([("cat", b"x"), Example(**{"label": "cat", "image": b"a", **wrong})])
+    assert report.stored == 1
+    assert [one.code for one in report.refused] == ["INVALID_ARGUMENT"]
+
+
 def test_an_id_with_other_content_is_refused(client):
     report = client.add_examples([("cat", b"a", "one"), ("cat", b"b", "one")])
     assert report.ids == ["one"]
@@ -144,6 +151,8 @@ def test_waiting_ends_with_the_version_that_knows_the_examples(client, state):
     state.learn(ids)
     assert client.wait_learned(ids) == 2
     assert client.wait_learned([]) == 0
+    with pytest.raises(InvalidInput, match="a list of ids"):
+        client.wait_learned(ids[0])
 
 
 def test_waiting_goes_on_through_an_outage(client, state):

@@ -40,6 +40,9 @@ class Core:
     generator: random.Random = field(default_factory=random.Random)
     """Jitters the pauses; needs no seed, since no result depends on it."""
 
+    def __post_init__(self) -> None:
+        self.seconds(self.timeout_s)
+
     async def call(self, method: Method[Q, R], request: Q, timeout: float | None = None) -> R:
         """One call, made again while it may be (see `Retry`), all within `timeout` seconds. Raises AccreteError."""
         deadline = Deadline(self.seconds(timeout))

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 from ._errors import InvalidInput
 from .v1 import teaching_pb2, types_pb2
 
-_PNG_MODES = ("1", "L", "LA", "I", "I;16", "P", "RGB", "RGBA")
+_PNG_MODES = ("1", "L", "LA", "I;16", "P", "RGB", "RGBA")
+_WIDE_MODES = ("F", "I")  # 32 bits a value; any of the above would clip them
 _ORIENTATION = 0x0112  # the EXIF tag
 _CHANNELS = (1, 3, 4)
 
@@ -79,9 +80,11 @@ def example_message(example: Example) -> teaching_pb2.Example:
     """The message of an example. Raises InvalidInput with a reason."""
     if not isinstance(example.id, str):
         raise InvalidInput(f"its id is {_described(example.id)}; a string is allowed")
-    return teaching_pb2.Example(
-        label=example.label, image=image_message(example.image), id=example.id, metadata=dict(example.metadata)
-    )
+    image = image_message(example.image)
+    try:
+        return teaching_pb2.Example(label=example.label, image=image, id=example.id, metadata=dict(example.metadata))
+    except (TypeError, ValueError) as problem:  # a label that is no text, or not UTF-8; metadata that is not strings
+        raise InvalidInput(f"its label or metadata cannot be sent: {problem}") from problem
 
 
 def image_message(image: ImageLike) -> types_pb2.Image:
@@ -110,6 +113,13 @@ def is_pillow(image: object) -> TypeGuard[PillowImage]:
 def is_quick(image: object) -> bool:
     """Whether making the message takes no file access and no encoding, so that an event loop may do it."""
     return isinstance(image, np.ndarray | bytes | bytearray | memoryview)
+
+
+def to_ids(ids: Iterable[str]) -> list[str]:
+    """Example ids. Raises InvalidInput for a single string, which would be taken for its characters."""
+    if isinstance(ids, str):
+        raise InvalidInput(f'ids is "{ids}"; a list of ids is allowed')
+    return list(ids)
 
 
 def source_of(image: object) -> str:
@@ -161,15 +171,15 @@ def _file(path: pathlib.Path) -> types_pb2.Image:
 
 def _png(image: PillowImage) -> bytes:
     """The image as a PNG file, with the EXIF orientation that it has: the server applies it, as it does for files."""
-    if image.mode == "F":
-        raise InvalidInput('a Pillow image of mode "F"; convert it to "L" or "RGB" first')
-    exif = image.getexif() if hasattr(image, "getexif") else {}
-    params = {"exif": exif} if exif.get(_ORIENTATION, 1) != 1 else {}
-    if image.mode not in _PNG_MODES:
-        image = image.convert("RGB")
+    if image.mode in _WIDE_MODES:
+        raise InvalidInput(f'a Pillow image of mode "{image.mode}"; convert it to "L" or "RGB" first')
     buffer = io.BytesIO()
     try:
+        exif = image.getexif() if hasattr(image, "getexif") else {}
+        params = {"exif": exif} if exif.get(_ORIENTATION, 1) != 1 else {}
+        if image.mode not in _PNG_MODES:
+            image = image.convert("RGB")
         image.save(buffer, format="PNG", compress_level=1, **params)  # 1: most of the gain for a fraction of the time
-    except OSError as problem:  # Pillow reads files only when it must
+    except (OSError, SyntaxError, ValueError) as problem:  # Pillow reads a file only now, and finds it damaged
         raise InvalidInput(f"a Pillow image that cannot be read: {problem}") from problem
     return buffer.getvalue()

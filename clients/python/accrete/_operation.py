@@ -9,6 +9,7 @@ from . import _wire
 from ._config import Retry
 from ._core import Attempts, Core, Deadline
 from ._errors import NotFound, Unavailable
+from ._inputs import to_ids
 from ._methods import (
     ACTIVATE_VERSION,
     DELETE_EXAMPLES,
@@ -78,7 +79,7 @@ async def resume(core: Core, timeout: float | None) -> None:
 
 async def delete_examples(core: Core, ids: Iterable[str], timeout: float | None) -> DeleteReport:
     """In as many calls as needed. Raises NotFound when none of the ids is known in any."""
-    given = list(ids)
+    given = to_ids(ids)
     deleted, unknown = 0, list[str]()
     missing: NotFound | None = None
     for start in range(0, len(given), MAX_IDS):

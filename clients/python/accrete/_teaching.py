@@ -12,6 +12,7 @@ from . import _progress
 from ._core import Core, Deadline
 from ._errors import LimitExceeded, NotLearned
 from ._folder import folder_examples
+from ._inputs import to_ids
 from ._methods import ADD_EXAMPLES, WAIT_LEARNED
 from ._prepared import Batch, Examples, merged, prepared_batches, read_results, request_of, to_send
 from ._results import AddReport, ExampleResult
@@ -75,7 +76,7 @@ async def send(core: Core, batch: Batch, timeout: float | None) -> list[ExampleR
 
 async def wait_learned(core: Core, ids: Iterable[str], timeout: float | None) -> int:
     """The live version, once all ids are in it. Raises NotLearned when they are not within `timeout` seconds."""
-    waiting = list(ids)
+    waiting = to_ids(ids)
     deadline = Deadline(core.seconds(timeout))
     version = 0
     while waiting:
