@@ -38,18 +38,20 @@ def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
         time.sleep(0.02)
 
 
+def back(supervisor: Supervisor, child: Child) -> bool:
+    supervisor.look()
+    return not child.dead
+
+
 def test_a_killed_child_is_started_again():
-    supervisor = Supervisor(None, [Child("one", SLEEP)])
+    child = Child("one", SLEEP)
+    supervisor = Supervisor(None, [child])
     supervisor.start()
     try:
         first = supervisor.pids["one"]
         os.kill(first, signal.SIGKILL)
 
-        def back() -> bool:
-            supervisor.look()
-            return supervisor.pids["one"] != first
-
-        until(back)
+        until(lambda: back(supervisor, child) and supervisor.pids["one"] != first)
         assert running(supervisor.pids["one"])
     finally:
         supervisor.end()
@@ -65,7 +67,7 @@ def test_a_child_that_keeps_dying_is_started_ever_less_often():
         for _ in range(2):
             supervisor.look()
             waits.append(child.backoff.wait_s)
-            until(lambda: (supervisor.look(), not child.dead)[1])
+            until(lambda: back(supervisor, child))
             until(lambda: child.status() is not None)
     finally:
         supervisor.end()

@@ -1,0 +1,98 @@
+"""Whatever process is killed in the middle of a step: what was acknowledged is learned once, and Predict recovers."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from accrete import AccreteError, Client
+
+EXAMPLES = 45
+
+
+class Asker:
+    """Asks without pause, with the SDK's own retries, and keeps what failed."""
+
+    def __init__(self, address: str, image: np.ndarray) -> None:
+        self.answered = 0
+        self.errors: list[str] = []
+        self._stop = threading.Event()
+        self._client = Client(address, timeout=20)
+        self._image = image
+        self._thread = threading.Thread(target=self._ask)
+        self._thread.start()
+
+    def _ask(self) -> None:
+        while not self._stop.is_set():
+            try:
+                self._client.predict(self._image)
+                self.answered += 1
+            except AccreteError as error:
+                self.errors.append(repr(error))
+            time.sleep(0.01)
+
+    def stop(self) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._client.close()
+
+
+def teach(client: Client, digits: dict[str, list[np.ndarray]], labels: str) -> list[str]:
+    report = client.add_examples((label, image) for label in labels for image in digits[label][:EXAMPLES])
+    assert not report.refused
+    return report.ids
+
+
+@pytest.mark.parametrize("victim", ["trainer", "learner", "server", "store"])
+def test_a_kill_in_the_middle_of_a_step_loses_nothing_and_learns_everything_once(make_node, digits, victim):
+    node = make_node(epochs=40)
+    with node.client() as client:
+        client.wait_ready(60)
+        first = teach(client, digits, "01")
+        assert client.wait_learned(first, timeout=90) == 1
+
+        asker = Asker(node.address, digits["0"][-1])
+        training = threading.Event()
+        watcher = threading.Thread(target=_wait_for_training, args=(node.address, training), daemon=True)
+        watcher.start()
+        second = teach(client, digits, "23")
+        assert training.wait(60), "the step did not start training"
+        answered_before = asker.answered
+        node.kill(victim)
+        # The victim may be the server, which forgets who waits: the SDK asks again.
+        assert client.wait_learned(second, timeout=150) >= 2
+        time.sleep(0.5)
+        asker.stop()
+
+        assert asker.answered > answered_before, "Predict did not recover"
+        assert asker.errors == [], "the SDK's retries did not bridge the kill"
+        ready = [version for version in client.versions() if version.state == "ready"]
+        assert [version.labels for version in sorted(ready, key=lambda version: version.version)] == [
+            ("0", "1"),
+            ("0", "1", "2", "3"),
+        ]
+        _assert_learned_once(node, {*first, *second})
+
+
+def _wait_for_training(address: str, training: threading.Event) -> None:
+    with Client(address) as client:
+        for event in client.watch():
+            if event.kind == "progress" and event.what.stage == "train" and event.what.version == 2:
+                training.set()
+                return
+
+
+def _assert_learned_once(node, ids: set[str]) -> None:
+    with node.store() as store:
+        assert store.pending.total().examples == 0
+        records = [record for record in store.registry.versions() if record.state == "ready"]
+        taken = [sum(record.consumed.values()) for record in records]
+        assert sum(taken) == len(ids) == 4 * EXAMPLES
+        kept = {label: store.memory.exemplars(label) for label in "0123"}
+        assert {label: len(examples) for label, examples in kept.items()} == dict.fromkeys("0123", 5)
+        kept_ids = [example.id for examples in kept.values() for example in examples]
+        assert len(set(kept_ids)) == len(kept_ids)
+        assert set(kept_ids) <= ids
