@@ -116,7 +116,7 @@ class Prediction(_Entry, prediction_pb2_grpc.PredictionServicer):
             Fault(code=grpc.StatusCode.RESOURCE_EXHAUSTED, details="max_images").abort(context)
         for index, image in enumerate(request.images):
             if image.encoded == b"bad":
-                Fault(code=grpc.StatusCode.INVALID_ARGUMENT, details=f"image {index}: not an image").abort(context)
+                Fault(code=grpc.StatusCode.INVALID_ARGUMENT, details=f"images[{index}]: not an image").abort(context)
         return pr.PredictResponse(
             predictions=[self._one(image, request) for image in request.images],
             version=self.state.version,
@@ -214,7 +214,7 @@ class Teaching(_Entry, teaching_pb2_grpc.TeachingServicer):
     def _one(self, index: int, example: te.Example) -> te.ExampleResult:
         content = example.image.SerializeToString(deterministic=True)
         if example.image.encoded == b"bad":
-            reason = f"example {index}: not an image"
+            reason = f"examples[{index}].image: not an image"
             return te.ExampleResult(outcome=te.ExampleResult.REFUSED, code=3, reason=reason)
         id = example.id or hashlib.blake2b(example.label.encode() + content, digest_size=16).hexdigest()
         known = self.state.examples.get(id)
@@ -222,7 +222,7 @@ class Teaching(_Entry, teaching_pb2_grpc.TeachingServicer):
             self.state.examples[id] = example
             return te.ExampleResult(id=id, outcome=te.ExampleResult.STORED)
         if known.image != example.image or known.label != example.label:
-            reason = f"example {index}: id {id} has other content"
+            reason = f"examples[{index}].id: has other content"
             return te.ExampleResult(id=id, outcome=te.ExampleResult.REFUSED, code=6, reason=reason)
         return te.ExampleResult(id=id, outcome=te.ExampleResult.DUPLICATE)
 

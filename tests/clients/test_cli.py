@@ -6,6 +6,7 @@ import importlib.metadata
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -323,6 +324,17 @@ def test_the_module_runs_as_the_script_does(server):
         [sys.executable, "-m", "accrete", "trigger"], capture_output=True, text=True, env=environment, timeout=60
     )
     assert (done.returncode, done.stdout) == (0, "a step starts with 7 pending examples\n"), done.stderr
+
+
+def test_a_watch_that_is_interrupted_has_ended_well(server, state):
+    state.emit(forgotten=te.ClassForgotten(label="cat"))
+    command = [sys.executable, "-m", "accrete", "watch", "--after", "0", "--address", server.address]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline().endswith("cat\n")
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=60)
+    assert (process.returncode, err) == (0, "")
 
 
 def test_a_reader_that_has_seen_enough_is_no_error(server, state):

@@ -94,12 +94,12 @@ def test_a_pickled_npy_file_is_refused_unread(client, tmp_path):
 def test_an_input_that_cannot_be_used_is_named_before_anything_is_sent(client, state, image, given, says):
     with pytest.raises(InvalidInput, match=says) as caught:
         client.predict([image, given])
-    assert caught.value.details.startswith("image 1: ")
+    assert caught.value.details.startswith("images[1]: ")
     assert not state.calls
 
 
 def test_an_object_that_is_no_image_is_refused_by_its_type(client):
-    with pytest.raises(InvalidInput, match="image 0: a dict"):
+    with pytest.raises(InvalidInput, match=r"images\[0\]: a dict"):
         client.predict([{}])
 
 
@@ -129,7 +129,7 @@ def test_one_image_that_is_too_much_is_an_error(client, state):
 
 
 def test_an_image_that_the_server_refuses_is_named_also_behind_a_split(client):
-    with pytest.raises(InvalidInput, match=r"image 2: not an image \(counted from image 64\)"):
+    with pytest.raises(InvalidInput, match=r"images\[2\]: not an image \(counted from images\[64\]\)"):
         client.predict([b"good"] * 66 + [b"bad"])
 
 

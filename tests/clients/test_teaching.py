@@ -80,7 +80,7 @@ def test_one_bad_image_is_refused_with_the_reason_and_the_others_are_stored(clie
     assert report.stored == 2
     assert [one.index for one in report.refused] == [1, 2, 3]
     assert [one.code for one in report.refused] == ["INVALID_ARGUMENT"] * 3
-    assert "not an image" in report.refused[0].reason
+    assert report.refused[0].reason == "image: not an image"
     assert "No such file" in report.refused[1].reason
     assert report.refused[1].source == str(tmp_path / "gone.png")
 

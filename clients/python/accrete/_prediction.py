@@ -36,7 +36,7 @@ async def _message(core: Core, image: ImageLike, index: int) -> types_pb2.Image:
     try:
         return image_message(image) if is_quick(image) else await core.transport.offload(lambda: image_message(image))
     except InvalidInput as problem:
-        raise InvalidInput(f"image {index}: {problem.details}") from problem
+        raise InvalidInput(f"images[{index}]: {problem.details}") from problem
 
 
 async def _send(
@@ -51,7 +51,7 @@ async def _send(
     except NotNow as problem:
         raise NoModel(problem.details, attempts=problem.attempts) from problem
     except InvalidInput as problem:
-        problem.details += f" (counted from image {offset})" if offset else ""
+        problem.details += f" (counted from images[{offset}])" if offset else ""
         raise
     else:
         if len(response.predictions) != len(request.images):

@@ -115,14 +115,17 @@ def read_results(batch: Batch, response: teaching_pb2.AddExamplesResponse) -> li
     """The answer to a batch. Raises IncompatibleServer."""
     if len(response.results) != len(batch):
         raise IncompatibleServer(f"{len(response.results)} results for {len(batch)} examples")
-    return [_result(one, result) for one, result in zip(batch, response.results, strict=True)]
+    pairs = zip(batch, response.results, strict=True)
+    return [_result(sent, result, position) for position, (sent, result) in enumerate(pairs)]
 
 
-def _result(sent: Prepared, result: teaching_pb2.ExampleResult) -> ExampleResult:
+def _result(sent: Prepared, result: teaching_pb2.ExampleResult, position: int) -> ExampleResult:
+    """A reason begins with the example's place in the message, which means nothing to the caller; see `index`."""
     became = outcome(result)
     if became is None:
         raise IncompatibleServer(f"an outcome {result.outcome} that this client does not know")
-    return sent.result(became, id=result.id, reason=result.reason, code=_code_name(result.code))
+    reason = result.reason.removeprefix(f"examples[{position}].")
+    return sent.result(became, id=result.id, reason=reason, code=_code_name(result.code))
 
 
 def _code_name(number: int) -> str:

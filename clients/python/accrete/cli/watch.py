@@ -50,7 +50,7 @@ def _told(what: events.What) -> str:
         case events.PhaseChanged():
             return f"{what.phase}{f': {what.reason}' if what.reason else ''}"
         case events.Progress():
-            loss = f", loss {what.loss:.3f}" if what.loss else ""
+            loss = f", loss {what.loss:.3f}" if what.loss is not None else ""
             return f"version {what.version}: {what.stage} {what.done} of {what.total}{loss}"
         case events.VersionCommitted():
             new = ", ".join(what.new_labels) or "no new class"
