@@ -137,6 +137,8 @@ class Server:
         self._grpc.stop(None).wait()
         self._batcher.close()
         self._follower.stop()
+        self._slots.free()
+        self._link.close()
         self._metrics.close()
         self._remove_address()
         _log.info("stopped")

@@ -117,7 +117,7 @@ def _sentence(problem: Exception) -> str:
         _log.error("store_misconfigured", extra={"reason": str(problem)})
         return "the store is not usable; the server's log says what to set"
     if isinstance(problem, storage.StoreUnavailable):
-        return "the store does not answer; send the same ids again, nothing is stored twice"
+        return "the store does not answer; try again: an example sent twice under one id is stored once"
     if isinstance(problem, storage.BudgetExceeded):
         when = f"retry in {problem.retry_after_s:.1f} s"
         return f"pending examples are at their limit: {problem.limit} is {problem.value}; {when}"

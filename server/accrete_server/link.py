@@ -40,6 +40,12 @@ class StoreLink:
                     raise
             return self._store
 
+    def close(self) -> None:
+        """Closes the connections."""
+        with self._lock:
+            if self._store is not None:
+                self._store.close()
+
     def _note(self, problem: StorageError) -> None:
         if str(problem) != str(self._problem):
             _log.warning("store_not_reached", extra={"reason": str(problem)})

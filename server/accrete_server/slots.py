@@ -150,3 +150,9 @@ class Slots:
         """Ends every wait for good."""
         self._closed = True
         self.wake()
+
+    def free(self) -> None:
+        """Frees every version that no request uses. For the end, when no more requests come."""
+        self.reap()
+        if self._live is not None and self._live.slot.close_if_idle():
+            self._live = None

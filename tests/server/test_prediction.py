@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -172,6 +173,23 @@ class _Blocked:
             self.computed += 1
         assert self.gate.wait(20)
         return self._features(batch)
+
+
+def test_calls_that_are_gathered_into_batches_are_answered_as_alone(world):
+    world.publish(1, Recipe(labels=FOUR))
+    running = world.server(concurrency=4)
+    alone = [running.predict(seed, seed + 1, top_k=4) for seed in range(12)]
+    loaded: Any = running.server._slots.take().slot.loaded
+    loaded.on_gpu = True  # what decides whether calls are gathered
+    with ThreadPoolExecutor(12) as pool:
+        gathered = list(pool.map(lambda seed: running.predict(seed, seed + 1, top_k=4), list(range(12)) * 4))
+    for seed, answer in enumerate(gathered):
+        wanted = alone[seed % 12]
+        assert labels_of(answer) == labels_of(wanted)
+        got = [ranked.probability for prediction in answer.predictions for ranked in prediction.labels]
+        before = [ranked.probability for prediction in wanted.predictions for ranked in prediction.labels]
+        assert got == pytest.approx(before, abs=1e-5)
+        assert answer.version == 1
 
 
 def test_beyond_the_queue_calls_are_refused_at_once_with_the_time_to_retry(world):
