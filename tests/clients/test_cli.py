@@ -181,17 +181,19 @@ def test_delete(accrete, state):
 def test_watch_prints_a_line_for_each_event(accrete, state):
     state.emit(phase=te.PhaseChanged(phase=ty.STAGING, reason="2 new classes"))
     state.emit(progress=te.Progress(version=2, stage="train", done=3, total=20, loss=0.5))
+    state.emit(progress=te.Progress(version=2, stage="export", done=1, total=1, loss=float("nan")))
     state.emit(committed=te.VersionCommitted(version=2, new_labels=["cat"], accuracy=ACCURACY, step_seconds=1.5))
     state.emit(activated=te.VersionActivated(version=2, pinned=True))
     state.emit(rejected=te.StepRejected(version=3, reason="worse", accuracy=ACCURACY))
     state.emit(failed=te.StepFailed(reason="killed", attempt=2))
     state.emit(forgotten=te.ClassForgotten(label="cat"))
     state.emit(provisional=te.ClassProvisional(label="dog", examples=5))
-    status, out, _ = accrete("watch", "--after", "0", "--count", "8")
+    status, out, _ = accrete("watch", "--after", "0", "--count", "9")
     assert status == 0
     assert [line[10:] for line in out.splitlines()] == [
         "phase        staging: 2 new classes",
         "progress     version 2: train 3 of 20, loss 0.500",
+        "progress     version 2: export 1 of 1",
         "committed    version 2: cat in 1.5 s; accuracy all 95.0 %, new 95.0 %",
         "activated    version 2 (pinned)",
         "rejected     version 3: worse; accuracy all 95.0 %, new 95.0 %",

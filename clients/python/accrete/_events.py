@@ -28,8 +28,8 @@ class Progress:
     done: int
     """Epochs or parts, of `total`."""
     total: int
-    loss: float | None
-    """Mean training loss of the last epoch; None where there is none."""
+    loss: float
+    """Mean training loss of the last epoch; NaN in stages that have none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -105,8 +105,6 @@ def _what(kind: str, body: Any) -> events.What:
     fields = {field.name: getattr(body, field.name) for field in body.DESCRIPTOR.fields}
     if "phase" in fields:
         fields["phase"] = _phase(fields["phase"])
-    if "loss" in fields:
-        fields["loss"] = _measured(fields["loss"])
     if "accuracy" in fields:
         fields["accuracy"] = accuracy(fields["accuracy"])
     if "new_labels" in fields:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import math
 
 from .. import _events as events
 from .._results import Accuracy
@@ -50,7 +51,7 @@ def _told(what: events.What) -> str:
         case events.PhaseChanged():
             return f"{what.phase}{f': {what.reason}' if what.reason else ''}"
         case events.Progress():
-            loss = f", loss {what.loss:.3f}" if what.loss is not None else ""
+            loss = f", loss {what.loss:.3f}" if math.isfinite(what.loss) else ""
             return f"version {what.version}: {what.stage} {what.done} of {what.total}{loss}"
         case events.VersionCommitted():
             new = ", ".join(what.new_labels) or "no new class"
