@@ -88,8 +88,8 @@ def _banner(settings: Settings, server: dict[str, str], learner: dict[str, str])
             f"  store     {settings.store.url or 'embedded'}",
             f"  method    {settings.method.name}, {settings.model.backbone}, input {settings.input_spec}",
             f"  metrics   http://{server['metrics']}/metrics, http://{learner['metrics']}/metrics (learner)",
-            f"  teach     accrete --address {server['address']} add FOLDER    (one folder of images a label)",
-            f"  ask       accrete --address {server['address']} predict IMAGE",
+            f"  teach     accrete add --address {server['address']} FOLDER    (one folder of images a label)",
+            f"  ask       accrete predict --address {server['address']} IMAGE",
             "  end       Ctrl-C",
         ]
     )

@@ -69,14 +69,23 @@ class EmbeddedStore:
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start the server and return once it answers; again after it has died, to bring it back.
+        """Start the server and return once it answers; after it has died, bring it back.
 
         Raises DataDirInUse, EngineMismatch, StoreMisconfigured (no server for this platform), and StoreUnavailable when
         it does not come up; the message has the end of its log.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         self._take_lock()
-        binary = _binary()
+        if self.alive():
+            return
+        try:
+            self._launch(_binary())
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _launch(self, binary: Path) -> None:
         self._check_engine(binary)
         configuration = self._write_configuration()
         self.socket_path.unlink(missing_ok=True)
@@ -89,7 +98,6 @@ class EmbeddedStore:
                 start_new_session=True,
                 preexec_fn=_end_with_parent,
             )
-        self._wait_until_ready()
 
     def stop(self, timeout_s: float = 10.0) -> None:
         """End the server in order, by force after `timeout_s`, and give the data directory back."""

@@ -1,0 +1,175 @@
+"""Real stores: the embedded Valkey, and Debian's redis-server where it is installed."""
+
+from __future__ import annotations
+
+import itertools
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import redis
+
+from accrete_storage.commit import Commit, Lease
+from accrete_storage.config import HoldoutConfig, StoreConfig
+from accrete_storage.embedded import EmbeddedStore, socket_url
+from accrete_storage.example import Example
+from accrete_storage.store import Store
+from accrete_storage.version import VersionRecord
+
+_numbers = itertools.count()
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    folder = tmp_path_factory.mktemp("valkey")
+    server = EmbeddedStore(folder, StoreConfig())
+    server.start()
+    yield socket_url(folder)
+    server.stop()
+
+
+@pytest.fixture(scope="session")
+def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    binary = shutil.which("redis-server")
+    if binary is None:
+        pytest.skip("redis-server is not on the PATH")
+    folder = tmp_path_factory.mktemp("redis")
+    path = folder / "s"
+    arguments = ["--port", "0", "--unixsocket", str(path), "--dir", str(folder), "--save", ""]
+    arguments += ["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"]
+    process = subprocess.Popen([binary, *arguments], stdout=subprocess.DEVNULL)
+    wait_for(path)
+    yield f"unix://{path}"
+    process.terminate()
+    process.wait()
+
+
+def wait_for(path: Path) -> None:
+    deadline = time.monotonic() + 20
+    client = redis.Redis(unix_socket_path=str(path))
+    while True:
+        try:
+            client.ping()
+            client.close()
+            return
+        except redis.ConnectionError:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+
+
+@pytest.fixture(params=["valkey", "redis_server"])
+def url(request: pytest.FixtureRequest) -> str:
+    found: str = request.getfixturevalue(request.param)
+    return found
+
+
+Connect = Callable[..., Store]
+
+
+@pytest.fixture
+def connect(url: str, tmp_path: Path) -> Iterator[Connect]:
+    """Connects under a prefix of the test's own."""
+    opened: list[Store] = []
+    prefix = f"test{next(_numbers)}"
+
+    def connect(share: float = 0.0, **settings: object) -> Store:
+        config = StoreConfig(url=url, prefix=prefix, **settings)  # type: ignore[arg-type]
+        store = Store.connect(config, HoldoutConfig(share=share), data_dir=tmp_path)
+        opened.append(store)
+        return store
+
+    yield connect
+    for store in opened:
+        store.close()
+
+
+@pytest.fixture
+def store(connect: Connect) -> Store:
+    return connect()
+
+
+def example(label: str, number: int, value: int | None = None) -> Example:
+    tensor = np.full((2, 2, 1), number if value is None else value, np.uint8)
+    return Example(id=f"{label}-{number}", label=label, tensor=tensor, metadata={"n": str(number)})
+
+
+def examples(label: str, count: int, start: int = 0) -> list[Example]:
+    return [example(label, number) for number in range(start, start + count)]
+
+
+def record(store: Store, labels: list[str], learned: dict[str, str], **changes: object) -> VersionRecord:
+    values = {
+        "version": store.registry.next_version(),
+        "state": "ready",
+        "parent": 0,
+        "created_ms": 1,
+        "labels": labels,
+        "new_labels": labels,
+        "method": "lucir",
+        "digest": "",
+        "accuracy": {},
+        "class_accuracy": {},
+        "step_seconds": 1.0,
+        "stage_seconds": {},
+        "learned": learned,
+        "revision": store.registry.state().revision,
+        "since": dict.fromkeys(labels, 1),
+    }
+    return VersionRecord(**(values | changes))  # type: ignore[arg-type]
+
+
+def step(
+    store: Store, lease: Lease, labels: list[str], *, quota: int = 2, known: list[str] | None = None, **changes: object
+):
+    """Reads what is pending for some labels and prepares a commit of all of it; stages the first two as exemplars."""
+    revision = store.registry.state().revision
+    entries = {label: store.pending.read(label) for label in labels}
+    upto = {label: found[-1].position for label, found in entries.items()}
+    name = f"step{next(_numbers)}"
+    store.stage(
+        name,
+        {label: [entry.example for entry in found if not entry.holdout][:2] for label, found in entries.items()},
+        {label: [entry.example for entry in found if entry.holdout] for label, found in entries.items()},
+    )
+    made = record(store, (known or []) + labels, upto, revision=revision)
+    values = {
+        "epoch": lease.epoch,
+        "revision": revision,
+        "step_id": name,
+        "record": made,
+        "consumed": upto,
+        "quota": quota,
+        "event": {"version": made.version},
+    }
+    return Commit(**(values | changes))  # type: ignore[arg-type]
+
+
+def lease(store: Store, owner: str = "me", ttl_s: float = 30.0) -> Lease:
+    found = store.acquire_lease(owner, ttl_s)
+    assert found is not None
+    return found
+
+
+def ids(found: list[Example]) -> list[str]:
+    return [one.id for one in found]
+
+
+def assert_counters_exact(store: Store) -> None:
+    """The counters say what is really there."""
+    from accrete_storage.example import pack
+
+    counts = store.pending.counts()
+    read = {label: store.pending.read(label) for label in counts}
+    assert {label: count.examples for label, count in counts.items()} == {label: len(e) for label, e in read.items()}
+    assert {label: count.holdout for label, count in counts.items()} == {
+        label: sum(entry.holdout for entry in entries) for label, entries in read.items()
+    }
+    total = store.pending.total()
+    assert total.examples == sum(map(len, read.values()))
+    assert total.bytes == sum(len(pack(entry.example)) for entries in read.values() for entry in entries)
+    kept = [one for label in store.memory.labels() for one in store.memory.exemplars(label)]
+    assert store.memory.exemplar_bytes() == sum(len(pack(one)) for one in kept)

@@ -1,0 +1,117 @@
+"""Operators pause, ask for steps, and take examples and classes out."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from accrete_storage.errors import NotFound, StoreMisconfigured
+from accrete_storage.pending import Outcome
+from accrete_storage.store import Store
+
+from .conftest import Connect, assert_counters_exact, examples, ids, lease, step
+
+
+def test_pausing_is_remembered(store: Store, connect: Connect):
+    assert not store.control.paused()
+    store.control.pause()
+    assert connect().control.paused()
+    store.control.resume()
+    assert not store.control.paused()
+
+
+def test_a_step_that_was_asked_for_is_taken_once(store: Store):
+    store.control.request_step()
+    assert store.control.take_step_request()
+    assert not store.control.take_step_request()
+
+
+def test_examples_are_deleted_wherever_they_are_kept(connect: Connect):
+    store = connect(share=0.3)
+    mine = lease(store)
+    store.pending.add(examples("a", 20))
+    store.commit(step(store, mine, ["a"]))
+    store.pending.add(examples("a", 2, start=100))
+    exemplar, holdout = store.memory.exemplars("a")[0].id, store.memory.holdout("a")[0].id
+    before = store.registry.state().revision
+    result = store.control.delete_examples([exemplar, holdout, "a-100", "nobody"])
+    assert (result.deleted, result.unknown) == (3, ["nobody"])
+    assert store.registry.state().revision > before
+    assert exemplar not in ids(store.memory.exemplars("a"))
+    assert holdout not in ids(store.memory.holdout("a"))
+    assert [entry.example.id for entry in store.pending.read("a")] == ["a-101"]
+    assert store.pending.locate([exemplar, "a-100"]) == {}
+    assert_counters_exact(store)
+
+
+def test_deleting_nothing_leaves_the_revision(store: Store):
+    before = store.registry.state().revision
+    assert store.control.delete_examples(["x"]).deleted == 0
+    assert store.registry.state().revision == before
+
+
+def test_a_forgotten_class_is_gone_and_can_be_taught_again_with_the_same_images(store: Store):
+    mine = lease(store)
+    store.pending.add(examples("a", 4))
+    store.commit(step(store, mine, ["a"]))
+    store.pending.add(examples("a", 2, start=10))
+    result = store.control.forget_class("a")
+    assert (result.pending, result.exemplars) == (2, 2)
+    assert store.registry.forgotten()["a"] == store.registry.state().revision
+    assert store.memory.counts() == {}
+    assert store.pending.counts() == {}
+    assert store.pending.locate(["a-0", "a-10"]) == {}, "what was forgotten is not known any more"
+    assert store.pending.add(examples("a", 4)) == [Outcome.STORED] * 4
+    assert len(store.pending.locate([f"a-{n}" for n in range(4)])) == 4
+    assert store.events.read("0")[-1].kind == "forgotten"
+    assert_counters_exact(store)
+
+
+def test_a_class_nobody_knows_cannot_be_forgotten(store: Store):
+    with pytest.raises(NotFound, match="label"):
+        store.control.forget_class("x")
+
+
+def test_a_class_without_kept_examples_can_be_forgotten_while_a_version_knows_it(store: Store):
+    mine = lease(store)
+    store.pending.add(examples("a", 4))
+    store.commit(step(store, mine, ["a"], quota=0))
+    store.control.forget_class("a")
+    assert "a" in store.registry.forgotten()
+
+
+def test_the_store_is_bound_to_the_model_it_holds_examples_for(store: Store, connect: Connect):
+    store.bind_model("uint8 [8, 8, 1]")
+    connect().bind_model("uint8 [8, 8, 1]")
+    with pytest.raises(StoreMisconfigured, match=r"8, 8, 1.*32, 32, 3"):
+        connect().bind_model("uint8 [32, 32, 3]")
+
+
+def test_prototypes_are_kept_by_version(store: Store):
+    vector = np.arange(4, dtype=np.float32)
+    store.prototypes.put(1, "a b", vector, 5)
+    store.prototypes.put(2, "c", vector, 1)
+    (found,) = store.prototypes.all(1).items()
+    assert (found[0], found[1].count) == ("a b", 5)
+    assert (found[1].vector == vector).all()
+    store.prototypes.drop(1, ["a b", "nobody"])
+    assert store.prototypes.all(1) == {}
+
+
+def test_events_are_read_from_a_place_on_and_waited_for(store: Store):
+    assert store.events.last_id() == "0"
+    first = store.events.append("phase", {"phase": "waiting"})
+    second = store.events.append("progress", {"done": 1})
+    assert [event.id for event in store.events.read("0")] == [first, second]
+    (event,) = store.events.read(first)
+    assert (event.kind, event.body, event.id) == ("progress", {"done": 1}, second)
+    assert store.events.read(second, block_ms=20) == []
+    assert store.events.last_id() == second
+
+
+def test_the_phase_is_told_and_kept(store: Store):
+    mine = lease(store)
+    assert store.control.phase() == "waiting"
+    assert store.control.set_phase(mine.epoch, "training", "why")
+    assert store.control.phase() == "training"
+    assert store.events.read("0")[-1].body == {"phase": "training", "reason": "why"}

@@ -1,0 +1,124 @@
+"""The embedded store: a process that starts, is guarded, and ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from accrete_storage.config import HoldoutConfig, StoreConfig
+from accrete_storage.embedded import EmbeddedStore, socket_path
+from accrete_storage.errors import DataDirInUse, EngineMismatch, StoreUnavailable
+from accrete_storage.store import Store
+
+from .conftest import example
+
+
+def test_it_starts_answers_and_ends_without_a_trace(tmp_path: Path):
+    server = EmbeddedStore(tmp_path, StoreConfig())
+    server.start()
+    pid = server.pid
+    store = Store.connect(StoreConfig(), HoldoutConfig(), data_dir=tmp_path)
+    assert store.info().engine == "valkey"
+    store.close()
+    server.stop()
+    assert not server.alive()
+    assert not socket_path(tmp_path).exists()
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid or 0, 0)
+
+
+def test_the_data_directory_belongs_to_one(tmp_path: Path):
+    server = EmbeddedStore(tmp_path, StoreConfig())
+    server.start()
+    try:
+        with pytest.raises(DataDirInUse, match=str(tmp_path)):
+            EmbeddedStore(tmp_path, StoreConfig()).start()
+        assert server.alive()
+    finally:
+        server.stop()
+    again = EmbeddedStore(tmp_path, StoreConfig())
+    again.start()
+    again.stop()
+
+
+@pytest.mark.parametrize("written", [{"engine": "redis", "version": "7.0.15"}, {"engine": "valkey", "version": "99.0"}])
+def test_data_of_another_engine_or_a_newer_version_is_refused_by_name(tmp_path: Path, written: dict[str, str]):
+    (tmp_path / "engine.json").write_text(json.dumps(written))
+    with pytest.raises(EngineMismatch, match=f"{written['engine']} {written['version']}"):
+        EmbeddedStore(tmp_path, StoreConfig()).start()
+    assert json.loads((tmp_path / "engine.json").read_text()) == written
+
+
+def test_data_of_an_older_version_is_taken_over(tmp_path: Path):
+    (tmp_path / "engine.json").write_text(json.dumps({"engine": "valkey", "version": "9.0.0"}))
+    server = EmbeddedStore(tmp_path, StoreConfig())
+    server.start()
+    server.stop()
+    assert json.loads((tmp_path / "engine.json").read_text())["version"] != "9.0.0"
+
+
+def test_a_long_path_is_no_obstacle(tmp_path: Path):
+    folder = tmp_path / ("a" * 60) / ("b" * 60)
+    folder.mkdir(parents=True)
+    server = EmbeddedStore(folder, StoreConfig())
+    server.start()
+    try:
+        store = Store.connect(StoreConfig(), HoldoutConfig(), data_dir=folder)
+        store.pending.add([example("a", 1)])
+        store.close()
+    finally:
+        server.stop()
+
+
+def test_half_a_record_at_the_end_of_the_file_is_passed_over(tmp_path: Path):
+    server = EmbeddedStore(tmp_path, StoreConfig())
+    server.start()
+    store = Store.connect(StoreConfig(), HoldoutConfig(), data_dir=tmp_path)
+    store.pending.add([example("a", 1)])
+    store.close()
+    server.stop()
+    (newest,) = (tmp_path / "store" / "appendonlydir").glob("*.incr.aof")
+    with newest.open("ab") as file:
+        file.write(b"*3\r\n$3\r\nSET\r\n$1\r\nx")
+    server = EmbeddedStore(tmp_path, StoreConfig())
+    server.start()
+    try:
+        store = Store.connect(StoreConfig(), HoldoutConfig(), data_dir=tmp_path)
+        assert store.pending.counts()["a"].examples == 1
+        store.close()
+    finally:
+        server.stop()
+
+
+def test_a_damaged_file_is_refused_with_the_servers_own_words(tmp_path: Path):
+    server = EmbeddedStore(tmp_path, StoreConfig())
+    server.start()
+    server.stop()
+    (tmp_path / "store" / "appendonlydir" / "appendonly.aof.manifest").write_text("nonsense\n")
+    server = EmbeddedStore(tmp_path, StoreConfig())
+    with pytest.raises(StoreUnavailable, match="did not start"):
+        server.start()
+    server.stop()
+
+
+def test_it_ends_with_the_process_that_started_it(tmp_path: Path):
+    code = (
+        "import pathlib, sys, time; from accrete_storage.config import StoreConfig;"
+        " from accrete_storage.embedded import EmbeddedStore;"
+        " server = EmbeddedStore(pathlib.Path(sys.argv[1]), StoreConfig()); server.start();"
+        " print(server.pid, flush=True); time.sleep(600)"
+    )
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        pid = int(process.stdout.readline())
+        process.kill()
+    deadline = time.monotonic() + 20
+    while Path(f"/proc/{pid}").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
