@@ -15,7 +15,6 @@ import hashlib
 import json
 import pathlib
 import subprocess
-import sys
 import tempfile
 import venv
 
@@ -75,4 +74,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

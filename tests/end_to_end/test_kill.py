@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from accrete import AccreteError, Client
+from accrete import AccreteError, Client, Progress
 
 EXAMPLES = 45
 
@@ -80,9 +80,10 @@ def test_a_kill_in_the_middle_of_a_step_loses_nothing_and_learns_everything_once
 def _wait_for_training(address: str, training: threading.Event) -> None:
     with Client(address) as client:
         for event in client.watch():
-            if event.kind == "progress" and event.what.stage == "train" and event.what.version == 2:
-                training.set()
-                return
+            match event.what:
+                case Progress(stage="train", version=2):
+                    training.set()
+                    return
 
 
 def _assert_learned_once(node, ids: set[str]) -> None:

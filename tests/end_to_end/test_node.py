@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import time
 import urllib.request
@@ -44,8 +45,7 @@ def test_a_second_node_on_the_same_data_is_refused_and_the_first_goes_on(make_no
     node = make_node()
     with node.client() as client:
         client.wait_ready(60)
-        other = type(node).__new__(type(node))
-        other.__dict__.update(node.__dict__, process=None)
+        other = copy.copy(node)
         other.start()
         assert other.process.wait(60) == 2
         assert "another process serves the data directory" in node.log()
@@ -83,7 +83,8 @@ def test_metrics_of_both_processes_tell_of_a_step(make_node, digits):
 
 def _metrics(address: str) -> str:
     with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
-        return answer.read().decode()
+        text: str = answer.read().decode()
+        return text
 
 
 def test_a_killed_supervisor_takes_everything_with_it(make_node):

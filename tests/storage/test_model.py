@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -77,8 +76,9 @@ class Model:
 
 
 @pytest.fixture(params=["valkey", "redis_server"])
-def store_url(request: pytest.FixtureRequest) -> Iterator[str]:
-    return request.getfixturevalue(request.param)
+def store_url(request: pytest.FixtureRequest) -> str:
+    found: str = request.getfixturevalue(request.param)
+    return found
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -22,7 +22,7 @@ from .conftest import example, wait_for
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[object]:
     """Starts a server with some settings; answers its url."""
-    processes = []
+    processes: list[subprocess.Popen[bytes]] = []
 
     def start(binary: str, **settings: str) -> str:
         path = tmp_path / f"s{len(processes)}"
