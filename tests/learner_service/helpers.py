@@ -8,7 +8,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from sklearn.datasets import load_digits
@@ -34,7 +36,7 @@ def digits(label: int, count: int, start: int = 0) -> list[Example]:
     return [Example(id=f"{label}-{start + n}", label=f"digit {label}", tensor=x) for n, x in enumerate(chosen)]
 
 
-def until(look, what: str):
+def until(look: Callable[[], Any], what: str | Callable[[], str]) -> Any:
     """Looks until there is something to see."""
     deadline = time.monotonic() + PATIENCE_S
     while time.monotonic() < deadline:
@@ -42,7 +44,7 @@ def until(look, what: str):
         if seen:
             return seen
         time.sleep(0.05)
-    raise AssertionError(f"{what}: not seen within {PATIENCE_S} s")
+    raise AssertionError(f"{what() if callable(what) else what}: not seen within {PATIENCE_S} s")
 
 
 class RunningLearner:
@@ -61,7 +63,7 @@ class RunningLearner:
 
     def version(self, number: int):
         """Waits for a version to be active, and returns its record."""
-        until(lambda: self._store.registry.state().version >= number, f"version {number}\n{self.log()}")
+        until(lambda: self._store.registry.state().version >= number, lambda: f"version {number}\n{self.log()}")
         return self._store.registry.version(number)
 
     def event(self, kind: str, count: int = 1):
@@ -71,7 +73,7 @@ class RunningLearner:
             found = [event for event in self._store.events.read("0", block_ms=None, count=10_000) if event.kind == kind]
             return found[count - 1 :]
 
-        return until(look, f"event {kind}\n{self.log()}")[0].body
+        return until(look, lambda: f"event {kind}\n{self.log()}")[0].body
 
     def trainer_pid(self) -> int:
         """The process that trains, once it stands by."""
@@ -90,7 +92,7 @@ class RunningLearner:
 
 def record(version: int, **fields) -> VersionRecord:
     """A version's record with what a test does not care about filled in."""
-    empty = {
+    empty: dict[str, Any] = {
         "state": "ready",
         "parent": 0,
         "created_ms": 0,

@@ -6,6 +6,7 @@ import json
 import logging
 import sys
 from pathlib import Path
+from typing import Any
 
 from accrete_learner.budget import BudgetConfig
 from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
@@ -14,21 +15,22 @@ from accrete_learner_service.config import GateConfig, LearnerServiceConfig, Tri
 from accrete_storage.config import HoldoutConfig, StoreConfig
 
 HOLDOUT = HoldoutConfig(share=0.2, cap=10)
-NETWORK = NetworkConfig(backbone="resnet8", input_size=8, channels=1)
+BUDGET: dict[str, Any] = {"kind": "per_class", "size": 5}
+NETWORK: dict[str, Any] = {"backbone": "resnet8", "input_size": 8, "channels": 1}
 
 
-def config(options: dict[str, dict[str, object]]) -> LearnerServiceConfig:
+def config(options: dict[str, dict[str, Any]]) -> LearnerServiceConfig:
     """The tests' configuration with some sections' fields replaced."""
-    trigger = {"first_classes": 2, "min_examples": 20, "max_wait_s": 600, "settle_s": 0.3} | options.get("trigger", {})
-    training = {"base_epochs": 2, "epochs": 1, "threads": 1, "augmentation": "none", "device": "cpu"}
+    trigger: dict[str, Any] = {"first_classes": 2, "min_examples": 20, "max_wait_s": 600, "settle_s": 0.3}
+    training: dict[str, Any] = {"base_epochs": 2, "epochs": 1, "threads": 1, "augmentation": "none", "device": "cpu"}
     return LearnerServiceConfig(
-        trigger=TriggerConfig(**trigger),
+        trigger=TriggerConfig(**(trigger | options.get("trigger", {}))),
         # One or two epochs teach little: what the gate does is tested where a test asks for it.
         gate=GateConfig(**({"enabled": False} | options.get("gate", {}))),
         method=MethodConfig(**({"name": "icarl"} | options.get("method", {}))),
-        network=NETWORK,
+        network=NetworkConfig(**(NETWORK | options.get("network", {}))),
         training=TrainingConfig(**(training | options.get("training", {}))),
-        budget=BudgetConfig(**({"kind": "per_class", "size": 5} | options.get("budget", {}))),
+        budget=BudgetConfig(**(BUDGET | options.get("budget", {}))),
         **({"metrics_port": 0, "lease_s": 3.0, "retry_s": 0.2} | options.get("learner", {})),
     )
 

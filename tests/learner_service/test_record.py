@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ ZERO, ONE, TWO = "digit 0", "digit 1", "digit 2"
 
 def inputs(versions: list[VersionRecord], **changes: object) -> Inputs:
     """A step that adds digit 2, and new examples of digit 0, to a version that knows digits 0 and 1."""
-    fields: dict = {
+    fields: dict[str, Any] = {
         "revision": 4,
         "version": 9,
         "parent": versions[-1],
@@ -37,7 +38,7 @@ def inputs(versions: list[VersionRecord], **changes: object) -> Inputs:
 
 
 def result(tallies: dict[str, Tally]) -> Result:
-    return Result(version=9, rule="nme", tallies={"nme": tallies}, stage_seconds={}, epochs=1, losses={})
+    return Result(version=9, rule="nme", tallies={"nme": tallies}, stage_seconds={}, epochs=1, losses=())
 
 
 def tally(hits: int) -> Tally:

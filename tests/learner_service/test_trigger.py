@@ -109,7 +109,8 @@ def test_a_step_starts_when_the_rules_say(case: Case):
         assert decision is None
     else:
         assert decision is not None
-        assert (decision.labels, decision.reason) == (case.labels, case.reason)
+        assert decision.labels == case.labels
+        assert decision.reason == case.reason
 
 
 BY_COUNT = Decision(labels=frozenset("a"), reason="", cause="count")
