@@ -20,7 +20,7 @@ from accrete_engine.spec import InputSpec
 from accrete_learner_service.background import Repeated, lower_priority
 from accrete_learner_service.config import LearnerServiceConfig
 from accrete_learner_service.lease import LeaseKeeper
-from accrete_learner_service.logs import line
+from accrete_learner_service.logs import fields
 from accrete_learner_service.metrics import Metrics
 from accrete_learner_service.prototypes import Prototypes
 from accrete_learner_service.report import Report
@@ -68,7 +68,7 @@ def learn(config: LearnerServiceConfig, store: StoreConfig, holdout: HoldoutConf
         network = config.network
         connected.bind_model(str(InputSpec(network.input_shape, network.input_dtype)))
         _work(connected, config, holdout, data_dir, stopping)
-    log.info(line("learner.stopped"))
+    log.info("learner.stopped")
 
 
 def _work(
@@ -128,7 +128,7 @@ def _connect(config: StoreConfig, holdout: HoldoutConfig, data_dir: Path, stoppi
             return Store.connect(config, holdout, data_dir=data_dir)
         except StoreUnavailable as error:
             if not told:
-                log.warning(line("store.unavailable", reason=str(error)))
+                log.warning("store.unavailable", extra=fields(reason=str(error)))
             told = True
             stopping.wait(_EVERY_S)
     return None
@@ -161,7 +161,7 @@ def _metrics_served(metrics: Metrics, config: LearnerServiceConfig, data_dir: Pa
     )
     address = f"{config.metrics_host}:{server.server_port}"
     _write_ready(data_dir / READY_FILE, {"metrics": address, "pid": os.getpid()})
-    log.info(line("learner.started", metrics=address))
+    log.info("learner.started", extra=fields(metrics=address))
     try:
         yield
     finally:

@@ -7,7 +7,7 @@ import os
 import threading
 from collections.abc import Callable
 
-from accrete_learner_service.logs import line
+from accrete_learner_service.logs import fields
 from accrete_storage.errors import StoreUnavailable
 
 log = logging.getLogger(__name__)
@@ -43,9 +43,9 @@ class Repeated:
             try:
                 self._work()
             except StoreUnavailable as error:
-                log.debug(line("store.unavailable", work=self._name, reason=str(error)))
+                log.debug("store.unavailable", extra=fields(work=self._name, reason=str(error)))
             except Exception as error:
-                log.exception(line("background.failed", work=self._name))
+                log.exception("background.failed", extra=fields(work=self._name))
                 self._on_error(error)
                 return
 

@@ -7,7 +7,7 @@ import threading
 import time
 
 from accrete_learner_service.errors import Interrupted
-from accrete_learner_service.logs import line
+from accrete_learner_service.logs import fields
 from accrete_storage.commit import Lease
 from accrete_storage.errors import Fenced, StoreUnavailable
 from accrete_storage.store import Store
@@ -71,7 +71,7 @@ class LeaseKeeper:
             return False
         with self._lock:
             self._lease, self._renewed = lease, asked
-        log.info(line("lease.acquired", owner=self._owner, epoch=lease.epoch))
+        log.info("lease.acquired", extra=fields(owner=self._owner, epoch=lease.epoch))
         return True
 
     def renew(self) -> None:
@@ -100,7 +100,7 @@ class LeaseKeeper:
         with self._lock:
             lease, self._lease = self._lease, None
         if lease is not None:
-            log.warning(line("lease.lost", epoch=lease.epoch, reason=reason))
+            log.warning("lease.lost", extra=fields(epoch=lease.epoch, reason=reason))
 
     def stop(self) -> None:
         """Stops renewing and gives the lease back, so that the next learner need not wait for it to run out."""
@@ -114,7 +114,7 @@ class LeaseKeeper:
         try:
             lease.release()
         except (Fenced, StoreUnavailable) as error:
-            log.info(line("lease.not_released", reason=str(error)))
+            log.info("lease.not_released", extra=fields(reason=str(error)))
 
     def _keep(self) -> None:
         while not self._stopping.wait(self._ttl_s / _RENEWALS):

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from accrete_engine.errors import LoadError
 from accrete_engine.loaded import LoadedVersion, load
-from accrete_learner_service.logs import line
+from accrete_learner_service.logs import fields
 from accrete_learner_service.measure import BATCH, ENGINE
 from accrete_learner_service.staging import kept_labels
 from accrete_storage.artifacts import ArtifactStore
@@ -89,7 +89,7 @@ class Prototypes:
         try:
             return load(self._artifacts.path(version), version, ENGINE)
         except LoadError as error:
-            log.error(line("prototypes.no_version", version=version, reason=str(error)))
+            log.error("prototypes.no_version", extra=fields(version=version, reason=str(error)))
             return None
 
     def _wanted(self, version: int) -> dict[str, int]:
@@ -110,7 +110,7 @@ class Prototypes:
         if label not in self._announced:
             self._announced.add(label)
             self._store.events.append("provisional", {"label": label, "examples": len(examples)})
-            log.info(line("class.provisional", label=label, examples=len(examples)))
+            log.info("class.provisional", extra=fields(label=label, examples=len(examples)))
 
     def _drop(self, labels: set[str]) -> None:
         if not labels:

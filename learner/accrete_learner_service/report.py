@@ -6,7 +6,7 @@ import logging
 import time
 
 from accrete_learner_service.lease import LeaseKeeper
-from accrete_learner_service.logs import line
+from accrete_learner_service.logs import fields
 from accrete_learner_service.metrics import Metrics
 from accrete_learner_service.trainer_child import Progress
 from accrete_storage.errors import Fenced, StoreUnavailable
@@ -40,12 +40,12 @@ class Report:
         if self._phase == (epoch, phase):
             return
         self._metrics.set_phase(phase)
-        log.info(line("phase", phase=phase, reason=reason))
+        log.info("phase", extra=fields(phase=phase, reason=reason))
         try:
             told = self._store.control.set_phase(epoch, phase, reason)
         except StoreUnavailable as error:
             self._phase = None
-            log.warning(line("phase.not_told", reason=str(error)))
+            log.warning("phase.not_told", extra=fields(reason=str(error)))
             return
         if not told:
             raise Fenced(f"epoch {epoch} is over: another learner holds the lease")
@@ -70,4 +70,4 @@ class Report:
         try:
             self._store.events.append("progress", body)
         except StoreUnavailable as error:
-            log.debug(line("progress.not_told", reason=str(error)))
+            log.debug("progress.not_told", extra=fields(reason=str(error)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Collection, Sequence
 
-from accrete_learner_service.logs import line
+from accrete_learner_service.logs import fields
 from accrete_storage.artifacts import ArtifactStore
 from accrete_storage.errors import StorageError
 from accrete_storage.store import Store
@@ -36,9 +36,9 @@ def retire(store: Store, artifacts: ArtifactStore, *, keep: int) -> None:
     """
     for version in to_retire(store.registry.versions(), active=store.registry.state().version, keep=keep):
         store.registry.mark_retired(version)
-        log.info(line("version.retired", version=version))
+        log.info("version.retired", extra=fields(version=version))
     for version in to_remove(store.registry.versions(), artifacts.list()):
         try:
             artifacts.remove(version)
         except (OSError, StorageError) as error:
-            log.warning(line("version.not_removed", version=version, reason=str(error)))
+            log.warning("version.not_removed", extra=fields(version=version, reason=str(error)))

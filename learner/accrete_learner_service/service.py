@@ -9,7 +9,7 @@ import time
 from dataclasses import dataclass, replace
 
 from accrete_learner_service.errors import Interrupted, NothingToLearn
-from accrete_learner_service.logs import line
+from accrete_learner_service.logs import fields
 from accrete_learner_service.metrics import Metrics
 from accrete_learner_service.retention import retire
 from accrete_learner_service.staging import kept_labels
@@ -57,7 +57,7 @@ class Learner:
         try:
             self._hand_back()
         except StoreUnavailable as error:
-            log.warning(line("request.lost", reason=str(error)))
+            log.warning("request.lost", extra=fields(reason=str(error)))
 
     def _survive_turn(self) -> None:
         try:
@@ -65,12 +65,12 @@ class Learner:
             self._away = False
         except StoreUnavailable as error:
             if not self._away:
-                log.warning(line("store.unavailable", reason=str(error)))
+                log.warning("store.unavailable", extra=fields(reason=str(error)))
             self._away = True
         except Fenced as error:
             self._bench.lease.drop(str(error))
         except Interrupted as error:
-            log.info(line("interrupted", reason=str(error)))
+            log.info("interrupted", extra=fields(reason=str(error)))
 
     def _turn(self) -> None:
         bench = self._bench
@@ -121,7 +121,7 @@ class Learner:
         config = self._bench.config.trigger
         decision = decide(pending, known=known, held=held, config=config, now_ms=now_ms, by_hand=by_hand)
         if by_hand and decision is None:
-            log.info(line("step.nothing_to_learn", labels=len(pending)))
+            log.info("step.nothing_to_learn", extra=fields(labels=len(pending)))
         arrived = sum(waiting.examples for waiting in pending.values())
         due = self._settling.over(decision, arrived, time.monotonic())
         return Todo(decision=decision) if decision is not None and due else None
@@ -131,7 +131,7 @@ class Learner:
         try:
             ended = run_step(self._bench, todo.decision, self._check)
         except NothingToLearn as error:
-            log.info(line("step.nothing_to_learn", reason=str(error)))
+            log.info("step.nothing_to_learn", extra=fields(reason=str(error)))
             self._todo = None
         except InputsChanged as error:
             self._discarded(str(error))
@@ -140,7 +140,7 @@ class Learner:
             raise
         except Exception as error:
             # Whatever it was, the loop must go on: pending examples of other classes wait for it.
-            log.exception(line("step.failed", attempt=todo.failures + 1))
+            log.exception("step.failed", extra=fields(attempt=todo.failures + 1))
             self._failed(todo, str(error) or type(error).__name__)
         else:
             self._todo = None
@@ -148,7 +148,7 @@ class Learner:
             retire(self._bench.store, self._bench.artifacts, keep=self._bench.config.keep_versions)
 
     def _discarded(self, reason: str) -> None:
-        log.info(line("step.discarded", reason=reason))
+        log.info("step.discarded", extra=fields(reason=reason))
         self._metrics.count_step("discarded")
 
     def _failed(self, todo: Todo, reason: str) -> None:
@@ -166,7 +166,7 @@ class Learner:
         holds = {label: counts[label].examples for label in todo.decision.labels if label in counts}
         store.hold(self._bench.lease.epoch, holds, event)
         self._todo = None
-        log.error(line("step.held", labels=sorted(holds), reason=reason))
+        log.error("step.held", extra=fields(labels=sorted(holds), reason=reason))
 
     def _check(self, revision: int) -> None:
         """Ends a step that cannot count any more.

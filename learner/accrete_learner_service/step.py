@@ -21,7 +21,7 @@ from accrete_learner_service.config import LearnerServiceConfig
 from accrete_learner_service.errors import StepFailed
 from accrete_learner_service.gate import Verdict, judge
 from accrete_learner_service.lease import LeaseKeeper
-from accrete_learner_service.logs import line
+from accrete_learner_service.logs import fields
 from accrete_learner_service.measure import check_loads, measure
 from accrete_learner_service.phases import Outcome
 from accrete_learner_service.record import build_record, read_exemplars, summarise_step
@@ -94,7 +94,9 @@ def run_step(bench: Bench, decision: Decision, check: Callable[[int], None]) -> 
         bench.report.phase("staging", decision.reason)
         with watch.stage("staging"):
             inputs = _stage(bench, decision, folder)
-        log.info(line("step.staged", version=inputs.version, new=len(inputs.new), exemplars=len(inputs.exemplars)))
+        log.info(
+            "step.staged", extra=fields(version=inputs.version, new=len(inputs.new), exemplars=len(inputs.exemplars))
+        )
         bench.report.phase("training")
         with watch.stage("training"):
             _train(bench, inputs, folder, check)
@@ -116,7 +118,9 @@ def run_step(bench: Bench, decision: Decision, check: Callable[[int], None]) -> 
             record = replace(record, state="rejected", reason=verdict.reason)
             _reject(bench, inputs, record, step_id, check)
         outcome: Outcome = "committed" if verdict.accepted else "rejected"
-        log.info(line(f"step.{outcome}", version=record.version, gate=verdict.reason, accuracy=accuracy.to_dict()))
+        log.info(
+            f"step.{outcome}", extra=fields(version=record.version, gate=verdict.reason, accuracy=accuracy.to_dict())
+        )
         return Ended(outcome=outcome, record=record, seconds={**watch.seconds, "total": watch.total})
     finally:
         shutil.rmtree(folder, ignore_errors=True)
@@ -237,6 +241,6 @@ def _insist(write: Callable[[], object], check: Callable[[], None]) -> None:
             write()
             return
         except StoreUnavailable as error:
-            log.warning(line("commit.unanswered", reason=str(error)))
+            log.warning("commit.unanswered", extra=fields(reason=str(error)))
         check()
         time.sleep(COMMIT_RETRY_S)

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from accrete_learner_service.errors import TrainerFailed
-from accrete_learner_service.logs import line
+from accrete_learner_service.logs import fields
 
 log = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class Trainer:
         if self._child is None or not self._child.alive:
             self.kill()
             self._child = _Child(self._nice, self._module)
-            log.info(line("trainer.started", pid=self._child.process.pid, nice=self._nice))
+            log.info("trainer.started", extra=fields(pid=self._child.process.pid, nice=self._nice))
 
     def run(self, folder: Path, on_progress: Callable[[Progress], None], check: Callable[[], None]) -> None:
         """Has the child run the step in `folder`.
@@ -140,13 +140,13 @@ class _Child:
             try:
                 self.lines.put(dict(json.loads(text)))
             except ValueError:
-                log.info(line("trainer.said", text=text.rstrip()))
+                log.info("trainer.said", extra=fields(text=text.rstrip()))
         self.lines.put(None)
 
     def _read_stderr(self, stderr: IO[str]) -> None:
         for text in stderr:
             self._tail.append(text.strip())
-            log.info(line("trainer.log", text=text.rstrip()))
+            log.info("trainer.log", extra=fields(text=text.rstrip()))
 
 
 def _follow(child: _Child, on_progress: Callable[[Progress], None], check: Callable[[], None]) -> str:

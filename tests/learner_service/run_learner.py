@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,8 @@ from accrete_learner.budget import BudgetConfig
 from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
 from accrete_learner_service.app import learn
 from accrete_learner_service.config import GateConfig, LearnerServiceConfig, TriggerConfig
+from accrete_node.log import set_up
+from accrete_node.settings import LogConfig
 from accrete_storage.config import HoldoutConfig, StoreConfig
 
 HOLDOUT = HoldoutConfig(share=0.2, cap=10)
@@ -36,5 +37,5 @@ def config(options: dict[str, dict[str, Any]]) -> LearnerServiceConfig:
 
 
 if __name__ == "__main__":
-    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(message)s")
+    set_up(LogConfig(format="text"), "learner")
     learn(config(json.loads(sys.argv[2])), StoreConfig(), HOLDOUT, Path(sys.argv[1]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 import subprocess
@@ -121,11 +120,3 @@ def _alive(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return status.rsplit(")", 1)[1].split()[0] != "Z"
-
-
-def test_the_event_lines_hold_one_line_each():
-    from accrete_learner_service.logs import line
-
-    text = line("class.provisional", label='two\nlines "quoted"', examples=3)
-    assert "\n" not in text
-    assert json.loads(text.split("label=", 1)[1].split(" examples=")[0]) == 'two\nlines "quoted"'
