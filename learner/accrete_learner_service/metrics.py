@@ -58,7 +58,7 @@ class Metrics:
 
     def _make_store_series(self) -> None:
         self._pending = self._gauge("pending_examples", "Examples not yet learned.", "state")
-        self._oldest = self._gauge("oldest_unlearned_example_age_seconds", "Age of the oldest pending example.")
+        self._oldest = self._gauge("oldest_unlearned_seconds", "Age of the oldest pending example.")
         self._exemplars = self._gauge("exemplars", "Exemplars kept.")
         self._bytes = self._gauge("exemplar_bytes", "Bytes of the exemplars kept.")
         self._budget = self._gauge("exemplar_budget", "Exemplars allowed.")
