@@ -83,18 +83,6 @@ class Settings(BaseSettings):
     learner: Annotated[LearnerServiceConfig, _known(LearnerServiceConfig, SECTIONS_OF_LEARNER)] = LearnerServiceConfig()
     log: Annotated[LogConfig, _known(LogConfig)] = LogConfig()
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Flags, then the environment; `load_settings` adds the file."""
-        return (init_settings, env_settings)
-
     @property
     def input_spec(self) -> InputSpec:
         """What one input of the model is."""

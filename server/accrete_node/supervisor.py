@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import logging
 import os
 import signal
@@ -13,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
-from accrete_storage.embedded import EmbeddedStore
+from accrete_storage.embedded import EmbeddedStore, end_with_parent
 from accrete_storage.errors import StoreUnavailable
 
 FIRST_RESTART_S = 0.25
@@ -23,7 +22,6 @@ STEADY_S = 30.0
 CANNOT_START = 2
 """Exit status of a process whose settings or data cannot be used: starting it again would not help."""
 _TICK_S = 0.05
-_PR_SET_PDEATHSIG = 1
 
 _log = logging.getLogger(__name__)
 
@@ -81,7 +79,7 @@ class Child:
             stdout=self.log,
             stderr=self.log,
             start_new_session=True,
-            preexec_fn=_end_with_parent,
+            preexec_fn=end_with_parent,
         )
         _log.info("process_started", extra={"child": self.name, "pid": self.process.pid})
 
@@ -189,8 +187,3 @@ class Supervisor:
             store.start()
         except StoreUnavailable as error:
             _log.error("store_not_back", extra={"reason": str(error)})
-
-
-def _end_with_parent() -> None:
-    """In the child: end in order when the supervisor dies, however it dies, so that nothing is left running."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -96,7 +96,7 @@ class EmbeddedStore:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=_end_with_parent,
+                preexec_fn=end_with_parent,
             )
 
     def stop(self, timeout_s: float = 10.0) -> None:
@@ -194,6 +194,6 @@ def _engine(binary: Path) -> tuple[str, str]:
     return words[0].lower(), version
 
 
-def _end_with_parent() -> None:
-    """In the child: end in order when the process that started it dies, so that nothing is left running."""
+def end_with_parent() -> None:
+    """For a child before it runs its program: end in order when the thread that started it dies, however it dies."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
