@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 
 from accrete_learner_service.logs import fields
 from accrete_storage.artifacts import ArtifactStore
-from accrete_storage.errors import StorageError
+from accrete_storage.errors import StorageError, VersionUnusable
 from accrete_storage.store import Store
 from accrete_storage.version import VersionRecord
 
@@ -35,7 +35,11 @@ def retire(store: Store, artifacts: ArtifactStore, *, keep: int) -> None:
         StoreUnavailable: the store does not answer.
     """
     for version in to_retire(store.registry.versions(), active=store.registry.state().version, keep=keep):
-        store.registry.mark_retired(version)
+        try:
+            store.registry.mark_retired(version)
+        except VersionUnusable as error:  # it was activated in between
+            log.info("version.not_retired", extra=fields(version=version, reason=str(error)))
+            continue
         log.info("version.retired", extra=fields(version=version))
     for version in to_remove(store.registry.versions(), artifacts.list()):
         try:
