@@ -6,27 +6,18 @@ where a threaded parent may run nothing safely.
 
 from __future__ import annotations
 
-import ctypes
 import os
 import runpy
 import signal
 import sys
 
-_PR_SET_PDEATHSIG = 1  # linux/prctl.h
-
-
-def die_with(parent: int) -> None:
-    """Has the kernel kill this process when the thread that started it ends; ends now if that has happened already."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:
-        raise SystemExit(0)
+from accrete_storage.tether import end_with_parent
 
 
 def main() -> None:
     """Runs the module named on the command line as `__main__`."""
     parent, nice, module = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
-    die_with(parent)
+    end_with_parent(parent, by=signal.SIGKILL)
     os.setpriority(os.PRIO_PROCESS, 0, max(nice, os.getpriority(os.PRIO_PROCESS, 0)))
     # Ctrl-C goes to the whole foreground group; the learner decides when its trainer ends.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

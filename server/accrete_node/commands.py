@@ -150,4 +150,6 @@ def _put(flags: dict[str, Any], path: str, value: str) -> None:
     *sections, name = path.split(".")
     for section in sections:
         flags = flags.setdefault(section, {})
+        if not isinstance(flags, dict):
+            raise SettingsError([f"{path} = {value!r}: {section} has been given a value of its own"])
     flags[name] = value

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from accrete_learner.backbone_names import OURS
 from accrete_learner.budget import quota
 from accrete_node import log
 from accrete_node.describe import render
-from accrete_node.settings import Settings
+from accrete_node.settings import Settings, SettingsError
 from accrete_node.supervisor import CANNOT_START
 from accrete_storage.errors import StorageError
 
@@ -45,23 +47,45 @@ def learn(settings: Settings) -> int:
     """Run the learner until it is told to end; answers the exit status."""
     from accrete_learner_service.app import learn as run
 
-    return _run(
-        settings,
-        "learner",
-        lambda: run(settings.learner_service, settings.store, settings.holdout, settings.data_dir),
-    )
+    def checked() -> None:
+        check_weights(settings)
+        run(settings.learner_service, settings.store, settings.holdout, settings.data_dir)
+
+    return _run(settings, "learner", checked)
 
 
 def _run(settings: Settings, name: str, run: Callable[[], None]) -> int:
     log.set_up(settings.log, name)
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
     try:
+        make_data_dir(settings)
         run()
-    except (StorageError, OSError, ValueError) as error:
+    except (SettingsError, StorageError, OSError, ValueError) as error:
         _log.error("cannot_start", extra={"reason": str(error)})
         print(f"accrete: {name}: {error}", file=sys.stderr)
         return CANNOT_START
     return 0
+
+
+def check_weights(settings: Settings) -> None:
+    """Look for the file of weights that the first step starts from, where it is to be a file and not a name.
+
+    Not a check of every process's settings: on a server's machine the file need not be. Raises SettingsError.
+    """
+    model = settings.model
+    if not model.weights or Path(model.weights).expanduser().is_file():
+        return
+    if model.backbone in OURS or Path(model.weights).suffix or os.sep in model.weights:
+        raise SettingsError([f"model.weights = {model.weights!r}: no such file"])
+
+
+def make_data_dir(settings: Settings) -> None:
+    """Make the data directory if it is not there. Raises SettingsError when it cannot be used."""
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise SettingsError([f"data_dir = {str(settings.data_dir)!r}: {error.strerror}"]) from error
+    if not os.access(settings.data_dir, os.W_OK | os.X_OK):
+        raise SettingsError([f"data_dir = {str(settings.data_dir)!r}: it must be writable"])
 
 
 def command(settings: Settings, name: str) -> list[str]:

@@ -55,7 +55,8 @@ def _known(section: type, without: tuple[str, ...] = ()) -> BeforeValidator:
     def check(value: Any) -> Any:
         unknown = [name for name in value if name not in names] if isinstance(value, Mapping) else []
         if unknown:
-            raise ValueError(f"no such field: {', '.join(unknown)}; there are {', '.join(names)}")
+            there_are = f"no such field; there are {', '.join(names)}"
+            raise ValueError("\n".join(f"{name} = {value[name]!r}: {there_are}" for name in unknown))
         return value
 
     return BeforeValidator(check)
@@ -113,10 +114,12 @@ def load_settings(flags: Mapping[str, Any], file: Path | None = None, *, resolve
     Raises SettingsError with every problem found.
     """
     path = _file(flags, file)
+    if not resolved and (unknown := _unknown_variables()):
+        raise SettingsError(unknown)
     try:
         return _with_sources(path, environment=not resolved)(**flags)
     except ValidationError as error:
-        raise SettingsError([_told(problem) for problem in error.errors()]) from error
+        raise SettingsError([line for problem in error.errors() for line in _told(problem)]) from error
     except (OSError, tomllib.TOMLDecodeError, ValueError) as error:
         raise SettingsError([f"{path or 'settings'}: {error}"]) from error
 
@@ -131,6 +134,22 @@ def _file(flags: Mapping[str, Any], file: Path | None) -> Path | None:
     data_dir = Path(flags.get("data_dir") or os.environ.get("ACCRETE_DATA_DIR") or "accrete-data")
     path = data_dir / FILE_NAME
     return path if path.is_file() else None
+
+
+def _unknown_variables() -> list[str]:
+    """Variables that look like ours and set nothing: pydantic would pass over them. One underscore alone does not look
+    like ours, since others (Kubernetes, for a service of our name) set such variables, too."""
+    sections = [name for name in Settings.model_fields if name != "data_dir"]
+    problems = []
+    for name, value in sorted(os.environ.items()):
+        section, parts, _ = name.upper().removeprefix("ACCRETE_").partition("__")
+        if not name.upper().startswith("ACCRETE_"):
+            continue
+        if parts and section.lower() not in sections:
+            problems.append(f"{name} = {value!r}: no such section; there are {', '.join(sections)}")
+        elif not parts and section.lower() in sections:
+            problems.append(f"{name} = {value!r}: it is a section; its fields are set with {name}__FIELD")
+    return problems
 
 
 def _with_sources(path: Path | None, *, environment: bool) -> type[Settings]:
@@ -156,13 +175,16 @@ def _with_sources(path: Path | None, *, environment: bool) -> type[Settings]:
     return FromFile
 
 
-def _told(problem: Any) -> str:
-    """One problem as "section.field = value: what is allowed"."""
+def _told(problem: Any) -> list[str]:
+    """A problem as lines "section.field = value: what is allowed"."""
     where = ".".join(str(part) for part in problem["loc"])
     message = str(problem["msg"]).removeprefix("Value error, ")
-    if problem["type"] == "value_error":
-        # The dataclasses' own checks name field and value themselves, the check for unknown fields the section's.
-        return f"{where}.{message}" if " = " in message else f"{where}: {message}"
-    if problem["type"] == "extra_forbidden":
-        return f"{where} = {problem['input']!r}: no such section; there are {', '.join(Settings.model_fields)}"
-    return f"{where} = {problem['input']!r}: {message[0].lower()}{message[1:]}"
+    match problem["type"]:
+        case "value_error":  # the dataclasses' own checks and ours name field and value themselves
+            return [f"{where}.{line}" if " = " in line else f"{where}: {line}" for line in message.splitlines()]
+        case "extra_forbidden":
+            return [f"{where} = {problem['input']!r}: no such section; there are {', '.join(Settings.model_fields)}"]
+        case "dataclass_type":
+            return [f"{where} = {problem['input']!r}: it is a section; its fields are set as {where}.FIELD"]
+        case _:
+            return [f"{where} = {problem['input']!r}: {message[0].lower()}{message[1:]}"]

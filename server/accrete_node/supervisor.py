@@ -12,8 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
-from accrete_storage.embedded import EmbeddedStore, end_with_parent
-from accrete_storage.errors import StoreUnavailable
+from accrete_storage.embedded import EmbeddedStore
+from accrete_storage.errors import StorageError
+from accrete_storage.tether import tethered
 
 FIRST_RESTART_S = 0.25
 LAST_RESTART_S = 30.0
@@ -62,6 +63,7 @@ class Child:
     """Where its output goes; None: where ours goes."""
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
+    starts: int = 0
     dead: bool = False
     """It has ended and waits to be started again."""
     backoff: Backoff = field(default_factory=Backoff)
@@ -72,20 +74,25 @@ class Child:
         From the main thread only: the kernel ends the child with the *thread* that started it.
         """
         self.started = time.monotonic()
+        self.starts += 1
         self.dead = False
         self.process = subprocess.Popen(
-            list(self.command),
+            tethered(self.command),
             stdin=subprocess.DEVNULL,
             stdout=self.log,
             stderr=self.log,
             start_new_session=True,
-            preexec_fn=end_with_parent,
         )
         _log.info("process_started", extra={"child": self.name, "pid": self.process.pid})
 
     def status(self) -> int | None:
         """Its exit status; None while it runs or before it was started."""
         return None if self.process is None else self.process.poll()
+
+    def cannot_start(self) -> bool:
+        """Whether its first start ended with word that it cannot be. One that has run is always tried again: a full
+        disk or a port that is taken meanwhile must not end the others, which answer."""
+        return self.status() == CANNOT_START and self.starts == 1 and time.monotonic() - self.started < STEADY_S
 
     def ask_to_end(self) -> None:
         """SIGTERM."""
@@ -125,12 +132,17 @@ class Supervisor:
             found["store"] = self._store.pid
         return found
 
-    def start(self) -> None:
-        """Start the store, then the others. Raises StorageError when the embedded store cannot start."""
+    def start(self, clear: Callable[[], bool] = lambda: True) -> None:
+        """Start the store, then the others, as soon as `clear` says that what was there before has gone.
+
+        Raises StorageError when the embedded store cannot start.
+        """
         if self._store is not None:
             self._store.start()
             self._store_started = time.monotonic()
             _log.info("process_started", extra={"child": "store", "pid": self._store.pid})
+        while not clear():
+            time.sleep(_TICK_S)
         for child in self._children:
             child.start()
 
@@ -165,7 +177,7 @@ class Supervisor:
 
     def _revive(self, child: Child) -> None:
         if not child.dead:
-            if child.status() == CANNOT_START:
+            if child.cannot_start():
                 raise CannotStart(f"{child.name} cannot start")
             child.dead = True
             wait = child.backoff.failed(time.monotonic() - child.started)
@@ -185,5 +197,5 @@ class Supervisor:
         self._store_dead = False
         try:
             store.start()
-        except StoreUnavailable as error:
+        except (StorageError, OSError) as error:
             _log.error("store_not_back", extra={"reason": str(error)})

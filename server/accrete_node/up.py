@@ -8,20 +8,25 @@ import signal
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 from accrete_node import log
-from accrete_node.processes import command
-from accrete_node.settings import Settings
+from accrete_node.processes import check_weights, command, make_data_dir
+from accrete_node.settings import Settings, SettingsError
 from accrete_node.supervisor import CANNOT_START, CannotStart, Child, Supervisor
 from accrete_storage.embedded import EmbeddedStore
 from accrete_storage.errors import StorageError
 
+_PREDECESSORS_S = 10.0
+"""Longer than a server takes to drain."""
+
 
 def supervisor(settings: Settings, log_file: Path | None = None) -> Supervisor:
     """A supervisor for the processes of these settings; nothing is started yet."""
-    settings.data_dir.mkdir(parents=True, exist_ok=True)
+    make_data_dir(settings)
     output = log_file.open("ab") if log_file is not None else None
     children = [
         Child(name, command(settings, verb), output) for name, verb in (("server", "serve"), ("learner", "learn"))
@@ -34,18 +39,30 @@ def up(settings: Settings) -> int:
     """Run until SIGINT or SIGTERM; answers the exit status. A second signal ends everything by force."""
     log.set_up(settings.log, "up")
     signals = Signals()
-    running = supervisor(settings)
     try:
-        running.start()
+        check_weights(settings)
+        running = supervisor(settings)
+    except SettingsError as error:
+        print(f"accrete: {error}", file=sys.stderr)
+        return CANNOT_START
+    try:
+        with signals.interrupting():  # a store with much to load takes long to start
+            running.start(Predecessors(settings.data_dir).gone)
         announce = threading.Thread(target=_announce, args=(settings, signals), daemon=True)
         announce.start()
         running.run(until=lambda: signals.count > 0)
         return 0
-    except (CannotStart, StorageError) as error:
+    except Interrupted:
+        return 0
+    except (CannotStart, StorageError, OSError) as error:
         print(f"accrete: {error}", file=sys.stderr)
         return CANNOT_START
     finally:
         running.end(hurry=lambda: signals.count > 1)
+
+
+class Interrupted(BaseException):
+    """SIGINT or SIGTERM arrived inside `Signals.interrupting`."""
 
 
 class Signals:
@@ -53,11 +70,49 @@ class Signals:
 
     def __init__(self) -> None:
         self.count = 0
+        self._interrupts = False
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, self._arrived)
 
+    @contextmanager
+    def interrupting(self) -> Iterator[None]:
+        """A signal that arrives inside, or came before, raises Interrupted."""
+        self._interrupts = True
+        try:
+            if self.count:
+                raise Interrupted
+            yield
+        finally:
+            self._interrupts = False
+
     def _arrived(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
+        if self._interrupts:
+            self._interrupts = False  # the ending itself is not to be interrupted
+            raise Interrupted
+
+
+class Predecessors:
+    """The server and the learner of a supervisor that was killed, which end by themselves but hold port and lock."""
+
+    def __init__(self, data_dir: Path) -> None:
+        self._data_dir = data_dir
+        self._until = time.monotonic() + _PREDECESSORS_S
+
+    def gone(self) -> bool:
+        """Whether they have ended, or have had all the time that this takes."""
+        if time.monotonic() > self._until:
+            return True
+        found = (addresses(self._data_dir, process) for process in ("server", "learner"))
+        return not any(_is_ours(int(one["pid"])) for one in found if one is not None)
+
+
+def _is_ours(pid: int) -> bool:
+    """Whether a process is one of ours; its number may have gone to another."""
+    try:
+        return b"accrete" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def addresses(data_dir: Path, process: str = "server") -> dict[str, str] | None:

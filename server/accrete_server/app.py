@@ -61,6 +61,8 @@ SHORT_CALLS = 32
 QUIET_S = 0.2
 """Seconds without a call after which the last answers have left; then the connections are closed."""
 
+_SIGNAL_CHECK_S = 0.2
+
 _log = logging.getLogger(__name__)
 
 
@@ -242,7 +244,9 @@ def serve(
         signal.signal(number, lambda *_: asked.set())
     server = Server(config, store, holdout, engine, spec, data_dir, method=method, exemplar_budget=exemplar_budget)
     server.start()
-    asked.wait()
+    # By turns: a signal that another thread takes (after a SIGSTOP, say) does not wake this one from an endless wait.
+    while not asked.wait(_SIGNAL_CHECK_S):
+        pass
     server.stop()
 
 

@@ -1,11 +1,9 @@
 """The embedded store: a real Valkey server from a wheel, run as a child on a data directory."""
 
-import ctypes
 import fcntl
 import hashlib
 import json
 import os
-import signal
 import subprocess
 import tempfile
 import time
@@ -17,12 +15,12 @@ import redis
 from accrete_storage.config import StoreConfig
 from accrete_storage.errors import DataDirInUse, EngineMismatch, StoreMisconfigured, StoreUnavailable
 from accrete_storage.requirements import version_tuple
+from accrete_storage.tether import tethered
 
 _SOCKET_PATH_MAX = 100
 """Bytes; the kernel's limit for a unix socket's path is 108."""
 _START_S = 60.0
 """Longest start: gigabytes of append-only file are loaded at about 100 MB/s."""
-_PR_SET_PDEATHSIG = 1
 
 
 def socket_path(data_dir: Path) -> Path:
@@ -91,12 +89,11 @@ class EmbeddedStore:
         self.socket_path.unlink(missing_ok=True)
         with (self._folder / "valkey.log").open("ab") as log:
             self._process = subprocess.Popen(
-                [str(binary), str(configuration)],
+                tethered([str(binary), str(configuration)]),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                preexec_fn=end_with_parent,
             )
 
     def stop(self, timeout_s: float = 10.0) -> None:
@@ -192,8 +189,3 @@ def _engine(binary: Path) -> tuple[str, str]:
     words = text.split()
     version = next(word.removeprefix("v=") for word in words if word.startswith("v="))
     return words[0].lower(), version
-
-
-def end_with_parent() -> None:
-    """For a child before it runs its program: end in order when the thread that started it dies, however it dies."""
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

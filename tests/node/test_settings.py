@@ -55,7 +55,8 @@ def test_a_resolved_file_is_not_overruled_by_the_environment(monkeypatch: pytest
     ("flags", "told"),
     [
         ({"server": {"port": 99999}}, ["server.port = 99999", "65535"]),
-        ({"server": {"prot": 1}}, ["server", "prot", "port"]),
+        ({"server": {"prot": 1}}, ["server.prot = 1: no such field", "port"]),
+        ({"server": 1}, ["server = 1", "server.FIELD"]),
         ({"serer": {"port": 1}}, ["serer", "no such section", "server"]),
         ({"trigger": {"min_examples": "many"}}, ["trigger.min_examples = 'many'", "integer"]),
         ({"trigger": {"min_examples": 0}}, ["trigger.min_examples = 0", "1"]),
@@ -79,8 +80,31 @@ def test_a_mistake_is_told_with_field_value_and_what_is_allowed(flags: dict[str,
 
 def test_all_mistakes_are_told_at_once():
     with pytest.raises(SettingsError) as raised:
-        load_settings({"server": {"port": -1}, "memory": {"size": -1}})
-    assert len(raised.value.problems) == 2
+        load_settings({"server": {"port": -1}, "memory": {"size": -1}, "log": {"levle": 1, "fromat": 2}})
+    assert len(raised.value.problems) == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("ACCRETE_SERVR__PORT", ["ACCRETE_SERVR__PORT = '5'", "server"]),
+        ("ACCRETE_SERVER__PROT", ["server.prot = '5'", "port"]),
+        ("ACCRETE_SERVER", ["ACCRETE_SERVER = '5'", "ACCRETE_SERVER__FIELD"]),
+        ("ACCRETE_LOG__LEVEL", ["log.level = '5'", "info"]),
+    ],
+)
+def test_a_mistake_in_the_environment_is_told(monkeypatch: pytest.MonkeyPatch, name: str, told: list[str]):
+    monkeypatch.setenv(name, "5")
+    with pytest.raises(SettingsError) as raised:
+        load_settings({})
+    for part in told:
+        assert part in str(raised.value)
+
+
+def test_variables_that_others_set_are_left_alone(monkeypatch: pytest.MonkeyPatch):
+    for name in ("ACCRETE_ADDRESS", "ACCRETE_PORT", "ACCRETE_SERVER_SERVICE_HOST", "ACCRETE_PORT_50051_TCP_ADDR"):
+        monkeypatch.setenv(name, "tcp://10.0.0.1:50051")
+    assert load_settings({}).server.port == 50051
 
 
 def test_a_broken_or_missing_file_is_told(tmp_path: Path):
@@ -108,9 +132,21 @@ def test_every_field_of_the_printed_file_is_explained(tmp_path: Path):
             assert above.startswith("# "), f"no explanation above: {line}"
 
 
-def test_bad_settings_end_the_command_with_status_2_before_anything_starts(tmp_path: Path):
-    command = [sys.executable, "-m", "accrete", "up", "--data-dir", str(tmp_path / "data"), "--port", "none"]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        (["--port", "none"], "server.port = 'none'"),
+        (["--set", "server.port"], "SECTION.FIELD=VALUE"),
+        (["--set", "server=1", "--set", "server.port=1"], "server.port = '1'"),
+        (["--set", "model.weights=gone.safetensors"], "model.weights = 'gone.safetensors': no such file"),
+        (["--data-dir", "/dev/null"], "data_dir = '/dev/null'"),
+        (["--config", "gone.toml"], "config = 'gone.toml': no such file"),
+    ],
+)
+def test_bad_settings_end_the_command_with_status_2_before_anything_starts(tmp_path: Path, given: list[str], told: str):
+    command = [sys.executable, "-m", "accrete", "up", "--data-dir", "data", *given]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
     assert ended.returncode == 2
-    assert "server.port = 'none'" in ended.stderr
+    assert told in ended.stderr
+    assert "Traceback" not in ended.stderr
     assert not (tmp_path / "data").exists()

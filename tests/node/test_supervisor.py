@@ -14,6 +14,8 @@ from pathlib import Path
 import pytest
 
 from accrete_node.supervisor import CannotStart, Child, Supervisor
+from accrete_storage.config import StoreConfig
+from accrete_storage.embedded import EmbeddedStore
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 STUBBORN = [
@@ -41,6 +43,11 @@ def until(condition: Callable[[], bool], seconds: float = 20.0) -> None:
 def back(supervisor: Supervisor, child: Child) -> bool:
     supervisor.look()
     return not child.dead
+
+
+def store_back(supervisor: Supervisor, store: EmbeddedStore) -> bool:
+    supervisor.look()
+    return store.alive()
 
 
 def test_a_killed_child_is_started_again():
@@ -82,6 +89,49 @@ def test_a_child_whose_settings_cannot_be_used_ends_everything():
             supervisor.run(until=lambda: False)
     finally:
         supervisor.end()
+
+
+def test_a_child_that_has_run_is_tried_again_whatever_it_says_at_its_next_start(tmp_path: Path):
+    code = (
+        "import pathlib, sys, time; once = pathlib.Path(sys.argv[1]);"
+        " sys.exit(2) if once.exists() else once.touch() or time.sleep(600)"
+    )
+    child = Child("one", [sys.executable, "-c", code, str(tmp_path / "once")])
+    supervisor = Supervisor(None, [child])
+    supervisor.start()
+    try:
+        until((tmp_path / "once").exists)
+        os.kill(supervisor.pids["one"], signal.SIGKILL)
+        until(lambda: back(supervisor, child) and child.starts == 3)
+        (tmp_path / "once").unlink()
+        until(lambda: back(supervisor, child) and (tmp_path / "once").exists())
+        assert running(supervisor.pids["one"])
+    finally:
+        supervisor.end()
+
+
+def test_a_store_that_cannot_come_back_at_once_is_tried_again_and_the_others_go_on(tmp_path: Path):
+    store = EmbeddedStore(tmp_path, StoreConfig())
+    child = Child("one", SLEEP)
+    supervisor = Supervisor(store, [child])
+    supervisor.start()
+    try:
+        first = supervisor.pids["store"]
+        # What it must write before it starts cannot be written.
+        (tmp_path / "store" / "valkey.conf").unlink()
+        (tmp_path / "store" / "valkey.conf").mkdir()
+        os.kill(first, signal.SIGKILL)
+        until(lambda: not running(first))
+        for _ in range(30):
+            supervisor.look()
+            time.sleep(0.02)
+        assert running(supervisor.pids["one"])
+        (tmp_path / "store" / "valkey.conf").rmdir()
+        until(lambda: store_back(supervisor, store))
+        assert supervisor.pids["store"] != first
+    finally:
+        supervisor.end()
+    assert not store.alive()
 
 
 def test_ending_stops_children_that_listen_and_those_that_do_not(tmp_path: Path):

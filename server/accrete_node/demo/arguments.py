@@ -39,22 +39,24 @@ def add_arguments(subparsers: Any) -> None:
         "--per-step", metavar="N", type=_positive, default=2, help="classes of each later step (default: 2)"
     )
     parser.add_argument("--classes", metavar="N", type=_positive, help="use N classes of --data (default: all)")
-    parser.add_argument("--seed", metavar="N", type=int, default=1, help="of every random choice (default: 1)")
+    parser.add_argument("--seed", metavar="N", type=_seed, default=1, help="of every random choice (default: 1)")
     parser.add_argument("--base-epochs", metavar="N", type=_positive, help="epochs of the first step")
     parser.add_argument("--epochs", metavar="N", type=_positive, help="epochs of each later step")
-    parser.add_argument("--learning-rate", metavar="X", type=float, help="of SGD")
+    parser.add_argument("--learning-rate", metavar="X", type=_above_zero, help="of SGD")
     parser.add_argument("--batch-size", metavar="N", type=_positive, help="examples a training batch")
     parser.add_argument("--backbone", metavar="NAME", help="network (default: one that suits the images' size)")
     parser.add_argument(
         "--input-size", metavar="PIXELS", type=_positive, help="of a side (default: the images', up to 64)"
     )
     parser.add_argument("--budget", metavar="N", type=_positive, default=20, help="exemplars a class (default: 20)")
-    parser.add_argument("--rate", metavar="N", type=float, default=40.0, help="Predict calls a second (default: 40)")
     parser.add_argument(
-        "--idle", metavar="SECONDS", type=float, default=3.0, help="rest after each version (default: 3)"
+        "--rate", metavar="N", type=_above_zero, default=40.0, help="Predict calls a second (default: 40)"
     )
     parser.add_argument(
-        "--step-timeout", metavar="SECONDS", type=float, default=1800.0, help="for one step (default: 1800)"
+        "--idle", metavar="SECONDS", type=_above_zero, default=3.0, help="rest after each version (default: 3)"
+    )
+    parser.add_argument(
+        "--step-timeout", metavar="SECONDS", type=_above_zero, default=1800.0, help="for one step (default: 1800)"
     )
     parser.add_argument(
         "--engine", choices=("onnxruntime", "torch"), default="onnxruntime", help="what computes answers"
@@ -73,7 +75,22 @@ def _run(arguments: argparse.Namespace) -> int:
 
 
 def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"{text}: a number from 1 up is expected")
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: a whole number from 1 up is allowed")
+    return int(text)
+
+
+def _seed(text: str) -> int:
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"{text!r}: a whole number from 0 to 2**32 - 1 is allowed")
+    return int(text)
+
+
+def _above_zero(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"{text!r}: a number above 0 is allowed")
     return value

@@ -27,17 +27,14 @@ class Split:
 
     def of(self, classes: Sequence[str]) -> Split:
         """Those of some classes."""
-        kept = [index for index, label in enumerate(self.labels) if label in set(classes)]
+        wanted = frozenset(classes)
+        kept = [index for index, label in enumerate(self.labels) if label in wanted]
         return Split(images=[self.images[at] for at in kept], labels=[self.labels[at] for at in kept])
 
     def shuffled(self, generator: np.random.Generator) -> Split:
         """In another order."""
         order = generator.permutation(len(self.labels))
         return Split(images=[self.images[at] for at in order], labels=[self.labels[at] for at in order])
-
-    def smallest(self) -> int:
-        """Images of the class that has the fewest."""
-        return min(list(self.labels).count(label) for label in set(self.labels))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -26,12 +26,14 @@ INTERRUPTED = 130
 SMALL_SIDE = 16
 """Images up to this many pixels a side go to the small network."""
 _START_S = 60.0
+_NEVER = 1_000_000_000
 _LOG_FILE = "processes.log"
 
 
 def run(arguments: argparse.Namespace) -> int:
     """The demonstration; answers the exit status."""
     try:
+        _check_summary(arguments.summary)
         dataset = _dataset(arguments)
         with _data_dir(arguments.keep) as data_dir:
             settings = load_settings(_flags(arguments, dataset, data_dir), _nothing(data_dir), resolved=True)
@@ -39,6 +41,12 @@ def run(arguments: argparse.Namespace) -> int:
     except (DataError, SettingsError) as error:
         print(f"accrete: {error}", file=sys.stderr)
         return CANNOT_START
+
+
+def _check_summary(file: Path | None) -> None:
+    """What cannot be written at the end had better be told now."""
+    if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
+        raise DataError(f"--summary {file}: a file in a folder that is there is allowed")
 
 
 def _dataset(arguments: argparse.Namespace) -> Dataset:
@@ -50,6 +58,8 @@ def _dataset(arguments: argparse.Namespace) -> Dataset:
 @contextmanager
 def _data_dir(kept: Path | None) -> Iterator[Path]:
     if kept is not None:
+        if kept.exists() and (not kept.is_dir() or any(kept.iterdir())):
+            raise DataError(f"--keep {kept}: a new or empty folder is allowed; a demonstration starts from nothing")
         kept.mkdir(parents=True, exist_ok=True)
         yield kept
         return
@@ -91,25 +101,13 @@ def _flags(arguments: argparse.Namespace, dataset: Dataset, data_dir: Path) -> d
         "training": {name: value for name, value in training.items() if value is not None},
         "memory": {"kind": "per_class", "size": arguments.budget},
         "holdout": {"share": 0.1},
-        # A step starts when a whole group of classes is there, and not before.
-        "trigger": {
-            "first_classes": arguments.first,
-            "classes_per_step": arguments.per_step,
-            "min_examples": dataset.train.smallest(),
-            "max_wait_s": 10.0 if _uneven(arguments, dataset) else 3600.0,
-            "refresh_examples": 1_000_000,
-        },
+        # A step starts when it is asked for, once a whole group of classes is there: every run has the same steps.
+        "trigger": {"min_examples": _NEVER, "max_wait_s": _NEVER, "refresh_examples": _NEVER},
         # Open, so that a method which forgets can be seen forgetting.
         "gate": {"enabled": False},
         "learner": {"metrics_port": 0},
         "log": {"format": "text"},
     }
-
-
-def _uneven(arguments: argparse.Namespace, dataset: Dataset) -> bool:
-    """Whether the last group is smaller, and its step therefore starts by waiting time."""
-    first, per_step, classes = int(arguments.first), int(arguments.per_step), len(dataset.classes)
-    return classes < first or (classes - first) % per_step != 0
 
 
 def _play(arguments: argparse.Namespace, dataset: Dataset, settings: Settings) -> int:

@@ -20,6 +20,7 @@ from accrete import (
     StepRejected,
     VersionCommitted,
 )
+from accrete_learner_service.config import LearnerServiceConfig
 from accrete_node.demo.data import Dataset
 from accrete_node.demo.display import Display
 from accrete_node.demo.figures import History, VersionRow, accuracy_of, measure
@@ -27,6 +28,9 @@ from accrete_node.demo.traffic import State, Traffic
 
 SEND_BATCH = 32
 AT_WORK = ("staging", "training", "gating", "committing")
+ATTEMPTS = LearnerServiceConfig.max_failures
+_LEARNED_S = 30.0
+"""A version that is live has all that its group taught, unless a class had nothing to train on."""
 
 
 class DemoFailed(Exception):
@@ -83,6 +87,7 @@ class Story:
         """Teach a group, wait until its version is live, measure it."""
         calls_before, failed_before = len(self._traffic.calls), self._traffic.failures()
         ids = self._teach(group)
+        self._client.trigger_step()
         acknowledged = time.monotonic()
         version = self._wait(ids, len(self._rows) + 1)
         seconds = time.monotonic() - acknowledged
@@ -122,15 +127,14 @@ class Story:
             if self._trouble is not None:
                 raise DemoFailed(self._trouble)
             if self._client.status().version >= versions:
-                return self._client.wait_learned(ids, timeout=max(1.0, deadline - time.monotonic()))
+                return self._client.wait_learned(ids, timeout=_LEARNED_S)
             time.sleep(0.1)
         raise DemoFailed(f"version {versions} did not come within {self._course.step_timeout_s:.0f} s")
 
     def _measured(self, version: int, group: Sequence[str], known: Sequence[str], seconds: float) -> VersionRow:
-        before = self._traffic.state
-        self._traffic.state = "measuring"
+        self._traffic.measuring = True
         tallies = measure(self._client, self._course.dataset.test.of([*known, *group]))
-        self._traffic.state = "idle" if before == "measuring" else before
+        self._traffic.measuring = False
         forgetting = self._history.add(tallies)
         return VersionRow(
             version=version,
@@ -160,13 +164,15 @@ class Story:
     def _note(self, event: Event) -> None:
         match event.what:
             case PhaseChanged(phase=phase):
-                self._traffic.state = "learning" if phase in AT_WORK else "idle"
+                self._traffic.learning = phase in AT_WORK
             case Progress(stage=stage, done=done, total=total, loss=loss):
                 self._display.step(stage, done, total, loss)
             case VersionCommitted(version=version, step_seconds=seconds):
                 self._step_seconds[version] = seconds
             case StepRejected(reason=reason):
                 self._trouble = f"the step was rejected: {reason}"
+            case StepFailed(reason=reason, attempt=attempt) if attempt >= ATTEMPTS:
+                self._trouble = f"the step failed: {reason}"
             case StepFailed(reason=reason):
                 self._display.say(f"a step failed and is run again: {reason}", "yellow")
             case _:

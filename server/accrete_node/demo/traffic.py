@@ -35,7 +35,10 @@ class Traffic:
 
     def __init__(self, address: str, images: Sequence[Image], *, rate: float) -> None:
         """`rate`: calls a second."""
-        self.state: State = "idle"
+        self.learning = False
+        """Whether the learner is at work."""
+        self.measuring = False
+        """Whether the demonstration itself asks much of the server; such calls count for neither state."""
         self.calls: list[Call] = []
         self.errors: list[str] = []
         self._client = Client(address, retry=None, timeout=10.0)
@@ -55,6 +58,13 @@ class Traffic:
         if self._thread.is_alive():
             self._thread.join()
         self._client.close()
+
+    @property
+    def state(self) -> State:
+        """What else goes on now."""
+        if self.measuring:
+            return "measuring"
+        return "learning" if self.learning else "idle"
 
     def failures(self) -> int:
         """Calls that got no answer."""
@@ -76,9 +86,10 @@ class Traffic:
                 time.sleep(max(0.0, due - time.perf_counter()))
 
     def _call(self, image: np.ndarray | bytes, due: float, state: State) -> None:
+        version = 0
         try:
             version = self._client.predict(image, top_k=1).version
         except AccreteError as error:
-            version = 0
             self.errors.append(str(error))
-        self.calls.append(Call((time.perf_counter() - due) * 1000, state, version))
+        finally:  # whatever else it may be, it is a failure
+            self.calls.append(Call((time.perf_counter() - due) * 1000, state, version))
