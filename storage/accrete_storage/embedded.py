@@ -19,6 +19,8 @@ from accrete_storage.tether import tethered
 
 _SOCKET_PATH_MAX = 100
 """Bytes; the kernel's limit for a unix socket's path is 108."""
+_LOCK_WAIT_S = 5.0
+"""How long a server whose supervisor was killed may take to end before its data directory counts as in use."""
 _START_S = 60.0
 """Longest start: gigabytes of append-only file are loaded at about 100 MB/s."""
 
@@ -94,6 +96,8 @@ class EmbeddedStore:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
+                # The lock is the server's as well: it holds until the last of both has ended, in whatever order.
+                pass_fds=() if self._lock is None else (self._lock.fileno(),),
             )
 
     def stop(self, timeout_s: float = 10.0) -> None:
@@ -114,11 +118,12 @@ class EmbeddedStore:
         if self._lock is not None:
             return
         lock = (self._data_dir / "lock").open("a")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            lock.close()
-            raise DataDirInUse(f"another process serves the data directory {self._data_dir}") from error
+        deadline = time.monotonic() + _LOCK_WAIT_S
+        while not _locked(lock):
+            if time.monotonic() > deadline:
+                lock.close()
+                raise DataDirInUse(f"another process serves the data directory {self._data_dir}")
+            time.sleep(0.05)
         self._lock = lock
 
     def _check_engine(self, binary: Path) -> None:
@@ -173,6 +178,14 @@ class EmbeddedStore:
     def _log_end(self) -> str:
         lines = (self._folder / "valkey.log").read_text(errors="replace").splitlines()
         return "\n".join(lines[-10:])
+
+
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _binary() -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -105,6 +106,28 @@ def test_a_damaged_file_is_refused_with_the_servers_own_words(tmp_path: Path):
     with pytest.raises(StoreUnavailable, match="did not start"):
         server.start()
     server.stop()
+
+
+def test_a_server_that_outlives_its_starter_keeps_the_data_directory_until_it_ends(tmp_path: Path):
+    code = (
+        "import os, pathlib, signal, sys; from accrete_storage.config import StoreConfig;"
+        " from accrete_storage.embedded import EmbeddedStore;"
+        " server = EmbeddedStore(pathlib.Path(sys.argv[1]), StoreConfig()); server.start();"
+        " os.kill(server.pid, signal.SIGSTOP); print(server.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    started = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], stdout=subprocess.PIPE, text=True, check=False
+    )
+    stopped = int(started.stdout)
+    successor = EmbeddedStore(tmp_path, StoreConfig())
+    try:
+        with pytest.raises(DataDirInUse):
+            successor.start()
+    finally:
+        os.kill(stopped, signal.SIGCONT)
+    successor.start()
+    assert successor.pid != stopped
+    successor.stop()
 
 
 def test_it_ends_with_the_process_that_started_it(tmp_path: Path):
