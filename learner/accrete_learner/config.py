@@ -2,16 +2,33 @@
 
 import difflib
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from accrete_learner.backbone_names import OURS, torchvision_names
 from accrete_learner.methods import available
 
-Augmentation = Literal["auto", "none", "crop", "crop_flip"]
+Augmentation = Literal["auto", "none", "crop", "crop_flip", "eeil", "strong"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
-RuleChoice = Literal["", "head", "nme"]
-SelectionChoice = Literal["", "herding", "random"]
+Rule = Literal["head", "nme", "knn", "mlp", "svm"]
+RuleChoice = Literal["", "head", "nme", "knn", "mlp", "svm"]
+Selection = Literal[
+    "random",
+    "herding",
+    "histogram",
+    "mnemonics",
+    "mnemonics_fixed",
+    "collage_resized",
+    "collage_random_crop",
+    "collage_centre_crop",
+    "inversion_noise",
+    "inversion_images",
+    "inversion_herding",
+    "adaptive_noise",
+    "adaptive_images",
+    "adaptive_herding",
+]
+SelectionChoice = Literal[Literal[""], Selection]
 
 IDENTITY = "identity"
 
@@ -99,7 +116,8 @@ class TrainingConfig:
     """L2 penalty on the trained parameters."""
     augmentation: Augmentation = "auto"
     """`auto`: shifted crops and mirror images for the CIFAR networks and torchvision's, none for `identity`. Choose
-    `crop` where a mirror image means something else, as with digits and letters."""
+    `crop` where a mirror image means something else, as with digits and letters. `eeil`: brightness or contrast, a crop
+    and a mirror image, one of EEIL's twelve at a time. `strong`: crops, mirror images, AutoAugment and Cutout."""
     precision: Precision = "auto"
     """`auto`: bfloat16 where the hardware multiplies it fast (CUDA; CPUs with AVX512-BF16 or AMX), else float32."""
     threads: int = 0
@@ -119,7 +137,7 @@ class TrainingConfig:
         _check(decay is None or 0.0 <= decay <= 1.0, "weight_decay", decay, "must be 0 to 1")
         _check(0 <= self.threads <= 1024, "threads", self.threads, "must be 0 (all cores) to 1024")
         _check(0 <= self.seed < 2**63, "seed", self.seed, "must be 0 to 2**63 - 1")
-        _check_choice("augmentation", self.augmentation, ("auto", "none", "crop", "crop_flip"))
+        _check_choice("augmentation", self.augmentation, get_args(Augmentation))
         _check_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
         _check_choice("device", self.device, ("auto", "cpu", "cuda"))
 
@@ -135,11 +153,12 @@ class MethodConfig:
     name: str = "lucir"
     """A module of `accrete_learner.methods`; LUCIR needs no validation data and does well from few classes on."""
     rule: RuleChoice = ""
-    """How a version predicts: its `head`, or `nme`, the nearest mean of exemplars. Empty: the method's own."""
+    """How a version predicts: its `head`; `nme`, the nearest mean of exemplars; or `knn`, `mlp` or `svm`, fitted on the
+    exemplars' features. Empty: the method's own."""
     selection: SelectionChoice = ""
     """How exemplars are chosen. Empty: the method's own."""
 
     def __post_init__(self) -> None:
         _check_choice("name", self.name, available())
-        _check_choice("rule", self.rule, ("", "head", "nme"))
-        _check_choice("selection", self.selection, ("", "herding", "random"))
+        _check_choice("rule", self.rule, get_args(RuleChoice))
+        _check_choice("selection", self.selection, get_args(SelectionChoice))

@@ -1,0 +1,90 @@
+"""What a protocol measures, as it is written to JSON. Standard library alone."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Self
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Answers of one rule on the test images of all classes seen so far."""
+
+    hits: tuple[int, ...]
+    """By class, in order of arrival: test images answered with it first (top-1)."""
+    hits5: tuple[int, ...]
+    """Likewise among the first five answers (all of them where there are fewer classes)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Phase:
+    """One step of a run, measured after it."""
+
+    number: int
+    """1 for the first (base) phase."""
+    class_counts: tuple[int, ...]
+    """Classes that arrived in each phase up to this one; their sum is the number of classes seen."""
+    totals: tuple[int, ...]
+    """Test images of each class seen, in order of arrival."""
+    scores: Mapping[str, Scores]
+    """By rule: `head` (the papers' CNN column) and `nme` always, `knn`, `mlp` or `svm` where the method predicts so."""
+    exemplars: int
+    """Exemplars in the memory after the phase."""
+    images: int
+    """Images that went through the network for training: examples times epochs, fine-tuning included."""
+    seconds: Mapping[str, float]
+    """Wall time by stage of the step, measuring left out."""
+
+    @property
+    def classes(self) -> int:
+        """Classes seen."""
+        return sum(self.class_counts)
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+        """Reads what `asdict` wrote."""
+        scores = {
+            rule: Scores(hits=tuple(found["hits"]), hits5=tuple(found["hits5"])) for rule, found in raw["scores"].items()
+        }
+        return cls(
+            number=raw["number"],
+            class_counts=tuple(raw["class_counts"]),
+            totals=tuple(raw["totals"]),
+            scores=scores,
+            exemplars=raw["exemplars"],
+            images=raw["images"],
+            seconds=dict(raw["seconds"]),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Run:
+    """One method with one seed through all phases, or as far as it came."""
+
+    method: str
+    """Its name, with `+selection` and `@rule` behind it where those replace the method's own."""
+    seed: int
+    """Of every random choice, and of the class order where that is not 1993's."""
+    protocol: Mapping[str, Any]
+    """The settings shared by all methods of a comparison: data, classes, order, budget, epochs, augmentation."""
+    labels: tuple[str, ...]
+    """Names of all classes of the protocol, in order of arrival."""
+    phases: tuple[Phase, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+        """Reads what `to_dict` wrote.
+
+        Raises:
+            KeyError: when a field is missing.
+        """
+        return cls(
+            method=raw["method"],
+            seed=raw["seed"],
+            protocol=raw["protocol"],
+            labels=tuple(raw["labels"]),
+            phases=tuple(Phase.from_dict(phase) for phase in raw["phases"]),
+        )
