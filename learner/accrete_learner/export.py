@@ -8,7 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,15 @@ from torch import Tensor
 
 from accrete_learner.backbones import Backbone
 from accrete_learner.config import NetworkConfig
-from accrete_learner.evaluate import NME_SCALE, extract, head_scores, nme_scores
+from accrete_learner.evaluate import NME_SCALE, extract, head_kind, scores
 from accrete_learner.job import write_json
 
 MODEL_FILE = "model.json"
 GRAPH_FILE = "graph.onnx"
 WEIGHTS_FILE = "weights.safetensors"
 HEAD_FILE = "head.safetensors"
+#: Only in the artifact of a rule that is fitted on features.
+RULE_FILE = "rule.safetensors"
 GOLDEN_FILE = "golden.safetensors"
 
 SCHEMA = 1
@@ -40,20 +42,20 @@ class Candidate:
 
     backbone: Backbone
     head: Mapping[str, Tensor]
-    """`weight` [C, d]; `bias` [C] of a linear head or `scale` [1] of a cosine one; `means` [C, d]."""
+    """`weight` and what else `evaluate.head_scores` reads, `means` [C, d], and what only the next step reads."""
     labels: tuple[str, ...]
     network: NetworkConfig
     method: str
     rule: str
-    """"head" or "nme"."""
+    """"head", "nme", or one of `rules.RULES`."""
+    rule_tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    """What `rules.fit` made; empty for "head" and "nme"."""
     last_relu: bool = False
     """As the backbone was built, so that it can be built again."""
 
     def probabilities(self, features: Tensor) -> Tensor:
         """[N, C] by the candidate's rule."""
-        nme = self.rule == "nme"
-        scores = nme_scores(features, self.head["means"]) if nme else head_scores(features, self.head)
-        return scores.softmax(1)
+        return scores(self.rule, features, self.head, self.rule_tensors).softmax(1)
 
 
 def write(folder: Path, candidate: Candidate, examples: Tensor) -> None:
@@ -74,6 +76,8 @@ def write(folder: Path, candidate: Candidate, examples: Tensor) -> None:
     write_graph(served.backbone, folder / GRAPH_FILE)
     write_tensors(folder / WEIGHTS_FILE, served.backbone.state_dict())
     write_tensors(folder / HEAD_FILE, served.head)
+    if served.rule_tensors:
+        write_tensors(folder / RULE_FILE, served.rule_tensors)
     write_tensors(folder / GOLDEN_FILE, _golden(served, examples))
 
 
@@ -144,8 +148,18 @@ def _tracing() -> Iterator[None]:
 
 
 def _served(candidate: Candidate) -> Candidate:
-    head = {name: tensor.detach().cpu().float() for name, tensor in candidate.head.items()}
-    return replace(candidate, backbone=_servable(candidate.backbone), head=head)
+    return replace(
+        candidate,
+        backbone=_servable(candidate.backbone),
+        head=_plain(candidate.head),
+        rule_tensors=_plain(candidate.rule_tensors),
+    )
+
+
+def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """On the CPU, and float32 unless they are whole numbers."""
+    moved = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
+    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in moved.items()}
 
 
 def _servable(backbone: Backbone) -> Backbone:
@@ -155,9 +169,10 @@ def _servable(backbone: Backbone) -> Backbone:
 
 
 def _check_finite(candidate: Candidate) -> None:
-    for name, tensor in {**candidate.backbone.state_dict(), **candidate.head}.items():
-        if not torch.isfinite(tensor).all():
-            raise ValueError(f"the trained {name!r} is not finite")
+    for tensors in (candidate.backbone.state_dict(), candidate.head, candidate.rule_tensors):
+        for name, tensor in tensors.items():
+            if not torch.isfinite(tensor).all():
+                raise ValueError(f"the trained {name!r} is not finite")
 
 
 def _description(candidate: Candidate) -> dict[str, Any]:
@@ -169,7 +184,7 @@ def _description(candidate: Candidate) -> dict[str, Any]:
         "input": {"shape": list(network.input_shape), "dtype": network.input_dtype},
         "feature_length": candidate.backbone.feature_length,
         "labels": list(candidate.labels),
-        "head": "cosine" if "scale" in candidate.head else "linear",
+        "head": head_kind(candidate.head),
         "rule": candidate.rule,
         "method": candidate.method,
         "nme_scale": NME_SCALE,

@@ -6,10 +6,10 @@ Shapes: C classes, d feature length, G golden inputs.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,11 +17,12 @@ from safetensors import SafetensorError
 from safetensors.numpy import load as load_tensors
 
 from accrete_engine.errors import LoadError
+from accrete_engine.rules import FITTED, HEADS, NearestMean, Rule
+from accrete_engine.rules.base import Take
 from accrete_engine.spec import InputSpec
+from accrete_engine.vectors import Floats as Floats
 
 SCHEMA = 1
-
-Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,22 +33,14 @@ class ModelCard:
     spec: InputSpec
     feature_length: int
     labels: tuple[str, ...]
-    head: Literal["linear", "cosine"]
-    rule: Literal["head", "nme"]
+    head: str
+    """One of `HEADS`."""
+    rule: str
+    """"head", "nme", or one of `FITTED`."""
     method: str
     nme_scale: float
     last_relu: bool = False
     """How the backbone was built; of use to the engine that builds it again."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class HeadTensors:
-    """What head.safetensors holds."""
-
-    weight: Floats  # [C, d]
-    bias: Floats  # [C]; zeros for a cosine head
-    scale: float  # cosine heads: scores = scale * cosine; 1 for a linear one
-    means: Floats  # [C, d], unit length
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +58,9 @@ class Artifact:
 
     path: Path
     card: ModelCard
-    head: HeadTensors
+    rule: Rule
+    """By which it answers."""
+    means: Floats  # [C, d], unit length
     golden: Golden
 
     def read(self, name: str) -> bytes:
@@ -80,9 +75,21 @@ def read_artifact(path: Path) -> Artifact:
     or holds values that are not finite.
     """
     card = _card(_read(path, "model.json"))
-    head = _head(_tensors(path, "head.safetensors"), card)
+    take = _tensors(path, "head.safetensors")
+    # Read whatever the rule is: a version whose head is damaged is damaged.
+    head = HEADS[card.head].read(take, classes=len(card.labels), length=card.feature_length)
+    means = take("means", (len(card.labels), card.feature_length))
     golden = _golden(_tensors(path, "golden.safetensors"), card)
-    return Artifact(path=path, card=card, head=head, golden=golden)
+    return Artifact(path=path, card=card, rule=_rule(path, card, head, means), means=means, golden=golden)
+
+
+def _rule(path: Path, card: ModelCard, head: Rule, means: Floats) -> Rule:
+    if card.rule == "head":
+        return head
+    if card.rule == "nme":
+        return NearestMean(means=means, scale=card.nme_scale)
+    take = _tensors(path, "rule.safetensors")
+    return FITTED[card.rule].read(take, classes=len(card.labels), length=card.feature_length)
 
 
 def _read(path: Path, name: str) -> bytes:
@@ -102,8 +109,8 @@ def _card(data: bytes) -> ModelCard:
             spec=InputSpec(tuple(int(size) for size in fields["input"]["shape"]), fields["input"]["dtype"]),
             feature_length=int(fields["feature_length"]),
             labels=tuple(fields["labels"]),
-            head=_one_of(fields, "head", ("linear", "cosine")),
-            rule=_one_of(fields, "rule", ("head", "nme")),
+            head=_one_of(fields, "head", tuple(HEADS)),
+            rule=_one_of(fields, "rule", ("head", "nme", *FITTED)),
             method=str(fields["method"]),
             nme_scale=float(fields["nme_scale"]),
             last_relu=bool(fields.get("last_relu", False)),
@@ -115,10 +122,10 @@ def _card(data: bytes) -> ModelCard:
     return card
 
 
-def _one_of(fields: Mapping[str, Any], name: str, allowed: tuple[str, ...]) -> Any:
+def _one_of(fields: Mapping[str, Any], name: str, allowed: tuple[str, ...]) -> str:
     if fields[name] not in allowed:
         raise ValueError(f"{name} {fields[name]!r}; known: {', '.join(allowed)}")
-    return fields[name]
+    return str(fields[name])
 
 
 def _check_labels(labels: tuple[str, ...]) -> None:
@@ -128,15 +135,17 @@ def _check_labels(labels: tuple[str, ...]) -> None:
         raise LoadError("read", "model.json: a label appears twice")
 
 
-def _tensors(path: Path, name: str) -> Callable[..., NDArray[Any]]:
-    """Reads a safetensors file; answers a function that takes a tensor out by name, shape and type."""
+def _tensors(path: Path, name: str) -> Take:
+    """Reads a safetensors file; answers what takes a tensor out by name, shape and type."""
     try:
         tensors = load_tensors(_read(path, name))
     except (SafetensorError, ValueError, KeyError) as problem:
         raise LoadError("read", f"{name}: {problem}") from problem
 
-    def take(key: str, shape: tuple[int | None, ...], dtype: str = "float32") -> NDArray[Any]:
-        tensor = tensors.get(key)
+    def take(
+        key: str, shape: tuple[int | None, ...], dtype: str = "float32", *, default: NDArray[Any] | None = None
+    ) -> NDArray[Any]:
+        tensor = tensors.get(key, default)
         if tensor is None:
             raise LoadError("read", f"{name}: no tensor {key!r}")
         if not _fits(tensor.shape, shape) or tensor.dtype != dtype:
@@ -153,18 +162,7 @@ def _fits(shape: tuple[int, ...], wanted: tuple[int | None, ...]) -> bool:
     return len(shape) == len(wanted) and all(want in (None, have) for want, have in zip(wanted, shape, strict=True))
 
 
-def _head(take: Callable[..., NDArray[Any]], card: ModelCard) -> HeadTensors:
-    classes, length = len(card.labels), card.feature_length
-    linear = card.head == "linear"
-    return HeadTensors(
-        weight=take("weight", (classes, length)),
-        bias=take("bias", (classes,)) if linear else np.zeros(classes, np.float32),
-        scale=1.0 if linear else float(take("scale", (1,))[0]),
-        means=take("means", (classes, length)),
-    )
-
-
-def _golden(take: Callable[..., NDArray[Any]], card: ModelCard) -> Golden:
+def _golden(take: Take, card: ModelCard) -> Golden:
     inputs = take("input", (None, *card.spec.shape), card.spec.dtype)
     if not len(inputs):
         raise LoadError("read", "golden.safetensors: no input")

@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accrete_engine.answers import Answers, Prototypes
-from accrete_engine.artifact import Artifact, Floats, read_artifact
+from accrete_engine.artifact import Artifact, read_artifact
 from accrete_engine.config import EngineConfig
 from accrete_engine.engines import create
 from accrete_engine.engines.base import Engine
 from accrete_engine.errors import LoadError
 from accrete_engine.spec import InputSpec
+from accrete_engine.vectors import Floats
 
 TOLERANCE = 1e-2
 """Largest difference from the golden outputs: of features relative to the largest one, of probabilities absolute.
@@ -57,7 +58,8 @@ class LoadedVersion:
 
         Raises ValueError when the prototypes do not fit the feature length.
         """
-        return Answers(self._artifact.card, self._artifact.head, mask, prototypes)
+        artifact = self._artifact
+        return Answers(artifact.card, artifact.rule, artifact.means, mask, prototypes)
 
     def probabilities(
         self, features: Floats, mask: Set[str] = NO_MASK, prototypes: Prototypes | None = None
@@ -114,7 +116,8 @@ def _check_golden(loaded: LoadedVersion, artifact: Artifact) -> None:
     golden = artifact.golden
     features = loaded.features(golden.input)
     _compare("features", features, golden.features, TOLERANCE * float(np.abs(golden.features).max()))
-    _compare("probabilities", loaded.answers()(features), golden.probabilities, TOLERANCE)
+    # Of the trainer's own features: a rule may make more of a difference in them than the engine is to blame for.
+    _compare("probabilities", loaded.answers()(golden.features), golden.probabilities, TOLERANCE)
 
 
 def _compare(what: str, got: Floats, wanted: Floats, tolerance: float) -> None:

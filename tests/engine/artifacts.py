@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import pathlib
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import onnx
@@ -14,10 +14,11 @@ from onnx import TensorProto, helper, numpy_helper
 from safetensors.numpy import save_file
 
 from accrete_engine.answers import Answers
-from accrete_engine.artifact import HeadTensors, ModelCard
+from accrete_engine.artifact import ModelCard
+from accrete_engine.rules import FITTED, HEADS, NearestMean, Rule
+from accrete_engine.rules.base import Take
 from accrete_engine.spec import InputSpec
-
-Floats = NDArray[np.float32]
+from accrete_engine.vectors import Floats
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +28,8 @@ class Recipe:
     labels: tuple[str, ...] = ("cat", "dog")
     shape: tuple[int, ...] = (4, 4, 3)
     feature_length: int = 6
-    head: Literal["linear", "cosine"] = "linear"
-    rule: Literal["head", "nme"] = "head"
+    head: Literal["linear", "cosine", "random_features"] = "linear"
+    rule: Literal["head", "nme", "knn", "svm"] = "head"
     seed: int = 0
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -45,11 +46,14 @@ def write_artifact(folder: pathlib.Path, recipe: Recipe) -> pathlib.Path:
     head = _head(recipe)
     inputs = _inputs(recipe, generator)
     features = reference_features(matrix, inputs)
-    answers = Answers(_card(recipe), _head_tensors(recipe, head), frozenset(), None)
+    rule = _rule_tensors(recipe, head["means"])
+    answers = Answers(_card(recipe), _rule(recipe, head, rule), head["means"], frozenset(), None)
     (folder / "model.json").write_text(json.dumps(_model_json(recipe)))
     (folder / "graph.onnx").write_bytes(_graph(recipe, matrix))
     save_file({"matrix": matrix}, folder / "weights.safetensors")
     save_file(head, folder / "head.safetensors")
+    if rule:
+        save_file(rule, folder / "rule.safetensors")
     golden = {"input": inputs, "features": features, "probabilities": answers(features)}
     save_file(golden, folder / "golden.safetensors")
     return folder
@@ -72,7 +76,12 @@ def _head(recipe: Recipe) -> dict[str, Floats]:
     means = rows / np.linalg.norm(rows, axis=1, keepdims=True)
     if recipe.head == "cosine":
         return {"weight": rows, "scale": np.array([5.0], np.float32), "means": means}
-    return {"weight": rows, "bias": np.zeros(len(rows), np.float32), "means": means}
+    tensors = {"weight": rows, "bias": np.zeros(len(rows), np.float32), "means": means}
+    if recipe.head == "random_features":
+        # A feature is the difference of two random ones, so that the scores are those of the linear head.
+        mirrored = np.eye(recipe.feature_length, dtype=np.float32)
+        tensors |= {"projection": np.hstack([mirrored, -mirrored]), "weight": np.hstack([rows, -rows])}
+    return tensors
 
 
 def class_row(label: str, length: int) -> Floats:
@@ -81,10 +90,40 @@ def class_row(label: str, length: int) -> Floats:
     return generator.standard_normal(length).astype(np.float32)
 
 
-def _head_tensors(recipe: Recipe, head: dict[str, Floats]) -> HeadTensors:
-    bias = head.get("bias", np.zeros(len(recipe.labels), np.float32))
-    scale = float(head["scale"][0]) if "scale" in head else 1.0
-    return HeadTensors(weight=head["weight"], bias=bias, scale=scale, means=head["means"])
+def _rule_tensors(recipe: Recipe, means: Floats) -> dict[str, NDArray[Any]]:
+    """One exemplar a class, the class's mean."""
+    count = len(means)
+    if recipe.rule == "knn":
+        return {
+            "x": means,
+            "y": np.arange(count),
+            "offset": np.zeros(count, np.float32),
+            "neighbours": np.array([5]),
+            "temperature": np.array([0.1], np.float32),
+            "smoothing": np.array([0.1], np.float32),
+        }
+    if recipe.rule == "svm":
+        dual, gamma = 5 * np.eye(count, dtype=np.float32), np.array([1.5], np.float32)
+        return {"x": means, "dual": dual, "intercept": np.zeros(count, np.float32), "gamma": gamma}
+    return {}
+
+
+def _rule(recipe: Recipe, head: dict[str, Floats], tensors: dict[str, NDArray[Any]]) -> Rule:
+    sizes = {"classes": len(recipe.labels), "length": recipe.feature_length}
+    if recipe.rule == "nme":
+        return NearestMean(means=head["means"], scale=10.0)
+    if recipe.rule == "head":
+        return HEADS[recipe.head].read(taker(head), **sizes)
+    return FITTED[recipe.rule].read(taker(tensors), **sizes)
+
+
+def taker(tensors: dict[str, NDArray[Any]]) -> Take:
+    """Takes from `tensors` as from a file, without its checks."""
+
+    def take(key: str, shape: object, dtype: str = "float32", *, default: Any = None) -> Any:
+        return tensors[key] if default is None else tensors.get(key, default)
+
+    return cast(Take, take)
 
 
 def _card(recipe: Recipe) -> ModelCard:

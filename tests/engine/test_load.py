@@ -29,8 +29,8 @@ def artifact(tmp_path):
     return write_artifact(tmp_path / "v", Recipe())
 
 
-@pytest.mark.parametrize("rule", ["head", "nme"])
-@pytest.mark.parametrize("head", ["linear", "cosine"])
+@pytest.mark.parametrize("rule", ["head", "nme", "knn", "svm"])
+@pytest.mark.parametrize("head", ["linear", "cosine", "random_features"])
 def test_a_version_computes_what_its_trainer_computed(tmp_path, head, rule):
     path = write_artifact(tmp_path, Recipe(head=head, rule=rule))
     loaded = load(path, 3, CPU)
@@ -98,7 +98,9 @@ def test_a_cut_file_is_refused(artifact, name):
         ("labels", [], "labels"),
         ("labels", ["cat", "dog", "owl"], r"weight is float32 \[2, 6\]"),
         ("head", "svm", "svm"),
-        ("rule", "knn", "knn"),
+        ("rule", "forest", "forest"),
+        ("rule", "knn", r"rule\.safetensors"),
+        ("head", "random_features", "projection"),
         ("feature_length", 7, "weight"),
         ("input", {"shape": [4, 4, 2], "dtype": "uint8"}, "2 channels"),
         ("input", {"shape": [8, 8, 3], "dtype": "uint8"}, "input is uint8"),
@@ -151,6 +153,33 @@ def test_wrong_tensors_are_found_before_they_serve(artifact, name, key, change, 
     assert found.value.stage == stage
 
 
+@pytest.mark.parametrize(
+    ("rule", "key", "change", "stage"),
+    [
+        ("knn", "x", _poison, "read"),
+        ("knn", "y", lambda t: t.astype(np.float32), "read"),
+        ("knn", "y", lambda t: t[:1], "read"),
+        ("knn", "y", lambda t: t[::-1].copy(), "golden"),
+        ("knn", "neighbours", lambda t: t - 9, "golden"),
+        ("svm", "dual", lambda t: t[:1], "read"),
+        ("svm", "x", lambda t: t[:, 1:].copy(), "read"),
+        ("svm", "gamma", lambda t: t * 9, "golden"),
+    ],
+)
+def test_wrong_tensors_of_a_rule_are_found_before_they_serve(tmp_path, rule, key, change, stage):
+    path = write_artifact(tmp_path, Recipe(rule=rule))
+    _change(path, "rule.safetensors", key, change)
+    with pytest.raises(LoadError) as found:
+        load(path, 1, CPU)
+    assert found.value.stage == stage
+
+
+def test_a_head_may_hold_tensors_that_no_server_reads(artifact):
+    head = load_file(artifact / "head.safetensors")
+    save_file(head | {"blocks": np.array([0, 1])}, artifact / "head.safetensors")
+    assert load(artifact, 1, CPU).labels == ("cat", "dog")
+
+
 def test_weights_that_are_not_finite_are_found_by_the_golden_check(tmp_path):
     import onnx
     from onnx import numpy_helper
@@ -193,6 +222,6 @@ def test_serving_with_onnx_runtime_never_imports_torch(artifact):
         "from accrete_engine.config import EngineConfig\n"
         "from accrete_engine.loaded import load\n"
         "load(pathlib.Path(sys.argv[1]), 1, EngineConfig(device='cpu'))\n"
-        "assert 'torch' not in sys.modules and 'accrete_learner' not in sys.modules\n"
+        "assert not {'torch', 'sklearn', 'accrete_learner'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code, str(artifact)], check=True, timeout=120)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import stat
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from accrete_learner import export
+from accrete_learner import export, rules
 from accrete_learner.backbones import Backbone, build
 from accrete_learner.config import NetworkConfig
 
@@ -129,6 +130,31 @@ def test_exactly_the_artifacts_files_are_written_readable_as_the_umask_says(tmp_
     assert written == dict.fromkeys(names, mode)
 
 
+@pytest.mark.parametrize("rule", rules.RULES)
+def test_a_rule_fitted_on_features_travels_in_a_file_of_its_own(rule: str, tmp_path: Path):
+    generator = torch.Generator().manual_seed(6)
+    x, y = torch.randn(6, 128, generator=generator, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1, 2])
+    tensors = rules.fit(rule, x, y, class_count=3, generator=generator)
+    made = replace(candidate(NETWORKS[1]), rule=rule, rule_tensors=tensors)
+    export.write(tmp_path / "candidate", made, examples(NETWORKS[1], 3))
+    saved = load_file(tmp_path / "candidate" / export.RULE_FILE)
+    golden = load_file(tmp_path / "candidate" / export.GOLDEN_FILE)
+    assert json.loads((tmp_path / "candidate" / export.MODEL_FILE).read_text())["rule"] == rule
+    scores = rules.scores(rule, saved, golden["features"])
+    torch.testing.assert_close(scores.softmax(1), golden["probabilities"])
+
+
+def test_a_head_of_random_features_is_named_and_whole_numbers_stay_whole(tmp_path: Path):
+    made = candidate(NETWORKS[1], head="linear")
+    projection = torch.randn(128, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
+    head = {**made.head, "weight": torch.randn(3, 9), "projection": projection, "blocks": torch.tensor([0, 0, 1])}
+    export.write(tmp_path / "candidate", replace(made, head=head), examples(NETWORKS[1], 1))
+    saved = load_file(tmp_path / "candidate" / export.HEAD_FILE)
+    assert json.loads((tmp_path / "candidate" / export.MODEL_FILE).read_text())["head"] == "random_features"
+    assert (saved["projection"].dtype, saved["blocks"].tolist()) == (torch.float32, [0, 0, 1])
+    assert saved["blocks"].dtype == torch.int64
+
+
 def test_the_weights_rebuild_the_network(tmp_path: Path):
     network = NETWORKS[1]
     made = candidate(network)
@@ -174,11 +200,12 @@ def test_attention_is_exported_and_its_fast_form_left_on(tmp_path: Path):
     assert torch.backends.mha.get_fastpath_enabled()
 
 
-@pytest.mark.parametrize("where", ["head", "backbone"])
+@pytest.mark.parametrize("where", ["head", "backbone", "rule"])
 def test_a_model_that_is_not_finite_is_never_written(where: str, tmp_path: Path):
-    made = candidate(NETWORKS[1])
-    broken = made.head["weight"] if where == "head" else next(made.backbone.parameters()).data
-    broken.view(-1)[0] = float("nan")
+    made = replace(candidate(NETWORKS[1]), rule_tensors={"x": torch.zeros(1)})
+    places = {"head": made.head["weight"], "rule": made.rule_tensors["x"]}
+    places["backbone"] = next(made.backbone.parameters()).data
+    places[where].view(-1)[0] = float("nan")
     with pytest.raises(ValueError, match="is not finite"):
         export.write(tmp_path / "candidate", made, examples(NETWORKS[1], 1))
     assert not (tmp_path / "candidate").exists()

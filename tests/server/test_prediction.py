@@ -54,18 +54,18 @@ def test_features_come_when_asked_for(world):
     assert not running.predict(5).predictions[0].features
 
 
-@pytest.mark.parametrize("head", ["linear", "cosine"])
-def test_the_rule_is_the_versions_own(world, head):
+@pytest.mark.parametrize(("head", "rule"), [("linear", "nme"), ("cosine", "nme"), ("linear", "knn"), ("linear", "svm")])
+def test_the_rule_is_the_versions_own(world, head, rule):
     world.publish(1, Recipe(labels=FOUR, head=head, rule="head"))
-    world.publish(2, Recipe(labels=FOUR, head=head, rule="nme"))
+    world.publish(2, Recipe(labels=FOUR, head=head, rule=rule))
     running = world.server()
     assert running.predict(1).version == 2
     _, by_head, _ = _expected(world, 1, 1)
-    labels, by_means, _ = _expected(world, 2, 1)
-    assert np.abs(by_head - by_means).max() > 1e-3
+    labels, by_rule, _ = _expected(world, 2, 1)
+    assert np.abs(by_head - by_rule).max() > 1e-3
     best = running.predict(1, top_k=1).predictions[0].labels[0]
-    assert best.probability == pytest.approx(by_means.max(), abs=1e-6)
-    assert best.label == labels[int(by_means.argmax())]
+    assert best.probability == pytest.approx(by_rule.max(), abs=1e-6)
+    assert best.label == labels[int(by_rule.argmax())]
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "BMP"])

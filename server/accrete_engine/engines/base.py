@@ -8,7 +8,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from accrete_engine.artifact import Floats
+from accrete_engine.vectors import Floats
 
 CPU_BATCH = 16
 """Images computed at once on a CPU: a longer batch is no faster for each image there and only takes more memory."""

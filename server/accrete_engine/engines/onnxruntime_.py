@@ -9,10 +9,11 @@ from typing import Any
 import onnxruntime
 from numpy.typing import NDArray
 
-from accrete_engine.artifact import Artifact, Floats
+from accrete_engine.artifact import Artifact
 from accrete_engine.config import EngineConfig
 from accrete_engine.engines.base import CPU_BATCH, doubling, run_in_parts, run_padded
 from accrete_engine.errors import LoadError
+from accrete_engine.vectors import Floats
 
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"

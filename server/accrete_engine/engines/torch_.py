@@ -9,10 +9,11 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.torch import load as load_state
 
-from accrete_engine.artifact import Artifact, Floats, ModelCard
+from accrete_engine.artifact import Artifact, ModelCard
 from accrete_engine.config import EngineConfig
 from accrete_engine.engines.base import CPU_BATCH, doubling, run_in_parts, run_padded
 from accrete_engine.errors import LoadError
+from accrete_engine.vectors import Floats
 from accrete_learner.backbones import build
 from accrete_learner.config import NetworkConfig
 
