@@ -110,6 +110,8 @@ class TrainingConfig:
     """Epochs of each later step."""
     batch_size: int = 128
     """Examples a batch; 128 in all the papers reproduced here."""
+    copies: int | None = None
+    """Times that an epoch takes each example, augmented anew each time; 1 for all methods but EEIL, which takes 12."""
     learning_rate: float | None = None
     """Of SGD, at the start of the method's schedule."""
     weight_decay: float | None = None
@@ -130,6 +132,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         for field, count in (("base_epochs", self.base_epochs), ("epochs", self.epochs)):
             _check(count is None or 1 <= count <= 100_000, field, count, "must be 1 to 100000")
+        _check(self.copies is None or 1 <= self.copies <= 1000, "copies", self.copies, "must be 1 to 1000")
         _check(1 <= self.batch_size <= 65536, "batch_size", self.batch_size, "must be 1 to 65536")
         rate = self.learning_rate
         _check(rate is None or 0.0 < rate <= 100.0, "learning_rate", rate, "must be above 0 and at most 100")

@@ -20,6 +20,7 @@ from accrete_learner import evaluate, export, methods
 from accrete_learner.backbones import Backbone, build, weights
 from accrete_learner.budget import quota
 from accrete_learner.config import IDENTITY, NetworkConfig, TrainingConfig
+from accrete_learner.heads import SHARED
 from accrete_learner.job import (
     CANDIDATE_FOLDER,
     EXEMPLARS_FILE,
@@ -31,9 +32,11 @@ from accrete_learner.job import (
     INPUT_NEW_X,
     INPUT_NEW_Y,
     INPUTS_FILE,
+    STATISTICS_FILE,
     Job,
     Result,
 )
+from accrete_learner.memory import Exemplars
 from accrete_learner.methods.base import Method
 from accrete_learner.metrics import Tally
 from accrete_learner.precision import resolve_device, resolve_precision
@@ -60,8 +63,8 @@ class Data:
     holdout: Examples
 
 
-def run(folder: Path, job: Job, progress: Progress) -> None:
-    """Runs the step `job` in `folder`.
+def run(folder: Path, job: Job, progress: Progress) -> export.Candidate:
+    """Runs the step `job` in `folder` and answers the candidate that it wrote there.
 
     Args:
         folder: holds inputs.safetensors; see the module `job` for what it holds afterwards.
@@ -88,15 +91,19 @@ def run(folder: Path, job: Job, progress: Progress) -> None:
     with _timed(seconds, "export"):
         _clear(folder / CANDIDATE_FOLDER)
         export.write(folder / CANDIDATE_FOLDER, candidate, _golden_examples(data))
-        _write_exemplars(folder / EXEMPLARS_FILE, data, outcome.exemplars)
+        if outcome.statistics:
+            export.write_tensors(folder / CANDIDATE_FOLDER / STATISTICS_FILE, outcome.statistics)
+        _write_exemplars(folder / EXEMPLARS_FILE, outcome.exemplars, job)
     Result(
         version=job.version,
         rule=outcome.rule,
         tallies=tallies,
         stage_seconds=seconds,
         epochs=outcome.epochs,
+        images=outcome.images,
         losses=tuple(outcome.losses),
     ).write(folder)
+    return candidate
 
 
 def seed(job: Job) -> int:
@@ -127,6 +134,8 @@ def load_data(folder: Path, job: Job, device: torch.device) -> Data:
 def _examples(tensors: Mapping[str, Tensor], x_name: str, y_name: str, job: Job, device: torch.device) -> Examples:
     shape, dtype = job.network.input_shape, getattr(torch, job.network.input_dtype)
     x = tensors.get(x_name, torch.empty((0, *shape), dtype=dtype, device=device))
+    if x_name == INPUT_EXEMPLAR_X and x.dtype == torch.float16:
+        dtype = torch.float16  # made exemplars may keep more digits than an image has
     y = tensors.get(y_name, torch.empty(0, dtype=torch.int64, device=device))
     if x.dtype != dtype or tuple(x.shape[1:]) != shape:
         raise ValueError(f"{x_name} is {x.dtype} {list(x.shape[1:])}, the network takes {dtype} {list(shape)}")
@@ -138,6 +147,8 @@ def _examples(tensors: Mapping[str, Tensor], x_name: str, y_name: str, job: Job,
 
 
 def _step_inputs(job: Job, method: Method, data: Data, device: torch.device, generator: torch.Generator) -> StepInputs:
+    if method.restart:
+        job = replace(job, parent=None)
     return StepInputs(
         # Convolutions are fastest in the order in which images are stored anyway.
         backbone=_backbone(job, method, generator).to(device).to(memory_format=torch.channels_last),
@@ -151,6 +162,9 @@ def _step_inputs(job: Job, method: Method, data: Data, device: torch.device, gen
         training=_resolved(job.training, job.network, device),
         rule=job.method.rule,
         selection=job.method.selection,
+        pretrained=job.network.backbone == IDENTITY or bool(job.network.weights),
+        trained_head=None if job.trained is None else load_file(Path(job.trained) / export.HEAD_FILE, device=str(device)),
+        statistics=_statistics(job, device),
     )
 
 
@@ -162,6 +176,10 @@ def _resolved(training: TrainingConfig, network: NetworkConfig, device: torch.de
 
 
 def _backbone(job: Job, method: Method, generator: torch.Generator) -> Backbone:
+    if job.trained is not None:
+        backbone = build(job.network, last_relu=method.last_relu)
+        weights.load(backbone, load_file(Path(job.trained) / export.WEIGHTS_FILE), source=job.trained)
+        return backbone
     if job.parent is None:
         backbone = build(job.network, generator=generator, last_relu=method.last_relu)
         export.check_exportable(backbone)
@@ -190,7 +208,17 @@ def _parent_head(job: Job, device: torch.device) -> dict[str, Tensor] | None:
     if not all(0 <= row < known for row in job.parent_rows):
         raise ValueError(f"parent_rows has a row outside 0 to {known - 1}")
     rows = torch.tensor(job.parent_rows, device=device)
-    return {name: tensor if name == "scale" else tensor[rows] for name, tensor in head.items()}
+    return {name: tensor if name in SHARED else tensor[rows] for name, tensor in head.items()}
+
+
+def _statistics(job: Job, device: torch.device) -> dict[str, Tensor] | None:
+    """What a closed-form parent kept of all its examples; None where there is none."""
+    file = None if job.parent is None else Path(job.parent) / STATISTICS_FILE
+    if file is None or not file.exists():
+        return None
+    from accrete_learner import ridge
+
+    return ridge.keep_rows(load_file(file, device=str(device)), list(job.parent_rows))
 
 
 def _candidate(job: Job, method: Method, outcome: StepOutcome) -> export.Candidate:
@@ -201,33 +229,42 @@ def _candidate(job: Job, method: Method, outcome: StepOutcome) -> export.Candida
         network=job.network,
         method=method.name,
         rule=outcome.rule,
+        rule_tensors=outcome.rule_tensors,
         last_relu=method.last_relu,
     )
 
 
 def _tallies(candidate: export.Candidate, holdout: Examples) -> dict[str, dict[str, Tally]]:
+    """Hits by the head, by the nearest mean, and by the candidate's own rule."""
+    asked = sorted({"head", "nme", candidate.rule})
     if not len(holdout.y):
-        return {"head": {}, "nme": {}}
+        return {rule: {} for rule in asked}
     features = evaluate.extract(candidate.backbone, holdout.x)
     return {
-        "head": evaluate.tally(evaluate.head_scores(features, candidate.head), holdout.y, candidate.labels),
-        "nme": evaluate.tally(evaluate.nme_scores(features, candidate.head["means"]), holdout.y, candidate.labels),
+        rule: evaluate.tally(
+            evaluate.scores(rule, features, candidate.head, candidate.rule_tensors), holdout.y, candidate.labels
+        )
+        for rule in asked
     }
 
 
 def _golden_examples(data: Data) -> Tensor:
     """Of many classes rather than of one: spread over what there is, the hold-out first."""
-    pool = next(examples.x for examples in (data.holdout, data.exemplars, data.new) if len(examples.x))
+    x_of = (data.holdout.x, data.exemplars.x, data.new.x)
+    pool = next(x for x in x_of if len(x) and x.dtype == data.new.x.dtype)
     spread = torch.linspace(0, len(pool) - 1, min(export.GOLDEN_EXAMPLES, len(pool)))
     return pool[spread.long().to(pool.device)]
 
 
-def _write_exemplars(path: Path, data: Data, chosen: Mapping[int, Tensor]) -> None:
-    x = torch.cat((data.exemplars.x, data.new.x))
-    y = torch.cat((data.exemplars.y, data.new.y))
-    empty = torch.empty(0, dtype=torch.int64, device=x.device)
-    source = torch.cat([empty, *(chosen[label].to(x.device) for label in sorted(chosen))])
-    export.write_tensors(path, {"x": x[source], "y": y[source], "source": source})
+def _write_exemplars(path: Path, chosen: Mapping[int, Exemplars], job: Job) -> None:
+    labels = sorted(chosen)
+    x = [chosen[label].x.cpu() for label in labels] or [
+        torch.empty((0, *job.network.input_shape), dtype=getattr(torch, job.network.input_dtype))
+    ]
+    source = [chosen[label].source.cpu() for label in labels] or [torch.empty(0, dtype=torch.int64)]
+    counts = torch.tensor([len(chosen[label]) for label in labels], dtype=torch.int64)
+    y = torch.tensor(labels, dtype=torch.int64).repeat_interleave(counts)
+    export.write_tensors(path, {"x": torch.cat(x), "y": y, "source": torch.cat(source)})
 
 
 def _clear(candidate: Path) -> None:

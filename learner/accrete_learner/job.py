@@ -29,6 +29,8 @@ INPUTS_FILE = "inputs.safetensors"
 CANDIDATE_FOLDER = "candidate"
 EXEMPLARS_FILE = "exemplars.safetensors"
 RESULT_FILE = "result.json"
+#: In the candidate's folder: what a closed-form method keeps of all examples so far; servers do not read it.
+STATISTICS_FILE = "statistics.safetensors"
 
 INPUT_NEW_X, INPUT_NEW_Y = "new_x", "new_y"
 INPUT_EXEMPLAR_X, INPUT_EXEMPLAR_Y, INPUT_EXEMPLAR_RANK = "exemplar_x", "exemplar_y", "exemplar_rank"
@@ -56,6 +58,9 @@ class Job:
     """Folder of the parent's artifact; None for the first step."""
     parent_rows: tuple[int, ...] = ()
     """For each of the `old_count` labels, its row in the parent's head; a missing row is a forgotten class."""
+    trained: str | None = None
+    """In a first step: folder of an artifact whose first step trained just as this one would, with another memory or
+    rule. Its weights and head are taken over in place of training again."""
     method: MethodConfig = field(default_factory=MethodConfig)
     network: NetworkConfig = field(default_factory=NetworkConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
@@ -70,6 +75,8 @@ class Job:
             raise ValueError(f"parent_rows must be {self.old_count} distinct rows, one an old label")
         if self.old_count and self.parent is None:
             raise ValueError("old labels need a parent")
+        if self.trained is not None and self.parent is not None:
+            raise ValueError("only a first step can take over what was trained before")
 
     @property
     def new_labels(self) -> tuple[str, ...]:
@@ -96,6 +103,7 @@ class Job:
                 old_count=raw["old_count"],
                 parent=raw["parent"],
                 parent_rows=tuple(raw["parent_rows"]),
+                trained=raw.get("trained"),
                 method=MethodConfig(**raw["method"]),
                 network=NetworkConfig(**raw["network"]),
                 training=TrainingConfig(**raw["training"]),
@@ -118,6 +126,8 @@ class Result:
     """Wall seconds by stage."""
     epochs: int
     """Epochs run, rebalancing included."""
+    images: int
+    """Images that training took: examples times epochs, without rebalancing."""
     losses: tuple[float, ...]
     """Mean loss of each epoch."""
 

@@ -3,7 +3,7 @@
 Shapes: M candidates (the exemplars kept from before, then the step's new examples), d feature length, C classes.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -11,6 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from accrete_learner import selection
+
+#: Where an exemplar that comes from no single example says that it came from.
+SYNTHESISED = -1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -33,6 +36,20 @@ class Candidates:
     def fresh_classes(self) -> list[int]:
         """Classes with a new example, ascending; their exemplars are chosen anew."""
         return sorted({int(label) for label in self.y[self.kept_count :].tolist()})
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Exemplars:
+    """A class's exemplars in rank order."""
+
+    x: Tensor
+    """[m, ...] in the model's input form: uint8, or float16 in 0 to 255 where the synthesis was asked for it."""
+    source: Tensor
+    """[m] int64 index into the candidates of the example that each was made from, so that it can be deleted with it; or
+    SYNTHESISED."""
+
+    def __len__(self) -> int:
+        return len(self.source)
 
 
 def choose(
@@ -62,21 +79,29 @@ def complete(candidates: Candidates, chosen: Mapping[int, Tensor], *, quota: int
     return [chosen.get(label, old) for label, old in enumerate(rest)]
 
 
-def with_fresh(memory: list[Tensor], candidates: Candidates) -> list[Tensor]:
+def taken(candidates: Candidates, index: Sequence[Tensor]) -> list[Exemplars]:
+    """The examples at a memory's indices, just as they are."""
+    return [Exemplars(x=candidates.x[own], source=own) for own in index]
+
+
+def with_fresh(memory: Sequence[Exemplars], candidates: Candidates) -> list[Exemplars]:
     """The memory with the new examples of a class in place of exemplars that it does not have."""
+    fresh = candidates.fresh
     return [
-        index if len(index) else ((candidates.y == label) & candidates.fresh).nonzero().squeeze(1)
-        for label, index in enumerate(memory)
+        own if len(own) else taken(candidates, [((candidates.y == label) & fresh).nonzero().squeeze(1)])[0]
+        for label, own in enumerate(memory)
     ]
 
 
-def balanced(memory: list[Tensor]) -> Tensor:
-    """Indices into the candidates with equally many of every class that has any; small classes are repeated."""
-    filled = [index for index in memory if len(index)]
-    if not filled:
-        return torch.empty(0, dtype=torch.int64)
-    largest = max(len(index) for index in filled)
-    return torch.cat([index[torch.arange(largest, device=index.device) % len(index)] for index in filled])
+def balanced(memory: Sequence[Exemplars]) -> tuple[Tensor, Tensor, Tensor]:
+    """x, y and source of equally many exemplars of every class that has any; small classes are repeated."""
+    largest = max((len(own) for own in memory), default=0)
+    rows = [torch.arange(largest, device=own.source.device) % len(own) for own in memory if len(own)]
+    filled = [own for own in memory if len(own)]
+    labels = torch.tensor([label for label, own in enumerate(memory) if len(own)], dtype=torch.int64)
+    x = torch.cat([own.x[row] for own, row in zip(filled, rows, strict=True)] or [memory[0].x])
+    source = torch.cat([own.source[row] for own, row in zip(filled, rows, strict=True)] or [memory[0].source])
+    return x, labels.repeat_interleave(largest).to(source.device), source
 
 
 def means(counts: list[int], features: Tensor, mirrored: Tensor | None, fallback: Tensor) -> Tensor:

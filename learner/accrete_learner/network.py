@@ -29,6 +29,11 @@ class Network(nn.Module):
         features = features.float()
         return features, self.head(features)
 
+    @property
+    def rows(self) -> Tensor:
+        """The head's rows [C, d]."""
+        return self.head.weight
+
     def teacher(self) -> "Network":
         """A copy that stays as this one is now: evaluation mode, no gradients."""
         return copy.deepcopy(self).requires_grad_(False).eval()

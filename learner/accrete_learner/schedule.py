@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass, replace
 
+#: gamma of the gradient noise (EEIL, section 4.3).
+NOISE_DECAY = 0.55
+
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
@@ -21,6 +24,11 @@ class Schedule:
     decay: float = 0.1
     warmup_epochs: float = 0.0
     """Epochs over which the rate rises from 0; 0: starts at once, as the papers do."""
+    copies: int = 1
+    """Times that an epoch takes each example, every time augmented anew: 12 in EEIL, which stores twelve variants."""
+    gradient_noise: float = 0.0
+    """eta of EEIL's noise (section 4.3, after Neelakantan et al. 2015): in epoch e, normal noise of deviation
+    eta / (1 + e)^0.55 on the gradient summed over a batch. EEIL's is 0.3; 0: none."""
 
     def resized(
         self,
@@ -29,6 +37,7 @@ class Schedule:
         learning_rate: float | None = None,
         weight_decay: float | None = None,
         batch_size: int | None = None,
+        copies: int | None = None,
     ) -> "Schedule":
         """The same schedule with what is given replaced; milestones and warm-up move in proportion to the epochs."""
         factor = 1.0 if epochs is None else epochs / self.epochs
@@ -40,6 +49,7 @@ class Schedule:
             learning_rate=self.learning_rate if learning_rate is None else learning_rate,
             weight_decay=self.weight_decay if weight_decay is None else weight_decay,
             batch_size=self.batch_size if batch_size is None else batch_size,
+            copies=self.copies if copies is None else copies,
         )
 
     def rate(self, epoch: float) -> float:
@@ -48,3 +58,10 @@ class Schedule:
         # The first batch must move too, so the climb starts a little above 0.
         warmth = min(1.0, (epoch + 0.01) / self.warmup_epochs) if self.warmup_epochs else 1.0
         return self.learning_rate * warmth * self.decay**passed
+
+    def noise(self, epoch: int) -> float:
+        """Deviation of the gradient noise in `epoch`, counted from 0, on the gradient summed over a batch.
+
+        EEIL's code counts epochs where the paper's source counts updates; published numbers came from epochs.
+        """
+        return float(self.gradient_noise / (1 + epoch) ** NOISE_DECAY)

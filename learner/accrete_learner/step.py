@@ -4,23 +4,25 @@ Shapes: N new examples, E exemplars, d feature length, O classes known before th
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor
 
-from accrete_learner import augment, evaluate, heads, memory
+from accrete_learner import augment, evaluate, heads, held_out, memory, rules, transfer
 from accrete_learner.augment import Augmentation
 from accrete_learner.backbones import Backbone
-from accrete_learner.config import RuleChoice, SelectionChoice, TrainingConfig
+from accrete_learner.config import Rule, RuleChoice, SelectionChoice, TrainingConfig
 from accrete_learner.heads import Head
-from accrete_learner.memory import Candidates
+from accrete_learner.memory import Candidates, Exemplars
 from accrete_learner.methods.base import Method
 from accrete_learner.network import Network
 from accrete_learner.precision import resolve_precision
+from accrete_learner.rebalance import Trained
+from accrete_learner.synthesis.base import Picked
+from accrete_learner.synthesis.recipes import Recipe, recipe
 from accrete_learner.train import Report, TrainingSet, train
 
 Progress = Callable[[str, int, int, float], None]
@@ -50,6 +52,12 @@ class StepInputs:
     training: TrainingConfig = field(default=TrainingConfig())
     rule: RuleChoice = ""
     selection: SelectionChoice = ""
+    pretrained: bool = False
+    """Whether the backbone brought weights of its own to the first step, or has nothing to train."""
+    trained_head: Mapping[str, Tensor] | None = None
+    """In a first step whose training was done before: the head that it gave, `backbone` being as it left it too."""
+    statistics: Mapping[str, Tensor] | None = None
+    """What a closed-form method kept of all examples so far."""
 
     @property
     def old_count(self) -> int:
@@ -65,12 +73,18 @@ class StepOutcome:
     head: Head
     means: Tensor
     """[C, d] unit class means."""
-    exemplars: dict[int, Tensor]
-    """Class index to indices into `exemplar_x` followed by `new_x`, in rank order; for the classes with new examples,
-    and empty for a method without a memory."""
-    rule: Literal["head", "nme"]
+    exemplars: dict[int, Exemplars]
+    """By class index, of the classes whose exemplars are not the first `quota` of before: `source` counts into
+    `exemplar_x` followed by `new_x`. Without entries for a method without a memory."""
+    rule: Rule
+    rule_tensors: dict[str, Tensor]
+    """What the rule was fitted to; empty for `head` and `nme`."""
+    statistics: dict[str, Tensor]
+    """What a closed-form method keeps of all examples so far; else empty."""
     losses: list[float]
     """Of each epoch of training, then of rebalancing."""
+    images: int
+    """Images that training took: examples times epochs, without rebalancing."""
     stage_seconds: dict[str, float]
 
     @property
@@ -91,20 +105,28 @@ def run_step(inputs: StepInputs, method: Method, *, progress: Progress, generato
     with clock.stage("build"):
         bench = _build(inputs, method, generator)
     with clock.stage("train"):
-        losses = _train(bench, method, _report(progress, "train"))
+        losses, statistics = _train(bench, method, _report(progress, "train"))
+    images = len(losses) * bench.epoch_images(method)
+    # The choices that follow must not depend on how many random numbers the training drew: it may have been done before.
+    generator.manual_seed(generator.initial_seed() + 1)
+    keeper = _Keeper(bench, method, _report(progress, "memory"))
     with clock.stage("rebalance"):
-        losses += _rebalance(bench, method, _report(progress, "rebalance"))
+        losses += _rebalance(bench, keeper, method, _report(progress, "rebalance"))
     with clock.stage("memory"):
-        exemplars = _choose(bench, method)
+        kept = keeper.final()
     with clock.stage("head"):
-        means = _class_means(bench, exemplars)
+        means = _class_means(bench, kept)
+        fitted = _fit_rule(bench, kept, method.rule)
     return StepOutcome(
         backbone=inputs.backbone,
         head=bench.network.head,
         means=means,
-        exemplars=exemplars,
+        exemplars={label: kept[label] for label in keeper.changed},
         rule=method.rule,
+        rule_tensors=fitted,
+        statistics=statistics,
         losses=losses,
+        images=images,
         stage_seconds=clock.seconds,
     )
 
@@ -117,6 +139,8 @@ class _Bench:
     network: Network
     teacher: Network | None
     candidates: Candidates
+    kept_back: Tensor | None
+    """Candidates that training does not see, because the rebalancing needs such."""
     augmentation: Augmentation
     generator: torch.Generator
 
@@ -128,9 +152,17 @@ class _Bench:
         """[M, d] of all candidates under the network as it is now."""
         return evaluate.extract(self.network.backbone, self.candidates.x)
 
+    def epoch_images(self, method: Method) -> int:
+        """Images of one epoch of training."""
+        schedule = method.increment if self.inputs.old_count else method.base
+        return len(self.training_set()) * schedule.copies
+
     def training_set(self, index: Tensor | None = None) -> TrainingSet:
-        """All candidates, or those at `index`, which may repeat."""
-        chosen = slice(None) if index is None else index.to(self.candidates.y.device)
+        """All candidates but those kept back, or those at `index`."""
+        every = torch.ones(len(self.candidates.y), dtype=torch.bool, device=self.candidates.y.device)
+        if self.kept_back is not None:
+            every[self.kept_back] = False
+        chosen = every if index is None else index
         x, y, fresh = self.candidates.x[chosen], self.candidates.y[chosen], self.candidates.fresh[chosen]
         return TrainingSet(x=x, y=y, fresh=fresh)
 
@@ -138,6 +170,7 @@ class _Bench:
 def _build(inputs: StepInputs, method: Method, generator: torch.Generator) -> _Bench:
     """The network with its grown head, the teacher, and the examples that the method may use."""
     autocast = resolve_precision(inputs.training.precision, generator.device) == "bfloat16"
+    candidates = _candidates(inputs, with_exemplars=method.selection is not None)
     head = heads.grow(
         method.head,
         inputs.parent_head,
@@ -145,17 +178,19 @@ def _build(inputs: StepInputs, method: Method, generator: torch.Generator) -> _B
         class_count=inputs.class_count,
         generator=generator,
     )
-    teacher = None
+    teacher, kept_back = None, None
     if inputs.parent_head is not None:
         teacher = Network(inputs.backbone, heads.restore(inputs.parent_head), autocast=autocast).teacher()
         if method.head.imprint:
             heads.imprint(head, evaluate.extract(teacher.backbone, inputs.new_x), inputs.new_y)
+        kept_back = held_out.split(candidates, method.rebalance.held_out, inputs.old_count, generator)
     return _Bench(
         inputs=inputs,
         network=Network(inputs.backbone, head, autocast=autocast),
         teacher=teacher,
-        candidates=_candidates(inputs, with_exemplars=method.selection is not None),
-        augmentation=augment.build(inputs.training.augmentation),
+        candidates=candidates,
+        kept_back=kept_back,
+        augmentation=augment.build(method.augmentation),
         generator=generator,
     )
 
@@ -170,57 +205,151 @@ def _candidates(inputs: StepInputs, *, with_exemplars: bool) -> Candidates:
     return Candidates(x=x, y=y, kept_count=len(inputs.exemplar_y))
 
 
-def _train(bench: _Bench, method: Method, report: Report) -> list[float]:
+def _train(bench: _Bench, method: Method, report: Report) -> tuple[list[float], dict[str, Tensor]]:
+    """Losses by epoch, and what a closed-form method keeps."""
+    inputs, network = bench.inputs, bench.network
+    frozen = method.frozen == "increments" and (inputs.pretrained or bench.teacher is not None)
+    if inputs.trained_head is not None:
+        losses: list[float] = []
+        network.head = heads.restore(inputs.trained_head)
+    elif frozen and method.closed_form is not None:
+        losses = []
+    else:
+        losses = _descend(bench, method, report, train_backbone=not frozen)
+    if method.closed_form is None:
+        return losses, {}
+    network.head, statistics = method.closed_form.fit(
+        evaluate.extract(network.backbone, inputs.new_x),
+        inputs.new_y,
+        inputs.class_count,
+        parent_head=inputs.parent_head,
+        statistics=inputs.statistics,
+        generator=bench.generator,
+    )
+    return losses, statistics
+
+
+def _descend(bench: _Bench, method: Method, report: Report, *, train_backbone: bool) -> list[float]:
     old_count = bench.inputs.old_count
-    return train(
-        bench.network,
-        bench.training_set(),
-        [term for term in method.terms if term.applies(old_count, bench.new_count)],
-        method.increment if old_count else method.base,
-        augmentation=bench.augmentation,
-        generator=bench.generator,
-        report=report,
-        teacher=bench.teacher,
-    )
+    schedule = method.increment if old_count else method.base
+    transfers = method.weight_transfer and bench.teacher is not None
+    with transfer.scale_and_shift(bench.network.backbone) if transfers else nullcontext():
+        return train(
+            bench.network,
+            bench.training_set(),
+            [term for term in method.terms if term.applies(old_count, bench.new_count)],
+            schedule,
+            augmentation=bench.augmentation,
+            generator=bench.generator,
+            report=report,
+            teacher=bench.teacher,
+            train_backbone=train_backbone,
+        )
 
 
-def _rebalance(bench: _Bench, method: Method, report: Report) -> list[float]:
+def _rebalance(bench: _Bench, keeper: "_Keeper", method: Method, report: Report) -> list[float]:
     """A first step has nothing to balance against, and a memory that may hold nothing has nothing to balance with."""
-    if bench.teacher is None or bench.inputs.quota == 0:
+    if bench.teacher is None or (method.rebalance.needs_exemplars and bench.inputs.quota == 0):
         return []
-    return method.rebalance(
-        bench.network,
-        lambda: bench.training_set(memory.balanced(_whole_memory(bench, _choose(bench, method)))),
+    trained = Trained(
+        network=bench.network,
+        teacher=bench.teacher,
+        balanced=keeper.balanced,
+        held_out=None if bench.kept_back is None else bench.training_set(bench.kept_back),
         augmentation=bench.augmentation,
         generator=bench.generator,
         report=report,
     )
+    return method.rebalance(trained)
 
 
-def _choose(bench: _Bench, method: Method) -> dict[int, Tensor]:
-    if method.selection is None:
-        return {}
-    quota, generator = bench.inputs.quota, bench.generator
-    return memory.choose(bench.candidates, bench.features(), name=method.selection, quota=quota, generator=generator)
+class _Keeper:
+    """Decides what the memory holds: once, when its exemplars are made; at each asking, when they are picked alone.
+
+    A rebalancing changes what the features of an example are, so picks are picked anew after it (EEIL, section 3.3);
+    making exemplars takes as long as training, and they were made for the network as training left it.
+    """
+
+    def __init__(self, bench: _Bench, method: Method, report: Report) -> None:
+        self._bench = bench
+        self._recipe: Recipe | None = None if method.selection is None else recipe(method.selection)
+        self._report = report
+        self._made: list[Exemplars] | None = None
+        self.changed: tuple[int, ...] = ()
+
+    def final(self) -> list[Exemplars]:
+        """The memory of every class after the step."""
+        bench, recipe = self._bench, self._recipe
+        if self._made is not None:
+            return self._made
+        if recipe is None:
+            return memory.taken(bench.candidates, self._complete({}))
+        picked = self._complete(self._pick(recipe))
+        kept = memory.taken(bench.candidates, picked)
+        self.changed = tuple(bench.candidates.fresh_classes)
+        if recipe.synthesis is None:
+            return kept
+        made = recipe.synthesis(self._given(picked))
+        self.changed = tuple(sorted({*self.changed, *made}))
+        self._made = [made.get(label, own) for label, own in enumerate(kept)]
+        return self._made
+
+    def balanced(self) -> TrainingSet:
+        """Equally many exemplars of every class that has any."""
+        x, y, source = memory.balanced(self.final())
+        return TrainingSet(x=x, y=y, fresh=source >= self._bench.candidates.kept_count)
+
+    def _pick(self, recipe: Recipe) -> dict[int, Tensor]:
+        bench = self._bench
+        quota, generator = bench.inputs.quota, bench.generator
+        return memory.choose(
+            bench.candidates, bench.features(), name=recipe.pick, quota=quota, generator=generator
+        )
+
+    def _complete(self, chosen: dict[int, Tensor]) -> list[Tensor]:
+        inputs = self._bench.inputs
+        return memory.complete(
+            self._bench.candidates, chosen, quota=inputs.quota, class_count=inputs.class_count
+        )
+
+    def _given(self, picked: Sequence[Tensor]) -> Picked:
+        bench = self._bench
+        return Picked(
+            network=bench.network,
+            teacher=bench.teacher,
+            candidates=bench.candidates,
+            memory=tuple(picked),
+            fresh_classes=tuple(bench.candidates.fresh_classes),
+            augmentation=bench.augmentation,
+            generator=bench.generator,
+            report=self._report,
+        )
 
 
-def _whole_memory(bench: _Bench, chosen: dict[int, Tensor]) -> list[Tensor]:
-    inputs = bench.inputs
-    return memory.complete(bench.candidates, chosen, quota=inputs.quota, class_count=inputs.class_count)
-
-
-def _class_means(bench: _Bench, chosen: dict[int, Tensor]) -> Tensor:
+def _class_means(bench: _Bench, kept: Sequence[Exemplars]) -> Tensor:
     """Means over the memory; over a class's new examples where it keeps none; else the parent's, or the head's row."""
-    candidates, parent = bench.candidates, bench.inputs.parent_head or {}
-    fallback = bench.network.head.weight.detach().clone()
+    parent, length = bench.inputs.parent_head or {}, bench.inputs.backbone.feature_length
+    weight = bench.network.head.weight.detach()
+    fallback = weight.clone() if weight.shape[1] == length else weight.new_zeros(len(weight), length)
     if "means" in parent:
         fallback[: len(parent["means"])] = parent["means"]
-    stand_ins = memory.with_fresh(_whole_memory(bench, chosen), candidates)
-    x = candidates.x[torch.cat(stand_ins)]
+    stand_ins = memory.with_fresh(kept, bench.candidates)
+    x = torch.cat([own.x for own in stand_ins])
     features, mirrored = evaluate.extract(bench.network.backbone, x), None
     if bench.augmentation.flips and x.dim() == 4:
         mirrored = evaluate.extract(bench.network.backbone, x.flip(2))
-    return memory.means([len(index) for index in stand_ins], features, mirrored, fallback)
+    return memory.means([len(own) for own in stand_ins], features, mirrored, fallback)
+
+
+def _fit_rule(bench: _Bench, kept: Sequence[Exemplars], rule: Rule) -> dict[str, Tensor]:
+    """What a rule on exemplars is fitted to: the memory, and the new examples of classes that keep none."""
+    if rule in ("head", "nme"):
+        return {}
+    stand_ins = memory.with_fresh(kept, bench.candidates)
+    features = evaluate.extract(bench.network.backbone, torch.cat([own.x for own in stand_ins]))
+    counts = torch.tensor([len(own) for own in stand_ins])
+    labels = torch.arange(len(stand_ins)).repeat_interleave(counts).to(features.device)
+    return rules.fit(rule, features, labels, class_count=len(stand_ins), generator=bench.generator)
 
 
 def _report(progress: Progress, stage: str) -> Report:

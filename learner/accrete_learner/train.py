@@ -6,6 +6,7 @@ Shapes: N examples, [N, ...] inputs in the model's own form (uint8 [N, H, W, C] 
 import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -17,6 +18,18 @@ from accrete_learner.schedule import Schedule
 
 Report = Callable[[int, int, float], None]
 """Called after each epoch with epochs done, epochs in all, and the epoch's mean loss."""
+
+
+
+class Teacher(Protocol):
+    """What answers for the classes known before the step, and perhaps for more; a frozen `Network` is one."""
+
+    @property
+    def rows(self) -> Tensor:
+        """[O, d], of the head before the step."""
+
+    def __call__(self, prepared: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [N, d] and scores [N, T] of what a backbone's `prepare` answered."""
 
 
 class TrainingDivergedError(RuntimeError):
@@ -47,7 +60,7 @@ def train(
     augmentation: Augmentation,
     generator: torch.Generator,
     report: Report,
-    teacher: Network | None = None,
+    teacher: Teacher | None = None,
     train_backbone: bool = True,
 ) -> list[float]:
     """Train `network` in place on the sum of `terms`; afterwards it is in evaluation mode.
@@ -55,7 +68,8 @@ def train(
     Args:
         data: at least one example, on the generator's device.
         terms: only such as apply to this step.
-        teacher: the network as it was before the step, for terms that ask for it.
+        teacher: the network as it was before the step, or another that answers for its classes and more, for terms
+            that ask for it.
         train_backbone: False leaves the backbone as it is, its batch statistics included, and trains the head alone.
 
     Returns:
@@ -74,14 +88,18 @@ def train(
     losses = []
     for epoch in range(schedule.epochs):
         total = torch.zeros((), device=data.y.device)
-        batches = list(epoch_batches(len(data), schedule.batch_size, generator))
-        for position, index in enumerate(batches):
+        batches = list(epoch_batches(len(data) * schedule.copies, schedule.batch_size, generator))
+        noise = schedule.noise(epoch)
+        for position, copy in enumerate(batches):
+            index = copy % len(data)
             _set_rate(optimizer, schedule.rate(epoch + position / len(batches)))
             x = augmentation.apply(data.x[index], generator)
             batch = _look(network, teacher, x, data.y[index], data.fresh[index])
             loss = torch.stack([term(batch) for term in terms]).sum()
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
+            if noise:
+                _disturb(optimizer, noise / len(index), generator)
             optimizer.step()
             total += loss.detach()
         losses.append(_checked(total.item() / len(batches), epoch))
@@ -104,14 +122,17 @@ def epoch_batches(count: int, batch_size: int, generator: torch.Generator) -> It
     yield from order.tensor_split(batches)
 
 
-def _look(network: Network, teacher: Network | None, x: Tensor, y: Tensor, fresh: Tensor) -> Batch:
+def _look(network: Network, teacher: Teacher | None, x: Tensor, y: Tensor, fresh: Tensor) -> Batch:
     """Both networks' view of one augmented batch."""
     prepared = network.backbone.prepare(x)
     features, scores = network(prepared)
     teacher_features, teacher_scores = None, None
+    blocks = network.head.old_blocks
     if teacher is not None:
         with torch.no_grad():
             teacher_features, teacher_scores = teacher(prepared)
+        beyond = teacher_scores.shape[1] - sum(blocks)
+        blocks = (*blocks, beyond) if beyond > 0 else blocks
     return Batch(
         features=features,
         scores=scores,
@@ -119,8 +140,10 @@ def _look(network: Network, teacher: Network | None, x: Tensor, y: Tensor, fresh
         labels=y,
         fresh=fresh,
         old_count=len(network.head.old_rows),
+        blocks=blocks,
         teacher_features=teacher_features,
         teacher_scores=teacher_scores,
+        teacher_rows=None if teacher is None else teacher.rows,
     )
 
 
@@ -129,6 +152,16 @@ def _sgd(network: Network, schedule: Schedule) -> torch.optim.SGD:
     return torch.optim.SGD(
         trained, lr=schedule.learning_rate, momentum=schedule.momentum, weight_decay=schedule.weight_decay
     )
+
+
+@torch.no_grad()
+def _disturb(optimizer: torch.optim.SGD, deviation: float, generator: torch.Generator) -> None:
+    """Adds normal noise to every gradient."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                drawn = torch.empty_like(parameter.grad).normal_(0.0, deviation, generator=generator)
+                parameter.grad.add_(drawn)
 
 
 def _set_rate(optimizer: torch.optim.SGD, rate: float) -> None:

@@ -75,7 +75,8 @@ def lineage(record: VersionRecord | None, versions: Sequence[VersionRecord]) -> 
 
 
 def read_exemplars(folder: Path, inputs: Inputs) -> dict[str, list[Example]]:
-    """The exemplars chosen by the trainer, in rank order, for each class with new examples.
+    """The exemplars that the trainer chose or made, in rank order: of each class with new examples, and of any other
+    whose exemplars it made anew.
 
     An exemplar keeps the id and metadata of the example it came from, so that it can be deleted by id; one that was
     synthesised gets an id that says so.
@@ -89,7 +90,7 @@ def read_exemplars(folder: Path, inputs: Inputs) -> dict[str, list[Example]]:
     ):
         label = inputs.labels[int(y)]
         made = Example(id=f"synthesised-{inputs.version}-{row}", label=label, tensor=tensor)
-        chosen[label].append(made if source < 0 else replace(sources[int(source)], tensor=tensor))
+        chosen.setdefault(label, []).append(made if source < 0 else replace(sources[int(source)], tensor=tensor))
     return chosen
 
 

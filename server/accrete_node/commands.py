@@ -74,6 +74,13 @@ def add_demo(subparsers: Subparsers) -> None:
     add_arguments(subparsers)
 
 
+def add_bench(subparsers: Subparsers) -> None:
+    """Add `accrete bench`."""
+    from accrete_node.bench.arguments import add_arguments
+
+    add_arguments(subparsers)
+
+
 def _add(
     subparsers: Subparsers, name: str, summary: str, description: str, run: Callable[[argparse.Namespace], int]
 ) -> None:

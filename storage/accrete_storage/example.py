@@ -16,7 +16,11 @@ from accrete_storage.ids import content_digest, content_id, holdout_rank, is_hol
 
 __all__ = ["Example", "content_id", "holdout_rank", "is_holdout", "pack", "unpack"]
 
-_DTYPES: dict[str, np.dtype[Any]] = {"uint8": np.dtype(np.uint8), "float32": np.dtype("<f4")}
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "uint8": np.dtype(np.uint8),
+    "float16": np.dtype("<f2"),
+    "float32": np.dtype("<f4"),
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -26,7 +30,7 @@ class Example:
     id: str
     label: str
     tensor: np.ndarray
-    """uint8 [height, width, channels] or float32 [length]."""
+    """uint8 [height, width, channels], or float16 for an exemplar that a step made; or float32 [length]."""
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     def digest(self) -> bytes:
@@ -35,9 +39,9 @@ class Example:
 
 
 def pack(example: Example) -> bytes:
-    """The example's bytes (MessagePack). Raises ValueError for a dtype other than uint8 and float32."""
+    """The example's bytes (MessagePack). Raises ValueError for any other dtype."""
     if example.tensor.dtype.name not in _DTYPES:
-        raise ValueError(f"an example is uint8 or float32, not {example.tensor.dtype}")
+        raise ValueError(f"an example is uint8, float16 or float32, not {example.tensor.dtype}")
     tensor = np.ascontiguousarray(example.tensor)
     fields = [
         example.id,

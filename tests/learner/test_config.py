@@ -33,7 +33,7 @@ from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
         (TrainingConfig, {"precision": "float16"}, "precision = 'float16'"),
         (TrainingConfig, {"augmentation": "cutout"}, "augmentation = 'cutout'"),
         (MethodConfig, {"name": "lucid"}, "name = 'lucid': must be one of .*'lucir'"),
-        (MethodConfig, {"rule": "knn"}, "rule = 'knn'"),
+        (MethodConfig, {"rule": "forest"}, "rule = 'forest'"),
         (MethodConfig, {"selection": "best"}, "selection = 'best'"),
     ],
 )

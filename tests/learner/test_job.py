@@ -29,6 +29,7 @@ RESULT = Result(
     rule="nme",
     tallies={"head": {"狗": Tally(hits=1, total=3)}, "nme": {"狗": Tally(hits=2, total=3)}},
     stage_seconds={"train": 1.5},
+    images=640,
     epochs=2,
     losses=(1.0, 0.5),
 )
@@ -50,7 +51,7 @@ def test_a_result_that_cannot_be_written_whole_is_not_there(tmp_path: Path):
     class Unserialisable:
         pass
 
-    broken = Result(version=1, rule="head", tallies={}, stage_seconds={}, epochs=1, losses=(Unserialisable(),))  # type: ignore[arg-type]
+    broken = Result(version=1, rule="head", tallies={}, stage_seconds={}, epochs=1, images=1, losses=(Unserialisable(),))  # type: ignore[arg-type]
     with pytest.raises(TypeError):
         broken.write(tmp_path)
     with pytest.raises(FileNotFoundError):

@@ -18,7 +18,7 @@ from accrete_learner.config import NetworkConfig, TrainingConfig
 from accrete_learner.heads import HeadChoice
 from accrete_learner.losses import CrossEntropy
 from accrete_learner.methods.base import Method
-from accrete_learner.rebalance import ClassBalancedFineTuning
+from accrete_learner.rebalance import BalancedFineTuning
 from accrete_learner.schedule import Schedule
 from accrete_learner.step import StepInputs, StepOutcome, run_step
 
@@ -28,6 +28,10 @@ TRAINING = TrainingConfig(base_epochs=2, epochs=2, batch_size=8, learning_rate=0
 QUOTA = 3
 
 EMPTY_X, EMPTY_Y = torch.empty(0, *SHAPE, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
+
+NAMES = methods.available()
+#: A method of each kind of head, and one that keeps nothing.
+STARTS = ("finetune", "lucir")
 
 Counts = dict[int, int]
 """Examples of each class that come for a step."""
@@ -70,12 +74,12 @@ def first_inputs(counts: Counts, seed: int = 1, **changes: object) -> StepInputs
 
 def next_inputs(inputs: StepInputs, outcome: StepOutcome, counts: Counts, seed: int) -> StepInputs:
     """What the step after `inputs` starts from when `counts` examples have come."""
-    x, y = torch.cat((inputs.exemplar_x, inputs.new_x)), torch.cat((inputs.exemplar_y, inputs.new_y))
     kept = [
-        outcome.exemplars.get(label, (inputs.exemplar_y == label).nonzero().squeeze(1)[: inputs.quota])
+        outcome.exemplars[label].x
+        if label in outcome.exemplars
+        else inputs.exemplar_x[inputs.exemplar_y == label][: inputs.quota]
         for label in range(inputs.class_count)
     ]
-    index = torch.cat(kept)
     new_x, new_y = examples(counts, seed)
     return replace(
         inputs,
@@ -83,8 +87,8 @@ def next_inputs(inputs: StepInputs, outcome: StepOutcome, counts: Counts, seed: 
         class_count=max(inputs.class_count, max(counts) + 1),
         new_x=new_x,
         new_y=new_y,
-        exemplar_x=x[index],
-        exemplar_y=y[index],
+        exemplar_x=torch.cat(kept),
+        exemplar_y=torch.arange(len(kept)).repeat_interleave(torch.tensor([len(own) for own in kept])),
     )
 
 
@@ -110,21 +114,21 @@ def check(inputs: StepInputs, outcome: StepOutcome, method: Method) -> None:
     assert all(math.isfinite(loss) for loss in outcome.losses)
     y = torch.cat((inputs.exemplar_y, inputs.new_y))
     assert set(outcome.exemplars) == (set(inputs.new_y.tolist()) if method.selection else set())
-    for label, index in outcome.exemplars.items():
-        assert len(index) == min(inputs.quota, int((y == label).sum()))
-        assert len(set(index.tolist())) == len(index)
-        assert (y[index] == label).all()
+    for label, kept in outcome.exemplars.items():
+        assert len(kept) == len(kept.x) == min(inputs.quota, int((y == label).sum()))
+        assert len(set(kept.source.tolist())) == len(kept)
+        assert (y[kept.source] == label).all()
 
 
 @pytest.mark.parametrize("steps", STEPS.values(), ids=STEPS)
-@pytest.mark.parametrize("name", methods.available())
+@pytest.mark.parametrize("name", NAMES)
 def test_every_method_takes_steps_of_any_shape(name: str, steps: tuple[Counts, ...]) -> None:
     method = methods.load(name)
     for inputs, outcome in run_steps(method, steps):
         check(inputs, outcome, method)
 
 
-@pytest.mark.parametrize("name", methods.available())
+@pytest.mark.parametrize("name", NAMES)
 def test_every_method_repeats_itself_for_a_seed(name: str) -> None:
     method, steps = methods.load(name), STEPS["increment"]
     first, second = run_steps(method, steps)[-1][1], run_steps(method, steps)[-1][1]
@@ -135,7 +139,7 @@ def test_every_method_repeats_itself_for_a_seed(name: str) -> None:
     assert not torch.equal(first.head.weight, other.head.weight)
 
 
-@pytest.mark.parametrize("name", methods.available())
+@pytest.mark.parametrize("name", NAMES)
 def test_every_method_learns_to_tell_its_first_classes_apart(name: str) -> None:
     training = replace(TRAINING, base_epochs=12)
     inputs = first_inputs({0: 12, 1: 12, 2: 12}, training=training)
@@ -146,9 +150,9 @@ def test_every_method_learns_to_tell_its_first_classes_apart(name: str) -> None:
     assert (scores.argmax(1) == inputs.new_y).float().mean() > 0.9
 
 
-@pytest.mark.parametrize("name", methods.available())
+@pytest.mark.parametrize("name", NAMES)
 def test_a_method_goes_on_from_another_ones_model(name: str) -> None:
-    for other in methods.available():
+    for other in STARTS:
         inputs, outcome = run_steps(methods.load(other), STEPS["base"])[-1]
         following = next_inputs(inputs, outcome, {3: 4}, 2)
         generator = torch.Generator().manual_seed(1)
@@ -156,7 +160,7 @@ def test_a_method_goes_on_from_another_ones_model(name: str) -> None:
         check(following, taken_over, methods.load(name))
 
 
-@pytest.mark.parametrize("name", methods.available())
+@pytest.mark.parametrize("name", NAMES)
 def test_vectors_need_no_backbone_to_learn(name: str) -> None:
     y = torch.arange(12) % 3
     x = torch.randn(12, 6, generator=torch.Generator().manual_seed(1)) + 3 * torch.eye(3, 6)[y]
@@ -173,8 +177,8 @@ def test_vectors_need_no_backbone_to_learn(name: str) -> None:
 
 
 def test_there_are_the_methods_that_the_documentation_names() -> None:
-    assert {"finetune", "icarl", "lucir", "lwf"} <= set(methods.available())
-    assert all(methods.load(name).name == name for name in methods.available())
+    assert {"finetune", "icarl", "lucir", "lwf"} <= set(NAMES)
+    assert all(methods.load(name).name == name for name in NAMES)
 
 
 def test_listing_the_methods_imports_no_torch() -> None:
@@ -196,12 +200,12 @@ def test_configuration_replaces_a_methods_numbers_and_choices() -> None:
     assert (method.increment.learning_rate, method.increment.weight_decay) == (0.05, 1e-4)
     assert method.increment.batch_size == 64
     assert (method.rule, method.selection) == ("nme", "random")
-    assert isinstance(method.rebalance, ClassBalancedFineTuning)
+    assert isinstance(method.rebalance, BalancedFineTuning)
     assert (method.rebalance.schedule.epochs, method.rebalance.schedule.learning_rate) == (10, 0.005)
 
 
 def test_an_empty_configuration_leaves_a_method_as_it_is() -> None:
-    for name in methods.available():
+    for name in NAMES:
         assert methods.load(name).configured(TrainingConfig()) == methods.load(name)
 
 
@@ -215,7 +219,7 @@ def test_rebalancing_that_needs_exemplars_needs_a_method_that_keeps_some() -> No
             terms=(CrossEntropy(),),
             base=schedule,
             increment=schedule,
-            rebalance=ClassBalancedFineTuning(),
+            rebalance=BalancedFineTuning(),
         )
 
 

@@ -6,7 +6,7 @@ from accrete_learner import augment, backbones, heads
 from accrete_learner.config import NetworkConfig
 from accrete_learner.heads import HeadChoice
 from accrete_learner.network import Network
-from accrete_learner.rebalance import ClassBalancedFineTuning, NoRebalance, Rebalance
+from accrete_learner.rebalance import BalancedFineTuning, NoRebalance, Rebalance
 from accrete_learner.schedule import Schedule
 from accrete_learner.train import TrainingSet
 
@@ -39,7 +39,7 @@ def rebalance(choice: Rebalance, network: Network) -> list[float]:
 def test_class_balanced_fine_tuning_leaves_the_backbone_and_its_statistics_alone() -> None:
     network = make_network()
     before = {name: tensor.clone() for name, tensor in network.backbone.state_dict().items()}
-    rebalance(ClassBalancedFineTuning(), network)
+    rebalance(BalancedFineTuning(), network)
     after = network.backbone.state_dict()
     assert all(torch.equal(before[name], after[name]) for name in before)
     assert all(parameter.requires_grad for parameter in network.backbone.parameters())
@@ -48,7 +48,7 @@ def test_class_balanced_fine_tuning_leaves_the_backbone_and_its_statistics_alone
 def test_class_balanced_fine_tuning_moves_the_frozen_old_rows_too_and_lowers_the_loss() -> None:
     network = make_network()
     before = network.head.weight.detach().clone()
-    losses = rebalance(ClassBalancedFineTuning(schedule=Schedule(epochs=20, learning_rate=0.1)), network)
+    losses = rebalance(BalancedFineTuning(schedule=Schedule(epochs=20, learning_rate=0.1)), network)
     assert (network.head.weight != before).any(dim=1).all()
     assert losses[-1] < losses[0]
 
@@ -61,7 +61,7 @@ def test_no_rebalancing_changes_nothing_and_asks_for_no_examples() -> None:
 
 
 def test_fine_tuning_shortens_with_the_training_but_never_to_nothing() -> None:
-    resized = ClassBalancedFineTuning().resized(epochs=0.25, learning_rate=0.5, batch_size=32)
+    resized = BalancedFineTuning().resized(epochs=0.25, learning_rate=0.5, batch_size=32)
     assert (resized.schedule.epochs, resized.schedule.learning_rate, resized.schedule.batch_size) == (5, 0.005, 32)
     assert resized.schedule.milestones == (2.5,)
-    assert ClassBalancedFineTuning().resized(epochs=0.001, learning_rate=1.0, batch_size=32).schedule.epochs == 1
+    assert BalancedFineTuning().resized(epochs=0.001, learning_rate=1.0, batch_size=32).schedule.epochs == 1

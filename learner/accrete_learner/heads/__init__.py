@@ -11,12 +11,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from accrete_learner.heads.base import Head
+from accrete_learner.heads.base import SHARED, Head, block_sizes
 from accrete_learner.heads.cosine import CosineHead, cosines, initial_scale
 from accrete_learner.heads.imprint import imprint
 from accrete_learner.heads.linear import LinearHead
 
-__all__ = ["CosineHead", "Head", "HeadChoice", "LinearHead", "cosines", "grow", "imprint", "restore"]
+__all__ = ["SHARED", "CosineHead", "Head", "HeadChoice", "LinearHead", "cosines", "grow", "imprint", "restore"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,8 +35,11 @@ def restore(exported: Mapping[str, Tensor]) -> Head:
     rows = exported["weight"]
     none = rows.new_empty(0, rows.shape[1])
     if "scale" in exported:
-        return CosineHead(rows, none, exported["scale"])
-    return LinearHead(rows, none, exported["bias"], rows.new_empty(0))
+        head: Head = _cosine(rows, none, exported)
+    else:
+        head = LinearHead(rows, none, exported["bias"], rows.new_empty(0))
+    head.old_blocks = block_sizes(exported)
+    return head
 
 
 def grow(
@@ -60,14 +63,22 @@ def grow(
     # The bound of torch.nn.Linear's own start, which LUCIR's cosine layer uses too.
     bound = 1 / math.sqrt(feature_length)
     new_rows = torch.empty(new_count, feature_length, device=device).uniform_(-bound, bound, generator=generator)
-    parent = parent or {}
+    known = {} if parent is None else {name: tensor.to(device) for name, tensor in parent.items()}
     if choice.kind == "cosine":
-        head: Head = CosineHead(old_rows, new_rows, parent.get("scale", initial_scale()).to(device))
+        head: Head = _cosine(old_rows, new_rows, known)
     else:
-        old_bias = parent.get("bias", torch.zeros(len(old_rows))).to(device)
+        old_bias = known.get("bias", torch.zeros(len(old_rows), device=device))
         new_bias = torch.empty(new_count, device=device).uniform_(-bound, bound, generator=generator)
         head = LinearHead(old_rows, new_rows, old_bias, new_bias)
     # Without new classes nothing pulls the old rows away, and a network whose backbone has nothing to train could not
     # learn at all.
     head.freeze_old(choice.freeze_old and new_count > 0)
+    head.old_blocks = () if parent is None else block_sizes(parent)
+    return head
+
+
+def _cosine(old_rows: Tensor, new_rows: Tensor, known: Mapping[str, Tensor]) -> CosineHead:
+    head = CosineHead(old_rows, new_rows, known.get("scale", initial_scale().to(old_rows.device)))
+    if "gain" in known:
+        head.restore_correction(known["gain"], known["bias"])
     return head

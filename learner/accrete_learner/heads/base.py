@@ -4,10 +4,15 @@ Shapes: N examples, d feature length, O classes known before the step, C classes
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from itertools import groupby
 from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
+
+#: Tensors of an exported head that have no row a class.
+SHARED = frozenset({"scale", "projection"})
 
 
 class Head(nn.Module, ABC):
@@ -23,6 +28,8 @@ class Head(nn.Module, ABC):
         super().__init__()
         self.old_rows = nn.Parameter(old_rows.detach().clone())
         self.new_rows = nn.Parameter(new_rows.detach().clone())
+        self.old_blocks: tuple[int, ...] = (len(old_rows),) if len(old_rows) else ()
+        """Sizes of the groups in which the old classes came, oldest first: one a step (EEIL's linear blocks)."""
 
     @property
     def weight(self) -> Tensor:
@@ -38,8 +45,22 @@ class Head(nn.Module, ABC):
         """Scores [N, C] of float32 `features` [N, d]."""
 
     @abstractmethod
+    def correct_new(self, gain: Tensor, offset: Tensor) -> None:
+        """Make every new class's score s into `gain * s + offset` (BiC's correction); both scalars."""
+
+    @abstractmethod
     def export(self) -> dict[str, Tensor]:
         """The head as an artifact holds it: detached copies under the names of `head.safetensors`."""
 
-    def _exported_rows(self) -> Tensor:
-        return self.weight.detach().clone()
+    def _exported_rows(self) -> dict[str, Tensor]:
+        new = len(self.new_rows)
+        sizes = (*self.old_blocks, new) if new else self.old_blocks
+        blocks = torch.repeat_interleave(torch.arange(len(sizes)), torch.tensor(sizes, dtype=torch.int64))
+        return {"weight": self.weight.detach().clone(), "blocks": blocks.to(self.new_rows.device)}
+
+
+def block_sizes(exported: Mapping[str, Tensor]) -> tuple[int, ...]:
+    """Sizes of the groups in which the exported head's classes came; one group where it does not say."""
+    if "blocks" not in exported:
+        return (len(exported["weight"]),)
+    return tuple(len(list(group)) for _, group in groupby(exported["blocks"].tolist()))

@@ -15,20 +15,45 @@ def cosines(features: Tensor, rows: Tensor) -> Tensor:
 
 
 class CosineHead(Head):
-    """`scores = scale * cos(features, weight)`; the scale is learnt, the same for all classes and carried on."""
+    """`scores = scale * cos(features, weight)`; the scale is learnt, the same for all classes and carried on.
+
+    A correction of the bias towards new classes leaves a gain and an offset a class, which are not learnt further: a
+    cosine has no length that could take them up.
+    """
 
     kind: ClassVar[str] = "cosine"
+    gain: Tensor
+    offset: Tensor
 
     def __init__(self, old_rows: Tensor, new_rows: Tensor, scale: Tensor) -> None:
         """Rows as in `Head`; `scale` [1]."""
         super().__init__(old_rows, new_rows)
         self.scale = nn.Parameter(scale.detach().clone())
+        self.register_buffer("gain", old_rows.new_ones(len(old_rows) + len(new_rows)))
+        self.register_buffer("offset", old_rows.new_zeros(len(old_rows) + len(new_rows)))
+        self._corrected = False
+
+    def restore_correction(self, gain: Tensor, offset: Tensor) -> None:
+        """Set the gain and offset [O] of the old classes, as an earlier step left them."""
+        self.gain[: len(gain)], self.offset[: len(offset)] = gain, offset
+        self._corrected = True
 
     def forward(self, features: Tensor) -> Tensor:
-        return self.scale * cosines(features, self.weight)
+        scores = self.scale * cosines(features, self.weight)
+        return self.gain * scores + self.offset if self._corrected else scores
+
+    @torch.no_grad()
+    def correct_new(self, gain: Tensor, offset: Tensor) -> None:
+        first = len(self.old_rows)
+        self.gain[first:] *= gain
+        self.offset[first:] = self.offset[first:] * gain + offset
+        self._corrected = True
 
     def export(self) -> dict[str, Tensor]:
-        return {"weight": self._exported_rows(), "scale": self.scale.detach().clone()}
+        exported = {**self._exported_rows(), "scale": self.scale.detach().clone()}
+        if self._corrected:
+            exported |= {"gain": self.gain.clone(), "bias": self.offset.clone()}
+        return exported
 
 
 def initial_scale() -> Tensor:

@@ -32,5 +32,11 @@ class LinearHead(Head):
     def forward(self, features: Tensor) -> Tensor:
         return F.linear(features, self.weight, self.bias)
 
+    @torch.no_grad()
+    def correct_new(self, gain: Tensor, offset: Tensor) -> None:
+        # An affine map of linear scores is a linear score again, so nothing more has to be kept or served.
+        self.new_rows.mul_(gain)
+        self.new_bias.mul_(gain).add_(offset)
+
     def export(self) -> dict[str, Tensor]:
-        return {"weight": self._exported_rows(), "bias": self.bias.detach().clone()}
+        return {**self._exported_rows(), "bias": self.bias.detach().clone()}

@@ -3,18 +3,26 @@
 from accrete_learner.losses.base import Batch, Term
 from accrete_learner.losses.binary_cross_entropy import BinaryCrossEntropy
 from accrete_learner.losses.binary_distillation import BinaryDistillation
+from accrete_learner.losses.block_distillation import BlockDistillation
 from accrete_learner.losses.cross_entropy import CrossEntropy
 from accrete_learner.losses.distillation import Distillation
 from accrete_learner.losses.less_forget import LessForget
 from accrete_learner.losses.margin_ranking import MarginRanking
+from accrete_learner.losses.mean_squared_error import MeanSquaredError
+from accrete_learner.losses.score_matching import ScoreMatching
+from accrete_learner.losses.sigmoid_distillation import SigmoidDistillation
 
 __all__ = [
     "Batch",
     "BinaryCrossEntropy",
     "BinaryDistillation",
+    "BlockDistillation",
     "CrossEntropy",
     "Distillation",
     "LessForget",
     "MarginRanking",
+    "MeanSquaredError",
+    "ScoreMatching",
+    "SigmoidDistillation",
     "Term",
 ]

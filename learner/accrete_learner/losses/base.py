@@ -28,7 +28,12 @@ class Batch:
     teacher_features: Tensor | None = None
     """[N, d] of the network as it was before the step; None in a first step."""
     teacher_scores: Tensor | None = None
-    """[N, O]; None in a first step."""
+    """[N, T], of the first T classes: the O known before the step, or more where a temporary teacher knows more. None
+    in a first step."""
+    teacher_rows: Tensor | None = None
+    """[O, d], the rows of the head as it was before the step; None in a first step."""
+    blocks: tuple[int, ...] = ()
+    """Sizes of the groups in which the T classes came, oldest first; their sum is T."""
 
     @property
     def class_count(self) -> int:

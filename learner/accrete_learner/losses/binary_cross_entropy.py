@@ -29,8 +29,15 @@ def one_hot(batch: Batch) -> Tensor:
 class BinaryCrossEntropy:
     """Binary cross-entropy with the true class as the only yes."""
 
+    among_new: bool = False
+    """Ask only the new classes' questions, and leave the old ones' to a distillation beside it. An old class's example
+    is then a no to all of them. In a first step, and one without a new class, all questions are asked."""
+
     def applies(self, old_count: int, new_count: int) -> bool:
         return True
 
     def __call__(self, batch: Batch) -> Tensor:
-        return summed_binary_cross_entropy(batch.scores, one_hot(batch))
+        scores, targets = batch.scores, one_hot(batch)
+        if self.among_new and batch.old_count < batch.class_count:
+            scores, targets = scores[:, batch.old_count :], targets[:, batch.old_count :]
+        return summed_binary_cross_entropy(scores, targets)

@@ -19,6 +19,9 @@ class CrossEntropy:
     among_new: bool = False
     """Score a new class's example against the new classes alone, so that it does not push the old ones down (LwF).
     With one new class that would always be 0, so it is then scored against all; examples of old classes always are."""
+    share: bool = False
+    """Weigh the term by the share of new classes, as BiC does (section 3): distillation has the rest. A first step, and
+    one without a new class, weighs it 1."""
 
     def applies(self, old_count: int, new_count: int) -> bool:
         return True
@@ -29,4 +32,6 @@ class CrossEntropy:
             columns = torch.arange(batch.class_count, device=scores.device)
             left_out = (batch.labels >= batch.old_count)[:, None] & (columns < batch.old_count)[None, :]
             scores = scores.masked_fill(left_out, float("-inf"))
-        return F.cross_entropy(scores, batch.labels)
+        loss = F.cross_entropy(scores, batch.labels)
+        new_count = batch.class_count - batch.old_count
+        return loss * (new_count / batch.class_count) if self.share and new_count else loss

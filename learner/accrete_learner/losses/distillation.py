@@ -21,6 +21,11 @@ class Distillation:
     temperature: float = 2.0
     """T of LwF, section 4."""
     weight: float = 1.0
+    share: bool = False
+    """Weigh the term by the share of old classes, O / C (BiC, equation 3)."""
+    per_old_class: float = 0.0
+    """Weigh the term by this times O in place of `weight`: LUCIR's baseline and the mnemonics code have 1, their
+    beta T^2 with beta = 0.25 and T = 2."""
 
     def applies(self, old_count: int, new_count: int) -> bool:
         return old_count > 0
@@ -28,6 +33,15 @@ class Distillation:
     def __call__(self, batch: Batch) -> Tensor:
         if batch.teacher_scores is None:
             raise ValueError("distillation needs the scores of the network as it was before the step")
-        answered = F.log_softmax(batch.scores[:, : batch.old_count] / self.temperature, dim=1)
-        wanted = F.log_softmax(batch.teacher_scores / self.temperature, dim=1)
-        return self.weight * F.kl_div(answered, wanted, reduction="batchmean", log_target=True)
+        known = batch.teacher_scores.shape[1]
+        weight = self.per_old_class * batch.old_count if self.per_old_class else self.weight
+        if self.share:
+            weight *= batch.old_count / batch.class_count
+        return weight * divergence(batch.scores[:, :known], batch.teacher_scores, self.temperature)
+
+
+def divergence(scores: Tensor, teacher_scores: Tensor, temperature: float) -> Tensor:
+    """Kullback-Leibler divergence of softened scores [N, T] from the teacher's, mean over examples."""
+    answered = F.log_softmax(scores / temperature, dim=1)
+    wanted = F.log_softmax(teacher_scores / temperature, dim=1)
+    return F.kl_div(answered, wanted, reduction="batchmean", log_target=True)

@@ -23,6 +23,8 @@ class LessForget:
 
     base: float = 5.0
     """lambda_base for CIFAR-100 in LUCIR, section 4.1."""
+    adaptive: bool = True
+    """Whether the weight grows with the share of old classes (section 3.3), or stays `base` (LUCIR's ablation)."""
 
     def applies(self, old_count: int, new_count: int) -> bool:
         return old_count > 0
@@ -30,5 +32,7 @@ class LessForget:
     def __call__(self, batch: Batch) -> Tensor:
         if batch.teacher_features is None:
             raise ValueError("less-forget needs the features of the network as it was before the step")
-        weight = adaptive_weight(self.base, batch.old_count, batch.class_count - batch.old_count)
+        weight = self.base
+        if self.adaptive:
+            weight = adaptive_weight(self.base, batch.old_count, batch.class_count - batch.old_count)
         return weight * (1 - F.cosine_similarity(batch.features, batch.teacher_features, dim=1)).mean()

@@ -1,19 +1,39 @@
-"""The methods by name, one a file. Importing this package imports none of them, and no torch."""
+"""The methods by name, a family a file. Importing this package imports none of them, and no torch."""
 
 import importlib
-import pkgutil
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from accrete_learner.methods.base import Method
 
-_NOT_METHODS = frozenset({"base"})
+#: Family (a module here) to the methods in it. Written out, so that a name can be checked without importing torch.
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "finetune": ("finetune", "replay"),
+    "joint": ("joint",),
+    "feature_extraction": ("feature_extraction",),
+    "lwf": ("lwf", "lwf_mc", "lwf_exemplars"),
+    "loss_pairs": ("ce_mse", "bce_mse", "mse_mse", "ce_bce"),
+    "icarl": ("icarl",),
+    "eeil": ("eeil", "eeil_base", "eeil_da", "eeil_bf"),
+    "bic": ("bic",),
+    "wa": ("wa",),
+    "lucir": (
+        "lucir",
+        "lucir_linear",
+        "lucir_cosine",
+        "lucir_less_forget",
+        "lucir_fixed_weight",
+        "lucir_no_separation",
+        "lucir_no_balance",
+    ),
+    "mnemonics": ("mnemonics_lwf", "mnemonics_icarl", "mnemonics_bic", "mnemonics_lucir"),
+    "ranpac": ("ranpac", "acil"),
+}
 
 
 def available() -> tuple[str, ...]:
     """Names of the methods there are, sorted."""
-    found = (module.name for module in pkgutil.iter_modules(__path__))
-    return tuple(sorted(name for name in found if name not in _NOT_METHODS))
+    return tuple(sorted(name for names in FAMILIES.values() for name in names))
 
 
 def load(name: str) -> "Method":
@@ -22,7 +42,8 @@ def load(name: str) -> "Method":
     Raises:
         ValueError: when there is none; the message names those there are.
     """
-    if name not in available():
-        raise ValueError(f"no method {name!r}; there are {', '.join(available())}")
-    method: Method = importlib.import_module(f"{__name__}.{name}").METHOD
-    return method
+    for family, names in FAMILIES.items():
+        if name in names:
+            found: tuple[Method, ...] = importlib.import_module(f"{__name__}.{family}").METHODS
+            return found[names.index(name)]
+    raise ValueError(f"no method {name!r}; there are {', '.join(available())}")

@@ -30,7 +30,7 @@ class Phase:
     exemplars: int
     """Exemplars in the memory after the phase."""
     images: int
-    """Images that went through the network for training: examples times epochs, fine-tuning included."""
+    """Images that training took: examples times epochs, without rebalancing."""
     seconds: Mapping[str, float]
     """Wall time by stage of the step, measuring left out."""
 

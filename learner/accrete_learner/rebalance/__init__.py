@@ -1,7 +1,18 @@
-"""What a method does after training against the bias towards new classes; one algorithm a file."""
+"""Rebalancing: what corrects, after training, the bias towards the classes with more examples; one choice a file."""
 
-from accrete_learner.rebalance.base import Rebalance
-from accrete_learner.rebalance.class_balanced import ClassBalancedFineTuning
+from accrete_learner.rebalance.base import Rebalance, Trained
+from accrete_learner.rebalance.bias_correction import BiasCorrection
+from accrete_learner.rebalance.fine_tuning import BalancedFineTuning
 from accrete_learner.rebalance.none import NoRebalance
+from accrete_learner.rebalance.sequence import InSequence
+from accrete_learner.rebalance.weight_aligning import WeightAligning
 
-__all__ = ["ClassBalancedFineTuning", "NoRebalance", "Rebalance"]
+__all__ = [
+    "BalancedFineTuning",
+    "BiasCorrection",
+    "InSequence",
+    "NoRebalance",
+    "Rebalance",
+    "Trained",
+    "WeightAligning",
+]

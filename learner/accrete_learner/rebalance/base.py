@@ -1,6 +1,7 @@
 """What a rebalancing does: correct, after training, the bias towards the classes that had more examples."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol, Self
 
 import torch
@@ -10,6 +11,24 @@ from accrete_learner.network import Network
 from accrete_learner.train import Report, TrainingSet
 
 
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What a rebalancing works on; all tensors on the generator's device."""
+
+    network: Network
+    """As training left it; changed in place."""
+    teacher: Network
+    """The network as it was before the step."""
+    balanced: Callable[[], TrainingSet]
+    """Makes a training set with equally many examples of every class that has any."""
+    held_out: TrainingSet | None
+    """Examples that training did not see, equally many of every class that can spare any; None where no class can, or
+    the method holds none out."""
+    augmentation: Augmentation
+    generator: torch.Generator
+    report: Report
+
+
 class Rebalance(Protocol):
     """One choice for the rebalancing stage; runs only in a step that has a parent."""
 
@@ -17,19 +36,12 @@ class Rebalance(Protocol):
     def needs_exemplars(self) -> bool:
         """Whether it cannot run without an exemplar memory."""
 
+    @property
+    def held_out(self) -> float:
+        """Share of the exemplars that training leaves to the rebalancing; 0 for none."""
+
     def resized(self, *, epochs: float, learning_rate: float, batch_size: int) -> Self:
         """The same with epochs and rate multiplied by what the method's own were multiplied by, and this batch size."""
 
-    def __call__(
-        self,
-        network: Network,
-        balanced: Callable[[], TrainingSet],
-        *,
-        augmentation: Augmentation,
-        generator: torch.Generator,
-        report: Report,
-    ) -> list[float]:
-        """Change `network` in place and return the losses by epoch.
-
-        `balanced` makes a training set with equally many examples of every class that has any.
-        """
+    def __call__(self, trained: Trained) -> list[float]:
+        """Change the network in place and return the losses by epoch."""

@@ -1,14 +1,9 @@
 """No rebalancing."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Self
 
-import torch
-
-from accrete_learner.augment import Augmentation
-from accrete_learner.network import Network
-from accrete_learner.train import Report, TrainingSet
+from accrete_learner.rebalance.base import Trained
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -16,17 +11,10 @@ class NoRebalance:
     """Leaves the network as training left it."""
 
     needs_exemplars: bool = False
+    held_out: float = 0.0
 
     def resized(self, *, epochs: float, learning_rate: float, batch_size: int) -> Self:
         return self
 
-    def __call__(
-        self,
-        network: Network,
-        balanced: Callable[[], TrainingSet],
-        *,
-        augmentation: Augmentation,
-        generator: torch.Generator,
-        report: Report,
-    ) -> list[float]:
+    def __call__(self, trained: Trained) -> list[float]:
         return []

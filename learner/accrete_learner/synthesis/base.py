@@ -11,11 +11,10 @@ import torch
 from torch import Tensor
 
 from accrete_learner.augment import Augmentation
-from accrete_learner.memory import Candidates
+from accrete_learner.memory import SYNTHESISED, Candidates, Exemplars
 from accrete_learner.network import Network
 
-#: Where an exemplar that comes from no single example says that it came from.
-SYNTHESISED = -1
+__all__ = ["SYNTHESISED", "Exemplars", "Picked", "Report", "Synthesis"]
 
 Report = Callable[[int, int, float], None]
 """Called now and then with how much is done, of how much, and the current loss."""
@@ -43,17 +42,6 @@ class Picked:
     def class_count(self) -> int:
         """C."""
         return len(self.memory)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Exemplars:
-    """A class's exemplars in rank order."""
-
-    x: Tensor
-    """[m, ...] in the model's input form: uint8, or float16 in 0 to 255 where the synthesis was asked for it."""
-    source: Tensor
-    """[m] int64 index into the candidates of the example that each was made from, so that it can be deleted with it; or
-    SYNTHESISED."""
 
 
 class Synthesis(Protocol):

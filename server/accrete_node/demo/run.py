@@ -26,8 +26,8 @@ INTERRUPTED = 130
 SMALL_SIDE = 16
 """Images up to this many pixels a side go to the small network."""
 _START_S = 60.0
-_NEVER = 1_000_000_000
-_LOG_FILE = "processes.log"
+NEVER = 1_000_000_000
+LOG_FILE = "processes.log"
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -36,7 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
         _check_summary(arguments.summary)
         dataset = _dataset(arguments)
         with _data_dir(arguments.keep) as data_dir:
-            settings = load_settings(_flags(arguments, dataset, data_dir), _nothing(data_dir), resolved=True)
+            settings = load_settings(_flags(arguments, dataset, data_dir), no_settings_file(data_dir), resolved=True)
             return _play(arguments, dataset, settings)
     except (DataError, SettingsError) as error:
         print(f"accrete: {error}", file=sys.stderr)
@@ -67,7 +67,7 @@ def _data_dir(kept: Path | None) -> Iterator[Path]:
         yield Path(folder_name)
 
 
-def _nothing(data_dir: Path) -> Path:
+def no_settings_file(data_dir: Path) -> Path:
     """An empty settings file: a demonstration is the same wherever it runs."""
     file = data_dir / "none.toml"
     file.touch()
@@ -102,7 +102,7 @@ def _flags(arguments: argparse.Namespace, dataset: Dataset, data_dir: Path) -> d
         "memory": {"kind": "per_class", "size": arguments.budget},
         "holdout": {"share": 0.1},
         # A step starts when it is asked for, once a whole group of classes is there: every run has the same steps.
-        "trigger": {"min_examples": _NEVER, "max_wait_s": _NEVER, "refresh_examples": _NEVER},
+        "trigger": {"min_examples": NEVER, "max_wait_s": NEVER, "refresh_examples": NEVER},
         # Open, so that a method which forgets can be seen forgetting.
         "gate": {"enabled": False},
         "learner": {"metrics_port": 0},
@@ -113,7 +113,7 @@ def _flags(arguments: argparse.Namespace, dataset: Dataset, data_dir: Path) -> d
 def _play(arguments: argparse.Namespace, dataset: Dataset, settings: Settings) -> int:
     display = Display()
     signals = Signals()
-    running = supervisor(settings, settings.data_dir / _LOG_FILE)
+    running = supervisor(settings, settings.data_dir / LOG_FILE)
     course = Course(
         dataset=dataset,
         groups=groups(dataset.classes, arguments.first, arguments.per_step),
@@ -126,16 +126,16 @@ def _play(arguments: argparse.Namespace, dataset: Dataset, settings: Settings) -
     performance = Performance(course, settings.data_dir, display)
     try:
         with display.live():
-            _perform(running, performance, signals)
+            perform(running, performance, signals)
     except (CannotStart, StorageError) as error:
-        display.say(f"{error}\n{_log_end(settings.data_dir)}", "red")
+        display.say(f"{error}\n{log_end(settings.data_dir)}", "red")
         return CANNOT_START
     finally:
         running.end(hurry=lambda: signals.count > 1)
     return _conclude(arguments, display, performance, signals, settings.data_dir)
 
 
-def _perform(running: Supervisor, performance: Performance, signals: Signals) -> None:
+def perform(running: Supervisor, performance: Performance, signals: Signals) -> None:
     """The story plays on a thread of its own: processes are started and watched over from the main one."""
     running.start()
     performance.start()
@@ -149,7 +149,7 @@ def _conclude(
         display.say("interrupted; everything has been ended")
         return INTERRUPTED
     if performance.summary is None:
-        display.say(f"{performance.error}\n{_log_end(data_dir)}", "red")
+        display.say(f"{performance.error}\n{log_end(data_dir)}", "red")
         return 1
     display.summary(performance.summary)
     if arguments.summary is not None:
@@ -209,8 +209,8 @@ def _introduce(display: Display, course: Course, settings: Settings) -> None:
     display.say("")
 
 
-def _log_end(data_dir: Path) -> str:
+def log_end(data_dir: Path) -> str:
     try:
-        return "\n".join((data_dir / _LOG_FILE).read_text(errors="replace").splitlines()[-15:])
+        return "\n".join((data_dir / LOG_FILE).read_text(errors="replace").splitlines()[-15:])
     except OSError:
         return ""

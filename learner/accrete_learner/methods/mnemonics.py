@@ -1,0 +1,33 @@
+"""Mnemonics Training (Liu et al., CVPR 2020) plugged into four methods: exemplars that are trained, then fine-tuned on.
+
+The weight transfer of section 4.4 is a choice of its own (`weight_transfer`), since the published gains confound the two.
+"""
+
+from dataclasses import replace
+
+from accrete_learner.methods.base import Method
+from accrete_learner.methods.bic import BIC
+from accrete_learner.methods.icarl import ICARL
+from accrete_learner.methods.lucir import LUCIR
+from accrete_learner.methods.lwf import LWF_EXEMPLARS
+from accrete_learner.rebalance import BalancedFineTuning, BiasCorrection, InSequence
+from accrete_learner.losses import BinaryCrossEntropy
+
+# Algorithm 1, last step: the whole model on the exemplars alone.
+_ON_EXEMPLARS = BalancedFineTuning(backbone=True)
+
+
+def _with(method: Method, name: str, **changes: object) -> Method:
+    return replace(method, name=name, selection="mnemonics", **changes)  # type: ignore[arg-type]
+
+
+METHODS = (
+    _with(LWF_EXEMPLARS, "mnemonics_lwf", rebalance=_ON_EXEMPLARS),
+    _with(
+        ICARL,
+        "mnemonics_icarl",
+        rebalance=replace(_ON_EXEMPLARS, terms=(BinaryCrossEntropy(),)),
+    ),
+    _with(BIC, "mnemonics_bic", rebalance=InSequence(parts=(_ON_EXEMPLARS, BiasCorrection()))),
+    _with(LUCIR, "mnemonics_lucir", rebalance=_ON_EXEMPLARS),
+)

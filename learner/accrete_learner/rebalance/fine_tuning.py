@@ -1,0 +1,72 @@
+"""Fine-tuning on equally many examples of each class: EEIL's, LUCIR's and the mnemonics paper's, which differ in choices."""
+
+from dataclasses import dataclass, field, replace
+from typing import Self
+
+import torch
+from torch import Tensor
+
+from accrete_learner.losses import CrossEntropy, Term
+from accrete_learner.network import Network
+from accrete_learner.rebalance.base import Trained
+from accrete_learner.schedule import Schedule
+from accrete_learner.train import train
+
+
+@dataclass(frozen=True, kw_only=True)
+class BalancedFineTuning:
+    """A second, short training on a balanced set with all of the head's rows free, the old ones too."""
+
+    schedule: Schedule = field(default=Schedule(epochs=20, learning_rate=0.01, milestones=(10,)))
+    """20 epochs at 0.01, a tenth after 10: LUCIR's code for ImageNet; others use the same length on CIFAR."""
+    backbone: bool = False
+    """Whether the backbone trains too (EEIL, mnemonics), or the head alone (LUCIR)."""
+    terms: tuple[Term, ...] = (CrossEntropy(),)
+    protect_new: bool = False
+    """EEIL's temporary distillation (section 3.2): the network as training left it also teaches, for the new classes,
+    beside the network from before the step for the old ones. Only of use to terms that distil."""
+    needs_exemplars: bool = True
+    held_out: float = 0.0
+
+    def resized(self, *, epochs: float, learning_rate: float, batch_size: int) -> Self:
+        resized = self.schedule.resized(
+            epochs=max(1, round(self.schedule.epochs * epochs)),
+            learning_rate=self.schedule.learning_rate * learning_rate,
+            batch_size=batch_size,
+        )
+        return replace(self, schedule=resized)
+
+    def __call__(self, trained: Trained) -> list[float]:
+        network, old_count = trained.network, len(trained.network.head.old_rows)
+        new_count = len(network.head.new_rows)
+        protects = self.protect_new and new_count > 0
+        teacher = _Both(before=trained.teacher, after=network.teacher()) if protects else trained.teacher
+        network.head.freeze_old(False)
+        return train(
+            network,
+            trained.balanced(),
+            [term for term in self.terms if term.applies(old_count, new_count)],
+            self.schedule,
+            augmentation=trained.augmentation,
+            generator=trained.generator,
+            report=trained.report,
+            teacher=teacher,
+            train_backbone=self.backbone,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Both:
+    """Old classes' scores of the network before the step, new classes' of the network after its training."""
+
+    before: Network
+    after: Network
+
+    @property
+    def rows(self) -> Tensor:
+        return self.before.rows
+
+    def __call__(self, prepared: Tensor) -> tuple[Tensor, Tensor]:
+        features, old = self.before(prepared)
+        _, scores = self.after(prepared)
+        return features, torch.cat((old, scores[:, old.shape[1] :]), dim=1)

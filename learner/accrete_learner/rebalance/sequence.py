@@ -1,0 +1,30 @@
+"""Several rebalancings, one after another."""
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+from accrete_learner.rebalance.base import Rebalance, Trained
+
+
+@dataclass(frozen=True, kw_only=True)
+class InSequence:
+    """Each of `parts` in turn, as when exemplars are fine-tuned on before the bias is corrected."""
+
+    parts: tuple[Rebalance, ...]
+
+    @property
+    def needs_exemplars(self) -> bool:
+        return any(part.needs_exemplars for part in self.parts)
+
+    @property
+    def held_out(self) -> float:
+        return max(part.held_out for part in self.parts)
+
+    def resized(self, *, epochs: float, learning_rate: float, batch_size: int) -> Self:
+        parts = (
+            part.resized(epochs=epochs, learning_rate=learning_rate, batch_size=batch_size) for part in self.parts
+        )
+        return replace(self, parts=tuple(parts))
+
+    def __call__(self, trained: Trained) -> list[float]:
+        return [loss for part in self.parts for loss in part(trained)]

@@ -1,0 +1,31 @@
+"""Weight aligning (Zhao et al., Maintaining Discrimination and Fairness in Class Incremental Learning, CVPR 2020)."""
+
+from dataclasses import dataclass
+from typing import Self
+
+import torch
+
+from accrete_learner.heads import LinearHead
+from accrete_learner.rebalance.base import Trained
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightAligning:
+    """New classes' rows are scaled so that they are on average as long as the old ones' (section 4.2, equations 5-8).
+
+    Biases stay. Does nothing to a cosine head, whose rows have no length.
+    """
+
+    needs_exemplars: bool = False
+    held_out: float = 0.0
+
+    def resized(self, *, epochs: float, learning_rate: float, batch_size: int) -> Self:
+        return self
+
+    @torch.no_grad()
+    def __call__(self, trained: Trained) -> list[float]:
+        head = trained.network.head
+        if isinstance(head, LinearHead) and len(head.new_rows) and len(head.old_rows):
+            ratio = head.old_rows.norm(dim=1).mean() / head.new_rows.norm(dim=1).mean().clamp(min=1e-12)
+            head.new_rows.mul_(ratio)
+        return []

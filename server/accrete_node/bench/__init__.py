@@ -1,0 +1,1 @@
+"""`accrete bench`: class-incremental protocols, offline and through the live server."""

@@ -1,0 +1,174 @@
+"""Runs the methods that were asked for, and writes what they came to."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from accrete_learner.budget import BudgetConfig
+from accrete_learner.config import IDENTITY, NetworkConfig, TrainingConfig
+from accrete_learner.job import write_json
+from accrete_node.bench.display import Display
+from accrete_node.supervisor import CANNOT_START
+
+if TYPE_CHECKING:
+    from accrete_learner.protocols.data import Dataset
+    from accrete_learner.protocols.results import Run
+    from accrete_learner.protocols.run import Plan
+    from accrete_learner.protocols.spec import Protocol
+
+PROTOCOL_FILE = "protocol.json"
+
+
+class BenchError(Exception):
+    """What was asked for cannot be done; the message is for the user."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """`accrete bench protocol`; answers the exit status."""
+    display = Display()
+    try:
+        _perform(arguments, display)
+    except (BenchError, ValueError, OSError) as error:
+        print(f"accrete: {error}", file=sys.stderr)
+        return CANNOT_START
+    except KeyboardInterrupt:
+        display.say("interrupted; the same command goes on where it was")
+        return 130
+    return 0
+
+
+def _perform(arguments: argparse.Namespace, display: Display) -> None:
+    # Torch takes seconds to import, and a typing error in a flag should be told before.
+    import torch
+
+    from accrete_learner.precision import resolve_threads
+    from accrete_learner.protocols import data as sources
+
+    dataset = sources.load(arguments.data, size=arguments.size, download=arguments.download)
+    protocol = _protocol(arguments, dataset)
+    folder: Path = arguments.out
+    _claim(folder, protocol)
+    torch.set_num_threads(resolve_threads(arguments.threads))
+    plans = list(_plans(arguments, protocol, dataset))
+    if not arguments.report:
+        _run_all(plans, dataset, folder, display)
+    _report(folder, plans, dataset, display, figures=arguments.figures)
+    if arguments.live:
+        from accrete_node.bench.live import play
+
+        for plan in plans:
+            play(plan, dataset, folder, display)
+
+
+def _protocol(arguments: argparse.Namespace, dataset: Dataset) -> Protocol:
+    from accrete_learner.protocols import data as sources
+    from accrete_learner.protocols.spec import Protocol
+
+    shape = tuple(dataset.train_x.shape[1:])
+    return Protocol(
+        data=arguments.data,
+        digest=sources.digest(dataset),
+        classes=arguments.classes or len(dataset.names),
+        base=arguments.base,
+        step=arguments.step,
+        order=arguments.order,
+        per_class=arguments.per_class,
+        epochs=arguments.epochs,
+        network=_network(arguments, shape),
+        training=TrainingConfig(
+            batch_size=arguments.batch_size,
+            augmentation=arguments.augmentation,
+            precision=arguments.precision,
+            device=arguments.device,
+            copies=arguments.copies,
+        ),
+        budget=_budget(arguments.memory),
+    )
+
+
+def _network(arguments: argparse.Namespace, shape: tuple[int, ...]) -> NetworkConfig:
+    if len(shape) == 1:
+        return NetworkConfig(backbone=IDENTITY, embedding=shape[0])
+    backbone = arguments.backbone or "resnet32"
+    return NetworkConfig(backbone=backbone, input_size=shape[0], channels=shape[2], weights=arguments.weights)
+
+
+def _budget(text: str) -> BudgetConfig:
+    number, slash, unit = text.partition("/")
+    if not number.isdecimal() or (slash and unit != "class"):
+        raise BenchError(f"--memory {text}: a number in all such as 2000, or such as 20/class, is allowed")
+    return BudgetConfig(kind="per_class" if slash else "total", size=int(number))
+
+
+def _claim(folder: Path, protocol: Protocol) -> None:
+    """One folder holds one protocol: figures of two must not come into one table."""
+    from accrete_learner.protocols.spec import Protocol as Stored
+
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / PROTOCOL_FILE
+    if not file.exists():
+        write_json(file, protocol.to_dict())
+        return
+    stored = Stored.from_dict(json.loads(file.read_text(encoding="utf-8")))
+    if stored != protocol:
+        mine, theirs = protocol.to_dict(), stored.to_dict()
+        different = ", ".join(f"{name} {theirs[name]!r} there, {mine[name]!r} here" for name in mine if mine[name] != theirs[name])
+        raise BenchError(f"--out {folder} holds another protocol ({different}); choose another folder")
+
+
+def _plans(arguments: argparse.Namespace, protocol: Protocol, dataset: Dataset) -> Iterator[Plan]:
+    """Seed by seed, so that a comparison of all methods is there as early as can be."""
+    from accrete_learner.protocols import orders, spec
+    from accrete_learner.protocols.run import Plan
+
+    asked = [name.strip() for name in arguments.methods.split(",") if name.strip()]
+    for name in asked:
+        spec.parse(name)
+    for seed in arguments.seeds:
+        arrival = orders.order(seed if protocol.order == "seed" else protocol.order, len(dataset.names))
+        phases = orders.stream(arrival, base=protocol.base, step=protocol.step, total=protocol.classes)
+        for name in asked:
+            yield Plan(asked=name, seed=seed, protocol=protocol, phases=phases)
+
+
+def _run_all(plans: Sequence[Plan], dataset: Dataset, folder: Path, display: Display) -> None:
+    """Each run in turn; those that another process works on are left to it."""
+    from accrete_learner.protocols.run import Busy, run as run_plan
+
+    with display.runs(sum(len(plan.phases) for plan in plans)) as bar:
+        for plan in plans:
+            try:
+                finished = run_plan(plan, dataset, folder, bar.progress(plan.name))
+            except Busy:
+                display.say(f"{plan.name}: another process works on it")
+                bar.skip(len(plan.phases))
+                continue
+            bar.skip(len(plan.phases))
+            _write_run(folder, finished)
+            display.finished(finished)
+
+
+def _write_run(folder: Path, finished: Run) -> None:
+    write_json(folder / "runs" / f"{finished.method}-{finished.seed}" / "run.json", finished.to_dict())
+
+
+def _report(folder: Path, plans: Sequence[Plan], dataset: Dataset, display: Display, *, figures: bool) -> None:
+    """Of every run in the folder that is finished, asked for this time or not."""
+    from accrete_learner.protocols import report
+    from accrete_learner.protocols.results import Run
+
+    files = sorted((folder / "runs").glob("*/run.json"))
+    runs = [Run.from_dict(json.loads(file.read_text(encoding="utf-8"))) for file in files]
+    if not runs:
+        return
+    _, table = report.write(folder, runs)
+    display.say(table.read_text(encoding="utf-8"))
+    if figures:
+        from accrete_node.bench.drawing import draw
+
+        draw(folder, plans, runs, dataset)
