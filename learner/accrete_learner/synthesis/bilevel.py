@@ -1,0 +1,150 @@
+"""The gradient of a trained model's loss in what it was trained on: training unrolled, and differentiated backwards.
+
+Sources: Maclaurin et al., Gradient-based Hyperparameter Optimization through Reversible Learning (ICML 2015), for
+pixels as what is sought; Finn et al., Model-Agnostic Meta-Learning (ICML 2017), for the first-order variant's idea;
+Shaban et al., Truncated Back-propagation for Bilevel Optimization (AISTATS 2019), for stopping early.
+
+Shapes: K inner steps; a batch is inputs [N, ...] and labels [N]. All numbers keep the type that they come in.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Weights = Mapping[str, Tensor]
+"""A model's parameters by name."""
+
+Batch = tuple[Tensor, Tensor]
+"""Inputs [N, ...] and labels [N]."""
+
+Loss = Callable[[Weights, Tensor, Tensor], Tensor]
+"""The scalar loss of the model with these weights on a batch; twice differentiable, and the same whenever asked."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unroll:
+    """How the inner training runs and how it is differentiated.
+
+    Raises:
+        ValueError: when `truncate` is not positive.
+    """
+
+    rate: float
+    """Step length of the inner gradient descent, without momentum."""
+    order: Literal["second", "first"] = "second"
+    """`first` drops how an inner step's gradient changes with the weights that it starts from (the Hessian), and so
+    what an input does to the later steps: each step is taken to move the final weights by just what it moved its own.
+    How that gradient changes with the inputs stays, for without it they would have no gradient at all."""
+    truncate: int | None = None
+    """The last this many steps are differentiated, the inputs of earlier ones get zeros; None: all."""
+    checkpoint: bool = True
+    """Run each step again when the backward pass comes to it: memory for one step's graph and K sets of weights in
+    place of K graphs, for about a third more time. The result is the same."""
+
+    def __post_init__(self) -> None:
+        if self.truncate is not None and self.truncate < 1:
+            raise ValueError(f"truncate = {self.truncate}: must be 1 or more, or None")
+
+
+def hypergradient(
+    loss: Loss, weights: Weights, inner: Sequence[Batch], outer: Batch, unroll: Unroll
+) -> tuple[Tensor, list[Tensor]]:
+    """The loss on `outer` of the model trained on `inner`, and its gradient in the inner inputs.
+
+    With w_0 = `weights`, w_k+1 = w_k - rate * dL(w_k; x_k)/dw for the K batches x_k of `inner`, the loss is
+    L(w_K; outer), and backwards from a = dL(w_K; outer)/dw, for k from K - 1 down:
+
+        gradient in x_k = - rate * d<dL(w_k; x_k)/dw, a>/dx_k
+        a               = a - rate * d<dL(w_k; x_k)/dw, a>/dw_k   (not in the first-order variant)
+
+    Args:
+        loss: of both levels.
+        weights: where the inner training starts; neither changed nor differentiated.
+        inner: one batch a step. How its inputs came about is for the caller to differentiate:
+            `torch.autograd.backward(inputs, gradients)`.
+        outer: what the trained model is judged by; a constant.
+        unroll: see there.
+
+    Returns:
+        The outer loss, a scalar, and K gradients, each of its batch's inputs' shape; all detached.
+    """
+    kept = len(inner) if unroll.truncate is None else min(unroll.truncate, len(inner))
+    first = len(inner) - kept
+    current: Weights = {name: value.detach() for name, value in weights.items()}
+    starts: list[Weights] = []
+    graphs: list[_Graph] = []
+    for position, batch in enumerate(inner):
+        graph = _inner_graph(loss, current, batch, differentiable=position >= first and not unroll.checkpoint)
+        if position >= first:
+            starts.append(current)
+            if not unroll.checkpoint:
+                graphs.append(graph)
+        current = _descended(current, graph.gradient, unroll.rate)
+    reached, adjoint = _outer(loss, current, outer)
+    gradients = [torch.zeros_like(x) for x, _ in inner[:first]]
+    backwards: list[Tensor] = []
+    for position in reversed(range(kept)):
+        if unroll.checkpoint:
+            graph = _inner_graph(loss, starts.pop(), inner[first + position], differentiable=True)
+        else:
+            graph = graphs.pop()
+        in_inputs, adjoint = _back(graph, adjoint, unroll)
+        backwards.append(in_inputs)
+    return reached, gradients + backwards[::-1]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Graph:
+    """One inner step: its leaves, and the inner gradient as a function of them where that is wanted."""
+
+    weights: Weights
+    inputs: Tensor
+    gradient: dict[str, Tensor]
+
+
+def _inner_graph(loss: Loss, weights: Weights, batch: Batch, *, differentiable: bool) -> _Graph:
+    leaves = {name: value.detach().requires_grad_() for name, value in weights.items()}
+    inputs = batch[0].detach().requires_grad_(differentiable)
+    with torch.enable_grad():
+        gradient = torch.autograd.grad(
+            loss(leaves, inputs, batch[1]),
+            list(leaves.values()),
+            create_graph=differentiable,
+            materialize_grads=True,
+        )
+    return _Graph(weights=leaves, inputs=inputs, gradient=dict(zip(leaves, gradient, strict=True)))
+
+
+def _descended(weights: Weights, gradient: Weights, rate: float) -> Weights:
+    return {name: value.detach() - rate * gradient[name].detach() for name, value in weights.items()}
+
+
+def _outer(loss: Loss, weights: Weights, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    """The outer loss and its gradient in the weights."""
+    leaves = {name: value.detach().requires_grad_() for name, value in weights.items()}
+    with torch.enable_grad():
+        reached = loss(leaves, batch[0].detach(), batch[1])
+        gradient = torch.autograd.grad(reached, list(leaves.values()), materialize_grads=True)
+    return reached.detach(), dict(zip(leaves, gradient, strict=True))
+
+
+def _back(graph: _Graph, adjoint: dict[str, Tensor], unroll: Unroll) -> tuple[Tensor, dict[str, Tensor]]:
+    """From the outer gradient after a step to that before it, and in the step's inputs."""
+    # A weight that the loss does not see, or sees linearly and apart from all else, has a gradient without a graph.
+    names = [name for name, value in graph.gradient.items() if value.requires_grad]
+    if not names:
+        return torch.zeros_like(graph.inputs), adjoint
+    wanted = [graph.inputs, *(graph.weights.values() if unroll.order == "second" else ())]
+    in_inputs, *in_weights = torch.autograd.grad(
+        [graph.gradient[name] for name in names],
+        wanted,
+        grad_outputs=[adjoint[name] for name in names],
+        materialize_grads=True,
+    )
+    if unroll.order == "second":
+        changes = zip(adjoint.items(), in_weights, strict=True)
+        adjoint = {name: value - unroll.rate * change for (name, value), change in changes}
+    return -unroll.rate * in_inputs, adjoint
