@@ -68,7 +68,7 @@ def project(features: NDArray[Any], *, seed: int, perplexity: float = 30.0) -> N
 def feature_maps(maps: Mapping[str, FeatureMap], names: Sequence[str], path: Path, *, columns: int = 3) -> Path:
     """A panel a way of choosing exemplars: examples as small faint points, exemplars large and outlined.
 
-    As figure 4 of Liu et al. (Mnemonics Training, CVPR 2020).
+    As in Liu et al. (Mnemonics Training, CVPR 2020).
 
     Args:
         maps: by title.

@@ -70,7 +70,7 @@ def confusion_matrices(
 ) -> Path:
     """Which class is taken for which, a panel a method, classes in order of arrival, lines between phases.
 
-    As figure 4 of Rebuffi et al. (iCaRL, CVPR 2017). Shades follow the square root, so that rare confusions show.
+    As in Rebuffi et al. (iCaRL, CVPR 2017). Shades follow the square root, so that rare confusions show.
 
     Args:
         matrices: by title, counts [C, C]: true class down, predicted class across.

@@ -95,7 +95,7 @@ def by_age(phase: Phase, rule: str) -> tuple[float | None, ...]:
 def base_forgetting(run: Run, rule: str) -> float | None:
     """Accuracy of the first phase's classes after it, minus after the last phase; None of a single phase.
 
-    Source: Liu et al., Mnemonics Training (CVPR 2020), section 5.1, "forgetting rate".
+    Source: Liu et al., Mnemonics Training (CVPR 2020), "forgetting rate".
     """
     if len(run.phases) < 2:
         return None
