@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from accrete_learner import evaluate, export, methods
+from accrete_learner import evaluate, export, methods, ridge
 from accrete_learner.backbones import Backbone, build, weights
 from accrete_learner.budget import quota
 from accrete_learner.config import IDENTITY, NetworkConfig, TrainingConfig
@@ -216,8 +216,6 @@ def _statistics(job: Job, device: torch.device) -> dict[str, Tensor] | None:
     file = None if job.parent is None else Path(job.parent) / STATISTICS_FILE
     if file is None or not file.exists():
         return None
-    from accrete_learner import ridge
-
     return ridge.keep_rows(load_file(file, device=str(device)), list(job.parent_rows))
 
 

@@ -15,8 +15,9 @@ from accrete_learner.heads.base import SHARED, Head, block_sizes
 from accrete_learner.heads.cosine import CosineHead, cosines, initial_scale
 from accrete_learner.heads.imprint import imprint
 from accrete_learner.heads.linear import LinearHead
+from accrete_learner.heads.random_features import RandomFeaturesHead
 
-__all__ = ["SHARED", "CosineHead", "Head", "HeadChoice", "LinearHead", "cosines", "grow", "imprint", "restore"]
+__all__ = ["SHARED", "CosineHead", "Head", "HeadChoice", "LinearHead", "RandomFeaturesHead", "cosines", "grow", "imprint", "restore"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,8 +35,10 @@ def restore(exported: Mapping[str, Tensor]) -> Head:
     """The head that `Head.export` wrote, all its rows old; a `scale` says that it is a cosine head."""
     rows = exported["weight"]
     none = rows.new_empty(0, rows.shape[1])
-    if "scale" in exported:
-        head: Head = _cosine(rows, none, exported)
+    if "projection" in exported:
+        head: Head = RandomFeaturesHead(rows, none, exported["bias"], exported["projection"], exported["scale"])
+    elif "scale" in exported:
+        head = _cosine(rows, none, exported)
     else:
         head = LinearHead(rows, none, exported["bias"], rows.new_empty(0))
     head.old_blocks = block_sizes(exported)
@@ -56,6 +59,10 @@ def grow(
     Raises ValueError when the parent knows more classes or has another feature length.
     """
     device = generator.device
+    if parent is not None and "projection" in parent:
+        # Its rows are of another space; the class means are the nearest thing to rows of this one.
+        kept = {name: parent[name] for name in ("blocks",) if name in parent}
+        parent = {"weight": parent["means"], **kept}
     old_rows = torch.empty(0, feature_length, device=device) if parent is None else parent["weight"].to(device)
     new_count = class_count - len(old_rows)
     if new_count < 0 or old_rows.shape[1] != feature_length:

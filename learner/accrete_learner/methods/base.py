@@ -1,16 +1,14 @@
 """What a method is: a value that names a choice for each of the five stages of a step."""
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from accrete_learner.config import Augmentation, Rule, RuleChoice, Selection, SelectionChoice, TrainingConfig
 from accrete_learner.heads import HeadChoice
 from accrete_learner.losses import Term
 from accrete_learner.rebalance import NoRebalance, Rebalance
+from accrete_learner.ridge import Ridge
 from accrete_learner.schedule import Schedule
-
-if TYPE_CHECKING:
-    from accrete_learner.ridge import Ridge
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +37,7 @@ class Method:
     """Later steps train a scale and a shift a filter in place of the filters (mnemonics, section 4.4 and MTL)."""
     restart: bool = False
     """Every step trains anew, from the first step's weights, on all that the memory holds and all that is new."""
-    closed_form: "Ridge | None" = None
+    closed_form: Ridge | None = None
     """Solves for the head in place of training it, on top of a frozen backbone."""
     rebalance: Rebalance = NoRebalance()
     rule: Rule = "head"

@@ -1,0 +1,49 @@
+"""A linear head on random features (McDonnell et al., RanPAC, NeurIPS 2023, section 4.2); made in closed form, not trained.
+
+Shapes: N examples, d feature length, p random features, C classes.
+"""
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from accrete_learner.heads.base import Head
+
+
+def expand(features: Tensor, projection: Tensor) -> Tensor:
+    """Random features [N, p] of features [N, d]: relu(features @ projection)."""
+    return (features @ projection).relu()
+
+
+class RandomFeaturesHead(Head):
+    """`scores = scale * (expand(features) @ weight.T + bias)`; rows have length p."""
+
+    kind: ClassVar[str] = "random_features"
+    bias: Tensor
+    projection: Tensor
+    scale: Tensor
+
+    def __init__(self, old_rows: Tensor, new_rows: Tensor, bias: Tensor, projection: Tensor, scale: Tensor) -> None:
+        """Rows as in `Head`, of length p; `bias` [C], `projection` [d, p], `scale` [1]."""
+        super().__init__(old_rows, new_rows)
+        for name, tensor in (("bias", bias), ("projection", projection), ("scale", scale)):
+            self.register_buffer(name, tensor.detach().clone().to(old_rows.device))
+
+    def forward(self, features: Tensor) -> Tensor:
+        return self.scale * F.linear(expand(features, self.projection), self.weight, self.bias)
+
+    @torch.no_grad()
+    def correct_new(self, gain: Tensor, offset: Tensor) -> None:
+        first = len(self.old_rows)
+        self.new_rows.mul_(gain)
+        self.bias[first:] = self.bias[first:] * gain + offset / self.scale
+
+    def export(self) -> dict[str, Tensor]:
+        return {
+            **self._exported_rows(),
+            "bias": self.bias.clone(),
+            "projection": self.projection.clone(),
+            "scale": self.scale.clone(),
+        }
