@@ -50,9 +50,10 @@ class Mnemonics:
     unroll_steps: int = 2
     """Steps of the temporary model on the exemplars before its loss is taken (eq. 8): two are the fewest in which one
     exemplar acts on what another teaches. The time grows with it."""
-    inner_rate: float = 0.1
-    """alpha_2 in eq. 8, the temporary model's learning rate, as large as that at which training starts: the network
-    knows the exemplars' sources already, so smaller steps would hardly move it."""
+    inner_rate: float = 0.03
+    """alpha_2 in eq. 8, the temporary model's learning rate. Between that at which training starts, which overshoots
+    where batch normalisation does not re-centre, and that at which it ends, which would hardly move a network that
+    knows the exemplars' sources already."""
     rate: float = 2.0
     """beta in eqs. 9 and 10, about the grey levels of 0 to 255 that a pixel moves in an update at the start; halved
     after each fifth of the updates, as in section 5.1. The paper's plain SGD at 0.01 would need its many epochs, as the
@@ -81,6 +82,8 @@ class Mnemonics:
 
         Raises:
             ValueError: for vectors: a range of 0 to 255 means nothing to them.
+            RuntimeError: when torch cannot differentiate the backbone twice; it names the operation (the hard sigmoid
+                of torchvision's MobileNetV3 is one).
         """
         x = picked.candidates.x
         if x.dim() != 4:
@@ -222,7 +225,9 @@ class _Tuner:
         with sdpa_kernel(SDPBackend.MATH):
             loss, gradients = hypergradient(self._loss, self._weights, inner, task.judge(), self._unroll)
         learnt.optimizer.zero_grad(set_to_none=True)
-        torch.autograd.backward([x for x, _ in inner], gradients)
+        # A temporary model that diverged says nothing; without this, it would leave its exemplars without a picture.
+        finite = [gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0) for gradient in gradients]
+        torch.autograd.backward([x for x, _ in inner], finite)
         stage = update * _STAGES // self._config.iterations
         for group in learnt.optimizer.param_groups:
             group["lr"] = self._config.rate * 0.5**stage
