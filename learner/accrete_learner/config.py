@@ -28,6 +28,7 @@ Selection = Literal[
     "adaptive_images",
     "adaptive_herding",
 ]
+Pixels = Literal["uint8", "float16"]
 SelectionChoice = Literal[Literal[""], Selection]
 
 IDENTITY = "identity"
@@ -159,9 +160,18 @@ class MethodConfig:
     """How a version predicts: its `head`; `nme`, the nearest mean of exemplars; or `knn`, `mlp` or `svm`, fitted on the
     exemplars' features. Empty: the method's own."""
     selection: SelectionChoice = ""
-    """How exemplars are chosen. Empty: the method's own."""
+    """How exemplars are chosen or made. Empty: the method's own."""
+    synthesis_iterations: int | None = None
+    """Of mnemonics and of inversion, which make exemplars by optimisation; None: their own, which fit a CPU."""
+    exemplar_pixels: Pixels = "uint8"
+    """How exemplars that mnemonics made are kept: whole grey levels, or with a fraction in twice the bytes."""
 
     def __post_init__(self) -> None:
         _check_choice("name", self.name, available())
         _check_choice("rule", self.rule, get_args(RuleChoice))
         _check_choice("selection", self.selection, get_args(SelectionChoice))
+        iterations = self.synthesis_iterations
+        _check(
+            iterations is None or 1 <= iterations <= 1_000_000, "synthesis_iterations", iterations, "must be 1 to 1000000"
+        )
+        _check_choice("exemplar_pixels", self.exemplar_pixels, get_args(Pixels))

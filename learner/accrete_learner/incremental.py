@@ -148,7 +148,7 @@ def _examples(tensors: Mapping[str, Tensor], x_name: str, y_name: str, job: Job,
 
 def _step_inputs(job: Job, method: Method, data: Data, device: torch.device, generator: torch.Generator) -> StepInputs:
     if method.restart:
-        job = replace(job, parent=None)
+        job = replace(job, parent=None, parent_rows=(), old_count=0)
     return StepInputs(
         # Convolutions are fastest in the order in which images are stored anyway.
         backbone=_backbone(job, method, generator).to(device).to(memory_format=torch.channels_last),
@@ -162,6 +162,8 @@ def _step_inputs(job: Job, method: Method, data: Data, device: torch.device, gen
         training=_resolved(job.training, job.network, device),
         rule=job.method.rule,
         selection=job.method.selection,
+        synthesis_iterations=job.method.synthesis_iterations,
+        exemplar_pixels=job.method.exemplar_pixels,
         pretrained=job.network.backbone == IDENTITY or bool(job.network.weights),
         trained_head=None if job.trained is None else load_file(Path(job.trained) / export.HEAD_FILE, device=str(device)),
         statistics=_statistics(job, device),

@@ -14,7 +14,7 @@ from torch import Tensor
 from accrete_learner import augment, evaluate, heads, held_out, memory, rules, transfer
 from accrete_learner.augment import Augmentation
 from accrete_learner.backbones import Backbone
-from accrete_learner.config import Rule, RuleChoice, SelectionChoice, TrainingConfig
+from accrete_learner.config import Pixels, Rule, RuleChoice, SelectionChoice, TrainingConfig
 from accrete_learner.heads import Head
 from accrete_learner.memory import Candidates, Exemplars
 from accrete_learner.methods.base import Method
@@ -22,7 +22,7 @@ from accrete_learner.network import Network
 from accrete_learner.precision import resolve_precision
 from accrete_learner.rebalance import Trained
 from accrete_learner.synthesis.base import Picked
-from accrete_learner.synthesis.recipes import Recipe, recipe
+from accrete_learner.synthesis.recipes import RECIPES, Recipe, recipe
 from accrete_learner.train import Report, TrainingSet, train
 
 Progress = Callable[[str, int, int, float], None]
@@ -52,6 +52,8 @@ class StepInputs:
     training: TrainingConfig = field(default=TrainingConfig())
     rule: RuleChoice = ""
     selection: SelectionChoice = ""
+    synthesis_iterations: int | None = None
+    exemplar_pixels: Pixels = "uint8"
     pretrained: bool = False
     """Whether the backbone brought weights of its own to the first step, or has nothing to train."""
     trained_head: Mapping[str, Tensor] | None = None
@@ -101,6 +103,9 @@ def run_step(inputs: StepInputs, method: Method, *, progress: Progress, generato
         TrainingDivergedError: when the loss stops being finite.
     """
     method = method.configured(inputs.training, rule=inputs.rule, selection=inputs.selection)
+    if method.selection is not None and RECIPES[method.selection].synthesis is not None and inputs.new_x.dim() != 4:
+        # Told now, not after the training.
+        raise ValueError(f"selection {method.selection} makes images; the examples are vectors")
     clock = _Clock()
     with clock.stage("build"):
         bench = _build(inputs, method, generator)
@@ -272,7 +277,12 @@ class _Keeper:
 
     def __init__(self, bench: _Bench, method: Method, report: Report) -> None:
         self._bench = bench
-        self._recipe: Recipe | None = None if method.selection is None else recipe(method.selection)
+        self._recipe: Recipe | None = None
+        if method.selection is not None:
+            inputs = bench.inputs
+            self._recipe = recipe(
+                method.selection, iterations=inputs.synthesis_iterations, pixels=inputs.exemplar_pixels
+            )
         self._report = report
         self._made: list[Exemplars] | None = None
         self.changed: tuple[int, ...] = ()

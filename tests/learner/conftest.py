@@ -21,6 +21,9 @@ from accrete_learner.budget import BudgetConfig
 from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
 from accrete_learner.job import INPUTS_FILE, Job
 
+# On small networks a second thread costs more than it gives.
+torch.set_num_threads(1)
+
 SMALL = NetworkConfig(backbone="resnet8", input_size=8, channels=1)
 QUICK = TrainingConfig(base_epochs=6, epochs=6, batch_size=32, augmentation="crop", threads=1)
 

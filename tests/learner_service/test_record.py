@@ -38,7 +38,7 @@ def inputs(versions: list[VersionRecord], **changes: object) -> Inputs:
 
 
 def result(tallies: dict[str, Tally]) -> Result:
-    return Result(version=9, rule="nme", tallies={"nme": tallies}, stage_seconds={}, epochs=1, losses=())
+    return Result(version=9, rule="nme", tallies={"nme": tallies}, stage_seconds={}, images=100, epochs=1, losses=())
 
 
 def tally(hits: int) -> Tally:

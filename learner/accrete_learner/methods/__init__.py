@@ -27,7 +27,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "lucir_no_balance",
     ),
     "mnemonics": ("mnemonics_lwf", "mnemonics_icarl", "mnemonics_bic", "mnemonics_lucir"),
-    "ranpac": ("ranpac", "acil"),
+    "ranpac": ("ranpac",),
 }
 
 

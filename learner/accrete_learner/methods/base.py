@@ -63,6 +63,7 @@ class Method:
             epochs=increment.epochs / self.increment.epochs,
             learning_rate=increment.learning_rate / self.increment.learning_rate,
             batch_size=increment.batch_size,
+            copies=training.copies,
         )
         return replace(
             self,

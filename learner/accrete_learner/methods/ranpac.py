@@ -1,10 +1,9 @@
-"""A head in closed form on a frozen backbone: RanPAC (McDonnell et al., NeurIPS 2023) and ACIL (Zhuang et al., NeurIPS 2022).
+"""A head in closed form on a frozen backbone: RanPAC (McDonnell et al., NeurIPS 2023).
 
-Both are the ridge regression of `accrete_learner.ridge`, for those who bring a good backbone: `identity` or pre-trained
-weights. Without, the first step trains the backbone (ACIL, section 3.2) and later ones leave it. No exemplars.
+For those who bring a good backbone: `identity` or pre-trained weights. Without, the first step trains the backbone and later
+ones leave it, which is analytic class-incremental learning (ACIL, Zhuang et al., NeurIPS 2022): it finds the same solution
+by recursion. No exemplars.
 """
-
-from dataclasses import replace
 
 from accrete_learner.heads import HeadChoice
 from accrete_learner.losses import CrossEntropy
@@ -23,5 +22,4 @@ RANPAC = Method(
     closed_form=Ridge(),
 )
 
-# ACIL's expansion and penalty (section 4.1): 8,192 wide in its code; half of it fits a step on a CPU.
-METHODS = (RANPAC, replace(RANPAC, name="acil", closed_form=Ridge(width=4096, penalty=1.0)))
+METHODS = (RANPAC,)

@@ -9,7 +9,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,9 +18,9 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from accrete_learner import evaluate, export, incremental
+from accrete_learner import evaluate, export, incremental, rules
 from accrete_learner.budget import BudgetConfig, quota
-from accrete_learner.config import MethodConfig
+from accrete_learner.config import MethodConfig, Rule
 from accrete_learner.job import CANDIDATE_FOLDER, EXEMPLARS_FILE, INPUTS_FILE, Job, Result, write_json
 from accrete_learner.methods.base import Method
 from accrete_learner.protocols import spec
@@ -53,6 +53,8 @@ class Plan:
     protocol: Protocol
     phases: Sequence[Sequence[int]]
     """Class indices of the data that arrive in each phase."""
+    rules: Sequence[Rule] = ()
+    """Fitted to the memory after each phase and measured, beside `head`, `nme` and the method's own."""
 
     @property
     def config(self) -> MethodConfig:
@@ -112,7 +114,7 @@ def _phase(plan: Plan, data: Dataset, folder: Path, number: int, progress: Progr
     if number == 1:
         _share_training(plan, data, folder, progress)
     candidate, result, memory = _step(plan, data, folder, number, progress)
-    phase = _measured(plan, data, number, candidate, result, len(memory.y))
+    phase = _measured(plan, data, number, candidate, _with_training(plan, folder, number, result), memory)
     export.write_tensors(here / MEMORY_FILE, {"x": memory.x, "y": memory.y})
     _forget_inputs(here, folder, plan, number)
     write_json(here / PHASE_FILE, asdict(phase))
@@ -195,26 +197,51 @@ def _share_training(plan: Plan, data: Dataset, folder: Path, progress: Progress)
         making.rename(shared)
 
 
+def _with_training(plan: Plan, folder: Path, number: int, result: Result) -> Result:
+    """The result with the time and images of a first phase that was trained for several runs: each of them needed it."""
+    shared = _trained_folder(plan, spec.load(plan.config), folder) if number == 1 else None
+    if shared is None:
+        return result
+    trained = Result.read(shared)
+    seconds = {**result.stage_seconds, "train": trained.stage_seconds["train"]}
+    return replace(result, images=trained.images, stage_seconds=seconds)
+
+
 def _measured(
-    plan: Plan, data: Dataset, number: int, candidate: export.Candidate, result: Result, exemplars: int
+    plan: Plan, data: Dataset, number: int, candidate: export.Candidate, result: Result, memory: Memory
 ) -> Phase:
     counts = tuple(len(phase) for phase in plan.phases[:number])
-    scores, totals = measure(candidate, data, _ranks_of_arrival(plan, data, number))
+    fitted = {rule: _fitted(rule, candidate, memory, plan.seed) for rule in plan.rules if len(memory.y)}
+    fitted[candidate.rule] = candidate.rule_tensors
+    scores, totals = measure(candidate, data, _ranks_of_arrival(plan, data, number), fitted)
     return Phase(
         number=number,
         class_counts=counts,
         totals=totals,
         scores=scores,
-        exemplars=exemplars,
+        exemplars=len(memory.y),
         images=result.images,
         seconds=dict(result.stage_seconds),
     )
 
 
-def measure(candidate: export.Candidate, data: Dataset, rank: Tensor) -> tuple[dict[str, Scores], tuple[int, ...]]:
+def _fitted(rule: Rule, candidate: export.Candidate, memory: Memory, seed: int) -> Mapping[str, Tensor]:
+    features = evaluate.extract(candidate.backbone, memory.x.to(candidate.head["means"].device))
+    generator = torch.Generator(features.device).manual_seed(seed)
+    labels = memory.y.to(features.device)
+    return rules.fit(rule, features, labels, class_count=len(candidate.labels), generator=generator)
+
+
+def measure(
+    candidate: export.Candidate, data: Dataset, rank: Tensor, fitted: Mapping[str, Mapping[str, Tensor]]
+) -> tuple[dict[str, Scores], tuple[int, ...]]:
     """Hits on the test images of the classes that have come, and how many images each has, by order of arrival.
 
-    `rank` [classes of the data] is each class's place in that order, -1 for one that has not come.
+    Args:
+        candidate: finished.
+        data: its test images are read here and nowhere else.
+        rank: [classes of the data], each class's place in the order of arrival, -1 for one that has not come.
+        fitted: rules to measure beside `head` and `nme`, and what each was fitted to.
     """
     count, device = len(candidate.labels), candidate.head["means"].device
     y = rank[torch.from_numpy(data.test_y)]
@@ -222,8 +249,8 @@ def measure(candidate: export.Candidate, data: Dataset, rank: Tensor) -> tuple[d
     features = evaluate.extract(candidate.backbone, torch.from_numpy(data.test_x[seen.numpy()]).to(device))
     y = y[seen].to(device)
     found = {}
-    for rule in dict.fromkeys(("head", "nme", candidate.rule)):
-        scores = evaluate.scores(rule, features, candidate.head, candidate.rule_tensors)
+    for rule in dict.fromkeys(("head", "nme", *fitted)):
+        scores = evaluate.scores(rule, features, candidate.head, fitted.get(rule, {}))
         best = scores.topk(min(5, count), dim=1).indices == y[:, None]
         found[rule] = Scores(hits=_by_class(y[best[:, 0]], count), hits5=_by_class(y[best.any(dim=1)], count))
     return found, _by_class(y, count)

@@ -49,6 +49,13 @@ def _add_what(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--seeds", metavar="NUMBERS", default="1993", type=_numbers, help="separated by commas (default: 1993)"
     )
+    parser.add_argument(
+        "--rules",
+        metavar="NAMES",
+        default=(),
+        type=_rules,
+        help="measure knn, mlp or svm on the exemplars too, beside head and nme",
+    )
     parser.add_argument("--out", metavar="DIR", type=Path, required=True, help="folder of the runs and results")
     parser.add_argument("--figures", action="store_true", help="also draw; needs matplotlib")
     parser.add_argument("--live", action="store_true", help="play the same stream through a live server over gRPC too")
@@ -100,6 +107,13 @@ def _run(arguments: argparse.Namespace) -> int:
     from accrete_node.bench.protocol import run
 
     return run(arguments)
+
+
+def _rules(text: str) -> tuple[str, ...]:
+    asked = tuple(part.strip() for part in text.split(","))
+    if not set(asked) <= {"knn", "mlp", "svm"}:
+        raise argparse.ArgumentTypeError(f"{text!r}: knn, mlp and svm are allowed, separated by commas")
+    return asked
 
 
 def _positive(text: str) -> int:

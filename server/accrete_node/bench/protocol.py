@@ -62,7 +62,7 @@ def _perform(arguments: argparse.Namespace, display: Display) -> None:
         from accrete_node.bench.live import play
 
         for plan in plans:
-            play(plan, dataset, folder, display)
+            play(plan, dataset, folder, _finished(_run_file(folder, plan.name)), display)
 
 
 def _protocol(arguments: argparse.Namespace, dataset: Dataset) -> Protocol:
@@ -133,7 +133,7 @@ def _plans(arguments: argparse.Namespace, protocol: Protocol, dataset: Dataset) 
         arrival = orders.order(seed if protocol.order == "seed" else protocol.order, len(dataset.names))
         phases = orders.stream(arrival, base=protocol.base, step=protocol.step, total=protocol.classes)
         for name in asked:
-            yield Plan(asked=name, seed=seed, protocol=protocol, phases=phases)
+            yield Plan(asked=name, seed=seed, protocol=protocol, phases=phases, rules=arguments.rules)
 
 
 def _run_all(plans: Sequence[Plan], dataset: Dataset, folder: Path, display: Display) -> None:
@@ -142,6 +142,9 @@ def _run_all(plans: Sequence[Plan], dataset: Dataset, folder: Path, display: Dis
 
     with display.runs(sum(len(plan.phases) for plan in plans)) as bar:
         for plan in plans:
+            if _run_file(folder, plan.name).exists():
+                bar.skip(len(plan.phases))
+                continue
             try:
                 finished = run_plan(plan, dataset, folder, bar.progress(plan.name))
             except Busy:
@@ -149,21 +152,25 @@ def _run_all(plans: Sequence[Plan], dataset: Dataset, folder: Path, display: Dis
                 bar.skip(len(plan.phases))
                 continue
             bar.skip(len(plan.phases))
-            _write_run(folder, finished)
+            write_json(_run_file(folder, plan.name), finished.to_dict())
             display.finished(finished)
 
 
-def _write_run(folder: Path, finished: Run) -> None:
-    write_json(folder / "runs" / f"{finished.method}-{finished.seed}" / "run.json", finished.to_dict())
+def _run_file(folder: Path, name: str) -> Path:
+    return folder / "runs" / name / "run.json"
+
+
+def _finished(file: Path) -> Run:
+    from accrete_learner.protocols.results import Run
+
+    return Run.from_dict(json.loads(file.read_text(encoding="utf-8")))
 
 
 def _report(folder: Path, plans: Sequence[Plan], dataset: Dataset, display: Display, *, figures: bool) -> None:
     """Of every run in the folder that is finished, asked for this time or not."""
     from accrete_learner.protocols import report
-    from accrete_learner.protocols.results import Run
 
-    files = sorted((folder / "runs").glob("*/run.json"))
-    runs = [Run.from_dict(json.loads(file.read_text(encoding="utf-8"))) for file in files]
+    runs = [_finished(file) for file in sorted((folder / "runs").glob("*/run.json"))]
     if not runs:
         return
     _, table = report.write(folder, runs)
