@@ -38,6 +38,11 @@ def resolve_threads(threads: int) -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def use_threads(threads: int) -> None:
+    """Let this process compute on so many threads; 0: on all cores."""
+    torch.set_num_threads(resolve_threads(threads))
+
+
 def _cpu_has_bfloat16() -> bool:
     # Torch before 2.12 cannot say which instructions a CPU has; float32 is then the safe choice.
     query = getattr(torch.cpu, "get_capabilities", None)

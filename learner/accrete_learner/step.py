@@ -112,7 +112,7 @@ def run_step(inputs: StepInputs, method: Method, *, progress: Progress, generato
     with clock.stage("train"):
         losses, statistics = _train(bench, method, _report(progress, "train"))
     images = len(losses) * bench.epoch_images(method)
-    # The choices that follow must not depend on how many random numbers the training drew: it may have been done before.
+    # What follows must not depend on how many random numbers the training drew: it may have been done before.
     generator.manual_seed(generator.initial_seed() + 1)
     keeper = _Keeper(bench, method, _report(progress, "memory"))
     with clock.stage("rebalance"):
@@ -312,15 +312,11 @@ class _Keeper:
     def _pick(self, recipe: Recipe) -> dict[int, Tensor]:
         bench = self._bench
         quota, generator = bench.inputs.quota, bench.generator
-        return memory.choose(
-            bench.candidates, bench.features(), name=recipe.pick, quota=quota, generator=generator
-        )
+        return memory.choose(bench.candidates, bench.features(), name=recipe.pick, quota=quota, generator=generator)
 
     def _complete(self, chosen: dict[int, Tensor]) -> list[Tensor]:
         inputs = self._bench.inputs
-        return memory.complete(
-            self._bench.candidates, chosen, quota=inputs.quota, class_count=inputs.class_count
-        )
+        return memory.complete(self._bench.candidates, chosen, quota=inputs.quota, class_count=inputs.class_count)
 
     def _given(self, picked: Sequence[Tensor]) -> Picked:
         bench = self._bench

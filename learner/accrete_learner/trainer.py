@@ -19,7 +19,7 @@ import torch
 
 from accrete_learner import incremental
 from accrete_learner.job import EXIT_STEP_FAILED, Job
-from accrete_learner.precision import resolve_threads
+from accrete_learner.precision import use_threads
 
 log = logging.getLogger(__name__)
 
@@ -65,7 +65,7 @@ def main() -> int:
 def _run(folder: Path, reporter: Reporter) -> int:
     try:
         job = Job.read(folder)
-        torch.set_num_threads(resolve_threads(job.training.threads))
+        use_threads(job.training.threads)
         # Dropout and stochastic depth inside torchvision's networks know only torch's global generator.
         torch.manual_seed(incremental.seed(job))
         incremental.run(folder, job, reporter.progress)

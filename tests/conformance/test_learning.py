@@ -15,11 +15,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from accrete_learner_service.measure import load_checked
 from accrete_learner import incremental, methods
 from accrete_learner.budget import BudgetConfig, quota
 from accrete_learner.config import MethodConfig, NetworkConfig, Selection, TrainingConfig
 from accrete_learner.job import CANDIDATE_FOLDER, EXEMPLARS_FILE, INPUTS_FILE, Job
+from accrete_learner_service.measure import load_checked
 
 NETWORK = NetworkConfig(backbone="resnet8", input_size=8, channels=1)
 TRAINING = TrainingConfig(base_epochs=1, epochs=1, copies=1, batch_size=16, learning_rate=0.02, threads=1)
@@ -39,9 +39,10 @@ def examples(counts: dict[int, int], seed: int) -> tuple[Tensor, Tensor]:
 
 
 def take_steps(folder: Path, config: MethodConfig, budget: BudgetConfig) -> list[Path]:
-    """Three steps, each from the artifact and the memory that the one before left; the memory's bounds hold after each."""
+    """Three steps, each from the artifact and memory that the one before left; the memory's bounds hold after each."""
     memory: dict[int, Tensor] = {}
-    known, homes = 0, []
+    homes: list[Path] = []
+    known = 0
     for number, counts in enumerate(STEPS, start=1):
         home = folder / str(number)
         home.mkdir(parents=True)

@@ -13,6 +13,7 @@ from torch.nn import functional as F
 from accrete_learner import backbones, evaluate, memory, methods
 from accrete_learner.config import Augmentation, NetworkConfig, TrainingConfig
 from accrete_learner.losses import Batch
+from accrete_learner.memory import Exemplars
 from accrete_learner.methods.base import Method
 from accrete_learner.selection import select
 from accrete_learner.step import StepInputs, StepOutcome, run_step
@@ -66,11 +67,12 @@ def test_a_class_with_new_examples_is_herded_anew_over_old_exemplars_and_new_exa
     for label, chosen in outcome.exemplars.items():
         own = (y == label).nonzero().squeeze(1)
         expected = own[select("herding", F.normalize(x[own], dim=1), 3, torch.Generator())]
-        assert chosen.tolist() == expected.tolist()
+        assert chosen.source.tolist() == expected.tolist()
+        assert torch.equal(chosen.x, x[expected])
 
 
 def test_random_selection_can_replace_a_methods_own() -> None:
-    picks = {tuple(run(make_inputs(selection="random"), seed=seed).exemplars[1].tolist()) for seed in range(6)}
+    picks = {tuple(run(make_inputs(selection="random"), seed=seed).exemplars[1].source.tolist()) for seed in range(6)}
     assert len(picks) > 1
 
 
@@ -78,7 +80,7 @@ def test_means_are_over_the_exemplars_that_stay_after_the_step() -> None:
     inputs = make_inputs(quota=2)
     outcome = run(inputs)
     x, _ = candidates(inputs)
-    stay = {0: torch.tensor([0, 1]), 1: outcome.exemplars[1], 2: outcome.exemplars[2]}
+    stay = {0: torch.tensor([0, 1]), 1: outcome.exemplars[1].source, 2: outcome.exemplars[2].source}
     for label, index in stay.items():
         expected = F.normalize(F.normalize(x[index], dim=1).mean(0), dim=0)
         torch.testing.assert_close(outcome.means[label], expected)
@@ -185,9 +187,14 @@ def test_a_step_without_a_new_example_is_refused() -> None:
 
 
 def test_a_balanced_set_repeats_small_classes_and_skips_missing_ones() -> None:
-    index = memory.balanced([torch.tensor([4, 5, 6]), torch.tensor([7]), torch.tensor([], dtype=torch.int64)])
-    assert index.tolist() == [4, 5, 6, 7, 7, 7]
-    assert memory.balanced([]).tolist() == []
+    x = torch.arange(10.0)[:, None]
+    index = [torch.tensor([4, 5, 6]), torch.tensor([7]), torch.tensor([], dtype=torch.int64)]
+    kept = [Exemplars(x=x[own], source=own) for own in index]
+    balanced_x, y, source = memory.balanced(kept)
+    assert source.tolist() == [4, 5, 6, 7, 7, 7]
+    assert balanced_x[:, 0].tolist() == source.tolist()
+    assert y.tolist() == [0, 0, 0, 1, 1, 1]
+    assert [len(part) for part in memory.balanced(kept[2:])] == [0, 0, 0]
 
 
 def image_means(augmentation: Augmentation) -> tuple[StepInputs, StepOutcome]:
@@ -209,8 +216,8 @@ def image_means(augmentation: Augmentation) -> tuple[StepInputs, StepOutcome]:
 @pytest.mark.parametrize("augmentation", ["crop", "crop_flip"])
 def test_means_take_in_mirror_images_only_where_training_does(augmentation: Augmentation) -> None:
     inputs, outcome = image_means(augmentation)
-    for label, index in outcome.exemplars.items():
-        x = inputs.new_x[index]
+    for label, kept in outcome.exemplars.items():
+        x = inputs.new_x[kept.source]
         directions = F.normalize(evaluate.extract(outcome.backbone, x), dim=1)
         if augmentation == "crop_flip":
             directions = directions + F.normalize(evaluate.extract(outcome.backbone, x.flip(2)), dim=1)

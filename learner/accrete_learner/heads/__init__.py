@@ -17,7 +17,18 @@ from accrete_learner.heads.imprint import imprint
 from accrete_learner.heads.linear import LinearHead
 from accrete_learner.heads.random_features import RandomFeaturesHead
 
-__all__ = ["SHARED", "CosineHead", "Head", "HeadChoice", "LinearHead", "RandomFeaturesHead", "cosines", "grow", "imprint", "restore"]
+__all__ = [
+    "SHARED",
+    "CosineHead",
+    "Head",
+    "HeadChoice",
+    "LinearHead",
+    "RandomFeaturesHead",
+    "cosines",
+    "grow",
+    "imprint",
+    "restore",
+]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,6 @@
-"""A linear head on random features (McDonnell et al., RanPAC, NeurIPS 2023, section 4.2); made in closed form, not trained.
+"""A linear head on random features, made in closed form and not trained.
+
+Source: McDonnell et al., RanPAC (NeurIPS 2023), section 4.2.
 
 Shapes: N examples, d feature length, p random features, C classes.
 """

@@ -1,4 +1,4 @@
-"""Feature extraction: the backbone stays as the first step left it, and only the new classes' part of the head is trained.
+"""Feature extraction: the backbone stays as the first step left it, and only the new classes' rows are trained.
 
 Source: the baseline of Li and Hoiem, Learning without Forgetting (ECCV 2016), section 2.
 """

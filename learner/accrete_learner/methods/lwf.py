@@ -1,7 +1,7 @@
 """Learning without Forgetting (Li and Hoiem, ECCV 2016): on new data, old scores stay what they were.
 
-`lwf` keeps no exemplars, as the paper; `lwf_exemplars` does, and is what the mnemonics paper's tables call LwF; `lwf_mc`
-is the multi-class form of the iCaRL paper (section 4), sigmoids and no exemplars.
+`lwf` keeps no exemplars, as the paper; `lwf_exemplars` does, and is what the mnemonics paper's tables call LwF;
+`lwf_mc` is the multi-class form of the iCaRL paper (section 4), sigmoids and no exemplars.
 """
 
 from dataclasses import replace

@@ -1,17 +1,17 @@
 """Mnemonics Training (Liu et al., CVPR 2020) plugged into four methods: exemplars that are trained, then fine-tuned on.
 
-The weight transfer of section 4.4 is a choice of its own (`weight_transfer`), since the published gains confound the two.
+The weight transfer of section 4.4 is a choice of its own (`weight_transfer`): the published gains confound the two.
 """
 
 from dataclasses import replace
 
+from accrete_learner.losses import BinaryCrossEntropy
 from accrete_learner.methods.base import Method
 from accrete_learner.methods.bic import BIC
 from accrete_learner.methods.icarl import ICARL
 from accrete_learner.methods.lucir import LUCIR
 from accrete_learner.methods.lwf import LWF_EXEMPLARS
 from accrete_learner.rebalance import BalancedFineTuning, BiasCorrection, InSequence
-from accrete_learner.losses import BinaryCrossEntropy
 
 # Algorithm 1, last step: the whole model on the exemplars alone.
 _ON_EXEMPLARS = BalancedFineTuning(backbone=True)

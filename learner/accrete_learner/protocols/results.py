@@ -43,7 +43,8 @@ class Phase:
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
         """Reads what `asdict` wrote."""
         scores = {
-            rule: Scores(hits=tuple(found["hits"]), hits5=tuple(found["hits5"])) for rule, found in raw["scores"].items()
+            rule: Scores(hits=tuple(found["hits"]), hits5=tuple(found["hits5"]))
+            for rule, found in raw["scores"].items()
         }
         return cls(
             number=raw["number"],

@@ -1,7 +1,8 @@
 """Runs one method through a protocol, phase by phase, through the same step that the server's learner runs.
 
 A run's folder holds one folder a phase: the job, the candidate's files, memory.safetensors (the exemplars after it) and
-phase.json, written last. A run that is killed goes on after the last whole phase, with the same figures as one that was not.
+phase.json, written last. A run that is killed goes on after the last whole phase, with the same figures as one that
+was not.
 """
 
 import fcntl
@@ -82,6 +83,8 @@ class Memory:
 def run(plan: Plan, data: Dataset, folder: Path, progress: Progress) -> Run:
     """Runs what is left of `plan` in `folder`/runs and answers all its phases.
 
+    On a CPU the figures follow from the plan and the number of threads alone.
+
     Args:
         plan: see there.
         data: the protocol's; its test images are touched by `measure` alone, after each phase's step.
@@ -106,7 +109,7 @@ def run(plan: Plan, data: Dataset, folder: Path, progress: Progress) -> Run:
 
 
 def _phase(plan: Plan, data: Dataset, folder: Path, number: int, progress: Progress) -> Phase:
-    here = _phase_folder(folder, plan, number)
+    here = phase_folder(folder, plan, number)
     if (here / PHASE_FILE).exists():
         return Phase.from_dict(json.loads((here / PHASE_FILE).read_text(encoding="utf-8")))
     shutil.rmtree(here, ignore_errors=True)
@@ -124,8 +127,8 @@ def _phase(plan: Plan, data: Dataset, folder: Path, number: int, progress: Progr
 def _step(
     plan: Plan, data: Dataset, folder: Path, number: int, progress: Progress
 ) -> tuple[export.Candidate, Result, Memory]:
-    here = _phase_folder(folder, plan, number)
-    before = None if number == 1 else Memory.read(_phase_folder(folder, plan, number - 1))
+    here = phase_folder(folder, plan, number)
+    before = None if number == 1 else Memory.read(phase_folder(folder, plan, number - 1))
     x, y = examples(plan, data, number)
     job = _job(plan, data, folder, number)
     tensors = {"new_x": x, "new_y": y}
@@ -161,7 +164,7 @@ def _job(plan: Plan, data: Dataset, folder: Path, number: int) -> Job:
         version=number,
         labels=tuple(labels),
         old_count=old,
-        parent=str(_phase_folder(folder, plan, number - 1) / CANDIDATE_FOLDER) if old else None,
+        parent=str(phase_folder(folder, plan, number - 1) / CANDIDATE_FOLDER) if old else None,
         parent_rows=tuple(range(old)),
         trained=str(shared / CANDIDATE_FOLDER) if number == 1 and shared is not None else None,
         method=plan.config,
@@ -211,7 +214,9 @@ def _measured(
     plan: Plan, data: Dataset, number: int, candidate: export.Candidate, result: Result, memory: Memory
 ) -> Phase:
     counts = tuple(len(phase) for phase in plan.phases[:number])
-    fitted = {rule: _fitted(rule, candidate, memory, plan.seed) for rule in plan.rules if len(memory.y)}
+    fitted: dict[str, Mapping[str, Tensor]] = {
+        rule: _fitted(rule, candidate, memory, plan.seed) for rule in plan.rules if len(memory.y)
+    }
     fitted[candidate.rule] = candidate.rule_tensors
     scores, totals = measure(candidate, data, _ranks_of_arrival(plan, data, number), fitted)
     return Phase(
@@ -283,7 +288,8 @@ def _ranks(y: Tensor) -> Tensor:
     return positions - starts
 
 
-def _phase_folder(folder: Path, plan: Plan, number: int) -> Path:
+def phase_folder(folder: Path, plan: Plan, number: int) -> Path:
+    """Where a phase's files lie."""
     return folder / "runs" / plan.name / f"phase-{number:02d}"
 
 
@@ -301,7 +307,7 @@ def _forget_inputs(here: Path, folder: Path, plan: Plan, number: int) -> None:
     (here / INPUTS_FILE).unlink()
     (here / EXEMPLARS_FILE).unlink()
     if number > 2:
-        shutil.rmtree(_phase_folder(folder, plan, number - 2) / CANDIDATE_FOLDER, ignore_errors=True)
+        shutil.rmtree(phase_folder(folder, plan, number - 2) / CANDIDATE_FOLDER, ignore_errors=True)
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from torch import Tensor
+from numpy.typing import NDArray
 
 from accrete_learner.job import write_json
 from accrete_learner.protocols import measures, spec
@@ -34,7 +34,7 @@ class LiveFailed(RuntimeError):
 
 
 def play(plan: Plan, data: Dataset, folder: Path, finished: Run | None, display: Display) -> dict[str, Any]:
-    """Play `plan` through a node of its own in a temporary folder, and write what it came to beside the offline figures.
+    """Play `plan` through a node of its own in a temporary folder; write what it came to beside the offline figures.
 
     Args:
         plan: the run, with the same order, budget, epochs and seed as offline.
@@ -77,12 +77,12 @@ def _course(plan: Plan, data: Dataset) -> Course:
     groups = [[data.names[index] for index in phase] for phase in plan.phases]
     used = [index for phase in plan.phases for index in phase]
     taught = [examples(plan, data, number + 1) for number in range(len(plan.phases))]
-    seen = [(data.test_y == index).nonzero().squeeze(1) for index in used]
+    seen = [np.flatnonzero(data.test_y == index) for index in used]
     return Course(
         dataset=DemoDataset(
             name=plan.protocol.data,
             train=Split(
-                images=[image for x, _ in taught for image in _images(x)],
+                images=[image for x, _ in taught for image in _images(x.numpy())],
                 labels=[data.names[used[int(label)]] for _, y in taught for label in y],
             ),
             test=Split(
@@ -100,8 +100,8 @@ def _course(plan: Plan, data: Dataset) -> Course:
     )
 
 
-def _images(x: Tensor) -> list[np.ndarray[Any, Any]]:
-    return list(x.numpy())
+def _images(x: NDArray[Any]) -> list[NDArray[Any]]:
+    return list(x)
 
 
 def _flags(plan: Plan, data_dir: Path) -> dict[str, Any]:

@@ -44,16 +44,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _perform(arguments: argparse.Namespace, display: Display) -> None:
     # Torch takes seconds to import, and a typing error in a flag should be told before.
-    import torch
-
-    from accrete_learner.precision import resolve_threads
+    from accrete_learner.precision import use_threads
     from accrete_learner.protocols import data as sources
 
     dataset = sources.load(arguments.data, size=arguments.size, download=arguments.download)
     protocol = _protocol(arguments, dataset)
     folder: Path = arguments.out
     _claim(folder, protocol)
-    torch.set_num_threads(resolve_threads(arguments.threads))
+    use_threads(arguments.threads)
     plans = list(_plans(arguments, protocol, dataset))
     if not arguments.report:
         _run_all(plans, dataset, folder, display)
@@ -117,7 +115,9 @@ def _claim(folder: Path, protocol: Protocol) -> None:
     stored = Stored.from_dict(json.loads(file.read_text(encoding="utf-8")))
     if stored != protocol:
         mine, theirs = protocol.to_dict(), stored.to_dict()
-        different = ", ".join(f"{name} {theirs[name]!r} there, {mine[name]!r} here" for name in mine if mine[name] != theirs[name])
+        different = ", ".join(
+            f"{name} {theirs[name]!r} there, {mine[name]!r} here" for name in mine if mine[name] != theirs[name]
+        )
         raise BenchError(f"--out {folder} holds another protocol ({different}); choose another folder")
 
 
@@ -138,7 +138,8 @@ def _plans(arguments: argparse.Namespace, protocol: Protocol, dataset: Dataset) 
 
 def _run_all(plans: Sequence[Plan], dataset: Dataset, folder: Path, display: Display) -> None:
     """Each run in turn; those that another process works on are left to it."""
-    from accrete_learner.protocols.run import Busy, run as run_plan
+    from accrete_learner.protocols.run import Busy
+    from accrete_learner.protocols.run import run as run_plan
 
     with display.runs(sum(len(plan.phases) for plan in plans)) as bar:
         for plan in plans:
@@ -176,6 +177,7 @@ def _report(folder: Path, plans: Sequence[Plan], dataset: Dataset, display: Disp
     _, table = report.write(folder, runs)
     display.say(table.read_text(encoding="utf-8"))
     if figures:
-        from accrete_node.bench.drawing import draw
+        from accrete_learner.protocols.drawing import draw
 
-        draw(folder, plans, runs, dataset)
+        for path in draw(folder, plans, runs, dataset):
+            display.say(str(path))
