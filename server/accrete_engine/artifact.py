@@ -20,7 +20,7 @@ from accrete_engine.errors import LoadError
 from accrete_engine.rules import FITTED, HEADS, NearestMean, Rule
 from accrete_engine.rules.base import Take
 from accrete_engine.spec import InputSpec
-from accrete_engine.vectors import Floats as Floats
+from accrete_engine.vectors import Floats
 
 SCHEMA = 1
 

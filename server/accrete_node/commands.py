@@ -24,7 +24,7 @@ _FLAGS = {
     "--port": ("server.port", "PORT", "gRPC port; 0: any free one (default: 50051)"),
     "--host": ("server.host", "ADDRESS", "address to listen on (default: 127.0.0.1, this machine alone)"),
     "--redis": ("store.url", "URL", "a Redis >= 7.0 or Valkey to use in place of the embedded store"),
-    "--method": ("method.name", "NAME", "how a step learns: finetune, icarl, lucir, lwf (default: lucir)"),
+    "--method": ("method.name", "NAME", "how a step learns; docs/methods.md has them all (default: lucir)"),
     "--backbone": ("model.backbone", "NAME", "resnet32, resnet8, identity, or a torchvision model"),
     "--engine": ("engine.engine", "NAME", "onnxruntime or torch"),
 }

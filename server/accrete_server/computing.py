@@ -12,7 +12,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from accrete_engine.artifact import Floats
+from accrete_engine.vectors import Floats
 from accrete_server.admission import Admission, Call
 from accrete_server.metrics import PredictMetrics
 from accrete_server.slots import Slots, View

@@ -43,10 +43,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _perform(arguments: argparse.Namespace, display: Display) -> None:
-    # Torch takes seconds to import, and a typing error in a flag should be told before.
+    # Before the data is read, which may take minutes.
+    _budget(arguments.memory)
     from accrete_learner.precision import use_threads
     from accrete_learner.protocols import data as sources
+    from accrete_learner.protocols import spec
 
+    for name in _asked(arguments):
+        spec.parse(name)
     dataset = sources.load(arguments.data, size=arguments.size, download=arguments.download)
     protocol = _protocol(arguments, dataset)
     folder: Path = arguments.out
@@ -89,6 +93,10 @@ def _protocol(arguments: argparse.Namespace, dataset: Dataset) -> Protocol:
     )
 
 
+def _asked(arguments: argparse.Namespace) -> list[str]:
+    return [name.strip() for name in arguments.methods.split(",") if name.strip()]
+
+
 def _network(arguments: argparse.Namespace, shape: tuple[int, ...]) -> NetworkConfig:
     if len(shape) == 1:
         return NetworkConfig(backbone=IDENTITY, embedding=shape[0])
@@ -123,16 +131,13 @@ def _claim(folder: Path, protocol: Protocol) -> None:
 
 def _plans(arguments: argparse.Namespace, protocol: Protocol, dataset: Dataset) -> Iterator[Plan]:
     """Seed by seed, so that a comparison of all methods is there as early as can be."""
-    from accrete_learner.protocols import orders, spec
+    from accrete_learner.protocols import orders
     from accrete_learner.protocols.run import Plan
 
-    asked = [name.strip() for name in arguments.methods.split(",") if name.strip()]
-    for name in asked:
-        spec.parse(name)
     for seed in arguments.seeds:
         arrival = orders.order(seed if protocol.order == "seed" else protocol.order, len(dataset.names))
         phases = orders.stream(arrival, base=protocol.base, step=protocol.step, total=protocol.classes)
-        for name in asked:
+        for name in _asked(arguments):
             yield Plan(asked=name, seed=seed, protocol=protocol, phases=phases, rules=arguments.rules)
 
 

@@ -27,10 +27,10 @@ def add_arguments(subparsers: Any) -> None:
         "--data", metavar="DIR", type=Path, help="a folder of images a class, or such trees train/ and test/"
     )
     parser.add_argument(
-        "--method", metavar="NAME", default="lucir", help="finetune, icarl, lucir, lwf (default: lucir)"
+        "--method", metavar="NAME", default="lucir", help="one of docs/methods.md (default: lucir)"
     )
     parser.add_argument(
-        "--rule", choices=("head", "nme"), default="", help="how a version predicts (default: the method's)"
+        "--rule", choices=("head", "nme", "knn", "mlp", "svm"), default="", help="how a version predicts"
     )
     parser.add_argument(
         "--first", metavar="N", type=_positive, default=4, help="classes of the first step (default: 4)"

@@ -1,0 +1,79 @@
+"""`accrete bench protocol` as a user runs it, offline and through a live node."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+FLAGS = ("--backbone", "resnet8", "--classes", "6", "--base", "2", "--step", "2", "--batch-size", "16", "--threads", "1")
+
+
+@pytest.fixture(scope="module")
+def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of packed arrays: 60 images of each digit to train on, 40 to test."""
+    folder = tmp_path_factory.mktemp("digits")
+    found = load_digits()
+    x, y = (found.images * 15.9375).astype(np.uint8)[..., None], found.target.astype(np.int64)
+    rows = [np.flatnonzero(y == label) for label in range(10)]
+    for part, first, last in (("train", 0, 60), ("test", 60, 100)):
+        own = np.concatenate([found_rows[first:last] for found_rows in rows])
+        np.save(folder / f"{part}_images.npy", x[own])
+        np.save(folder / f"{part}_labels.npy", y[own])
+    (folder / "names.txt").write_text("\n".join(f"digit {label}" for label in range(10)))
+    return folder
+
+
+def bench(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("accrete")), "bench", "protocol", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=150)
+
+
+def test_methods_are_compared_reported_and_drawn(digits: Path, tmp_path: Path) -> None:
+    flags = ("--data", digits, "--methods", "icarl,finetune", "--seeds", "1,2", "--epochs", "2", *FLAGS)
+    ran = bench(*flags, "--rules", "knn", "--figures", "--out", tmp_path)
+    assert ran.returncode == 0, ran.stderr
+    found = json.loads((tmp_path / "results.json").read_text())
+    assert [(run["method"], run["seed"]) for run in found["runs"]] == [
+        ("finetune", 1),
+        ("finetune", 2),
+        ("icarl", 1),
+        ("icarl", 2),
+    ]
+    assert "| icarl " in (tmp_path / "results.md").read_text()
+    pictures = {path.name for path in (tmp_path / "figures").iterdir()}
+    assert pictures == {"accuracy.png", "confusion.png", "features.png", "exemplars.png"}
+    other = bench(*flags, "--memory", "60", "--out", tmp_path)
+    assert other.returncode == 2
+    assert "holds another protocol (budget" in other.stderr
+
+
+def test_wrong_flags_are_told_before_anything_runs(digits: Path, tmp_path: Path) -> None:
+    for flags, said in (
+        (("--data", tmp_path / "nothing"), "nothing"),
+        (("--data", digits, "--memory", "many"), "--memory many"),
+        (("--data", digits, "--methods", "lucid"), "lucid"),
+        (("--data", digits, "--base", "2", "--epochs", "0"), "epochs"),
+        (("--data", digits, "--base", "20"), "base"),
+    ):
+        ran = bench(*flags, "--out", tmp_path / "out")
+        assert ran.returncode == 2, said
+        assert said in ran.stderr
+        assert "Traceback" not in ran.stderr
+
+
+def test_the_live_node_ends_within_noise_of_the_offline_run(digits: Path, tmp_path: Path) -> None:
+    flags = ("--data", digits, "--methods", "icarl", "--seeds", "1", "--epochs", "12", *FLAGS)
+    ran = bench(*flags, "--augmentation", "crop", "--live", "--out", tmp_path)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    found = json.loads((tmp_path / "live" / "icarl-1.json").read_text())
+    assert len(found["live"]) == len(found["offline"]) == 3
+    # 240 test images: three standard errors of a difference of two shares about 0.9.
+    assert abs(found["live"][-1] - found["offline"][-1]) < 0.09
+    assert found["live"][-1] > 0.6
+    assert found["summary"]["predicts_failed"] == 0
