@@ -163,6 +163,9 @@ class MethodConfig:
     """How exemplars are chosen or made. Empty: the method's own."""
     synthesis_iterations: int | None = None
     """Of mnemonics and of inversion, which make exemplars by optimisation; None: their own, which fit a CPU."""
+    weight_transfer: bool = False
+    """Later steps train a scale a filter in place of the filters: mnemonics training's way to learn less and forget less
+    (Liu et al., CVPR 2020, section 4.4)."""
     exemplar_pixels: Pixels = "uint8"
     """How exemplars that mnemonics made are kept: whole grey levels, or with a fraction in twice the bytes."""
 
@@ -172,6 +175,9 @@ class MethodConfig:
         _check_choice("selection", self.selection, get_args(SelectionChoice))
         iterations = self.synthesis_iterations
         _check(
-            iterations is None or 1 <= iterations <= 1_000_000, "synthesis_iterations", iterations, "must be 1 to 1000000"
+            iterations is None or 1 <= iterations <= 1_000_000,
+            "synthesis_iterations",
+            iterations,
+            "must be 1 to 1000000",
         )
         _check_choice("exemplar_pixels", self.exemplar_pixels, get_args(Pixels))

@@ -79,7 +79,7 @@ def run(folder: Path, job: Job, progress: Progress) -> export.Candidate:
     seconds: dict[str, float] = {}
     device = resolve_device(job.training.device)
     generator = torch.Generator(device).manual_seed(seed(job))
-    method = methods.load(job.method.name)
+    method = methods.configured(job.method)
     with _timed(seconds, "load"):
         data = load_data(folder, job, device)
         inputs = _step_inputs(job, method, data, device, generator)
@@ -160,12 +160,12 @@ def _step_inputs(job: Job, method: Method, data: Data, device: torch.device, gen
         exemplar_y=data.exemplars.y,
         quota=quota(job.budget, len(job.labels)),
         training=_resolved(job.training, job.network, device),
-        rule=job.method.rule,
-        selection=job.method.selection,
         synthesis_iterations=job.method.synthesis_iterations,
         exemplar_pixels=job.method.exemplar_pixels,
         pretrained=job.network.backbone == IDENTITY or bool(job.network.weights),
-        trained_head=None if job.trained is None else load_file(Path(job.trained) / export.HEAD_FILE, device=str(device)),
+        trained_head=None
+        if job.trained is None
+        else load_file(Path(job.trained) / export.HEAD_FILE, device=str(device)),
         statistics=_statistics(job, device),
     )
 

@@ -1,9 +1,11 @@
 """The methods by name, a family a file. Importing this package imports none of them, and no torch."""
 
 import importlib
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from accrete_learner.config import MethodConfig
     from accrete_learner.methods.base import Method
 
 #: Family (a module here) to the methods in it. Written out, so that a name can be checked without importing torch.
@@ -47,3 +49,14 @@ def load(name: str) -> "Method":
             found: tuple[Method, ...] = importlib.import_module(f"{__name__}.{family}").METHODS
             return found[names.index(name)]
     raise ValueError(f"no method {name!r}; there are {', '.join(available())}")
+
+
+def configured(config: "MethodConfig") -> "Method":
+    """The method that `config` names, with those of its choices replaced that `config` has one for."""
+    method = load(config.name)
+    return replace(
+        method,
+        selection=config.selection or method.selection,
+        rule=config.rule or method.rule,
+        weight_transfer=config.weight_transfer or method.weight_transfer,
+    )

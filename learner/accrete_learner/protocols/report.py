@@ -183,6 +183,8 @@ def _section(comparison: Comparison) -> str:
         for rule, title in ((HEAD, "CNN"), (NME, "NME")):
             table = _phase_table(comparison, rule)
             blocks += [f"{title} (%) on all classes seen, after each phase:", table] if table else []
+            table = _age_table(comparison, rule)
+            blocks += [f"{title} (%) after the last phase, on the classes that came in each:", table] if table else []
     if comparison.unfinished:
         blocks.append(f"Not finished, and in no figure above: {', '.join(map(_where, comparison.unfinished))}.")
     return "\n\n".join(blocks) + "\n"
@@ -223,17 +225,35 @@ def _summary_table(comparison: Comparison) -> str:
 
 
 def _phase_table(comparison: Comparison, rule: str) -> str:
+    phases = next(iter(comparison.methods.values()))[0].phases
+    return _values_table(
+        comparison, lambda run: measures.curve(run, rule), [f"{phase.classes} classes" for phase in phases]
+    )
+
+
+def _age_table(comparison: Comparison, rule: str) -> str:
+    phases = next(iter(comparison.methods.values()))[0].phases
+    return _values_table(
+        comparison,
+        lambda run: measures.by_age(run.phases[-1], rule),
+        [f"came in phase {phase.number}" for phase in phases],
+    )
+
+
+def _values_table(
+    comparison: Comparison, values: Callable[[Run], Sequence[float | None]], titles: Sequence[str]
+) -> str:
+    """A row a method, a column a value, means over seeds; without the methods that lack one, empty without any."""
     of_methods = {
-        name: [spread(values) for values in zip(*(measures.curve(run, rule) for run in runs), strict=True)]
+        name: [spread(column) for column in zip(*map(values, runs), strict=True)]
         for name, runs in comparison.methods.items()
     }
     measured = {name: found for name, found in of_methods.items() if None not in found}
     if not measured:
         return ""
-    longest = next(iter(comparison.methods.values()))[0]
     columns = {"Method": list(measured)}
-    for index, phase in enumerate(longest.phases):
-        columns[f"{phase.classes} classes"] = [_percent(found[index], deviation=False) for found in measured.values()]
+    for index, title in enumerate(titles):
+        columns[title] = [_percent(found[index], deviation=False) for found in measured.values()]
     return _table(columns)
 
 

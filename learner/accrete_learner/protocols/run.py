@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from accrete_learner import evaluate, export, incremental, rules
+from accrete_learner import evaluate, export, incremental, methods, rules
 from accrete_learner.budget import BudgetConfig, quota
 from accrete_learner.config import MethodConfig, Rule
 from accrete_learner.job import CANDIDATE_FOLDER, EXEMPLARS_FILE, INPUTS_FILE, Job, Result, write_json
@@ -59,7 +59,13 @@ class Plan:
 
     @property
     def config(self) -> MethodConfig:
-        return spec.parse(self.asked)
+        """The method's choices, the protocol's among them."""
+        shared = self.protocol
+        return replace(
+            spec.parse(self.asked),
+            exemplar_pixels=shared.exemplar_pixels,
+            synthesis_iterations=shared.synthesis_iterations,
+        )
 
     @property
     def name(self) -> str:
@@ -156,7 +162,7 @@ def _ranks_of_arrival(plan: Plan, data: Dataset, number: int) -> Tensor:
 
 
 def _job(plan: Plan, data: Dataset, folder: Path, number: int) -> Job:
-    method = spec.load(plan.config)
+    method = methods.configured(plan.config)
     labels = [data.names[index] for phase in plan.phases[:number] for index in phase]
     old = sum(len(phase) for phase in plan.phases[: number - 1])
     shared = _trained_folder(plan, method, folder)
@@ -177,7 +183,7 @@ def _job(plan: Plan, data: Dataset, folder: Path, number: int) -> Job:
 
 def _share_training(plan: Plan, data: Dataset, folder: Path, progress: Progress) -> None:
     """Trains the first phase where no run has trained its like: without a memory, into a folder of its own."""
-    method = spec.load(plan.config)
+    method = methods.configured(plan.config)
     shared = _trained_folder(plan, method, folder)
     if shared is None:
         return
@@ -202,7 +208,7 @@ def _share_training(plan: Plan, data: Dataset, folder: Path, progress: Progress)
 
 def _with_training(plan: Plan, folder: Path, number: int, result: Result) -> Result:
     """The result with the time and images of a first phase that was trained for several runs: each of them needed it."""
-    shared = _trained_folder(plan, spec.load(plan.config), folder) if number == 1 else None
+    shared = _trained_folder(plan, methods.configured(plan.config), folder) if number == 1 else None
     if shared is None:
         return result
     trained = Result.read(shared)

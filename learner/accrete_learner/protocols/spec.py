@@ -1,6 +1,7 @@
 """What a protocol is asked to do, and the names by which methods are asked for.
 
-A method is asked for as `name`, `name+selection`, `name@rule` or `name+selection@rule`.
+A method is asked for as `name`, `name+selection`, `name@rule` or `name+selection@rule`; a `~` before the name asks for
+weight transfer.
 """
 
 import hashlib
@@ -9,9 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
-from accrete_learner import methods
 from accrete_learner.budget import BudgetConfig
-from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
+from accrete_learner.config import MethodConfig, NetworkConfig, Pixels, TrainingConfig
 from accrete_learner.methods.base import Method
 
 
@@ -42,6 +42,10 @@ class Protocol:
     network: NetworkConfig = field(default_factory=NetworkConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     budget: BudgetConfig = field(default_factory=BudgetConfig)
+    exemplar_pixels: Pixels = "uint8"
+    """How made exemplars are kept."""
+    synthesis_iterations: int | None = None
+    """Of every way to make exemplars by optimisation; None: each one's own."""
 
     def __post_init__(self) -> None:
         if not (1 <= self.base <= self.classes and self.step >= 1):
@@ -95,14 +99,19 @@ class Protocol:
 
 
 def parse(asked: str) -> MethodConfig:
-    """The method asked for as `name[+selection][@rule]`.
+    """The method asked for as `[~]name[+selection][@rule]`.
 
     Raises:
         ValueError: naming what there is, when one of the parts is unknown.
     """
     rest, _, rule = asked.partition("@")
     name, _, selection = rest.partition("+")
-    return MethodConfig(name=name, selection=selection, rule=rule)  # type: ignore[arg-type]
+    return MethodConfig(
+        name=name.removeprefix("~"),
+        selection=selection,  # type: ignore[arg-type]
+        rule=rule,  # type: ignore[arg-type]
+        weight_transfer=name.startswith("~"),
+    )
 
 
 def first_training(method: Method, training: TrainingConfig, network: NetworkConfig, protocol: Protocol) -> str:
@@ -115,9 +124,3 @@ def first_training(method: Method, training: TrainingConfig, network: NetworkCon
         repr((protocol.digest, protocol.order, protocol.base, protocol.per_class)),
     )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
-
-
-def load(config: MethodConfig) -> Method:
-    """The method with its choices replaced."""
-    method = methods.load(config.name)
-    return replace(method, selection=config.selection or method.selection, rule=config.rule or method.rule)

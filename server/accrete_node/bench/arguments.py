@@ -12,12 +12,13 @@ far is measured on test images that nothing else has seen. Every method gets the
 augmentation and test images. Killed at any time, the same command goes on where it was; started twice on the same
 --out, two processes share the work.
 
-A method is NAME, NAME+SELECTION, NAME@RULE or NAME+SELECTION@RULE, as in icarl@head, lucir+mnemonics or finetune+random@knn.
+A method is NAME, NAME+SELECTION, NAME@RULE or NAME+SELECTION@RULE, as in icarl@head, lucir+mnemonics or
+finetune+random@knn; ~NAME trains later phases by weight transfer. docs/methods.md has all names.
 
 --out gets results.json, results.md, and with --figures accuracy curves, confusion matrices, features and exemplars.
 
 example: accrete bench protocol --data cifar100:datasets --methods lucir,icarl,lwf --base 50 --step 5 --out b50
-example: accrete bench protocol --data photos/ --methods lucir --base 10 --step 5 --epochs 16 --seeds 1,2,3 --out photos-10
+example: accrete bench protocol --data photos/ --methods lucir --base 10 --step 5 --epochs 16 --seeds 1,2 --out photos-10
 """
 
 
@@ -84,6 +85,12 @@ def _add_stream(parser: argparse.ArgumentParser) -> None:
 def _add_training(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--epochs", metavar="N[%]", default="", help="for every method and phase, or a share of each method's own"
+    )
+    parser.add_argument(
+        "--exemplar-pixels", choices=("uint8", "float16"), default="uint8", help="how made exemplars are kept (uint8)"
+    )
+    parser.add_argument(
+        "--synthesis-iterations", metavar="N", type=_positive, help="of mnemonics and inversion (default: their own)"
     )
     parser.add_argument("--batch-size", metavar="N", type=_positive, default=128, help="examples a batch (128)")
     parser.add_argument(

@@ -10,8 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from accrete_learner import methods
 from accrete_learner.job import write_json
-from accrete_learner.protocols import measures, spec
+from accrete_learner.protocols import measures
 from accrete_learner.protocols.data import Dataset
 from accrete_learner.protocols.results import Run
 from accrete_learner.protocols.run import Plan, examples
@@ -48,7 +49,7 @@ def play(plan: Plan, data: Dataset, folder: Path, finished: Run | None, display:
     with tempfile.TemporaryDirectory(prefix="accrete-live-", ignore_cleanup_errors=True) as name:
         settings = load_settings(_flags(plan, Path(name)), no_settings_file(Path(name)), resolved=True)
         summary = _perform(plan, data, settings)
-    rule = settings.method.rule or spec.load(plan.config).rule
+    rule = settings.method.rule or methods.configured(plan.config).rule
     offline = None if finished is None else [measures.top1(phase, rule) for phase in finished.phases]
     live = [version["accuracy"] for version in summary["versions"]]
     write_json(
@@ -107,7 +108,7 @@ def _images(x: NDArray[Any]) -> list[NDArray[Any]]:
 def _flags(plan: Plan, data_dir: Path) -> dict[str, Any]:
     protocol, config = plan.protocol, plan.config
     network = protocol.network
-    training = asdict(protocol.trained_with(spec.load(config), plan.seed))
+    training = asdict(protocol.trained_with(methods.configured(config), plan.seed))
     model = {"backbone": network.backbone, "input_size": network.input_size, "channels": network.channels}
     model |= {"embedding": network.embedding, "weights": network.weights}
     return {

@@ -6,6 +6,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -90,6 +91,8 @@ def _protocol(arguments: argparse.Namespace, dataset: Dataset) -> Protocol:
             copies=arguments.copies,
         ),
         budget=_budget(arguments.memory),
+        exemplar_pixels=arguments.exemplar_pixels,
+        synthesis_iterations=arguments.synthesis_iterations,
     )
 
 
@@ -169,7 +172,11 @@ def _run_file(folder: Path, name: str) -> Path:
 def _finished(file: Path) -> Run:
     from accrete_learner.protocols.results import Run
 
-    return Run.from_dict(json.loads(file.read_text(encoding="utf-8")))
+    from accrete_learner.protocols.spec import Protocol
+
+    found = Run.from_dict(json.loads(file.read_text(encoding="utf-8")))
+    # A setting that came after the run was written has its default there.
+    return replace(found, protocol=Protocol.from_dict(found.protocol).to_dict())
 
 
 def _report(folder: Path, plans: Sequence[Plan], dataset: Dataset, display: Display, *, figures: bool) -> None:
