@@ -155,7 +155,7 @@ class MethodConfig:
     """
 
     name: str = "lucir"
-    """A module of `accrete_learner.methods`; LUCIR needs no validation data and does well from few classes on."""
+    """One of docs/methods.md; LUCIR needs no validation data and does well from few classes on."""
     rule: RuleChoice = ""
     """How a version predicts: its `head`; `nme`, the nearest mean of exemplars; or `knn`, `mlp` or `svm`, fitted on the
     exemplars' features. Empty: the method's own."""
