@@ -20,7 +20,6 @@ Report = Callable[[int, int, float], None]
 """Called after each epoch with epochs done, epochs in all, and the epoch's mean loss."""
 
 
-
 class Teacher(Protocol):
     """What answers for the classes known before the step, and perhaps for more; a frozen `Network` is one."""
 

@@ -40,8 +40,11 @@ class Rebalance(Protocol):
     def held_out(self) -> float:
         """Share of the exemplars that training leaves to the rebalancing; 0 for none."""
 
-    def resized(self, *, epochs: float, learning_rate: float, batch_size: int) -> Self:
-        """The same with epochs and rate multiplied by what the method's own were multiplied by, and this batch size."""
+    def resized(self, *, epochs: float, learning_rate: float, batch_size: int, copies: int | None = None) -> Self:
+        """The same with epochs and rate multiplied by what the method's own were multiplied by, and this batch size.
+
+        `copies` replaces the times that an epoch takes each example; None leaves them.
+        """
 
     def __call__(self, trained: Trained) -> list[float]:
         """Change the network in place and return the losses by epoch."""

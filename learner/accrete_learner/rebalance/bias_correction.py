@@ -28,7 +28,7 @@ class BiasCorrection:
     """Of L-BFGS on the two numbers, with all held-out examples at once. The problem is convex, so the optimum does not
     depend on the optimiser; the ports' Adam and SGD stop at different points before it."""
 
-    def resized(self, *, epochs: float, learning_rate: float, batch_size: int) -> Self:
+    def resized(self, *, epochs: float, learning_rate: float, batch_size: int, copies: int | None = None) -> Self:
         return self
 
     def __call__(self, trained: Trained) -> list[float]:

@@ -28,11 +28,12 @@ class BalancedFineTuning:
     needs_exemplars: bool = True
     held_out: float = 0.0
 
-    def resized(self, *, epochs: float, learning_rate: float, batch_size: int) -> Self:
+    def resized(self, *, epochs: float, learning_rate: float, batch_size: int, copies: int | None = None) -> Self:
         resized = self.schedule.resized(
             epochs=max(1, round(self.schedule.epochs * epochs)),
             learning_rate=self.schedule.learning_rate * learning_rate,
             batch_size=batch_size,
+            copies=copies,
         )
         return replace(self, schedule=resized)
 

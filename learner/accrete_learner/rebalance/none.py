@@ -13,7 +13,7 @@ class NoRebalance:
     needs_exemplars: bool = False
     held_out: float = 0.0
 
-    def resized(self, *, epochs: float, learning_rate: float, batch_size: int) -> Self:
+    def resized(self, *, epochs: float, learning_rate: float, batch_size: int, copies: int | None = None) -> Self:
         return self
 
     def __call__(self, trained: Trained) -> list[float]:

@@ -20,9 +20,10 @@ class InSequence:
     def held_out(self) -> float:
         return max(part.held_out for part in self.parts)
 
-    def resized(self, *, epochs: float, learning_rate: float, batch_size: int) -> Self:
+    def resized(self, *, epochs: float, learning_rate: float, batch_size: int, copies: int | None = None) -> Self:
         parts = (
-            part.resized(epochs=epochs, learning_rate=learning_rate, batch_size=batch_size) for part in self.parts
+            part.resized(epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, copies=copies)
+            for part in self.parts
         )
         return replace(self, parts=tuple(parts))
 

@@ -19,7 +19,7 @@ class WeightAligning:
     needs_exemplars: bool = False
     held_out: float = 0.0
 
-    def resized(self, *, epochs: float, learning_rate: float, batch_size: int) -> Self:
+    def resized(self, *, epochs: float, learning_rate: float, batch_size: int, copies: int | None = None) -> Self:
         return self
 
     @torch.no_grad()

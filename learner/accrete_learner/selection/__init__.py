@@ -10,11 +10,15 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from accrete_learner.selection import herding, random
+from accrete_learner.selection import herding, histogram, random
 
 Selection = Callable[[Tensor, int, torch.Generator], Tensor]
 
-SELECTIONS: dict[str, Selection] = {"herding": herding.select, "random": random.select}
+SELECTIONS: dict[str, Selection] = {
+    "herding": herding.select,
+    "histogram": histogram.select,
+    "random": random.select,
+}
 
 
 def by_name(name: str) -> Selection:

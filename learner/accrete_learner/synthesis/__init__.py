@@ -1,1 +1,1 @@
-"""Exemplars that are more than chosen examples, one way a file; `recipes` says what each choice of a memory is made of."""
+"""Exemplars that are more than chosen examples, one way a file; `recipes` says what each memory is made of."""

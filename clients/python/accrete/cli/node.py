@@ -20,6 +20,7 @@ SUMMARIES = {
     "serve": "run a server alone",
     "learn": "run the learner alone",
     "demo": "watch it learn handwritten digits while it serves",
+    "bench": "compare methods on streams of classes",
 }
 
 
