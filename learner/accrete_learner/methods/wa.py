@@ -10,5 +10,6 @@ from accrete_learner.rebalance import WeightAligning
 _SCHEDULE = replace(BIC.base, epochs=200, milestones=(100, 150), weight_decay=2e-4)
 
 METHODS: tuple[Method, ...] = (
-    replace(BIC, name="wa", base=_SCHEDULE, increment=_SCHEDULE, rebalance=WeightAligning()),
+    # Its features pass a ReLU, as in the paper: only then does the length of a row tell how large its scores are.
+    replace(BIC, name="wa", base=_SCHEDULE, increment=_SCHEDULE, rebalance=WeightAligning(), last_relu=True),
 )
