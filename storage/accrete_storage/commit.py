@@ -36,14 +36,14 @@ class Lease:
         self._touch(0)
 
     def _touch(self, ttl_ms: int) -> None:
-        if not self._database.write("lease_renew", self._keys, [self.epoch, self._owner, ttl_ms]):
+        if not self._database.call("lease_renew", self._keys, [self.epoch, self._owner, ttl_ms]):
             raise Fenced(f"the lease of epoch {self.epoch} is another learner's now")
 
 
 def acquire_lease(database: Database, keys: Keys, owner: str, ttl_s: float) -> Lease | None:
     """The lease under a new epoch, or None while another holds it."""
     ttl_ms = int(ttl_s * 1000)
-    epoch = database.write("lease_acquire", [keys.lease, keys.state], [owner, ttl_ms])
+    epoch = database.call("lease_acquire", [keys.lease, keys.state], [owner, ttl_ms])
     return Lease(database, keys, owner, epoch, ttl_ms) if epoch else None
 
 
@@ -105,7 +105,7 @@ class Steps:
                 self._lengths[step_id, kind, label] = len(examples)
 
     def _stage_list(self, key: str, examples: Sequence[Example]) -> None:
-        with self._database.pipeline(durable=True) as pipeline:
+        with self._database.transaction() as pipeline:
             pipeline.delete(key)
             for example in examples:
                 pipeline.rpush(key, pack(example))
@@ -146,7 +146,7 @@ class Steps:
             "trims": [[label, plan.key(keys.exemplars(label))] for label in record.labels],
             "drops": [[label, plan.key(keys.exemplars(label)), plan.key(keys.holdout(label))] for label in dropped],
         }
-        return self._outcome(self._database.write("commit", names, [json.dumps(body)]), commit.epoch)
+        return self._outcome(self._database.call("commit", names, [json.dumps(body)]), commit.epoch)
 
     def reject(self, reject: Reject) -> bool:
         """Record a rejected version, set its examples aside; False when it was recorded before. Raises Fenced."""
@@ -164,7 +164,7 @@ class Steps:
         pairs: list[str] = []
         for label, count in holds.items():
             pairs += (label, json.dumps({"count": count, "attempts": attempts, "reason": reason}))
-        return self._outcome(self._database.write("hold", keys, arguments + pairs), epoch)
+        return self._outcome(self._database.call("hold", keys, arguments + pairs), epoch)
 
     def holds(self) -> dict[str, Hold]:
         """Labels that are set aside."""

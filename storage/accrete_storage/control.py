@@ -61,7 +61,7 @@ class Control:
 
     def take_step_request(self) -> bool:
         """Whether a step was asked for since this was last called."""
-        with self._database.pipeline() as pipeline:
+        with self._database.transaction() as pipeline:
             pipeline.hget(self._keys.state, "step_request")
             pipeline.hdel(self._keys.state, "step_request")
             asked, _ = pipeline.execute()
@@ -87,7 +87,7 @@ class Control:
             plan.pending.append([location.label, plan.key(keys.pending(location.label)), location.position, example_id])
         self._find_kept(plan, set(wanted))
         plan.seen = {example_id: plan.key(keys.seen(example_id)) for example_id in wanted}
-        removed = {name.decode() for name in self._database.write("delete", names, plan.arguments())}
+        removed = {name.decode() for name in self._database.call("delete", names, plan.arguments())}
         return DeleteResult(deleted=len(removed), unknown=[one for one in wanted if one not in removed])
 
     def _find_kept(self, plan: "_Deletion", wanted: set[str]) -> None:
@@ -111,14 +111,14 @@ class Control:
         names += [keys.pending(label), keys.exemplars(label), keys.holdout(label)]
         known = latest is not None and label in latest.labels
         arguments = [label, json.dumps({"label": label}), int(known)]
-        counts = self._database.write("forget", names, arguments)
+        counts = self._database.call("forget", names, arguments)
         if not counts:
             raise NotFound("label", label)
         pending, exemplars, holdout = counts
         return ForgetResult(pending=pending, exemplars=exemplars, holdout=holdout)
 
     def _set(self, name: str, value: str) -> None:
-        with self._database.pipeline(durable=True) as pipeline:
+        with self._database.transaction() as pipeline:
             pipeline.hset(self._keys.state, name, value)
             pipeline.execute()
 

@@ -1,7 +1,6 @@
-"""The connection: one pool, errors of one kind, scripts, and writes that return when they are durable as promised."""
+"""The connection: one pool, errors of one kind, scripts, and no connection to a server that lost its settings."""
 
-import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,14 +9,20 @@ from redis.backoff import NoBackoff
 from redis.retry import Retry
 
 from accrete_storage import scripts
-from accrete_storage.errors import StoreMisconfigured, StoreUnavailable
+from accrete_storage.errors import StorageError, StoreMisconfigured, StoreUnavailable
 
+SETTINGS = ("maxmemory-policy", "appendonly", "appendfsync", "no-appendfsync-on-rewrite", "save")
+"""What our promises depend on."""
 _AWAY = (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError, redis.ReadOnlyError)
+_PASSING = ("MISCONF", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS", "UNKILLABLE")
+"""First words of answers that mean: not now, and nothing was written."""
+_MAX_CONNECTIONS = 1024
+"""One for each thread that is in the store at one time; redis-py's own limit of 100 is below a large thread pool."""
 
 
 @contextmanager
 def reachable() -> Iterator[None]:
-    """Turns every way in which a server can be away into StoreUnavailable.
+    """Turns every error of the server into one of ours, every way in which it can be away into StoreUnavailable.
 
     Out of memory counts as one of them: nothing was written, and it passes when room is made.
     """
@@ -29,19 +34,22 @@ def reachable() -> Iterator[None]:
         raise StoreUnavailable(f"the store does not answer: {error}") from error
     except redis.OutOfMemoryError as error:
         raise StoreUnavailable(f"the store is out of memory (maxmemory): {error}") from error
-    except redis.ResponseError as error:
-        if str(error).startswith(("MISCONF", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN")):
+    except redis.exceptions.NoPermissionError as error:
+        raise StoreMisconfigured(f"the store's user may not do what is needed: {error}") from error
+    except redis.RedisError as error:
+        if str(error).startswith(_PASSING):
             raise StoreUnavailable(f"the store cannot write: {error}") from error
-        raise
+        raise StorageError(f"the store refuses a command: {error}") from error
 
 
 class Database:
     """A server of the Redis protocol. Safe to use from several threads."""
 
-    def __init__(self, url: str, *, timeout_s: float, wait_for_fsync: bool = False) -> None:
-        """`wait_for_fsync`: follow every durable write with WAITAOF, for a server that does not fsync each write."""
-        self._timeout_s = timeout_s
-        self.wait_for_fsync = wait_for_fsync
+    def __init__(self, url: str, *, timeout_s: float) -> None:
+        """Connects with the first command. Raises ValueError for an address that is none."""
+        self.guard: Callable[[Mapping[str, str]], None] | None = None
+        """Refuses settings by raising StoreMisconfigured. A server that was checked may be restarted with others, and
+        would acknowledge what it does not keep: so each new connection is checked, not the first alone."""
         # redis-py would send a command again after a lost reply; what is safe to repeat is known above, not there.
         # Any: redis-py types each answer as bytes or text, which our decode_responses decides.
         self.client: Any = redis.Redis.from_url(
@@ -49,49 +57,51 @@ class Database:
             socket_timeout=timeout_s,
             socket_connect_timeout=timeout_s,
             retry=Retry(NoBackoff(), 0),
+            max_connections=_MAX_CONNECTIONS,
+            redis_connect_func=self._greet,
             decode_responses=False,
             protocol=2,
         )
 
     def call(self, script: str, keys: Sequence[str], arguments: Sequence[Any] = ()) -> Any:
-        """Run a script that only reads or whose loss is harmless."""
-        with reachable():
-            return self._evaluate(self.client, script, keys, arguments)
-
-    def write(self, script: str, keys: Sequence[str], arguments: Sequence[Any] = ()) -> Any:
-        """Run a script and return its answer once what it wrote is as durable as promised.
+        """Run a script; what it wrote is on disk by its answer, since the server syncs before it replies.
 
         Raises StoreUnavailable; whether the script ran is then unknown.
         """
-        with reachable(), self.client.client() as connection:
-            answer = self._evaluate(connection, script, keys, arguments)
-            self._wait(connection)
-            return answer
+        found = scripts.load(script)
+        with reachable():
+            try:
+                return self.client.evalsha(found.sha1, len(keys), *keys, *arguments)
+            except redis.exceptions.NoScriptError:
+                return self.client.eval(found.text, len(keys), *keys, *arguments)
 
     @contextmanager
-    def pipeline(self, *, durable: bool = False) -> Iterator[Any]:
-        """A transaction (MULTI/EXEC) to fill; the caller executes it. With `durable` the promise holds afterwards."""
-        with reachable(), self.client.client() as connection:
-            yield connection.pipeline(transaction=True)
-            if durable:
-                self._wait(connection)
-
-    def _wait(self, connection: Any) -> None:
-        """WAITAOF speaks of its own connection's writes, so it goes over the one that wrote."""
-        if not self.wait_for_fsync:
-            return
-        local, _ = connection.execute_command("WAITAOF", 1, 0, int(self._timeout_s * 800))
-        if local < 1:
-            raise StoreUnavailable("the store did not reach the disk in time")
-
-    def _evaluate(self, connection: Any, script: str, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
-        text = scripts.source(script)
-        digest = hashlib.sha1(text.encode()).hexdigest()
-        try:
-            return connection.evalsha(digest, len(keys), *keys, *arguments)
-        except redis.exceptions.NoScriptError:
-            return connection.eval(text, len(keys), *keys, *arguments)
+    def transaction(self) -> Iterator[Any]:
+        """A MULTI/EXEC to fill; the caller executes it."""
+        with reachable(), self.client.pipeline(transaction=True) as pipeline:
+            yield pipeline
 
     def close(self) -> None:
         """Close the pool's connections."""
         self.client.close()
+
+    def _greet(self, connection: Any) -> None:
+        connection.on_connect()
+        if self.guard is None:
+            return
+        connection.send_command("CONFIG", "GET", *SETTINGS)
+        try:
+            self.guard(read_settings(connection.read_response()))
+        except StoreMisconfigured as error:
+            # An error of redis-py's own, so that it drops the connection: the store is away until it is set right.
+            raise redis.ConnectionError(str(error)) from error
+
+
+def read_settings(answer: Any) -> dict[str, str]:
+    """What CONFIG GET answers, as text; redis-py gives a dictionary or, below its client, a flat list."""
+    pairs = answer.items() if isinstance(answer, Mapping) else zip(answer[::2], answer[1::2], strict=True)
+    return {_text(name): _text(value) for name, value in pairs}
+
+
+def _text(value: bytes | str) -> str:
+    return value.decode() if isinstance(value, bytes) else value

@@ -38,7 +38,7 @@ class ExemplarMemory:
     def counts(self) -> dict[str, MemoryCount]:
         """Each label that something is kept of."""
         labels = self.labels()
-        with self._database.pipeline() as pipeline:
+        with self._database.transaction() as pipeline:
             for label in labels:
                 pipeline.llen(self._keys.exemplars(label))
                 pipeline.llen(self._keys.holdout(label))

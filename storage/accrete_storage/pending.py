@@ -91,7 +91,7 @@ class PendingLog:
             names += (keys.seen(example.id), keys.pending(example.label))
             flag = int(is_holdout(example.id, self._holdout.share))
             arguments += (example.label, example.digest().hex(), flag, pack(example))
-        answer = [part.decode() for part in self._database.write("add", names, arguments)]
+        answer = [part.decode() for part in self._database.call("add", names, arguments)]
         if answer[0] == "BUDGET":
             limit = f"pending_max_{answer[1]}"
             raise BudgetExceeded(limit, getattr(config, limit), _RETRY_AFTER_S)

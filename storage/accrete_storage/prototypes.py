@@ -34,7 +34,7 @@ class Prototypes:
         """Set a label's prototype under a version."""
         key = self._keys.prototypes(version)
         value = _COUNT.pack(count) + np.asarray(vector, dtype="<f4").tobytes()
-        with self._database.pipeline() as pipeline:
+        with self._database.transaction() as pipeline:
             pipeline.hset(key, label, value)
             pipeline.pexpire(key, _EXPIRY_MS)
             pipeline.execute()

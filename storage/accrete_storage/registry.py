@@ -87,7 +87,7 @@ class Registry:
         retired = replace(record, state="retired")
         with reachable():
             before = self._database.client.hget(self._keys.versions, str(version))
-        answer = self._database.write(
+        answer = self._database.call(
             "replace_record", [self._keys.state, self._keys.versions], [version, before or b"", retired.to_json()]
         )
         if answer != b"OK":
@@ -95,5 +95,5 @@ class Registry:
 
     def _switch(self, version: int) -> int | list[bytes]:
         keys = [self._keys.state, self._keys.versions, self._keys.events]
-        answer: int | list[bytes] = self._database.write("activate", keys, [version])
+        answer: int | list[bytes] = self._database.call("activate", keys, [version])
         return answer

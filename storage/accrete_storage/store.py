@@ -90,7 +90,7 @@ class Store:
 
         Raises StoreMisconfigured when what is stored has another form, or was written by another release's schema.
         """
-        with self._database.pipeline(durable=True) as pipeline:
+        with self._database.transaction() as pipeline:
             for name, value in (("model", description), ("schema", SCHEMA)):
                 pipeline.hsetnx(self._keys.state, name, value)
             pipeline.hmget(self._keys.state, "model", "schema")

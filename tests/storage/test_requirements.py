@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from accrete_storage import requirements
 from accrete_storage.config import HoldoutConfig, StoreConfig
@@ -57,32 +58,56 @@ def test_a_server_that_evicts_is_refused(serve, tmp_path: Path):
         connect(url, tmp_path)
 
 
-def test_a_server_that_syncs_each_second_is_waited_for_where_it_can_tell(serve, tmp_path: Path):
-    url = serve(str(_binary()), appendonly="yes", appendfsync="everysec")
-    store = connect(url, tmp_path)
-    assert store._database.wait_for_fsync
-    assert store.pending.add([example("a", 1)]) == [Outcome.STORED]
-    store.close()
-
-
-def test_a_server_that_syncs_each_second_and_cannot_tell_is_refused(serve, tmp_path: Path):
-    binary = shutil.which("redis-server")
+@pytest.mark.parametrize("program", ["valkey", "redis"])
+def test_a_server_that_syncs_each_second_is_refused(serve, tmp_path: Path, program: str):
+    binary = str(_binary()) if program == "valkey" else shutil.which("redis-server")
     if binary is None:
         pytest.skip("redis-server is not on the PATH")
     url = serve(binary, appendonly="yes", appendfsync="everysec")
-    probe = connect(url, tmp_path, ack="memory")
-    can_wait = requirements._can_wait(probe._database)
-    probe.close()
-    if can_wait:
-        pytest.skip("this redis-server has WAITAOF")
     with pytest.raises(StoreMisconfigured, match="everysec.*appendfsync to always"):
+        connect(url, tmp_path)
+    connect(url, tmp_path, ack="memory").close()
+
+
+def test_a_server_that_does_not_sync_while_it_rewrites_is_refused(serve, tmp_path: Path):
+    url = serve(str(_binary()), appendonly="yes", appendfsync="always", no_appendfsync_on_rewrite="yes")
+    with pytest.raises(StoreMisconfigured, match="no-appendfsync-on-rewrite is yes.*set it to no"):
+        connect(url, tmp_path)
+
+
+def test_a_server_that_lost_its_settings_is_away_until_it_has_them_again(serve, tmp_path: Path):
+    url = serve(str(_binary()), appendonly="yes", appendfsync="always")
+    store = connect(url, tmp_path)
+    assert store.pending.add([example("a", 1)]) == [Outcome.STORED]
+    operator = redis.Redis.from_url(url)
+
+    def restart_with(appendfsync: str) -> None:
+        """As far as a client can see: other settings, and every connection gone."""
+        operator.config_set("appendfsync", appendfsync)
+        operator.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+
+    restart_with("everysec")
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable):
+            store.pending.add([example("a", 2)])
+    with pytest.raises(StoreUnavailable, match="appendfsync is everysec"):
+        store.pending.add([example("a", 2)])
+    restart_with("always")
+    assert store.pending.add([example("a", 2)]) == [Outcome.STORED]
+    operator.close()
+    store.close()
+
+
+def test_a_replica_is_refused_with_its_primary(serve, tmp_path: Path):
+    url = serve(str(_binary()), appendonly="yes", appendfsync="always", replicaof="127.0.0.1 1")
+    with pytest.raises(StoreMisconfigured, match=r"replica.*primary 127\.0\.0\.1:1"):
         connect(url, tmp_path)
 
 
 def test_an_old_server_is_refused():
     with pytest.raises(StoreMisconfigured, match=r"Redis 6\.2\.14; Redis 7\.0 or newer"):
-        requirements.check_version({"redis_version": "6.2.14"})
-    requirements.check_version({"redis_version": "7.0.15"})
+        requirements.check_server({"redis_version": "6.2.14"})
+    requirements.check_server({"redis_version": "7.0.15"})
 
 
 def test_a_server_that_is_not_there_is_unavailable(tmp_path: Path):

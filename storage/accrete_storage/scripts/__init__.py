@@ -1,11 +1,21 @@
 """The Lua scripts, one a file: each checks everything first and writes last, since a script is not rolled back."""
 
+import hashlib
 from functools import cache
 from importlib import resources
+from typing import NamedTuple
+
+
+class Script(NamedTuple):
+    """A script and the name that the server knows it by."""
+
+    text: str
+    sha1: str
 
 
 @cache
-def source(name: str) -> str:
-    """The text of a script, the shared functions of `common.lua` before it."""
+def load(name: str) -> Script:
+    """A script with the shared functions of `common.lua` before it."""
     folder = resources.files(__name__)
-    return "".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in ("common", name))
+    text = "".join((folder / f"{part}.lua").read_text(encoding="utf-8") for part in ("common", name))
+    return Script(text=text, sha1=hashlib.sha1(text.encode()).hexdigest())
