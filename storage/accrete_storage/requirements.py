@@ -31,7 +31,7 @@ def check_server(info: Mapping[str, Any]) -> None:
     if info.get("role") == "slave":
         primary = f"{info.get('master_host')}:{info.get('master_port')}"
         raise StoreMisconfigured(
-            f"the store is a replica, which takes no writes: set store.url to its primary {primary}"
+            f"the store is a replica and takes no writes: set store.url to its primary {primary}"
         )
 
 

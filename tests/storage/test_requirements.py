@@ -84,7 +84,7 @@ def test_a_server_that_lost_its_settings_is_away_until_it_has_them_again(serve, 
     def restart_with(appendfsync: str) -> None:
         """As far as a client can see: other settings, and every connection gone."""
         operator.config_set("appendfsync", appendfsync)
-        operator.execute_command("CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        operator.client_kill_filter(_type="normal", skipme=True)
 
     restart_with("everysec")
     for _ in range(3):
