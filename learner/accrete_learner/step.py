@@ -191,7 +191,8 @@ def _build(inputs: StepInputs, method: Method, generator: torch.Generator) -> _B
         kept_back = held_out.split(candidates, method.rebalance.held_out, inputs.old_count, generator)
     return _Bench(
         inputs=inputs,
-        network=Network(inputs.backbone, head, autocast=autocast),
+        # A step that trains nothing leaves it so: what looks through the network must not change its statistics.
+        network=Network(inputs.backbone, head, autocast=autocast).eval(),
         teacher=teacher,
         candidates=candidates,
         kept_back=kept_back,
