@@ -11,7 +11,20 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
-FLAGS = ("--backbone", "resnet8", "--classes", "6", "--base", "2", "--step", "2", "--batch-size", "16", "--threads", "1")
+FLAGS = (
+    "--backbone",
+    "resnet8",
+    "--classes",
+    "6",
+    "--base",
+    "2",
+    "--step",
+    "2",
+    "--batch-size",
+    "16",
+    "--threads",
+    "1",
+)
 
 
 @pytest.fixture(scope="module")

@@ -32,9 +32,7 @@ def digits(noise: int = 0) -> Dataset:
     rows = [np.flatnonzero(y == label) for label in range(10)]
     train, test = np.concatenate([own[:30] for own in rows]), np.concatenate([own[30:50] for own in rows])
     test_x = np.random.default_rng(noise).integers(256, size=x[test].shape, dtype=np.uint8) if noise else x[test]
-    return Dataset(
-        train_x=x[train], train_y=y[train], test_x=test_x, test_y=y[test], names=tuple(map(str, range(10)))
-    )
+    return Dataset(train_x=x[train], train_y=y[train], test_x=test_x, test_y=y[test], names=tuple(map(str, range(10))))
 
 
 def protocol(data: Dataset, **changes: object) -> Protocol:

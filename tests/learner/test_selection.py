@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from accrete_learner import selection
 
@@ -93,5 +94,23 @@ def test_herding_refuses_features_that_are_not_numbers():
 
 
 def test_an_unknown_selection_is_refused_with_the_known_ones():
-    with pytest.raises(ValueError, match="selection = 'best': must be one of herding, random"):
+    with pytest.raises(ValueError, match="selection = 'best': must be one of herding, histogram, random"):
         selection.by_name("best")
+
+
+@pytest.mark.parametrize("count", [5, 13, 50])
+def test_a_histogram_keeps_each_bins_share_at_every_length(count: int) -> None:
+    generator = torch.Generator().manual_seed(1)
+    features = torch.randn(100, 6, generator=generator) + torch.tensor([3.0, 0, 0, 0, 0, 0])
+    picked = selection.select("histogram", features, count, torch.Generator().manual_seed(2))
+    unit = F.normalize(features.double(), dim=1)
+    distances = (unit - unit.mean(0)).norm(dim=1)
+    low, high = distances.min(), distances.max()
+    bins = ((distances - low) / (high - low) * 10).long().clamp(max=9)
+    shares = torch.bincount(bins, minlength=10) * count / 100
+    assert ((torch.bincount(bins[picked], minlength=10) - shares).abs() <= 1.01).all()
+
+
+def test_a_histogram_of_examples_that_are_all_alike_is_one_bin() -> None:
+    picked = selection.select("histogram", torch.ones(6, 3), 4, torch.Generator().manual_seed(1))
+    assert len(set(picked.tolist())) == 4

@@ -26,7 +26,12 @@ METHODS = (
     _with(
         ICARL,
         "mnemonics_icarl",
-        rebalance=replace(_ON_EXEMPLARS, terms=(BinaryCrossEntropy(),)),
+        # A tenth of the training's own rate, as with the others.
+        rebalance=replace(
+            _ON_EXEMPLARS,
+            schedule=replace(_ON_EXEMPLARS.schedule, learning_rate=ICARL.increment.learning_rate / 10),
+            terms=(BinaryCrossEntropy(),),
+        ),
     ),
     _with(BIC, "mnemonics_bic", rebalance=InSequence(parts=(_ON_EXEMPLARS, BiasCorrection()))),
     _with(LUCIR, "mnemonics_lucir", rebalance=_ON_EXEMPLARS),

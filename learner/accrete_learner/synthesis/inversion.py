@@ -33,14 +33,15 @@ class Inversion:
     adaptive: bool = False
     """Add the competition (equation 6): images on which the network and the one before the step disagree. In a first step
     there is none before, and it is plain DeepInversion."""
-    iterations: int = 200
-    """The paper takes 2,000 for CIFAR-10 (supplement); a tenth of it brings the loss most of the way."""
-    rate: float = 0.05
-    """Adam's, in units of normalised pixels (supplement, CIFAR-10)."""
-    features: float = 10.0
-    """Of R_feature (section 4.1, CIFAR-10: alpha_f = 10)."""
-    variation: float = 2.5e-5
-    """Of R_TV (section 4.1)."""
+    iterations: int = 100
+    """The paper takes 2,000 (supplement); these are what a CPU has time for."""
+    rate: float = 0.1
+    """Adam's, in units of normalised pixels: that of the authors' code for CIFAR-10."""
+    features: float = 0.1
+    """Of R_feature. The authors' 10 leaves cross-entropy nothing to say in a hundred iterations: on CIFAR-100 classes with
+    ResNet-32, 150 of them gave images of which the network took 2 % for their class with 10, 32 % with 1, all with 0.1."""
+    variation: float = 1e-3
+    """Of R_TV: that of the authors' code for CIFAR-10."""
     norm: float = 3e-8
     """Of R_l2 (section 4.1)."""
     competition: float = 10.0
