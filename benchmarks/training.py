@@ -132,7 +132,9 @@ def throughput(rounds: int, batches: int) -> list[Row]:
     for _ in range(rounds):
         for name, loop in loops.items():
             found[name].append(next(loop))
-    ratios = [mine / theirs for mine, theirs in zip(found[f"ours, {fast}"], found["straightforward, float32"], strict=True)]
+    ratios = [
+        mine / theirs for mine, theirs in zip(found[f"ours, {fast}"], found["straightforward, float32"], strict=True)
+    ]
     rows = [median_row(name, values, "images/s") for name, values in found.items()]
     return [median_row("ours against the straightforward loop", ratios, "times", ">= 2"), *rows]
 

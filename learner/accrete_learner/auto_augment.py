@@ -1,7 +1,7 @@
 """AutoAugment's policy for CIFAR-10 (Cubuk et al., CVPR 2019, table 7 of the appendix), on whole batches.
 
-Each image gets one of 25 sub-policies of two operations. Images that drew the same operation with the same sign go through
-it together, so a batch takes tens of calls and not hundreds.
+Each image gets one of 25 sub-policies of two operations. Images that drew the same operation with the same sign go
+through it together, so a batch takes tens of calls and not hundreds.
 Shapes: N examples, H x W pixels, C channels.
 """
 

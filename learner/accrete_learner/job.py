@@ -121,7 +121,7 @@ class Result:
     rule: str
     """The rule of the candidate: "head", "nme", "knn", "mlp" or "svm"."""
     tallies: Mapping[str, Mapping[str, Tally]]
-    """Per rule, per label with hold-out examples, how it did on them; head and nme always, as the papers report both."""
+    """Per rule, per label with hold-out examples, how it did on them; always head and nme, as papers report both."""
     stage_seconds: Mapping[str, float]
     """Wall seconds by stage."""
     epochs: int

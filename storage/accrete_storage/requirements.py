@@ -30,9 +30,7 @@ def check_server(info: Mapping[str, Any]) -> None:
         raise StoreMisconfigured(f"the store is Redis {found}; Redis 7.0 or newer, or Valkey, is needed")
     if info.get("role") == "slave":
         primary = f"{info.get('master_host')}:{info.get('master_port')}"
-        raise StoreMisconfigured(
-            f"the store is a replica and takes no writes: set store.url to its primary {primary}"
-        )
+        raise StoreMisconfigured(f"the store is a replica and takes no writes: set store.url to its primary {primary}")
 
 
 def check_settings(settings: Mapping[str, str], *, ack: str) -> None:

@@ -1,4 +1,4 @@
-"""Protocols run, are killed and go on; what they share changes nothing, and no test image is seen before it measures."""
+"""Protocols run, are killed and go on; what they share changes nothing; no test image is seen before it measures."""
 
 from __future__ import annotations
 

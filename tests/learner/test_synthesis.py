@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -85,8 +84,8 @@ def given(
 
 
 @pytest.fixture(params=["collage_resized", "inversion_noise", "inversion_images", "adaptive_herding"])
-def name(request: pytest.FixtureRequest) -> Iterator[str]:
-    yield request.param
+def name(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 def quick(name: str) -> object:

@@ -40,6 +40,16 @@ class Batch:
         """C."""
         return self.scores.shape[1]
 
+    def taught(self) -> tuple[Tensor, Tensor]:
+        """The scores [N, T] of the classes that the teacher knows, and the teacher's.
+
+        Raises:
+            ValueError: in a first step, which has no teacher.
+        """
+        if self.teacher_scores is None:
+            raise ValueError("distillation needs the scores of the network as it was before the step")
+        return self.scores[:, : self.teacher_scores.shape[1]], self.teacher_scores
+
 
 class Term(Protocol):
     """One summand of a loss: a value that turns a batch into a scalar, its weight included."""

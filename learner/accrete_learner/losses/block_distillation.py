@@ -24,13 +24,11 @@ class BlockDistillation:
         return old_count > 0
 
     def __call__(self, batch: Batch) -> Tensor:
-        if batch.teacher_scores is None:
-            raise ValueError("distillation needs the scores of the network as it was before the step")
-        known = batch.teacher_scores.shape[1]
-        sizes = batch.blocks or (known,)
+        scores, teacher_scores = batch.taught()
+        sizes = list(batch.blocks or (teacher_scores.shape[1],))
         pairs = zip(
-            torch.split(batch.scores[:, :known], sizes, dim=1),
-            torch.split(batch.teacher_scores, sizes, dim=1),
+            torch.split(scores, sizes, dim=1),
+            torch.split(teacher_scores, sizes, dim=1),
             strict=True,
         )
         return self.weight * torch.stack([divergence(own, wanted, self.temperature) for own, wanted in pairs]).sum()

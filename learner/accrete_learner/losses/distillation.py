@@ -31,13 +31,11 @@ class Distillation:
         return old_count > 0
 
     def __call__(self, batch: Batch) -> Tensor:
-        if batch.teacher_scores is None:
-            raise ValueError("distillation needs the scores of the network as it was before the step")
-        known = batch.teacher_scores.shape[1]
+        scores, teacher_scores = batch.taught()
         weight = self.per_old_class * batch.old_count if self.per_old_class else self.weight
         if self.share:
             weight *= batch.old_count / batch.class_count
-        return weight * divergence(batch.scores[:, :known], batch.teacher_scores, self.temperature)
+        return weight * divergence(scores, teacher_scores, self.temperature)
 
 
 def divergence(scores: Tensor, teacher_scores: Tensor, temperature: float) -> Tensor:

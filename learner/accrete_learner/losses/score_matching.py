@@ -25,15 +25,11 @@ class ScoreMatching:
         return old_count > 0
 
     def __call__(self, batch: Batch) -> Tensor:
-        if batch.teacher_scores is None:
-            raise ValueError("distillation needs the scores of the network as it was before the step")
-        known = batch.teacher_scores.shape[1]
-        own, wanted = self._pair(batch, known)
+        own, wanted = self._pair(batch)
         return self.weight * (own - wanted).square().sum() / len(own)
 
-    def _pair(self, batch: Batch, known: int) -> tuple[Tensor, Tensor]:
-        assert batch.teacher_scores is not None
-        own, wanted = batch.scores[:, :known], batch.teacher_scores
+    def _pair(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        own, wanted = batch.taught()
         if self.on == "sigmoid":
             return torch.sigmoid(own), torch.sigmoid(wanted)
         if self.on == "softmax":
@@ -41,5 +37,7 @@ class ScoreMatching:
         if self.on == "cosines":
             if batch.teacher_features is None or batch.teacher_rows is None:
                 raise ValueError("cosines need the features and rows of the network as it was before the step")
-            return cosines(batch.features, batch.rows[:known]), cosines(batch.teacher_features, batch.teacher_rows)
+            return cosines(batch.features, batch.rows[: own.shape[1]]), cosines(
+                batch.teacher_features, batch.teacher_rows
+            )
         return own, wanted

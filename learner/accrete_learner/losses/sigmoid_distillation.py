@@ -1,4 +1,4 @@
-"""The distilling half of iCaRL's loss alone (Rebuffi et al., CVPR 2017, algorithm 3), for use beside another classification.
+"""The distilling half of iCaRL's loss (Rebuffi et al., CVPR 2017, algorithm 3), for use beside another classification.
 
 Shapes: N examples, T classes that the teacher knows.
 """
@@ -14,7 +14,7 @@ from accrete_learner.losses.base import Batch
 
 @dataclass(frozen=True, kw_only=True)
 class SigmoidDistillation:
-    """Binary cross-entropy of the old classes' sigmoids with the old network's, summed over classes, mean over examples."""
+    """Binary cross-entropy of old classes' sigmoids with the old network's, summed over classes, mean over examples."""
 
     weight: float = 1.0
 
@@ -22,8 +22,6 @@ class SigmoidDistillation:
         return old_count > 0
 
     def __call__(self, batch: Batch) -> Tensor:
-        if batch.teacher_scores is None:
-            raise ValueError("distillation needs the scores of the network as it was before the step")
-        scores = batch.scores[:, : batch.teacher_scores.shape[1]]
-        wanted = torch.sigmoid(batch.teacher_scores)
+        scores, teacher_scores = batch.taught()
+        wanted = torch.sigmoid(teacher_scores)
         return self.weight * F.binary_cross_entropy_with_logits(scores, wanted, reduction="sum") / len(scores)

@@ -1,4 +1,4 @@
-"""Joint training: every step anew on all examples of all classes: the upper bound, if the memory may hold everything."""
+"""Joint training: every step anew on all examples of all classes; the upper bound, if the memory may hold all."""
 
 from accrete_learner.heads import HeadChoice
 from accrete_learner.losses import CrossEntropy

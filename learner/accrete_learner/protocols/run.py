@@ -207,7 +207,7 @@ def _share_training(plan: Plan, data: Dataset, folder: Path, progress: Progress)
 
 
 def _with_training(plan: Plan, folder: Path, number: int, result: Result) -> Result:
-    """The result with the time and images of a first phase that was trained for several runs: each of them needed it."""
+    """The result with time and images of a first phase that was trained for several runs: each of them needed it."""
     shared = _trained_folder(plan, methods.configured(plan.config), folder) if number == 1 else None
     if shared is None:
         return result

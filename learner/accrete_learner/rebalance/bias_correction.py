@@ -44,7 +44,7 @@ class BiasCorrection:
 
 
 def fit(scores: Tensor, labels: Tensor, old_count: int, *, iterations: int) -> tuple[Tensor, Tensor, float]:
-    """alpha and beta (scalars, equation 4) that minimise the cross-entropy (equation 5) of `scores` [V, C], and its value.
+    """alpha and beta (scalars, equation 4) that minimise the cross-entropy (equation 5) of `scores` [V, C]; its value.
 
     alpha is kept above 0: a correction must not turn the order of the new classes around.
     """

@@ -1,4 +1,4 @@
-"""Fine-tuning on equally many examples of each class: EEIL's, LUCIR's and the mnemonics paper's, which differ in choices."""
+"""Fine-tuning on equally many examples of each class: EEIL's, LUCIR's and the mnemonics paper's differ in choices."""
 
 from dataclasses import dataclass, field, replace
 from typing import Self

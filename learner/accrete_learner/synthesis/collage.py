@@ -20,8 +20,8 @@ class Collage:
     """Each exemplar shows four of its class's examples, two by two; so m exemplars show 4m, if there are so many."""
 
     kind: Literal["resized", "random_crop", "centre_crop"]
-    """What a tile is: the whole example at half its size (averaged over area), or half of it at full size, from anywhere
-    or from the middle."""
+    """What a tile is: the whole example at half its size (averaged over area), or half of it at full size, from any
+    place or from the middle."""
 
     def __call__(self, picked: Picked) -> dict[int, Exemplars]:
         """Collages of the fresh classes, as many as were picked of each; older ones stay.

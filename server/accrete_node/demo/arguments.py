@@ -26,9 +26,7 @@ def add_arguments(subparsers: Any) -> None:
     parser.add_argument(
         "--data", metavar="DIR", type=Path, help="a folder of images a class, or such trees train/ and test/"
     )
-    parser.add_argument(
-        "--method", metavar="NAME", default="lucir", help="one of docs/methods.md (default: lucir)"
-    )
+    parser.add_argument("--method", metavar="NAME", default="lucir", help="one of docs/methods.md (default: lucir)")
     parser.add_argument(
         "--rule", choices=("head", "nme", "knn", "mlp", "svm"), default="", help="how a version predicts"
     )
