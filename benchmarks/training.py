@@ -1,7 +1,7 @@
 """How fast a step trains beside a straightforward loop with the same network, batch and cores, and in how much memory.
 
-The straightforward loop is what the papers' codes share: images as PIL objects, transformed one by one in the workers of
-a DataLoader, float32, channels first. Rounds of both are interleaved, so that a noisy machine is noisy for both.
+The straightforward loop is what the papers' codes share: images as PIL objects, transformed one by one in workers of a
+DataLoader, float32, channels first. Rounds of both are interleaved, so that a noisy machine is noisy for both.
 """
 
 from __future__ import annotations

@@ -1,8 +1,7 @@
 """Random changes of a whole batch at once, on the batch's own device, that leave an image's class as it is.
 
 Sources: pad by 4 of 32 pixels, crop, flip, as in every paper reproduced here (He et al., CVPR 2016, section 4.2); the
-twelve variants of Castro et al. (ECCV 2018, section 4.2); Cutout (DeVries and Taylor, 2017). AutoAugment has a module of
-its own.
+twelve variants of Castro et al. (ECCV 2018, section 4.2); Cutout (DeVries and Taylor, 2017). AutoAugment has a module.
 Shapes: N examples, H x W pixels, C channels; uint8, or floats from 0 to 255 for exemplars with more digits.
 """
 

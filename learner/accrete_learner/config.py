@@ -164,8 +164,8 @@ class MethodConfig:
     synthesis_iterations: int | None = None
     """Of mnemonics and of inversion, which make exemplars by optimisation; None: their own, which fit a CPU."""
     weight_transfer: bool = False
-    """Later steps train a scale a filter in place of the filters: mnemonics training's way to learn and forget less (Liu
-    et al., CVPR 2020, section 4.4)."""
+    """Later steps train a scale a filter in place of the filters: mnemonics training's way to forget less (Liu et al.,
+    CVPR 2020, section 4.4)."""
     exemplar_pixels: Pixels = "uint8"
     """How exemplars that mnemonics made are kept: whole grey levels, or with a fraction in twice the bytes."""
 

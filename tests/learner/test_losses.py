@@ -13,10 +13,14 @@ from accrete_learner.losses import (
     Batch,
     BinaryCrossEntropy,
     BinaryDistillation,
+    BlockDistillation,
     CrossEntropy,
     Distillation,
     LessForget,
     MarginRanking,
+    MeanSquaredError,
+    ScoreMatching,
+    SigmoidDistillation,
     Term,
 )
 from accrete_learner.losses.less_forget import adaptive_weight
@@ -40,12 +44,15 @@ def make_batch(**changes: object) -> Batch:
         "old_count": OLD,
         "teacher_features": random(5, LENGTH, seed=4),
         "teacher_scores": random(5, OLD, seed=5),
+        "teacher_rows": random(OLD, LENGTH, seed=6),
+        "blocks": (1, 2),
     }
     return Batch(**(values | changes))  # type: ignore[arg-type]
 
 
 def first_step(**changes: object) -> Batch:
-    return make_batch(old_count=0, teacher_features=None, teacher_scores=None, **changes)
+    nobody = {"teacher_features": None, "teacher_scores": None, "teacher_rows": None, "blocks": ()}
+    return make_batch(old_count=0, **nobody, **changes)
 
 
 def log_sum(values: list[float]) -> float:
@@ -208,7 +215,20 @@ TERMS = [
     BinaryDistillation(),
     Distillation(weight=3.0),
     LessForget(),
+    LessForget(adaptive=False),
     MarginRanking(),
+    CrossEntropy(share=True),
+    Distillation(share=True),
+    Distillation(per_old_class=1.0),
+    BinaryCrossEntropy(among_new=True),
+    BlockDistillation(),
+    MeanSquaredError(),
+    MeanSquaredError(among_new=True),
+    SigmoidDistillation(),
+    ScoreMatching(),
+    ScoreMatching(on="cosines"),
+    ScoreMatching(on="sigmoid"),
+    ScoreMatching(on="softmax"),
 ]
 
 
@@ -227,7 +247,7 @@ def test_gradients_match_finite_differences(term: Term) -> None:
 def test_a_term_is_a_finite_scalar_in_float32(term: Term) -> None:
     batch = make_batch()
     halved = {name: getattr(batch, name).float() for name in ("features", "scores", "rows")}
-    taught = {name: getattr(batch, name).float() for name in ("teacher_features", "teacher_scores")}
+    taught = {name: getattr(batch, name).float() for name in ("teacher_features", "teacher_scores", "teacher_rows")}
     value = term(make_batch(**halved, **taught))
     assert value.shape == ()
     assert value.dtype == torch.float32
@@ -242,7 +262,106 @@ def test_terms_apply_only_where_they_mean_something() -> None:
     assert all(CrossEntropy().applies(*shape) for shape in (first, known_only, usual))
 
 
-@pytest.mark.parametrize("term", [Distillation(), LessForget()], ids=lambda term: type(term).__name__)
+@pytest.mark.parametrize(
+    "term",
+    [Distillation(), LessForget(), BlockDistillation(), SigmoidDistillation(), ScoreMatching()],
+    ids=lambda term: type(term).__name__,
+)
 def test_a_term_that_needs_the_old_network_says_so(term: Term) -> None:
     with pytest.raises(ValueError, match="before the step"):
         term(first_step())
+
+
+def test_block_distillation_takes_each_group_of_classes_for_itself() -> None:
+    batch = make_batch()
+    assert batch.teacher_scores is not None
+    expected = 0.0
+    for row, taught in zip(batch.scores.tolist(), batch.teacher_scores.tolist(), strict=True):
+        for first, end in ((0, 1), (1, 3)):
+            answered, wanted = [score / 2 for score in row[first:end]], [score / 2 for score in taught[first:end]]
+            for a, w in zip(answered, wanted, strict=True):
+                log_wanted = w - log_sum(wanted)
+                expected += math.exp(log_wanted) * (log_wanted - (a - log_sum(answered)))
+    assert_close(BlockDistillation(), batch, expected / 5)
+
+
+def test_a_teacher_that_knows_new_classes_too_distils_them_as_a_group_of_their_own() -> None:
+    batch = make_batch(teacher_scores=random(5, CLASSES, seed=5), blocks=(1, 2, 2))
+    agreeing = make_batch(teacher_scores=batch.scores, blocks=(1, 2, 2))
+    assert BlockDistillation()(batch) > 0
+    assert_close(BlockDistillation(), agreeing, 0.0)
+    # A shift of one whole group against the others is not seen by it, and is by plain distillation.
+    shifted = make_batch(teacher_scores=batch.scores + torch.tensor([0.0, 0, 0, 2, 2]), blocks=(1, 2, 2))
+    assert_close(BlockDistillation(), shifted, 0.0)
+    assert Distillation()(shifted) > 0.01
+
+
+def test_shared_weights_are_the_shares_of_new_and_of_old_classes() -> None:
+    batch = make_batch()
+    assert_close(CrossEntropy(share=True), batch, float(CrossEntropy()(batch)) * 2 / 5)
+    assert_close(Distillation(share=True), batch, float(Distillation()(batch)) * 3 / 5)
+    assert_close(CrossEntropy(share=True), first_step(), float(CrossEntropy()(first_step())))
+
+
+def test_distillation_weighted_by_old_classes_grows_with_them() -> None:
+    batch = make_batch()
+    assert_close(Distillation(per_old_class=0.5), batch, float(Distillation()(batch)) * 1.5)
+
+
+def test_less_forget_without_adaptation_has_its_base_as_weight() -> None:
+    batch = make_batch()
+    ratio = float(LessForget()(batch)) / float(LessForget(adaptive=False)(batch))
+    assert ratio == pytest.approx(math.sqrt(3 / 2))
+
+
+def test_binary_losses_among_new_ask_the_new_classes_alone() -> None:
+    batch, moved = make_batch(), make_batch(scores=random(5, CLASSES, seed=2) + torch.tensor([1.0, 2, 3, 0, 0]))
+    for term in (BinaryCrossEntropy(among_new=True), MeanSquaredError(among_new=True)):
+        torch.testing.assert_close(term(batch), term(moved))
+    expected = 0.0
+    for row, label in zip(batch.scores.tolist(), LABELS.tolist(), strict=True):
+        for index in (3, 4):
+            p = sigmoid(row[index])
+            expected -= math.log(p if index == label else 1 - p)
+    assert_close(BinaryCrossEntropy(among_new=True), batch, expected / 5)
+    assert_close(BinaryCrossEntropy(among_new=True), first_step(), float(BinaryCrossEntropy()(first_step())))
+
+
+def test_squared_error_is_between_sigmoids_and_the_label() -> None:
+    batch = make_batch()
+    expected = sum(
+        (sigmoid(score) - (index == label)) ** 2
+        for row, label in zip(batch.scores.tolist(), LABELS.tolist(), strict=True)
+        for index, score in enumerate(row)
+    )
+    assert_close(MeanSquaredError(), batch, expected / 5)
+
+
+def test_sigmoid_distillation_is_the_cross_entropy_with_the_old_answers() -> None:
+    batch = make_batch()
+    assert batch.teacher_scores is not None
+    expected = 0.0
+    for row, taught in zip(batch.scores.tolist(), batch.teacher_scores.tolist(), strict=True):
+        for score, wanted in zip(row[:OLD], taught, strict=True):
+            p, q = sigmoid(score), sigmoid(wanted)
+            expected -= q * math.log(p) + (1 - q) * math.log(1 - p)
+    assert_close(SigmoidDistillation(), batch, expected / 5)
+
+
+@pytest.mark.parametrize("on", ["scores", "sigmoid", "softmax", "cosines"])
+def test_matched_scores_are_compared_as_what_they_are_or_become(on: str) -> None:
+    batch = make_batch()
+    assert batch.teacher_scores is not None
+    assert batch.teacher_features is not None
+    assert batch.teacher_rows is not None
+    own, wanted = batch.scores[:, :OLD], batch.teacher_scores
+    if on == "cosines":
+        own = torch.tensor([[cosine(f, r) for r in batch.rows[:OLD].tolist()] for f in batch.features.tolist()])
+        wanted = torch.tensor(
+            [[cosine(f, r) for r in batch.teacher_rows.tolist()] for f in batch.teacher_features.tolist()]
+        )
+    elif on != "scores":
+        turned = {"sigmoid": torch.sigmoid, "softmax": lambda scores: scores.softmax(1)}[on]
+        own, wanted = turned(own), turned(wanted)
+    value = ScoreMatching(on=on, weight=2.0)(batch)  # type: ignore[arg-type]
+    assert float(value) == pytest.approx(2 * float((own - wanted).square().sum()) / 5, rel=1e-5)

@@ -37,7 +37,6 @@ class ScoreMatching:
         if self.on == "cosines":
             if batch.teacher_features is None or batch.teacher_rows is None:
                 raise ValueError("cosines need the features and rows of the network as it was before the step")
-            return cosines(batch.features, batch.rows[: own.shape[1]]), cosines(
-                batch.teacher_features, batch.teacher_rows
-            )
+            rows = batch.rows[: own.shape[1]]
+            return cosines(batch.features, rows), cosines(batch.teacher_features, batch.teacher_rows)
         return own, wanted

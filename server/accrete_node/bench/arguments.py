@@ -18,7 +18,7 @@ finetune+random@knn; ~NAME trains later phases by weight transfer. docs/methods.
 --out gets results.json, results.md, and with --figures accuracy curves, confusion matrices, features and exemplars.
 
 example: accrete bench protocol --data cifar100:datasets --methods lucir,icarl,lwf --base 50 --step 5 --out b50
-example: accrete bench protocol --data photos/ --methods lucir --base 10 --step 5 --epochs 16 --seeds 1,2 --out photos-10
+example: accrete bench protocol --data photos/ --methods lucir --base 10 --step 5 --epochs 16 --seeds 1,2 --out photos
 """
 
 

@@ -171,7 +171,6 @@ def _run_file(folder: Path, name: str) -> Path:
 
 def _finished(file: Path) -> Run:
     from accrete_learner.protocols.results import Run
-
     from accrete_learner.protocols.spec import Protocol
 
     found = Run.from_dict(json.loads(file.read_text(encoding="utf-8")))
