@@ -65,3 +65,51 @@ def test_an_empty_batch_stays_empty(generator: torch.Generator):
 def test_an_unknown_augmentation_is_refused():
     with pytest.raises(ValueError, match="augmentation = 'cutout'"):
         augment.build("cutout")  # type: ignore[arg-type]
+
+
+def test_eeils_variants_come_equally_often_and_stay_in_their_ranges(generator: torch.Generator):
+    x = torch.full((6000, 8, 8, 1), 100, dtype=torch.uint8)
+    x[:, :, :4] = 140
+    seen = augment.build("eeil").apply(x, generator).float()
+    # The middle rows tell light and contrast apart from what a crop brings in.
+    middle = seen[:, 4, 2:6, 0]
+    spread, level = middle.max(dim=1).values - middle.min(dim=1).values, middle.mean(dim=1)
+    plain_contrast = (spread - 40).abs() < 1
+    contrasted = (~plain_contrast).float().mean()
+    assert 0.25 < contrasted < 0.42
+    assert spread[spread > 0].min() >= 0.2 * 40 - 1.5
+    assert spread.max() <= 1.8 * 40 + 1.5
+    assert (level[plain_contrast] - 120).abs().max() <= 63 + 20.5
+    whole = (seen[:, 0, :, 0] > 0).all(dim=1) & (seen[:, -1, :, 0] > 0).all(dim=1)
+    assert 0.45 < whole.float().mean() < 0.75
+
+
+@pytest.mark.parametrize("choice", ["eeil", "strong"])
+@pytest.mark.parametrize(("size", "channels"), [(8, 1), (9, 3), (32, 3), (64, 3)])
+def test_every_form_of_image_keeps_its_form(choice: Augmentation, size: int, channels: int, generator: torch.Generator):
+    x = images(7, size, channels)
+    for batch in (x, x.half()):
+        seen = augment.build(choice).apply(batch, generator)
+        assert (seen.shape, seen.dtype) == (batch.shape, batch.dtype)
+        assert seen.min() >= 0
+        assert seen.max() <= 255
+
+
+def test_cutout_blackens_a_square_of_half_the_height(generator: torch.Generator):
+    x = torch.full((4000, 16, 16, 3), 255, dtype=torch.uint8)
+    black = Cutout.apply(x, generator)[..., 0] == 0
+    rows, columns = black.any(dim=2).sum(dim=1), black.any(dim=1).sum(dim=1)
+    assert int(rows.max()) <= 8
+    assert torch.equal(rows * columns, black.sum(dim=(1, 2)))
+    assert 0.15 < black.float().mean() < 0.25
+
+
+Cutout = augment.Augmentation(crops=False, flips=False, cutout=True)
+
+
+def test_fractions_of_grey_levels_pass_crops_and_flips_with_their_gradient(generator: torch.Generator):
+    x = images(4, 8).float().add(0.25).requires_grad_()
+    seen = augment.build("crop_flip").apply(x, generator)
+    torch.autograd.backward(seen.sum())
+    assert x.grad is not None
+    assert set(x.grad.unique().tolist()) <= {0.0, 1.0}

@@ -1,20 +1,30 @@
-"""Rebalancing: class-balanced fine-tuning trains the whole head, and nothing but the head."""
+"""Rebalancing: each way corrects what its paper corrects, and leaves everything else alone."""
 
 import torch
 
 from accrete_learner import augment, backbones, heads
 from accrete_learner.config import NetworkConfig
 from accrete_learner.heads import HeadChoice
+from accrete_learner.losses import BlockDistillation, CrossEntropy
 from accrete_learner.network import Network
-from accrete_learner.rebalance import BalancedFineTuning, NoRebalance, Rebalance
+from accrete_learner.rebalance import (
+    BalancedFineTuning,
+    BiasCorrection,
+    InSequence,
+    NoRebalance,
+    Rebalance,
+    Trained,
+    WeightAligning,
+)
+from accrete_learner.rebalance.bias_correction import fit
 from accrete_learner.schedule import Schedule
 from accrete_learner.train import TrainingSet
 
 
-def make_network() -> Network:
+def make_network(kind: str = "cosine") -> Network:
     generator = torch.Generator().manual_seed(0)
     backbone = backbones.build(NetworkConfig(backbone="resnet8", input_size=8, channels=1), generator=generator)
-    choice = HeadChoice(kind="cosine", freeze_old=True)
+    choice = HeadChoice(kind=kind, freeze_old=True)  # type: ignore[arg-type]
     sizes = {"feature_length": backbone.feature_length, "generator": generator}
     parent = heads.grow(choice, None, class_count=2, **sizes).export()  # type: ignore[arg-type]
     return Network(backbone, heads.grow(choice, parent, class_count=3, **sizes)).eval()  # type: ignore[arg-type]
@@ -26,13 +36,19 @@ def balanced() -> TrainingSet:
     return TrainingSet(x=x, y=torch.arange(3).repeat(3), fresh=torch.zeros(9, dtype=torch.bool))
 
 
-def rebalance(choice: Rebalance, network: Network) -> list[float]:
+def rebalance(
+    choice: Rebalance, network: Network, *, teacher: Network | None = None, held_out: TrainingSet | None = None
+) -> list[float]:
     return choice(
-        network,
-        balanced,
-        augmentation=augment.build("none"),
-        generator=torch.Generator().manual_seed(2),
-        report=lambda done, total, loss: None,
+        Trained(
+            network=network,
+            teacher=teacher or network.teacher(),
+            balanced=balanced,
+            held_out=held_out,
+            augmentation=augment.build("none"),
+            generator=torch.Generator().manual_seed(2),
+            report=lambda done, total, loss: None,
+        )
     )
 
 
@@ -65,3 +81,100 @@ def test_fine_tuning_shortens_with_the_training_but_never_to_nothing() -> None:
     assert (resized.schedule.epochs, resized.schedule.learning_rate, resized.schedule.batch_size) == (5, 0.005, 32)
     assert resized.schedule.milestones == (2.5,)
     assert BalancedFineTuning().resized(epochs=0.001, learning_rate=1.0, batch_size=32).schedule.epochs == 1
+
+
+def test_fine_tuning_trains_the_backbone_too_where_it_is_told_to() -> None:
+    network = make_network()
+    before = network.backbone.network.conv1.weight.detach().clone()
+    rebalance(BalancedFineTuning(backbone=True, schedule=Schedule(epochs=1, learning_rate=0.1)), network)
+    assert not torch.equal(network.backbone.network.conv1.weight, before)
+
+
+def test_protecting_the_new_classes_distils_them_from_the_network_as_training_left_it() -> None:
+    schedule = Schedule(epochs=30, learning_rate=0.1)
+    terms = (CrossEntropy(), BlockDistillation(weight=50.0))
+    before = make_network("linear")
+    moved = {}
+    for protects in (False, True):
+        network = make_network("linear")
+        # Two new classes, so that their block has a direction to protect.
+        network.head = heads.LinearHead(before.head.weight[:1], before.head.weight[1:], torch.zeros(1), torch.zeros(2))
+        teacher = Network(network.backbone, heads.restore({"weight": before.head.weight[:1], "bias": torch.zeros(1)}))
+        own = network.head.weight.detach().clone()
+        choice = BalancedFineTuning(schedule=schedule, terms=terms, protect_new=protects)
+        rebalance(choice, network, teacher=teacher.teacher())
+        difference = (network.head.weight - own)[1:]
+        moved[protects] = float((difference[0] - difference[1]).norm().detach())
+    assert moved[True] < moved[False] / 2
+
+
+def test_bias_correction_finds_the_numbers_that_were_hidden_in_the_scores() -> None:
+    generator = torch.Generator().manual_seed(1)
+    labels = torch.arange(600) % 4
+    honest = torch.randn(600, 4, generator=generator) + 2 * torch.eye(4)[labels]
+    biased = torch.cat((honest[:, :2], (honest[:, 2:] + 1.5) / 0.5), dim=1)
+    gain, offset, loss = fit(biased, labels, 2, iterations=50)
+    reference_gain, reference_offset, reference_loss = fit(honest, labels, 2, iterations=50)
+    torch.testing.assert_close(gain, 0.5 * reference_gain, rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(offset, reference_offset - 1.5 * reference_gain, rtol=1e-3, atol=1e-3)
+    assert loss <= reference_loss + 1e-4
+
+
+def held_out() -> TrainingSet:
+    data = balanced()
+    return TrainingSet(x=data.x, y=data.y, fresh=data.fresh)
+
+
+def test_bias_correction_changes_the_new_classes_scores_alone_and_fits_better() -> None:
+    for kind in ("linear", "cosine"):
+        network = make_network(kind)
+        data = held_out()
+        with torch.no_grad():
+            features = network.backbone(data.x)
+            before = network.head(features)
+            losses = rebalance(BiasCorrection(), network, held_out=data)
+            after = network.head(features)
+        torch.testing.assert_close(after[:, :2], before[:, :2])
+        assert not torch.equal(after[:, 2], before[:, 2])
+        assert losses[0] < float(torch.nn.functional.cross_entropy(before, data.y))
+        restored = heads.restore(network.head.export())
+        torch.testing.assert_close(restored(features), after)
+        grown = heads.grow(
+            HeadChoice(kind=kind),  # type: ignore[arg-type]
+            network.head.export(),
+            feature_length=features.shape[1],
+            class_count=4,
+            generator=torch.Generator().manual_seed(3),
+        )
+        torch.testing.assert_close(grown(features)[:, :3], after)
+
+
+def test_bias_correction_without_held_out_examples_does_nothing() -> None:
+    network = make_network("linear")
+    before = network.head.weight.detach().clone()
+    assert rebalance(BiasCorrection(), network) == []
+    assert torch.equal(network.head.weight, before)
+
+
+def test_weight_aligning_makes_new_rows_as_long_as_old_ones_and_leaves_cosine_heads_alone() -> None:
+    linear, cosine = make_network("linear"), make_network("cosine")
+    with torch.no_grad():
+        linear.head.new_rows.mul_(7)
+    direction = torch.nn.functional.normalize(linear.head.new_rows, dim=1).clone()
+    rebalance(WeightAligning(), linear)
+    lengths = linear.head.weight.norm(dim=1)
+    torch.testing.assert_close(lengths[2:].mean(), lengths[:2].mean())
+    torch.testing.assert_close(torch.nn.functional.normalize(linear.head.new_rows, dim=1), direction)
+    before = cosine.head.weight.detach().clone()
+    rebalance(WeightAligning(), cosine)
+    assert torch.equal(cosine.head.weight, before)
+
+
+def test_a_sequence_needs_and_does_what_its_parts_do() -> None:
+    both = InSequence(parts=(BalancedFineTuning(), BiasCorrection()))
+    assert both.needs_exemplars
+    assert both.held_out == BiasCorrection().held_out
+    shorter = both.resized(epochs=0.5, learning_rate=1.0, batch_size=8, copies=2)
+    assert isinstance(shorter.parts[0], BalancedFineTuning)
+    assert (shorter.parts[0].schedule.epochs, shorter.parts[0].schedule.copies) == (10, 2)
+    assert len(rebalance(shorter, make_network("linear"), held_out=held_out())) == 11
