@@ -13,6 +13,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def straightforward(count: int) -> Iterator[float]:
         for batch, labels in loader:
             loss = F.cross_entropy(network(batch), labels)
             optimizer.zero_grad()
-            loss.backward()
+            torch.autograd.backward(loss)
             optimizer.step()
             loss.item()
         yield len(x) / (time.perf_counter() - started)
@@ -87,10 +88,10 @@ def ours(count: int, precision: str, *, teacher: bool = False) -> Iterator[float
     generator = torch.Generator().manual_seed(1)
     x, y = images(count * BATCH)
     backbone = backbones.build(NetworkConfig(), generator=generator).to(memory_format=torch.channels_last)
-    sizes = {"feature_length": backbone.feature_length, "generator": generator}
+    grow = partial(heads.grow, feature_length=backbone.feature_length, generator=generator)
     choice = HeadChoice(kind="cosine" if teacher else "linear")
-    parent = heads.grow(choice, None, class_count=CLASSES // 2, **sizes).export() if teacher else None
-    head = heads.grow(choice, parent, class_count=CLASSES, **sizes)
+    parent = grow(choice, None, class_count=CLASSES // 2).export() if teacher else None
+    head = grow(choice, parent, class_count=CLASSES)
     network = Network(backbone, head, autocast=precision == "bfloat16")
     before = Network(backbone, heads.restore(parent), autocast=network.autocast).teacher() if parent else None
     terms = (CrossEntropy(), LessForget(), MarginRanking()) if teacher else (CrossEntropy(),)

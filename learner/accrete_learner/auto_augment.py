@@ -5,6 +5,8 @@ through it together, so a batch takes tens of calls and not hundreds.
 Shapes: N examples, H x W pixels, C channels.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -71,13 +73,13 @@ def _turn(images: Tensor, turn: int, chosen: Tensor, acts: Tensor, signs: Tensor
             if bool(rows.any()):
                 groups.setdefault((name, level, sign), []).append(rows.nonzero().squeeze(1))
     changed = images.clone()
-    for (name, level, sign), rows in groups.items():
-        index = torch.cat(rows).to(images.device)
-        changed[index] = _operate(images[index], name, level, -1 if sign else 1)
+    for (name, level, sign), members in groups.items():
+        own = torch.cat(members).to(images.device)
+        changed[own] = _operate(images[own], name, level, -1 if sign else 1)
     return changed
 
 
-def _operate(images: Tensor, name: str, level: int, sign: int) -> Tensor:
+def _operate(images: Tensor, name: str, level: int, sign: int) -> Any:
     """uint8 [n, C, H, W] through one operation; its ranges are those of the paper's section 3.1, in 10 steps."""
     # Importing torchvision takes over a second, and only this needs it.
     from torchvision.transforms.v2 import functional as T

@@ -361,7 +361,6 @@ def test_matched_scores_are_compared_as_what_they_are_or_become(on: str) -> None
             [[cosine(f, r) for r in batch.teacher_rows.tolist()] for f in batch.teacher_features.tolist()]
         )
     elif on != "scores":
-        turned = {"sigmoid": torch.sigmoid, "softmax": lambda scores: scores.softmax(1)}[on]
-        own, wanted = turned(own), turned(wanted)
+        own, wanted = (torch.sigmoid(it) if on == "sigmoid" else it.softmax(1) for it in (own, wanted))
     value = ScoreMatching(on=on, weight=2.0)(batch)  # type: ignore[arg-type]
     assert float(value) == pytest.approx(2 * float((own - wanted).square().sum()) / 5, rel=1e-5)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -152,7 +153,7 @@ def test_a_collage_shows_four_examples_and_all_collages_different_ones(
         for rows in halves[0]:
             for columns in halves[1]:
                 tile = collage[rows, columns]
-                assert tile.unique().numel() == 1
+                assert (tile == tile[0, 0, 0]).all()
                 shown.append(int(tile.flatten()[0]))
     assert len(set(shown)) == 20
     assert shown[::4] == [0, 1, 2, 3, 4]
@@ -162,7 +163,7 @@ def test_a_collage_shows_four_examples_and_all_collages_different_ones(
 def test_a_class_without_enough_examples_repeats_some(trained: Network) -> None:
     x, y = numbered(3)
     made = Collage(kind="resized")(given(trained, x=x, y=y, quota=2))[0]
-    assert set(made.x.unique().tolist()) == {0, 1, 2}
+    assert set(made.x.flatten().tolist()) == {0, 1, 2}
 
 
 def test_a_resized_tile_is_the_average_over_its_area_and_a_centre_crop_the_middle(trained: Network) -> None:
@@ -187,7 +188,8 @@ def test_a_collage_of_exemplars_with_fractions_keeps_them(trained: Network) -> N
 
 def answers(network: Network, x: Tensor) -> Tensor:
     with torch.no_grad():
-        return network(network.backbone.prepare(x))[1]
+        scores: Tensor = network(network.backbone.prepare(x))[1]
+        return scores
 
 
 def test_what_begins_as_noise_ends_as_what_the_network_takes_for_the_class(trained: Network) -> None:
@@ -200,7 +202,7 @@ def test_what_begins_as_noise_ends_as_what_the_network_takes_for_the_class(train
 def test_features_come_to_lie_as_in_training(trained: Network) -> None:
     def distance(x: Tensor) -> float:
         """Of the first layer's batch mean from the running one."""
-        network = trained.backbone.network
+        network: Any = trained.backbone.network
         out = network.conv1(trained.backbone.prepare(x)).mean(dim=(0, 2, 3))
         return float((out - network.bn1.running_mean).norm().detach())
 
@@ -217,7 +219,8 @@ def test_the_network_is_left_as_it_was(trained: Network) -> None:
     assert not trained.training
     assert [parameter.requires_grad for parameter in trained.parameters()] == wanted
     assert all(parameter.grad is None for parameter in trained.parameters())
-    assert not trained.backbone.network.bn1._forward_hooks
+    network: Any = trained.backbone.network
+    assert not network.bn1._forward_hooks
 
 
 def test_herded_starts_keep_their_source_and_are_not_far_from_it(trained: Network) -> None:

@@ -39,7 +39,7 @@ class Collage:
             count = len(picked.memory[label])
             if count:
                 tiles = picked.candidates.x[self._shown(picked, label, count * _TILES)]
-                made[label] = self._joined(tiles.unflatten(0, (_TILES, count)), picked.generator)
+                made[label] = self._joined(tiles.view(_TILES, count, *tiles.shape[1:]), picked.generator)
             picked.report(done, len(picked.fresh_classes), 0.0)
         return made
 

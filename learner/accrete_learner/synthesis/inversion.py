@@ -67,7 +67,7 @@ class Inversion:
         # Mixed, so that each batch has the statistics of many classes, as the ones it was trained with had.
         order = torch.randperm(len(y), generator=picked.generator, device=picked.generator.device).to(y.device)
         made = torch.empty_like(picked.candidates.x[source])
-        batches = order.split(self.batch_size)
+        batches = torch.split(order, self.batch_size)
         for number, index in enumerate(batches):
             start = picked.candidates.x[source[index]]
             made[index] = self._make(picked, start, y[index], done=number, batches=len(batches)).to(made.dtype)
@@ -114,7 +114,9 @@ class Inversion:
         felt.clear()
         features = picked.network.backbone.features_from(x).float()
         scores = picked.network.head(features)
-        loss = F.cross_entropy(scores, y) + self.variation * _variation(x) + self.norm * x.norm()
+        loss: Tensor = (
+            F.cross_entropy(scores, y) + self.variation * _variation(x) + self.norm * torch.linalg.vector_norm(x)
+        )
         if felt:
             loss = loss + self.features * torch.stack(felt).sum()
         if self.adaptive and picked.teacher is not None:
@@ -168,9 +170,10 @@ def _jittered(x: Tensor, generator: torch.Generator) -> Tensor:
 
 def _variation(x: Tensor) -> Tensor:
     """Total variation: lengths of the differences between neighbours in four directions."""
-    return (
-        (x[:, :, :, :-1] - x[:, :, :, 1:]).norm()
-        + (x[:, :, :-1, :] - x[:, :, 1:, :]).norm()
-        + (x[:, :, 1:, :-1] - x[:, :, :-1, 1:]).norm()
-        + (x[:, :, :-1, :-1] - x[:, :, 1:, 1:]).norm()
+    differences = (
+        x[:, :, :, :-1] - x[:, :, :, 1:],
+        x[:, :, :-1, :] - x[:, :, 1:, :],
+        x[:, :, 1:, :-1] - x[:, :, :-1, 1:],
+        x[:, :, :-1, :-1] - x[:, :, 1:, 1:],
     )
+    return torch.stack([torch.linalg.vector_norm(difference) for difference in differences]).sum()
