@@ -3,7 +3,11 @@
 What it needs of all examples so far is a sum over them, so classes and examples may come in any order and in any parts,
 the head is the one that all of them together would give, and an example that is taken out of the sum leaves no trace.
 
-Sources: McDonnell et al., RanPAC (NeurIPS 2023), section 4.2; Zhuang et al., ACIL (NeurIPS 2022), theorem 1.
+Large classes keep some advantage, as in every regression on one-hot targets. Weighing the examples of small ones more
+would need the products of features by class, C times as many numbers, because the weights change as examples come.
+
+Sources: McDonnell et al., RanPAC (NeurIPS 2023), section 4.2; Zhuang et al., ACIL (NeurIPS 2022), theorem 1; Golub,
+Heath and Wahba, Generalized cross-validation (Technometrics 1979).
 Shapes: N examples, d feature length, p random features and a constant one, C classes.
 """
 
@@ -18,6 +22,10 @@ from accrete_learner.heads.random_features import RandomFeaturesHead, expand
 
 #: Examples that are expanded at a time; bounds the memory to this many rows of p float64.
 _CHUNK = 4096
+#: Penalties to choose from, the strongest first: of equals it is taken.
+_PENALTIES = (1e4, 1e3, 1e2, 1e1, 1e0, 1e-1, 1e-2)
+#: Tells the projection's random numbers from all others that come of a step's seed.
+_STREAM = 0x52616E646F6D
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,15 +69,43 @@ class Statistics:
         Raises:
             ValueError: when the sums are not finite, or there is no example.
         """
-        count = self.gram[-1, -1]
-        mean_square = self.gram.diagonal()[:-1].mean() / count
+        return torch.cholesky_solve(self.sums.T, self._factor(penalty)).T
+
+    def chosen_penalty(self) -> float:
+        """The penalty with the least error by generalised cross-validation, |Y - XW|^2 / (N - tr H)^2.
+
+        It needs no data beyond the sums, so neither it nor the head made with it depends on the order of arrival.
+
+        Raises:
+            ValueError: as `weights` does.
+        """
+        count, one_hot = self.gram[-1, -1], self.sums[:, -1].sum()
+        errors = []
+        for penalty in _PENALTIES:
+            factor = self._factor(penalty)
+            weights = torch.cholesky_solve(self.sums.T, factor)
+            added = penalty * self._mean_square()
+            # With (G + added) W = Q, both |Y - XW|^2 and tr H need no product with G.
+            residual = one_hot - (weights * self.sums.T).sum() - added * weights[:-1].square().sum()
+            freedom = count - len(self.gram) + added * torch.cholesky_inverse(factor).diagonal()[:-1].sum()
+            errors.append(torch.where(freedom > 1e-6 * count, residual / freedom.square(), torch.inf))
+        return _PENALTIES[int(torch.stack(errors).argmin())]
+
+    def _factor(self, penalty: float) -> Tensor:
+        """Lower Cholesky factor of the regularised products."""
         regularised = self.gram.clone()
         # The constant feature is not penalised: moving all of a class's scores is no complexity.
-        regularised.diagonal()[:-1] += penalty * mean_square
-        factor, failed = torch.linalg.cholesky_ex(regularised)
-        if bool(failed) or not torch.isfinite(factor).all():
-            raise ValueError("the sums of features have no ridge solution: one is not finite, or all are 0")
-        return torch.cholesky_solve(self.sums.T, factor).T
+        regularised.diagonal()[:-1] += penalty * self._mean_square()
+        lower: Tensor
+        lower, failed = torch.linalg.cholesky_ex(regularised)
+        if bool(failed) or not torch.isfinite(lower).all():
+            raise ValueError("the sums of features have no ridge solution: one is not finite, or there is no example")
+        return lower
+
+    def _mean_square(self) -> Tensor:
+        """Of a random feature; 1 where all are 0, so that such examples still have a solution, their bias."""
+        mean = self.gram.diagonal()[:-1].mean() / self.gram[-1, -1]
+        return torch.where(mean == 0, 1.0, mean)
 
     def _changed(self, features: Tensor, labels: Tensor, projection: Tensor, sign: float) -> "Statistics":
         gram, sums = self.gram.clone(), self.sums.clone()
@@ -88,11 +124,21 @@ class Ridge:
     width: int = 2000
     """p. RanPAC takes 10,000 (section 5) for the last point of accuracy; a fifth of it solves 25 times as fast, and
     its sums take 32 MB in place of 800."""
-    penalty: float = 10.0
+    penalty: float | None = 10.0
     """lambda, in examples; see `Statistics.weights`. RanPAC chooses it on a part of each step's data, which makes the
-    head depend on what came together; one value keeps it free of that."""
+    head depend on what came together; one value keeps it free of that. None: by `Statistics.chosen_penalty` in every
+    step, which keeps it free too, for the price of about 15 solutions."""
     scale: float = 20.0
-    """Factor on the regressed scores, which lie about 0 to 1, so that their softmax is a usable probability."""
+    """Factor on the regressed scores, which lie about 0 to 1, so that their softmax is a usable probability. The same
+    for all classes, so it changes no ranking; fixed, so that it does not depend on what came when."""
+
+    def __post_init__(self) -> None:
+        if self.width < 1:
+            raise ValueError(f"width = {self.width}: must be at least 1")
+        if self.penalty is not None and not self.penalty > 0:
+            raise ValueError(f"penalty = {self.penalty}: must be above 0")
+        if not self.scale > 0:
+            raise ValueError(f"scale = {self.scale}: must be above 0")
 
     def fit(
         self,
@@ -113,22 +159,24 @@ class Ridge:
             parent_head: as exported, with the `projection` that its statistics were gathered through.
             statistics: as this function answered in the step before; None: the sums begin here, and classes that are
                 known without them can only lose to those that have sums.
-            generator: draws the projection in a first step.
+            generator: its seed gives the projection where the sums begin; it is not drawn from.
 
         Raises:
-            ValueError: when there is no solution, or the statistics are of another width.
+            ValueError: when there is no solution, or the statistics are of another width than the projection.
         """
         known = parent_head is not None and statistics is not None and "projection" in parent_head
         if known:
             assert parent_head is not None
             assert statistics is not None
             projection = parent_head["projection"]
+            if len(statistics["gram"]) != projection.shape[1] + 1:
+                raise ValueError(f"sums of {len(statistics['gram']) - 1} features, projection to {projection.shape[1]}")
             before = Statistics(gram=statistics["gram"], sums=statistics["sums"]).grown(class_count)
         else:
             projection = self.draw(features.shape[1], generator).to(features.device)
             before = Statistics.empty(projection.shape[1], class_count, features.device)
         after = before.with_examples(features, labels, projection)
-        solved = after.weights(self.penalty).float()
+        solved = after.weights(after.chosen_penalty() if self.penalty is None else self.penalty).float()
         old_count = 0 if parent_head is None else len(parent_head["weight"])
         head = RandomFeaturesHead(
             solved[:old_count, :-1], solved[old_count:, :-1], solved[:, -1], projection, torch.tensor([self.scale])
@@ -136,8 +184,13 @@ class Ridge:
         return head, {"gram": after.gram, "sums": after.sums}
 
     def draw(self, length: int, generator: torch.Generator) -> Tensor:
-        """A random projection [d, p]: standard normal (RanPAC, section 4.2)."""
-        return torch.randn((length, self.width), generator=generator, device=generator.device)
+        """A random projection [d, p]: standard normal (RanPAC, section 4.2), on the generator's device.
+
+        From the generator's seed and not from its state: what a step drew before depends on the number of its classes,
+        and the head must not. Drawn on the CPU, so that it is the same on every device.
+        """
+        own = torch.Generator().manual_seed((generator.initial_seed() + _STREAM) % 2**63)
+        return torch.randn((length, self.width), generator=own).to(generator.device)
 
 
 def keep_rows(statistics: Mapping[str, Tensor], rows: Sequence[int]) -> dict[str, Tensor]:

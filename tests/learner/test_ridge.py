@@ -1,5 +1,7 @@
 """The closed form: one solution whatever the order, the joint one, and examples that can be taken out again."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -8,9 +10,12 @@ from sklearn.linear_model import Ridge as Peer
 from torch import Tensor
 from torch.nn import functional as F
 
-from accrete_learner import heads
+from accrete_learner import backbones, heads
+from accrete_learner.config import NetworkConfig, TrainingConfig
 from accrete_learner.heads import RandomFeaturesHead
+from accrete_learner.methods.ranpac import RANPAC
 from accrete_learner.ridge import Ridge, Statistics, keep_rows
+from accrete_learner.step import StepInputs, StepOutcome, run_step
 
 RIDGE = Ridge(width=50, penalty=2.0)
 
@@ -35,6 +40,86 @@ def learn(ridge: Ridge, parts: list[tuple[Tensor, Tensor]], seed: int = 1) -> Ra
     return head
 
 
+def sums(x: Tensor, y: Tensor, classes: int = 5) -> tuple[Statistics, Tensor]:
+    """Of the examples, and their random features."""
+    projection = RIDGE.draw(x.shape[1], torch.Generator().manual_seed(1))
+    empty = Statistics.empty(RIDGE.width, classes, x.device)
+    return empty.with_examples(x, y, projection), (x.double() @ projection.double()).relu()
+
+
+def run_steps(parts: list[tuple[Tensor, Tensor]]) -> StepOutcome:
+    """Whole steps of RanPAC on embeddings, as a trainer runs them: each with a generator of its own seed."""
+    outcome, parent, count = None, None, 0
+    for version, (x, y) in enumerate(parts, start=1):
+        count = max(count, int(y.max()) + 1)
+        inputs = StepInputs(
+            backbone=backbones.build(NetworkConfig(backbone="identity", embedding=x.shape[1])),
+            parent_head=parent,
+            class_count=count,
+            new_x=x,
+            new_y=y,
+            exemplar_x=x[:0],
+            exemplar_y=y[:0],
+            quota=0,
+            training=TrainingConfig(augmentation="none", precision="float32"),
+            pretrained=True,
+            statistics=None if outcome is None else outcome.statistics,
+        )
+        generator = torch.Generator().manual_seed(version)
+        outcome = run_step(inputs, replace(RANPAC, closed_form=RIDGE), progress=lambda *_: None, generator=generator)
+        parent = {**outcome.head.export(), "means": outcome.means}
+    assert outcome is not None
+    return outcome
+
+
+def test_the_solution_is_that_of_the_normal_equations_to_the_last_digits() -> None:
+    x, y = data()
+    statistics, expanded = sums(x, y)
+    design = np.c_[expanded.numpy(), np.ones(len(x))]
+    penalty = np.diag([2.0 * (expanded**2).mean().item()] * RIDGE.width + [0.0])
+    expected = np.linalg.solve(design.T @ design + penalty, design.T @ F.one_hot(y).numpy())
+    np.testing.assert_allclose(statistics.weights(2.0).T, expected, rtol=1e-7, atol=1e-10)
+
+
+def test_whole_steps_give_one_head_however_many_classes_the_first_has() -> None:
+    x, y = data()
+    two = y < 2
+    joint, parted = run_steps([(x, y)]), run_steps([(x[two], y[two]), (x[~two], y[~two])])
+    own, other = joint.head.export(), parted.head.export()
+    assert torch.equal(own["projection"], other["projection"])
+    torch.testing.assert_close(parted.statistics["gram"], joint.statistics["gram"], rtol=1e-12, atol=1e-12)
+    torch.testing.assert_close(other["weight"], own["weight"], rtol=1e-6, atol=1e-7)
+    torch.testing.assert_close(other["bias"], own["bias"], rtol=1e-6, atol=1e-7)
+
+
+def test_the_projection_leaves_the_generator_where_it_was() -> None:
+    generator = torch.Generator().manual_seed(1)
+    before = generator.get_state()
+    RIDGE.draw(8, generator)
+    assert torch.equal(generator.get_state(), before)
+
+
+def test_the_chosen_penalty_has_the_least_generalised_cross_validation_error() -> None:
+    x, y = data()
+    statistics, expanded = sums(x, y)
+    design, target = np.c_[expanded.numpy(), np.ones(len(x))], F.one_hot(y).numpy()
+    unit = np.diag([(expanded**2).mean().item()] * RIDGE.width + [0.0])
+
+    def error(penalty: float) -> float:
+        hat = design @ np.linalg.solve(design.T @ design + penalty * unit, design.T)
+        return float(((target - hat @ target) ** 2).sum() / (len(x) - np.trace(hat)) ** 2)
+
+    grid = [10.0**power for power in range(-2, 5)]
+    assert statistics.chosen_penalty() == min(grid, key=error)
+
+
+def test_a_chosen_penalty_does_not_depend_on_the_order_either() -> None:
+    x, y = data()
+    ridge = Ridge(width=50, penalty=None)
+    parts = [(x[y == label], y[y == label]) for label in range(5)]
+    torch.testing.assert_close(learn(ridge, parts).weight, learn(ridge, [(x, y)]).weight, rtol=1e-6, atol=1e-7)
+
+
 def test_the_head_is_the_joint_ridge_solution() -> None:
     x, y = data()
     head = learn(RIDGE, [(x, y)])
@@ -52,8 +137,8 @@ def test_steps_come_to_the_joint_solution_however_the_examples_are_spread_over_t
     by_class = learn(RIDGE, [(x[two], y[two]), (x[~two], y[~two])])
     repeated = learn(RIDGE, [(x[mixed == part], y[mixed == part]) for part in range(3)])
     for other in (by_class, repeated):
-        torch.testing.assert_close(other.weight, joint.weight, rtol=1e-4, atol=1e-6)
-        torch.testing.assert_close(other.bias, joint.bias, rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(other.weight, joint.weight, rtol=1e-6, atol=1e-7)
+        torch.testing.assert_close(other.bias, joint.bias, rtol=1e-6, atol=1e-7)
 
 
 def test_classes_may_arrive_in_any_order() -> None:
@@ -62,7 +147,7 @@ def test_classes_may_arrive_in_any_order() -> None:
     place = order.argsort()
     forwards = learn(RIDGE, [(x[y == label], y[y == label]) for label in range(5)])
     shuffled = learn(RIDGE, [(x[y == label], place[y[y == label]]) for label in order.tolist()])
-    torch.testing.assert_close(shuffled.weight[place], forwards.weight, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(shuffled.weight[place], forwards.weight, rtol=1e-6, atol=1e-7)
 
 
 def test_an_example_taken_out_leaves_no_trace() -> None:
@@ -86,9 +171,37 @@ def test_the_features_own_length_does_not_matter() -> None:
 def test_any_number_of_examples_a_class_gives_finite_scores(counts: tuple[int, ...]) -> None:
     y = torch.tensor([label for label, count in enumerate(counts) for _ in range(count)])
     x = torch.randn(len(y), 8, generator=torch.Generator().manual_seed(1))
-    head = learn(RIDGE, [(x, y)])
-    assert head(x).shape == (len(y), len(counts))
-    assert torch.isfinite(head(x)).all()
+    for ridge in (RIDGE, Ridge(width=50, penalty=None)):
+        head = learn(ridge, [(x, y)])
+        assert head(x).shape == (len(y), len(counts))
+        assert torch.isfinite(head(x)).all()
+
+
+def test_features_that_are_all_0_are_scored_by_the_classes_shares() -> None:
+    head = learn(RIDGE, [(torch.zeros(4, 8), torch.tensor([0, 0, 0, 1]))])
+    torch.testing.assert_close(head(torch.zeros(1, 8)), RIDGE.scale * torch.tensor([[0.75, 0.25]]))
+
+
+def test_sums_without_an_example_have_no_solution() -> None:
+    x, y = data()
+    projection = RIDGE.draw(x.shape[1], torch.Generator().manual_seed(1))
+    nothing = sums(x, y)[0].without_examples(x, y, projection)
+    with pytest.raises(ValueError, match="there is no example"):
+        nothing.weights(2.0)
+
+
+def test_sums_of_another_width_than_the_projection_are_refused() -> None:
+    x, y = data()
+    head, statistics = RIDGE.fit(x, y, 5, parent_head=None, statistics=None, generator=torch.Generator())
+    narrow = {"gram": statistics["gram"][1:, 1:], "sums": statistics["sums"][:, 1:]}
+    with pytest.raises(ValueError, match="sums of 49 features, projection to 50"):
+        RIDGE.fit(x, y, 5, parent_head=head.export(), statistics=narrow, generator=torch.Generator())
+
+
+@pytest.mark.parametrize("field", ["width", "penalty", "scale"])
+def test_a_ridge_of_nothing_is_refused(field: str) -> None:
+    with pytest.raises(ValueError, match=f"{field} = 0"):
+        Ridge(**{field: 0})
 
 
 def test_features_that_are_not_finite_are_refused() -> None:

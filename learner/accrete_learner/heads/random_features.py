@@ -20,7 +20,11 @@ def expand(features: Tensor, projection: Tensor) -> Tensor:
 
 
 class RandomFeaturesHead(Head):
-    """`scores = scale * (expand(features) @ weight.T + bias)`; rows have length p."""
+    """`scores = scale * (expand(features) @ weight.T + bias)`; rows have length p.
+
+    As a teacher it scores like any other head. Its rows are not of the features' space, so a method that goes on from
+    it starts its rows from the class means (`heads.grow`).
+    """
 
     kind: ClassVar[str] = "random_features"
     bias: Tensor
