@@ -224,9 +224,14 @@ def _train(bench: _Bench, method: Method, report: Report) -> tuple[list[float], 
         losses = _descend(bench, method, report, train_backbone=not frozen)
     if method.closed_form is None:
         return losses, {}
+    features, labels = evaluate.extract(network.backbone, inputs.new_x), inputs.new_y
+    if inputs.statistics is None and inputs.parent_head is not None and len(inputs.exemplar_y):
+        # Another method's parent kept no sums: its exemplars are all that is left of the old classes.
+        kept = evaluate.extract(network.backbone, inputs.exemplar_x)
+        features, labels = torch.cat((kept, features)), torch.cat((inputs.exemplar_y, labels))
     network.head, statistics = method.closed_form.fit(
-        evaluate.extract(network.backbone, inputs.new_x),
-        inputs.new_y,
+        features,
+        labels,
         inputs.class_count,
         parent_head=inputs.parent_head,
         statistics=inputs.statistics,

@@ -262,3 +262,13 @@ def test_the_names_written_out_are_the_methods_that_the_families_hold() -> None:
     for family, names in methods.FAMILIES.items():
         found = importlib.import_module(f"accrete_learner.methods.{family}").METHODS
         assert tuple(method.name for method in found) == names
+
+
+def test_a_closed_form_that_takes_over_another_methods_model_learns_the_old_classes_from_its_exemplars() -> None:
+    inputs, outcome = run_steps(methods.load("lucir"), ({0: 12, 1: 12, 2: 12},))[-1]
+    following = next_inputs(inputs, outcome, {3: 12}, 2)
+    taken_over = run_step(
+        following, methods.load("ranpac"), progress=lambda *_: None, generator=torch.Generator().manual_seed(1)
+    )
+    scores = taken_over.head(evaluate.extract(taken_over.backbone, inputs.new_x))
+    assert (scores.argmax(1) == inputs.new_y).float().mean() > 0.8
