@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from accrete_learner.protocols import figure_style as style
@@ -147,6 +148,8 @@ def _dress_matrix(axes: Axes, bounds: NDArray[Any], *, lowest: bool) -> None:
         for bound in bounds:
             lines(bound, color="#BBBBBB", linewidth=0.4)
     axes.tick_params(colors=style.INK, labelsize=style.FONT_POINTS - 1, labelbottom=lowest)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))  # classes are whole
     axes.spines[:].set_color("#999999")
 
 

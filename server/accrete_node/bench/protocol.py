@@ -123,7 +123,8 @@ def _claim(folder: Path, protocol: Protocol) -> None:
     if not file.exists():
         write_json(file, protocol.to_dict())
         return
-    stored = Stored.from_dict(json.loads(file.read_text(encoding="utf-8")))
+    # The digest says which data these are; where they lie may change.
+    stored = replace(Stored.from_dict(json.loads(file.read_text(encoding="utf-8"))), data=protocol.data)
     if stored != protocol:
         mine, theirs = protocol.to_dict(), stored.to_dict()
         different = ", ".join(
@@ -174,8 +175,9 @@ def _finished(file: Path) -> Run:
     from accrete_learner.protocols.spec import Protocol
 
     found = Run.from_dict(json.loads(file.read_text(encoding="utf-8")))
-    # A setting that came after the run was written has its default there.
-    return replace(found, protocol=Protocol.from_dict(found.protocol).to_dict())
+    # A setting that came after the run was written has its default there; the data may have lain elsewhere.
+    name = json.loads((file.parents[2] / PROTOCOL_FILE).read_text(encoding="utf-8"))["data"]
+    return replace(found, protocol=replace(Protocol.from_dict(found.protocol), data=name).to_dict())
 
 
 def _report(folder: Path, plans: Sequence[Plan], dataset: Dataset, display: Display, *, figures: bool) -> None:
