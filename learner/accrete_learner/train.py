@@ -100,6 +100,7 @@ def train(
             if noise:
                 _disturb(optimizer, noise / len(index), generator)
             optimizer.step()
+            network.head.constrain()
             total += loss.detach()
         losses.append(_checked(total.item() / len(batches), epoch))
         report(epoch + 1, schedule.epochs, losses[-1])

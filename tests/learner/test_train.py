@@ -184,3 +184,21 @@ def test_a_warm_up_rises_to_the_rate_from_above_zero() -> None:
     assert rates == sorted(rates)
     assert 0 < rates[0] < 0.1
     assert rates[-2:] == [1.0, 1.0]
+
+
+def test_rows_that_may_not_be_negative_are_not_after_training() -> None:
+    ends = {}
+    for non_negative in (False, True):
+        network = make_network()
+        choice = HeadChoice(non_negative=non_negative)
+        network.head = heads.grow(
+            choice,
+            {"weight": -torch.ones(1, network.backbone.feature_length), "bias": torch.zeros(1)},
+            feature_length=network.backbone.feature_length,
+            class_count=2,
+            generator=torch.Generator().manual_seed(0),
+        )
+        run(network, bright_or_dark(40), Schedule(epochs=2, learning_rate=0.1))
+        ends[non_negative] = network.head.weight.min().item()
+    assert ends[False] < 0
+    assert ends[True] == 0

@@ -40,6 +40,9 @@ class HeadChoice:
     """New rows start at their class's mean feature instead of at random; only in a step that has a parent."""
     freeze_old: bool = False
     """Old rows do not learn while new classes train."""
+    non_negative: bool = False
+    """A linear head's rows are clipped at 0 after each step of training (WA, section 4.3): on features that passed a
+    ReLU, a row's length then tells how large its scores are."""
 
 
 def restore(exported: Mapping[str, Tensor]) -> Head:
@@ -87,7 +90,7 @@ def grow(
     else:
         old_bias = known.get("bias", torch.zeros(len(old_rows), device=device))
         new_bias = torch.empty(new_count, device=device).uniform_(-bound, bound, generator=generator)
-        head = LinearHead(old_rows, new_rows, old_bias, new_bias)
+        head = LinearHead(old_rows, new_rows, old_bias, new_bias, non_negative=choice.non_negative)
     # Without new classes nothing pulls the old rows away, and a network whose backbone has nothing to train could not
     # learn at all.
     head.freeze_old(choice.freeze_old and new_count > 0)

@@ -40,6 +40,9 @@ class Head(nn.Module, ABC):
         """Leave the old classes' rows as they are while the rest learns, or let them learn again."""
         self.old_rows.requires_grad_(not frozen)
 
+    def constrain(self) -> None:
+        """Bring the rows back to where they may be; training calls it after each of its steps."""
+
     @abstractmethod
     def forward(self, features: Tensor) -> Tensor:
         """Scores [N, C] of float32 `features` [N, d]."""

@@ -14,9 +14,12 @@ class LinearHead(Head):
 
     kind: ClassVar[str] = "linear"
 
-    def __init__(self, old_rows: Tensor, new_rows: Tensor, old_bias: Tensor, new_bias: Tensor) -> None:
-        """Rows as in `Head`; `old_bias` [O] and `new_bias` [C - O]."""
+    def __init__(
+        self, old_rows: Tensor, new_rows: Tensor, old_bias: Tensor, new_bias: Tensor, *, non_negative: bool = False
+    ) -> None:
+        """Rows as in `Head`; `old_bias` [O] and `new_bias` [C - O]; `non_negative`: rows stay at 0 or above."""
         super().__init__(old_rows, new_rows)
+        self._non_negative = non_negative
         self.old_bias = nn.Parameter(old_bias.detach().clone())
         self.new_bias = nn.Parameter(new_bias.detach().clone())
 
@@ -28,6 +31,12 @@ class LinearHead(Head):
     def freeze_old(self, frozen: bool = True) -> None:
         super().freeze_old(frozen)
         self.old_bias.requires_grad_(not frozen)
+
+    @torch.no_grad()
+    def constrain(self) -> None:
+        if self._non_negative:
+            self.old_rows.clamp_(min=0)
+            self.new_rows.clamp_(min=0)
 
     def forward(self, features: Tensor) -> Tensor:
         return F.linear(features, self.weight, self.bias)

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from accrete_learner.heads import HeadChoice
 from accrete_learner.methods.base import Method
 from accrete_learner.methods.bic import BIC
 from accrete_learner.rebalance import WeightAligning
@@ -10,6 +11,14 @@ from accrete_learner.rebalance import WeightAligning
 _SCHEDULE = replace(BIC.base, epochs=200, milestones=(100, 150), weight_decay=2e-4)
 
 METHODS: tuple[Method, ...] = (
-    # Its features pass a ReLU, as in the paper: only then does the length of a row tell how large its scores are.
-    replace(BIC, name="wa", base=_SCHEDULE, increment=_SCHEDULE, rebalance=WeightAligning(), last_relu=True),
+    # Features pass a ReLU and rows are clipped, both as in the paper: else a row's length says little of its scores.
+    replace(
+        BIC,
+        name="wa",
+        head=HeadChoice(kind="linear", non_negative=True),
+        base=_SCHEDULE,
+        increment=_SCHEDULE,
+        rebalance=WeightAligning(),
+        last_relu=True,
+    ),
 )
