@@ -5,6 +5,7 @@ Three steps on small images: classes that come back, a single new class, one exa
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 from typing import get_args
@@ -27,9 +28,24 @@ TRAINING = TrainingConfig(base_epochs=1, epochs=1, copies=1, batch_size=16, lear
 STEPS = ({0: 12, 1: 1, 2: 6}, {3: 5, 0: 2}, {4: 20, 5: 2, 1: 3})
 BUDGETS = (BudgetConfig(kind="per_class", size=4), BudgetConfig(kind="total", size=14))
 SELECTIONS: tuple[Selection, ...] = get_args(Selection)
-#: Each method with its own selection and one other; each selection with LUCIR; over all, both budgets with each.
-CASES = [(name, selection) for at, name in enumerate(methods.available()) for selection in ("", SELECTIONS[at % 14])]
-CASES += [("lucir", selection) for selection in SELECTIONS if ("lucir", selection) not in CASES]
+
+
+def cases() -> list[tuple[str, Selection, BudgetConfig]]:
+    """Each method with its own selection and one other; each selection with LUCIR; the budgets by turns."""
+    pairs = [(name, chosen) for at, name in enumerate(methods.available()) for chosen in ("", SELECTIONS[at % 14])]
+    pairs += [("lucir", selection) for selection in SELECTIONS if ("lucir", selection) not in pairs]
+    return [(*pair, BUDGETS[at % 2]) for at, pair in enumerate(pairs)]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """`--every-combination`: method x selection x budget, most of an hour."""
+    if "selection" not in metafunc.fixturenames:
+        return
+    chosen = cases()
+    if metafunc.config.getoption("--every-combination", default=False):
+        chosen = list(itertools.product(methods.available(), SELECTIONS, BUDGETS))
+    names = ["-".join(filter(None, (name, selection, budget.kind))) for name, selection, budget in chosen]
+    metafunc.parametrize(("name", "selection", "budget"), chosen, ids=names)
 
 
 def examples(counts: dict[int, int], seed: int) -> tuple[Tensor, Tensor]:
@@ -78,9 +94,9 @@ def remembered(home: Path, before: dict[int, Tensor], share: int) -> dict[int, T
     return {label: anew.get(label, before.get(label, made["x"][:0]))[:share] for label in sorted({*anew, *before})}
 
 
-@pytest.mark.parametrize(("name", "selection"), CASES, ids=["+".join(filter(None, case)) for case in CASES])
-def test_three_steps_of_any_shape_keep_the_budget_and_serve(name: str, selection: Selection, tmp_path: Path) -> None:
-    budget = BUDGETS[CASES.index((name, selection)) % 2]
+def test_three_steps_of_any_shape_keep_the_budget_and_serve(
+    name: str, selection: Selection, budget: BudgetConfig, tmp_path: Path
+) -> None:
     config = replace(MethodConfig(name=name, selection=selection), synthesis_iterations=2)
     homes = take_steps(tmp_path, config, budget)
     loaded = load_checked(homes[-1] / CANDIDATE_FOLDER, 3)
