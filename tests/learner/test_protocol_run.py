@@ -118,18 +118,20 @@ def test_a_first_phase_that_was_trained_for_another_method_gives_the_same_figure
 
 def test_a_first_phase_is_not_shared_where_it_would_train_differently(tmp_path: Path) -> None:
     data = digits()
-    network = protocol(data).network
+    lucir, wa = methods.load("lucir"), methods.load("wa")
     keys = {
-        spec.first_training(methods.load(name), protocol(data).trained_with(methods.load(name), seed), network, asked)
-        for name, seed, asked in (
-            ("lucir", 1, protocol(data)),
-            ("icarl", 1, protocol(data)),
-            ("lucir", 2, protocol(data)),
-            ("lucir", 1, protocol(data, per_class=5)),
-            ("lucir", 1, protocol(data, base=3)),
+        spec.first_training(method, protocol(data).trained_with(method, seed), protocol(data).network, asked)
+        for method, seed, asked in (
+            (lucir, 1, protocol(data)),
+            (methods.load("icarl"), 1, protocol(data)),
+            (lucir, 2, protocol(data)),
+            (lucir, 1, protocol(data, per_class=5)),
+            (lucir, 1, protocol(data, base=3)),
+            (wa, 1, protocol(data)),
+            (replace(wa, head=replace(wa.head, non_negative=False)), 1, protocol(data)),
         )
     }
-    assert len(keys) == 5
+    assert len(keys) == 7
 
 
 def test_no_test_image_is_seen_by_anything_that_learns(tmp_path: Path) -> None:

@@ -117,8 +117,9 @@ def parse(asked: str) -> MethodConfig:
 def first_training(method: Method, training: TrainingConfig, network: NetworkConfig, protocol: Protocol) -> str:
     """A digest of all that decides what a first phase trains: methods that share it may share its result."""
     configured = method.configured(training)
+    head = configured.head
     parts = (
-        repr((configured.head.kind, configured.base_terms(), configured.base, configured.augmentation)),
+        repr((head.kind, head.non_negative, configured.base_terms(), configured.base, configured.augmentation)),
         repr((configured.last_relu, training.seed, training.batch_size, training.precision, training.device)),
         json.dumps(asdict(network), sort_keys=True),
         repr((protocol.digest, protocol.order, protocol.base, protocol.per_class)),
