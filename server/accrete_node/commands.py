@@ -81,6 +81,39 @@ def add_bench(subparsers: Subparsers) -> None:
     add_arguments(subparsers)
 
 
+def add_token(subparsers: Subparsers) -> None:
+    """Add `accrete token`."""
+    parser = subparsers.add_parser(
+        "token",
+        help="make a token for a caller",
+        description="Prints a new token, once, and adds the line that lets it in (its hash) to the file of principals\n"
+        "that access.tokens names. Running servers see it within a second or two.\n\n"
+        "example: accrete token shop-app --roles predict,teach --file /etc/accrete/tokens",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("name", metavar="NAME", help="the principal's name, as the audit log tells it; no spaces")
+    parser.add_argument("--roles", required=True, metavar="ROLE,ROLE", help="predict, teach, operate, metrics")
+    parser.add_argument("--file", required=True, type=Path, metavar="FILE", help="the file of principals")
+    parser.add_argument(
+        "--certificate", action="store_true", help="let in who shows a certificate of that common name; no token"
+    )
+    parser.set_defaults(run=_token)
+
+
+def _token(arguments: argparse.Namespace) -> int:
+    from accrete_server.access import tokens
+
+    token = None if arguments.certificate else tokens.new_token()
+    try:
+        tokens.add(arguments.file, tokens.line(arguments.name, arguments.roles.split(","), token))
+    except (OSError, ValueError) as error:
+        print(f"accrete: {error}", file=sys.stderr)
+        return CANNOT_START
+    if token is not None:
+        print(token)
+    return 0
+
+
 def _add(
     subparsers: Subparsers, name: str, summary: str, description: str, run: Callable[[argparse.Namespace], int]
 ) -> None:
@@ -95,6 +128,9 @@ def _add(
         parser.add_argument(flag, metavar=metavar, help=meaning)
     parser.add_argument(
         "--set", metavar="SECTION.FIELD=VALUE", action="append", default=[], help="any setting; may be repeated"
+    )
+    parser.add_argument(
+        "--insecure", action="store_true", help="listen on other addresses than this machine's own without encryption"
     )
     parser.add_argument("--print-config", action="store_true", help="print all settings as a file, and end")
     parser.set_defaults(run=run)
@@ -145,6 +181,8 @@ def flags_of(arguments: argparse.Namespace) -> dict[str, Any]:
         value = getattr(arguments, flag.removeprefix("--").replace("-", "_"))
         if value is not None:
             _put(flags, path, value)
+    if arguments.insecure:
+        _put(flags, "access.insecure", "true")
     for assignment in arguments.set:
         path, equals, value = assignment.partition("=")
         if not equals or not path:

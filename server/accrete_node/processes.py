@@ -39,6 +39,7 @@ def serve(settings: Settings) -> int:
             settings.data_dir,
             method=settings.method.name,
             exemplar_budget=lambda classes: classes * quota(memory, classes) if classes else 0,
+            access=settings.access,
         ),
     )
 

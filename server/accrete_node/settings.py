@@ -22,6 +22,7 @@ from accrete_engine.spec import InputSpec
 from accrete_learner.budget import BudgetConfig
 from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
 from accrete_learner_service.config import GateConfig, LearnerServiceConfig, TriggerConfig
+from accrete_server.access.config import AccessConfig, check_exposure, is_loopback
 from accrete_server.config import ServerConfig
 from accrete_storage.config import HoldoutConfig, StoreConfig
 
@@ -75,6 +76,7 @@ class Settings(BaseSettings):
     model: Annotated[NetworkConfig, _known(NetworkConfig)] = NetworkConfig()
     engine: Annotated[EngineConfig, _known(EngineConfig)] = EngineConfig()
     server: Annotated[ServerConfig, _known(ServerConfig)] = ServerConfig()
+    access: Annotated[AccessConfig, _known(AccessConfig)] = AccessConfig()
     method: Annotated[MethodConfig, _known(MethodConfig)] = MethodConfig()
     training: Annotated[TrainingConfig, _known(TrainingConfig)] = TrainingConfig()
     memory: Annotated[BudgetConfig, _known(BudgetConfig)] = BudgetConfig()
@@ -117,11 +119,28 @@ def load_settings(flags: Mapping[str, Any], file: Path | None = None, *, resolve
     if not resolved and (unknown := _unknown_variables()):
         raise SettingsError(unknown)
     try:
-        return _with_sources(path, environment=not resolved)(**flags)
+        settings = _with_sources(path, environment=not resolved)(**flags)
     except ValidationError as error:
         raise SettingsError([line for problem in error.errors() for line in _told(problem)]) from error
     except (OSError, tomllib.TOMLDecodeError, ValueError) as error:
         raise SettingsError([f"{path or 'settings'}: {error}"]) from error
+    _check_exposure(settings)
+    return settings
+
+
+def _check_exposure(settings: Settings) -> None:
+    try:
+        check_exposure(settings.server, settings.access)
+    except ValueError as error:
+        raise SettingsError([str(error)]) from error
+    host = settings.learner.metrics_host
+    if not is_loopback(host) and not settings.access.insecure:
+        raise SettingsError(
+            [
+                f"learner.metrics_host = {host!r}: others than this machine can reach it, and the learner's page is "
+                "not encrypted; set access.insecure = true (--insecure) where the network sees to it"
+            ]
+        )
 
 
 def _file(flags: Mapping[str, Any], file: Path | None) -> Path | None:

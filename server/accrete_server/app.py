@@ -27,6 +27,10 @@ from accrete.v1 import (
 )
 from accrete_engine.config import EngineConfig
 from accrete_engine.spec import InputSpec
+from accrete_server.access.certificates import Certificates
+from accrete_server.access.config import AccessConfig, check_exposure
+from accrete_server.access.guard import Guard
+from accrete_server.access.roles import METRICS_PAGE
 from accrete_server.admission import Admission
 from accrete_server.batching import Batcher
 from accrete_server.broken import BrokenCandidates
@@ -42,6 +46,7 @@ from accrete_server.metrics import Metrics
 from accrete_server.operation import Operation
 from accrete_server.prediction import Prediction
 from accrete_server.reporting import Reporter, Setting
+from accrete_server.scraping import MetricsPage
 from accrete_server.slots import Slots
 from accrete_server.swapping import Swapper
 from accrete_server.teaching import Teaching
@@ -62,6 +67,7 @@ QUIET_S = 0.2
 """Seconds without a call after which the last answers have left; then the connections are closed."""
 
 _SIGNAL_CHECK_S = 0.2
+_OPEN = AccessConfig()
 
 _log = logging.getLogger(__name__)
 
@@ -80,9 +86,17 @@ class Server:
         *,
         method: str,
         exemplar_budget: Callable[[int], int] | None = None,
+        access: AccessConfig = _OPEN,
     ) -> None:
-        """Opens nothing yet. `exemplar_budget`: exemplars allowed for a number of classes, for GetStatus to tell."""
+        """Opens nothing yet. `exemplar_budget`: exemplars allowed for a number of classes, for GetStatus to tell.
+
+        Raises ValueError for settings of access that cannot be used, or that would open it to others by oversight.
+        """
+        check_exposure(config, access)
         self._config = config
+        self._access = access
+        self._guard = Guard(access)
+        self._certificates = Certificates(access) if access.certificate else None
         self._data_dir = data_dir
         self._link = StoreLink(lambda: _connect(store, holdout, spec, data_dir))
         self._metrics = Metrics()
@@ -97,7 +111,12 @@ class Server:
         self._swapper = Swapper(self._slots, loader, self._broken, self._metrics.model, data_dir)
         self._follower = Follower(self._link, self._swapper, self._hub, self._metrics)
         self._health = health.HealthServicer()
-        self._edge = Edge(self._metrics.requests)
+        self._edge = Edge(self._metrics.requests, self._guard)
+        self._page = MetricsPage(
+            self._metrics.registry,
+            lambda header: self._guard.admit_token(METRICS_PAGE, header),
+            self._certificates.context if self._certificates else None,
+        )
         threads = at_once + 2 * config.queue + config.queue + config.teaching + config.max_watchers + SHORT_CALLS
         self._grpc = self._make_grpc(threads)
         self._add_services(artifacts, spec, Setting(spec=spec, method=method, exemplar_budget=exemplar_budget))
@@ -118,7 +137,7 @@ class Server:
             _log.warning("started_without_store", extra={"reason": str(problem)})
         self._follower.look()
         self.port = self._bind()
-        self.metrics_port = self._metrics.serve(self._config.metrics_host, self._config.metrics_port)
+        self.metrics_port = self._page.start(self._config.metrics_host, self._config.metrics_port)
         self._follower.start()
         gc.collect()
         gc.freeze()  # what lives as long as the process need not be looked at by every collection
@@ -141,7 +160,7 @@ class Server:
         self._follower.stop()
         self._slots.free()
         self._link.close()
-        self._metrics.close()
+        self._page.close()
         self._remove_address()
         _log.info("stopped")
 
@@ -184,7 +203,8 @@ class Server:
         teaching_pb2_grpc.add_TeachingServicer_to_server(teaching, self._grpc)
         operation_pb2_grpc.add_OperationServicer_to_server(operation, self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
-        reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc)
+        if self._access.reflection:
+            reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc)
 
     def _add_gauges(self) -> None:
         gauge, working, teaching = self._metrics.gauge, self._working, self._teaching
@@ -197,7 +217,10 @@ class Server:
     def _bind(self) -> int:
         address = f"{self._config.host}:{self._config.port}"
         try:
-            port = self._grpc.add_insecure_port(address)
+            if self._certificates is None:
+                port = self._grpc.add_insecure_port(address)
+            else:
+                port = self._grpc.add_secure_port(address, self._certificates.credentials())
         except RuntimeError as problem:
             raise OSError(f"cannot listen on {address}: {problem}") from problem
         if not port:
@@ -237,12 +260,15 @@ def serve(
     *,
     method: str,
     exemplar_budget: Callable[[int], int] | None = None,
+    access: AccessConfig = _OPEN,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains. To be called from the main thread. Raises as `Server.start`."""
     asked = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked.set())
-    server = Server(config, store, holdout, engine, spec, data_dir, method=method, exemplar_budget=exemplar_budget)
+    server = Server(
+        config, store, holdout, engine, spec, data_dir, method=method, exemplar_budget=exemplar_budget, access=access
+    )
     server.start()
     # By turns: a signal that another thread takes (after a SIGSTOP, say) does not wake this one from an endless wait.
     while not asked.wait(_SIGNAL_CHECK_S):

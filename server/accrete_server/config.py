@@ -17,7 +17,8 @@ class ServerConfig:
     """Where the server listens and what it accepts."""
 
     host: Annotated[str, MinLen(1)] = "127.0.0.1"
-    """Address to listen on. This machine alone: there is no authentication, so opening it up is a decision to take."""
+    """Address to listen on. Beyond this machine only with `access.certificate` or `access.insecure`: opening it up is a
+    decision to take."""
 
     port: Port = 50051
     """gRPC port; 0: any free one, written to `server.json` in the data directory."""

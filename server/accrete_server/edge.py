@@ -1,4 +1,4 @@
-"""The one interceptor around our services: turns exceptions into gRPC statuses, counts and times every call."""
+"""The one interceptor: lets callers in, turns exceptions into gRPC statuses, counts and times every call of ours."""
 
 from __future__ import annotations
 
@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import grpc
 
+from accrete_server.access import audit
+from accrete_server.access.guard import Guard
+from accrete_server.access.roles import is_audited
+from accrete_server.access.tokens import Principal
 from accrete_server.errors import Status, status_of
 from accrete_server.metrics import RequestMetrics
 
@@ -22,10 +26,11 @@ else:
 
 
 class Edge(Interceptor):
-    """Wraps each handler of accrete.v1 once; health and reflection pass as they are."""
+    """Wraps each handler once: those of accrete.v1 in all of it, others (health, reflection) in the guard alone."""
 
-    def __init__(self, metrics: RequestMetrics) -> None:
+    def __init__(self, metrics: RequestMetrics, guard: Guard) -> None:
         self._metrics = metrics
+        self._guard = guard
         self._under_way = 0
         self._lock = threading.Lock()
         self._wrapped: dict[str, Handler] = {}
@@ -46,42 +51,65 @@ class Edge(Interceptor):
         if wrapped is not None:
             return wrapped
         handler = continuation(handler_call_details)
-        if handler is None or not path.startswith(PREFIX):
+        if handler is None:
             return handler
-        wrapped = self._wrapped[path] = self._wrap(handler, path.rsplit("/", 1)[1])
+        wrapped = self._wrapped[path] = self._wrap(handler, path)
         return wrapped
 
-    def _wrap(self, handler: Any, method: str) -> Handler:
+    def _wrap(self, handler: Any, path: str) -> Handler:
+        wrap = self._counted if path.startswith(PREFIX) else self._guarded
         if handler.request_streaming:
-            make, inner = grpc.stream_stream_rpc_method_handler, self._streamed(handler.stream_stream, method)
+            make, inner = grpc.stream_stream_rpc_method_handler, wrap(handler.stream_stream, path, streamed=True)
         elif handler.response_streaming:
-            make, inner = grpc.unary_stream_rpc_method_handler, self._streamed(handler.unary_stream, method)
+            make, inner = grpc.unary_stream_rpc_method_handler, wrap(handler.unary_stream, path, streamed=True)
         else:
-            make, inner = grpc.unary_unary_rpc_method_handler, self._unary(handler.unary_unary, method)
+            make, inner = grpc.unary_unary_rpc_method_handler, wrap(handler.unary_unary, path, streamed=False)
         return make(inner, handler.request_deserializer, handler.response_serializer)
 
-    def _unary(self, inner: Callable[..., Any], method: str) -> Callable[..., Any]:
+    def _guarded(self, inner: Callable[..., Any], path: str, *, streamed: bool) -> Callable[..., Any]:
+        """Others' services answer for themselves, once the caller is let in."""
+        del streamed
+
         def handle(request: Any, context: grpc.ServicerContext) -> Any:
-            started = self._begin()
             try:
-                response = inner(request, context)
+                self._guard.admit(path, context)
             except Exception as problem:
-                status = status_of(problem, method)
-                self._end(method, status.code.name, started)
-                _abort(status, context)
-            self._end(method, "OK", started)
-            return response
+                _abort(status_of(problem, path), context)
+            return inner(request, context)
 
         return handle
 
-    def _streamed(self, inner: Callable[..., Iterator[Any]], method: str) -> Callable[..., Iterator[Any]]:
-        def handle(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            started, code = (
-                self._begin(),
-                "CANCELLED",
-            )  # which is what it is when the caller hangs up between two answers
+    def _counted(self, inner: Callable[..., Any], path: str, *, streamed: bool) -> Callable[..., Any]:
+        return self._streamed(inner, path) if streamed else self._unary(inner, path)
+
+    def _unary(self, inner: Callable[..., Any], path: str) -> Callable[..., Any]:
+        method, audited = path.rsplit("/", 1)[1], self._guard.asks and is_audited(path)
+
+        def handle(request: Any, context: grpc.ServicerContext) -> Any:
+            started, code, principal = self._begin(), "OK", None
             try:
-                yield from inner(request, context)
+                principal = self._guard.admit(path, context)
+                return inner(request, context)
+            except Exception as problem:
+                status = status_of(problem, method)
+                code = status.code.name
+                _abort(status, context)
+            finally:
+                self._end(method, code, started)
+                if audited:
+                    audit.record(principal, method, code, request)
+
+        return handle
+
+    def _streamed(self, inner: Callable[..., Iterator[Any]], path: str) -> Callable[..., Iterator[Any]]:
+        method, audited = path.rsplit("/", 1)[1], self._guard.asks and is_audited(path)
+
+        def handle(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
+            # CANCELLED is what it is when the caller hangs up between two answers.
+            started, code, principal = self._begin(), "CANCELLED", None
+            try:
+                principal = self._guard.admit(path, context)
+                yield from inner(_noted(request, principal, method) if audited else request, context)
                 code = "OK"
             except Exception as problem:
                 status = status_of(problem, method)
@@ -89,6 +117,8 @@ class Edge(Interceptor):
                 _abort(status, context)
             finally:
                 self._end(method, code, started)
+                if audited:
+                    audit.record(principal, method, code, None)
 
         return handle
 
@@ -101,6 +131,20 @@ class Edge(Interceptor):
         self._metrics.observe(method, code, time.perf_counter() - started)
         with self._lock:
             self._under_way -= 1
+
+
+def _noted(request: Any, principal: Principal, method: str) -> Any:
+    """The request, or the requests of a stream as each is taken up, written down."""
+    if not isinstance(request, Iterator):
+        audit.record(principal, method, "BEGUN", request)
+        return request
+    return _each_noted(request, principal, method)
+
+
+def _each_noted(requests: Iterator[Any], principal: Principal, method: str) -> Iterator[Any]:
+    for request in requests:
+        audit.record(principal, method, "RECEIVED", request)
+        yield request
 
 
 def _abort(status: Status, context: grpc.ServicerContext) -> NoReturn:

@@ -9,6 +9,8 @@ ServerError
 ├── BrokenCandidate     a version that cannot serve, with the stage that found it
 ├── DeadlinePassed      the caller's deadline ended before the work began
 ├── CallerGone          the caller hung up
+├── Unauthenticated     nobody knows who calls
+├── PermissionDenied    the caller's roles do not allow it
 └── ShuttingDown        the server is about to stop
 """
 
@@ -71,6 +73,14 @@ class CallerGone(ServerError):
     """The caller cancelled; nothing was computed."""
 
 
+class Unauthenticated(ServerError):
+    """Credentials are missing or not valid."""
+
+
+class PermissionDenied(ServerError):
+    """The caller's roles do not allow it."""
+
+
 class ShuttingDown(ServerError):
     """The server stops; another one, or this one in a moment, can take the call."""
 
@@ -84,6 +94,8 @@ CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (LimitExceeded, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (DeadlinePassed, grpc.StatusCode.DEADLINE_EXCEEDED),
     (CallerGone, grpc.StatusCode.CANCELLED),
+    (Unauthenticated, grpc.StatusCode.UNAUTHENTICATED),
+    (PermissionDenied, grpc.StatusCode.PERMISSION_DENIED),
     (ShuttingDown, grpc.StatusCode.UNAVAILABLE),
     (storage.NotFound, grpc.StatusCode.NOT_FOUND),
     (storage.VersionUnusable, grpc.StatusCode.FAILED_PRECONDITION),

@@ -5,10 +5,8 @@ Children of labelled metrics are looked up once and kept: a lookup costs more th
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
-from wsgiref.simple_server import WSGIServer
 
 from prometheus_client import (
     CollectorRegistry,
@@ -17,7 +15,6 @@ from prometheus_client import (
     Histogram,
     ProcessCollector,
     disable_created_metrics,
-    start_http_server,
 )
 
 SECONDS = (
@@ -131,7 +128,7 @@ class ModelMetrics:
 
 
 class Metrics:
-    """All of the server's metrics, in a registry of their own, and the endpoint that shows them."""
+    """All of the server's metrics, in a registry of their own."""
 
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter that nobody charts
@@ -141,22 +138,7 @@ class Metrics:
         self.teach = TeachMetrics(self.registry)
         self.model = ModelMetrics(self.registry)
         ProcessCollector(namespace="accrete", registry=self.registry)
-        self._endpoint: tuple[WSGIServer, threading.Thread] | None = None
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
         """A gauge `accrete_<name>` that is read when it is scraped."""
         Gauge(f"accrete_{name}", text, registry=self.registry).set_function(read)
-
-    def serve(self, host: str, port: int) -> int:
-        """Starts /metrics; answers the port in use. Raises OSError when it is taken."""
-        self._endpoint = start_http_server(port, host, self.registry)
-        return int(self._endpoint[0].server_port)
-
-    def close(self) -> None:
-        """Stops /metrics."""
-        if self._endpoint is not None:
-            server, thread = self._endpoint
-            server.shutdown()
-            server.server_close()
-            thread.join()
-            self._endpoint = None

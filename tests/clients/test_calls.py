@@ -161,9 +161,9 @@ def test_the_methods_are_those_of_the_contract():
 
 
 def test_the_address_is_the_given_one_then_the_environments_then_the_default():
-    assert endpoint("a:1", False, {ADDRESS_VARIABLE: "b:2"}).target == "a:1"
-    assert endpoint(None, False, {ADDRESS_VARIABLE: "b:2"}).target == "b:2"
-    assert endpoint(None, False, {}).target == "127.0.0.1:50051"
+    assert endpoint("a:1", False, None, {ADDRESS_VARIABLE: "b:2"}).target == "a:1"
+    assert endpoint(None, False, None, {ADDRESS_VARIABLE: "b:2"}).target == "b:2"
+    assert endpoint(None, False, None, {}).target == "127.0.0.1:50051"
 
 
 @pytest.mark.parametrize(
@@ -219,6 +219,19 @@ def test_an_encrypted_connection_checks_the_servers_certificate(tmp_path, image)
             client.predict(image)
     finally:
         server.stop()
+
+
+def test_a_token_goes_to_other_machines_encrypted_alone(tmp_path):
+    for address in ("10.0.0.5:50051", "dns:///example.org:50051", "127.0.0.1:1,10.0.0.5:1"):
+        with pytest.raises(accrete.InvalidInput, match="encrypted") as refused:
+            accrete.Client(address, token="t0ken")
+        assert "t0ken" not in str(refused.value)
+        endpoint(address, False, None, {})
+    assert endpoint("127.0.0.1:50051", False, "t0ken").metadata == (("authorization", "Bearer t0ken"),)
+    assert endpoint("10.0.0.5:50051", True, "t0ken").metadata
+    assert "t0ken" not in repr(endpoint("127.0.0.1:50051", False, "t0ken"))
+    with pytest.raises(accrete.InvalidInput, match="token"):
+        endpoint("127.0.0.1:50051", False, "two words")
 
 
 def test_an_error_survives_pickling():

@@ -8,7 +8,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args
 
 import numpy as np
 import pytest
@@ -30,9 +30,11 @@ BUDGETS = (BudgetConfig(kind="per_class", size=4), BudgetConfig(kind="total", si
 SELECTIONS: tuple[Selection, ...] = get_args(Selection)
 
 
-def cases() -> list[tuple[str, Selection, BudgetConfig]]:
+def cases() -> list[tuple[str, Selection | Literal[""], BudgetConfig]]:
     """Each method with its own selection and one other; each selection with LUCIR; the budgets by turns."""
-    pairs = [(name, chosen) for at, name in enumerate(methods.available()) for chosen in ("", SELECTIONS[at % 14])]
+    pairs: list[tuple[str, Selection | Literal[""]]] = [
+        (name, chosen) for at, name in enumerate(methods.available()) for chosen in ("", SELECTIONS[at % 14])
+    ]
     pairs += [("lucir", selection) for selection in SELECTIONS if ("lucir", selection) not in pairs]
     return [(*pair, BUDGETS[at % 2]) for at, pair in enumerate(pairs)]
 

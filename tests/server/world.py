@@ -24,6 +24,7 @@ from accrete.v1 import (
     types_pb2,
 )
 from accrete_engine.config import EngineConfig
+from accrete_server.access.config import AccessConfig
 from accrete_server.app import Server
 from accrete_server.config import ServerConfig
 from accrete_storage.artifacts import ArtifactStore
@@ -126,7 +127,7 @@ class World:
         self._embedded.stop()
         self._embedded = None
 
-    def server(self, recipe: Recipe | None = None, **settings: Any) -> Running:
+    def server(self, recipe: Recipe | None = None, *, access: AccessConfig | None = None, **settings: Any) -> Running:
         """Starts a server on free ports."""
         defaults: dict[str, Any] = {"port": 0, "metrics_port": 0, "drain_s": 0.0, "grace_s": 5.0}
         server = Server(
@@ -138,6 +139,7 @@ class World:
             self.data_dir,
             method="finetune",
             exemplar_budget=lambda classes: 20 * classes,
+            access=access or AccessConfig(),
         )
         server.start()
         running = Running(server=server, channel=grpc.insecure_channel(server.address))

@@ -47,15 +47,18 @@ class AioTransport:
     async def unary(self, method: Method[Q, R], request: Q, timeout_s: float) -> R:
         call = self._channel().unary_unary(method.path, method.encode, method.decode)
         with _errors():
-            response: R = await call(request, timeout=timeout_s)
+            response: R = await call(request, timeout=timeout_s, metadata=self._endpoint.metadata)
         return response
 
     async def subscribe(self, method: Method[Q, R], request: Q) -> AioStream[R]:
-        return AioStream(self._channel().unary_stream(method.path, method.encode, method.decode)(request))
+        start = self._channel().unary_stream(method.path, method.encode, method.decode)
+        return AioStream(start(request, metadata=self._endpoint.metadata))
 
     async def duplex(self, method: Method[Q, R], timeout_s: float) -> AioDuplex[Q, R]:
         start: Any = self._channel().stream_stream(method.path, method.encode, method.decode)
-        return AioDuplex(start(timeout=timeout_s))  # without an iterator: requests are written
+        return AioDuplex(
+            start(timeout=timeout_s, metadata=self._endpoint.metadata)
+        )  # without an iterator: requests are written
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)

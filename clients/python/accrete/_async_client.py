@@ -41,9 +41,12 @@ class AsyncClient:
         timeout: float = DEFAULT_TIMEOUT_S,
         retry: Retry | None = Retry(),  # noqa: B008
         tls: bool | TlsConfig = False,
+        token: str | None = None,
     ) -> None:
         """See `Client`."""
-        self._core = Core(transport=AioTransport(endpoint(address, tls)), timeout_s=timeout, retry=retry or NO_RETRY)
+        self._core = Core(
+            transport=AioTransport(endpoint(address, tls, token)), timeout_s=timeout, retry=retry or NO_RETRY
+        )
 
     async def __aenter__(self) -> Self:
         return self

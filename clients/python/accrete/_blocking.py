@@ -59,6 +59,7 @@ class BlockingTransport:
             if endpoint.credentials
             else grpc.insecure_channel(endpoint.target, endpoint.options)
         )
+        self._metadata = endpoint.metadata
         self._unary: dict[str, Callable[..., Any]] = {}
         self._closed = False
 
@@ -68,19 +69,20 @@ class BlockingTransport:
         if call is None:
             call = self._unary[method.path] = self._channel.unary_unary(method.path, method.encode, method.decode)
         try:
-            response: R = call(request, timeout=timeout_s)
+            response: R = call(request, timeout=timeout_s, metadata=self._metadata)
         except grpc.RpcError as problem:
             raise from_rpc(problem) from problem
         return response
 
     async def subscribe(self, method: Method[Q, R], request: Q) -> BlockingStream[R]:
         self._check_open()
-        return BlockingStream(self._channel.unary_stream(method.path, method.encode, method.decode)(request))
+        start = self._channel.unary_stream(method.path, method.encode, method.decode)
+        return BlockingStream(start(request, metadata=self._metadata))
 
     async def duplex(self, method: Method[Q, R], timeout_s: float) -> BlockingDuplex[Q, R]:
         self._check_open()
         start = self._channel.stream_stream(method.path, method.encode, method.decode)
-        return BlockingDuplex(lambda requests: start(requests, timeout=timeout_s))
+        return BlockingDuplex(lambda requests: start(requests, timeout=timeout_s, metadata=self._metadata))
 
     async def sleep(self, seconds: float) -> None:
         time.sleep(seconds)

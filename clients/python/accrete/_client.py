@@ -43,12 +43,13 @@ class Client:
         timeout: float = DEFAULT_TIMEOUT_S,
         retry: Retry | None = Retry(),  # noqa: B008
         tls: bool | TlsConfig = False,
+        token: str | None = None,
     ) -> None:
         """Connects with the first call. `address`: "host:port", "unix:path" or several "ip:port,ip:port"; None: the
-        environment's ACCRETE_ADDRESS, else 127.0.0.1:50051. `retry` None: every call is made once. Raises
-        InvalidInput."""
+        environment's ACCRETE_ADDRESS, else 127.0.0.1:50051. `retry` None: every call is made once. `token`: says who
+        calls, where the server asks; None: the environment's ACCRETE_TOKEN, if set. Raises InvalidInput."""
         self._core = Core(
-            transport=BlockingTransport(endpoint(address, tls)), timeout_s=timeout, retry=retry or NO_RETRY
+            transport=BlockingTransport(endpoint(address, tls, token)), timeout_s=timeout, retry=retry or NO_RETRY
         )
 
     def __enter__(self) -> Self:

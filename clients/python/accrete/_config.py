@@ -8,7 +8,7 @@ import os
 import pathlib
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import grpc
 
@@ -16,6 +16,7 @@ from ._errors import AccreteError, InvalidInput, LimitExceeded, Unavailable
 
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 ADDRESS_VARIABLE = "ACCRETE_ADDRESS"
+TOKEN_VARIABLE = "ACCRETE_TOKEN"
 DEFAULT_TIMEOUT_S = 30.0  # a server that is restarted answers again well within it
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024  # the server's own default limit
 
@@ -91,22 +92,44 @@ class Endpoint:
     target: str
     options: Options
     credentials: grpc.ChannelCredentials | None
+    metadata: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Sent with every call: the token, which no representation shows."""
 
 
-def endpoint(address: str | None, tls: bool | TlsConfig, environment: Mapping[str, str] | None = None) -> Endpoint:
+def endpoint(
+    address: str | None,
+    tls: bool | TlsConfig,
+    token: str | None = None,
+    environment: Mapping[str, str] | None = None,
+) -> Endpoint:
     """Address "host:port", "unix:path", or several "ip:port,ip:port" among which the calls are spread; None: the
-    environment's ACCRETE_ADDRESS, else 127.0.0.1:50051. Raises InvalidInput."""
+    environment's ACCRETE_ADDRESS, else 127.0.0.1:50051. `token` None: the environment's ACCRETE_TOKEN, if set.
+    Raises InvalidInput."""
     environment = os.environ if environment is None else environment
     given = address or environment.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
     parts = [part.strip() for part in given.split(",")]
     if not all(map(_is_address, parts)):
         raise InvalidInput(f'address "{given}": host:port, unix:path, or several ip:port with commas are allowed')
     config = TlsConfig() if tls is True else tls
+    local = all(map(_is_local, parts))
+    metadata = _metadata(token if token is not None else environment.get(TOKEN_VARIABLE, ""))
+    if metadata and not config and not local:
+        raise InvalidInput(f'address "{given}": a token goes to other machines encrypted alone; set tls')
     return Endpoint(
         target=parts[0] if len(parts) == 1 else _several(parts),
-        options=_options(spread=len(parts) > 1 or parts[0].startswith("dns:"), local=all(map(_is_local, parts))),
+        options=_options(spread=len(parts) > 1 or parts[0].startswith("dns:"), local=local),
         credentials=config.credentials() if config else None,
+        metadata=metadata,
     )
+
+
+def _metadata(token: str) -> tuple[tuple[str, str], ...]:
+    token = token.strip()
+    if not token:
+        return ()
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise InvalidInput("token: printable ASCII without spaces is allowed")
+    return (("authorization", f"Bearer {token}"),)
 
 
 def _is_address(part: str) -> bool:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import pathlib
 
 from .._client import Client
-from .._config import ADDRESS_VARIABLE, DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, TlsConfig
+from .._config import ADDRESS_VARIABLE, DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, TOKEN_VARIABLE, TlsConfig
 from .._errors import InvalidInput
 from .exits import UsageError
 
@@ -44,6 +45,9 @@ def add_command(
     )
     group.add_argument("--tls", action="store_true", help="encrypt, and check the server's certificate")
     group.add_argument("--ca", metavar="FILE", help="certificates (PEM) that the server's must lead to; implies --tls")
+    group.add_argument("--cert", metavar="FILE", help="this caller's own certificate chain (PEM), with --key")
+    group.add_argument("--key", metavar="FILE", help="the key of --cert (PEM)")
+    group.add_argument("--token-file", metavar="FILE", help=f"file that holds the token (default: ${TOKEN_VARIABLE})")
     if json:
         command.add_argument("--json", action="store_true", help=json)
     return command
@@ -52,10 +56,22 @@ def add_command(
 def connect(options: argparse.Namespace) -> Client:
     """The client that the options ask for. Raises UsageError."""
     try:
-        tls = TlsConfig(root_certificates=options.ca) if options.ca else options.tls
-        return Client(options.address, timeout=options.timeout, tls=tls)
+        tls = options.tls
+        if options.ca or options.cert or options.key:
+            tls = TlsConfig(root_certificates=options.ca, certificate=options.cert, private_key=options.key)
+        return Client(options.address, timeout=options.timeout, tls=tls, token=_token(options.token_file))
     except InvalidInput as problem:
         raise UsageError(problem.details) from problem
+
+
+def _token(path: str | None) -> str | None:
+    """From a file and not from the command line, which every user of the machine can read."""
+    if path is None:
+        return None
+    try:
+        return pathlib.Path(path).read_text().strip()
+    except (OSError, UnicodeDecodeError) as problem:
+        raise UsageError(f"--token-file {path}: {problem}") from problem
 
 
 def seconds(text: str) -> float:

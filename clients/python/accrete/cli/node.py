@@ -21,6 +21,7 @@ SUMMARIES = {
     "learn": "run the learner alone",
     "demo": "watch it learn handwritten digits while it serves",
     "bench": "compare methods on streams of classes",
+    "token": "let a caller in",
 }
 
 

@@ -1,0 +1,39 @@
+"""The audit log: who taught or operated what, a line a call. Images, tokens and addresses of files are never in it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from accrete_server.access.tokens import Principal
+
+_LABELS = 20
+"""Labels named in a line; of more, the number tells."""
+
+_log = logging.getLogger("accrete.audit")
+
+
+def record(principal: Principal | None, method: str, code: str, request: Any) -> None:
+    """Write a call down. `principal` None: one who was not let in. `request` None: of a stream, whose batches have had
+    lines of their own."""
+    _log.info(
+        "called",
+        extra={"principal": None if principal is None else principal.name, "method": method, "code": code}
+        | facts(request),
+    )
+
+
+def facts(request: Any) -> dict[str, object]:
+    """What a request is about, as far as it may be told."""
+    found: dict[str, object] = {}
+    for name in ("version", "label"):
+        if value := getattr(request, name, None):
+            found[name] = value
+    if ids := getattr(request, "ids", None):
+        found["ids"] = len(ids)
+    if examples := getattr(request, "examples", None):
+        labels = sorted({example.label for example in examples})
+        found["examples"] = len(examples)
+        found["labels"] = labels[:_LABELS]
+        found["label_count"] = len(labels)
+    return found

@@ -1,0 +1,90 @@
+"""Says who calls, and lets them in or not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from accrete_server.access.config import AccessConfig
+from accrete_server.access.roles import ROLES
+from accrete_server.access.tokens import ANYONE, Principal, TokenFile
+from accrete_server.errors import PermissionDenied, Unauthenticated
+
+_SCHEME = "bearer "
+
+
+class Caller(Protocol):
+    """What is asked of a call; grpc's ServicerContext has it."""
+
+    def invocation_metadata(self) -> Iterable[Any]:
+        """Pairs of name and value."""
+        ...
+
+    def auth_context(self) -> Mapping[str, Any]:
+        """What the connection's certificate says."""
+        ...
+
+
+class Guard:
+    """Deny by default: without settings everybody is `ANYONE`; with them only who is listed gets in."""
+
+    def __init__(self, config: AccessConfig) -> None:
+        """Raises ValueError when the file of principals cannot be used."""
+        self._tokens = TokenFile(Path(config.tokens)) if config.tokens else None
+        self._certificates = bool(config.client_ca)
+        self.asks = config.names_callers
+        """Whether callers have to say who they are."""
+
+    def admit(self, path: str, caller: Caller) -> Principal:
+        """Who calls, if they may call `path`. Raises Unauthenticated or PermissionDenied."""
+        if not self.asks:
+            return ANYONE
+        needed = ROLES.get(path, frozenset())
+        if needed is None:
+            return ANYONE
+        return _allowed(self.principal(caller), path)
+
+    def admit_token(self, path: str, authorization: str) -> Principal:
+        """The same for a caller of HTTP, by its header."""
+        if self._tokens is None:
+            return ANYONE
+        return _allowed(self._by_token(authorization, self._tokens), path)
+
+    def principal(self, caller: Caller) -> Principal:
+        """Who calls. Raises Unauthenticated."""
+        if not self.asks:
+            return ANYONE
+        given = next((str(value) for key, value in caller.invocation_metadata() if key == "authorization"), "")
+        if self._tokens is not None and given:
+            return self._by_token(given, self._tokens)
+        name = _common_name(caller) if self._certificates else ""
+        if not name:
+            raise Unauthenticated("credentials are missing: a bearer token in the metadata `authorization` is expected")
+        if self._tokens is None:  # the authority that signs is the list
+            return Principal(name=name, roles=ANYONE.roles)
+        found = self._tokens.by_certificate(name)
+        if found is None:
+            raise Unauthenticated("the certificate's common name is not among the principals")
+        return found
+
+    def _by_token(self, given: str, tokens: TokenFile) -> Principal:
+        if given[: len(_SCHEME)].lower() != _SCHEME:
+            raise Unauthenticated("the authorization is not a bearer token")
+        found = tokens.by_token(given[len(_SCHEME) :].strip())
+        if found is None:
+            raise Unauthenticated("the token is not known")
+        return found
+
+
+def _allowed(principal: Principal, path: str) -> Principal:
+    needed = ROLES.get(path, frozenset())
+    if needed is not None and not principal.roles & needed:
+        wanted = " or ".join(sorted(needed)) or "none that there is"
+        raise PermissionDenied(f"{principal.name} may not do this; the role needed: {wanted}")
+    return principal
+
+
+def _common_name(caller: Caller) -> str:
+    values: Iterable[bytes] = caller.auth_context().get("x509_common_name", ())
+    return next((value.decode("utf-8", "replace") for value in values), "")

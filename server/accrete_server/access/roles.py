@@ -1,0 +1,48 @@
+"""The one table from what can be called to the roles that may."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, get_args
+
+Role = Literal["predict", "teach", "operate", "metrics"]
+
+ALL: frozenset[Role] = frozenset(get_args(Role))
+_WATCHERS: frozenset[Role] = frozenset({"operate", "metrics"})
+_TEACH: frozenset[Role] = frozenset({"teach"})
+_OPERATE: frozenset[Role] = frozenset({"operate"})
+
+METRICS_PAGE = "/metrics"
+
+ROLES: Mapping[str, frozenset[Role] | None] = {
+    "/accrete.v1.Prediction/Predict": frozenset({"predict"}),
+    "/accrete.v1.Teaching/AddExamples": _TEACH,
+    "/accrete.v1.Teaching/StreamExamples": _TEACH,
+    "/accrete.v1.Teaching/WaitLearned": _TEACH,
+    "/accrete.v1.Teaching/Watch": _TEACH | _WATCHERS,
+    "/accrete.v1.Operation/GetStatus": ALL,
+    "/accrete.v1.Operation/ListClasses": ALL,
+    "/accrete.v1.Operation/ListVersions": _WATCHERS,
+    "/accrete.v1.Operation/ActivateVersion": _OPERATE,
+    "/accrete.v1.Operation/TriggerStep": _OPERATE,
+    "/accrete.v1.Operation/PauseLearning": _OPERATE,
+    "/accrete.v1.Operation/ResumeLearning": _OPERATE,
+    "/accrete.v1.Operation/DeleteExamples": _OPERATE,
+    "/accrete.v1.Operation/ForgetClass": _OPERATE,
+    "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": ALL,
+    # Load balancers ask for it and have no credentials; it tells no more than a port that answers.
+    "/grpc.health.v1.Health/Check": None,
+    "/grpc.health.v1.Health/List": None,
+    "/grpc.health.v1.Health/Watch": None,
+    METRICS_PAGE: frozenset({"metrics"}),
+}
+"""Any of the roles will do; None: no role is needed. What is not here may not be called."""
+
+AUDITED = _TEACH | _OPERATE
+"""A call that needs one of these changes something or may: it is written down."""
+
+
+def is_audited(path: str) -> bool:
+    """Whether calls of `path` go into the audit log."""
+    needed = ROLES.get(path)
+    return needed is not None and needed <= AUDITED
