@@ -13,7 +13,7 @@ from accrete_server.access import audit
 from accrete_server.access.guard import Guard
 from accrete_server.access.roles import is_audited
 from accrete_server.access.tokens import Principal
-from accrete_server.errors import Status, status_of
+from accrete_server.errors import InvalidInput, Status, status_of
 from accrete_server.metrics import RequestMetrics
 
 PREFIX = "/accrete.v1."
@@ -57,14 +57,16 @@ class Edge(Interceptor):
         return wrapped
 
     def _wrap(self, handler: Any, path: str) -> Handler:
-        wrap = self._counted if path.startswith(PREFIX) else self._guarded
+        ours = path.startswith(PREFIX)
+        wrap = self._counted if ours else self._guarded
         if handler.request_streaming:
             make, inner = grpc.stream_stream_rpc_method_handler, wrap(handler.stream_stream, path, streamed=True)
         elif handler.response_streaming:
             make, inner = grpc.unary_stream_rpc_method_handler, wrap(handler.unary_stream, path, streamed=True)
         else:
             make, inner = grpc.unary_unary_rpc_method_handler, wrap(handler.unary_unary, path, streamed=False)
-        return make(inner, handler.request_deserializer, handler.response_serializer)
+        decode = handler.request_deserializer
+        return make(inner, _tolerant(decode) if ours else decode, handler.response_serializer)
 
     def _guarded(self, inner: Callable[..., Any], path: str, *, streamed: bool) -> Callable[..., Any]:
         """Others' services answer for themselves, once the caller is let in."""
@@ -89,7 +91,7 @@ class Edge(Interceptor):
             started, code, principal = self._begin(), "OK", None
             try:
                 principal = self._guard.admit(path, context)
-                return inner(request, context)
+                return inner(_message(request), context)
             except Exception as problem:
                 status = status_of(problem, method)
                 code = status.code.name
@@ -109,7 +111,8 @@ class Edge(Interceptor):
             started, code, principal = self._begin(), "CANCELLED", None
             try:
                 principal = self._guard.admit(path, context)
-                yield from inner(_noted(request, principal, method) if audited else request, context)
+                given = _messages(request) if isinstance(request, Iterator) else _message(request)
+                yield from inner(_noted(given, principal, method) if audited else given, context)
                 code = "OK"
             except Exception as problem:
                 status = status_of(problem, method)
@@ -131,6 +134,31 @@ class Edge(Interceptor):
         self._metrics.observe(method, code, time.perf_counter() - started)
         with self._lock:
             self._under_way -= 1
+
+
+class _Malformed:
+    """Stands for bytes that are no message of the method. gRPC itself would answer INTERNAL, as for a fault of ours."""
+
+
+def _tolerant(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
+    def decoded(data: bytes) -> Any:
+        try:
+            return decode(data)
+        except Exception:  # protobuf's own error, and Unicode's
+            return _Malformed
+
+    return decoded
+
+
+def _message(request: Any) -> Any:
+    """Raises InvalidInput for what could not be decoded."""
+    if request is _Malformed:
+        raise InvalidInput("the request's bytes are not a message of this method")
+    return request
+
+
+def _messages(requests: Iterator[Any]) -> Iterator[Any]:
+    return map(_message, requests)
 
 
 def _noted(request: Any, principal: Principal, method: str) -> Any:

@@ -20,6 +20,13 @@ from accrete_engine.spec import InputSpec
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 SIDE_LIMIT = 65_535  # pixels; what JPEG can say, and enough for the others
 
+SCAN_LIMIT = 100
+"""Scans of a progressive JPEG: encoders write about ten. Each makes the decoder go over all pixels, so that without a
+limit a few bytes a scan would buy minutes of work."""
+
+_JPEG = b"\xff\xd8\xff"
+_SCAN = b"\xff\xda"
+
 Array = NDArray[Any]
 
 
@@ -46,6 +53,7 @@ class ImageReader:
         self._check_is_image("an encoded image")
         self._check_bytes(len(data))
         self._check_webp(data)
+        self._check_scans(data)
         image = self._open(data)
         try:
             image.draft(self._mode, (2 * self._longest, 2 * self._longest))
@@ -102,6 +110,11 @@ class ImageReader:
         size = webp_size(data)
         if size is not None:
             self._check_size(*size)
+
+    def _check_scans(self, data: bytes) -> None:
+        """In the data itself the marker cannot occur: JPEG puts a zero byte after each 0xFF there."""
+        if data.startswith(_JPEG) and (count := data.count(_SCAN)) > SCAN_LIMIT:
+            raise BadImage(f"a JPEG of {count} scans; at most {SCAN_LIMIT} are taken")
 
     def _check_is_image(self, what: str) -> None:
         if not self.spec.is_image:

@@ -86,3 +86,17 @@ def test_a_package_keeps_foreign_libraries_out(package: str):
 def test_a_process_starts_without_torch(module: str):
     code = f"import sys, {module}; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("package", OURS)
+def test_nothing_is_read_in_a_form_that_can_run_code(package: str):
+    banned = {"pickle", "cPickle", "marshal", "shelve", "dill", "joblib", "cloudpickle"}
+    wrong = [f"{path.name}: {name}" for path, name in _imports(OURS[package]) if name.split(".")[0] in banned]
+    for path in sorted(OURS[package].rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("torch.load", "np.load", "numpy.load"):
+                safe = {"weights_only": True, "allow_pickle": False}
+                given = {word.arg: word.value.value for word in node.keywords if isinstance(word.value, ast.Constant)}
+                if not safe.items() & given.items():
+                    wrong.append(f"{path.name}:{node.lineno}: {ast.unparse(node)}")
+    assert not wrong, "\n".join(wrong)

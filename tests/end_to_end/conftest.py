@@ -1,162 +1,14 @@
-"""A whole node, started as a user starts it, on a folder of its own."""
+"""A whole node for each test that asks for one."""
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 
-from accrete import Client
-from accrete_storage.config import HoldoutConfig, StoreConfig
-from accrete_storage.store import Store
-
-SETTINGS = """
-[model]
-backbone = "resnet8"
-input_size = 8
-channels = 1
-[method]
-name = "lucir"
-[training]
-base_epochs = 2
-epochs = {epochs}
-batch_size = 32
-threads = 1
-augmentation = "crop"
-[memory]
-size = 5
-[trigger]
-min_examples = 30
-first_classes = 2
-classes_per_step = 2
-settle_s = 0.2
-max_wait_s = 3600.0
-[gate]
-enabled = false
-[learner]
-metrics_port = 0
-lease_s = 3.0
-retry_s = 0.2
-[server]
-metrics_port = 0
-port = {port}
-[log]
-format = "text"
-"""
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def until(condition: Callable[[], Any], seconds: float = 60.0, what: str = "it") -> Any:
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < deadline, f"{what} did not come to pass in {seconds} s"
-        time.sleep(0.02)
-    return found
-
-
-def descendants(pid: int) -> dict[int, str]:
-    """Command lines of all processes below one."""
-    parents = {}
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            try:
-                stat = (entry / "stat").read_text().rpartition(")")[2].split()
-                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-            except OSError:
-                continue
-            if stat[0] != "Z":
-                parents[int(entry.name)] = (int(stat[1]), line)
-    found: dict[int, str] = {}
-    wave = {pid}
-    while wave:
-        wave = {child for child, (parent, _) in parents.items() if parent in wave}
-        found |= {child: parents[child][1] for child in wave}
-    return found
-
-
-_MARKS = {"store": "valkey-server", "server": "accrete_node serve", "learner": "accrete_node learn"}
-
-
-class Node:
-    """`accrete up` as a process."""
-
-    def __init__(self, folder: Path, epochs: int = 2) -> None:
-        self.folder = folder
-        self.data_dir = folder / "data"
-        self.port = free_port()
-        self.address = f"127.0.0.1:{self.port}"
-        self.config = folder / "accrete.toml"
-        self.config.write_text(SETTINGS.format(epochs=epochs, port=self.port))
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        log = (self.folder / "node.log").open("ab")
-        command = [
-            sys.executable,
-            "-m",
-            "accrete",
-            "up",
-            "--data-dir",
-            str(self.data_dir),
-            "--config",
-            str(self.config),
-        ]
-        self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        log.close()
-
-    def pid(self, name: str) -> int | None:
-        """Process of "store", "server", "learner", or of the "trainer" at work."""
-        assert self.process is not None
-        below = descendants(self.process.pid)
-        if name == "trainer":
-            learner = self.pid("learner")
-            # One at work has used the processor for longer than one that stands by, and was started earlier.
-            return min(descendants(learner), default=None) if learner else None
-        return next((pid for pid, line in below.items() if _MARKS[name] in line), None)
-
-    def kill(self, name: str) -> None:
-        pid = until(lambda: self.pid(name), what=name)
-        os.kill(pid, signal.SIGKILL)
-
-    def stop(self) -> float:
-        """SIGTERM; answers the seconds it took."""
-        assert self.process is not None
-        started = time.monotonic()
-        self.process.terminate()
-        self.process.wait(60)
-        return time.monotonic() - started
-
-    def client(self) -> Client:
-        return Client(self.address, timeout=30)
-
-    @contextmanager
-    def store(self) -> Iterator[Store]:
-        """The node's own store, to look into."""
-        store = Store.connect(StoreConfig(), HoldoutConfig(), data_dir=self.data_dir)
-        try:
-            yield store
-        finally:
-            store.close()
-
-    def log(self) -> str:
-        return (self.folder / "node.log").read_text(errors="replace")
+from benchmarks import node as nodes_
+from benchmarks.node import Node, descendants, runs
 
 
 @pytest.fixture
@@ -177,21 +29,12 @@ def make_node(tmp_path: Path, request: pytest.FixtureRequest):
         below = descendants(node.process.pid)
         if node.process.poll() is None:
             node.stop()
-        left = [line for pid, line in below.items() if Path(f"/proc/{pid}").exists() and _runs(pid)]
+        left = [line for pid, line in below.items() if Path(f"/proc/{pid}").exists() and runs(pid)]
         print(node.log()[-6000:])
         assert not left, f"left running: {left}"
-
-
-def _runs(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
 
 
 @pytest.fixture(scope="session")
 def digits() -> dict[str, list[np.ndarray]]:
     """Real scans by label, uint8 [8, 8]."""
-    bunch = load_digits()
-    images = (bunch.images * (255 / 16)).round().astype(np.uint8)
-    return {str(label): list(images[bunch.target == label]) for label in range(10)}
+    return nodes_.digits()

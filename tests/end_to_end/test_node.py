@@ -11,7 +11,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from .conftest import _runs, descendants, until
+from benchmarks.node import descendants, runs, until
 
 
 def test_the_same_version_is_served_after_an_orderly_end_and_a_new_start(make_node, digits):
@@ -26,7 +26,7 @@ def test_the_same_version_is_served_after_an_orderly_end_and_a_new_start(make_no
     below = descendants(node.process.pid)
     assert node.stop() < 10
     assert node.process.returncode == 0
-    assert not [line for pid, line in below.items() if _runs(pid)]
+    assert not [line for pid, line in below.items() if runs(pid)]
 
     started = time.monotonic()
     node.start()
@@ -96,4 +96,4 @@ def test_a_killed_supervisor_takes_everything_with_it(make_node):
     assert len(below) >= 3
     os.kill(node.process.pid, 9)
     node.process.wait()
-    until(lambda: not any(_runs(pid) for pid in below), seconds=20, what="the end of all processes")
+    until(lambda: not any(runs(pid) for pid in below), seconds=20, what="the end of all processes")

@@ -13,8 +13,7 @@ import pytest
 
 from accrete_node.describe import render
 from accrete_node.settings import load_settings
-
-from .conftest import free_port
+from benchmarks.node import free_port
 
 README = Path(__file__).resolve().parents[2] / "README.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)

@@ -225,3 +225,22 @@ def test_serving_with_onnx_runtime_never_imports_torch(artifact):
         "assert not {'torch', 'sklearn', 'accrete_learner'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code, str(artifact)], check=True, timeout=120)
+
+
+@pytest.mark.parametrize("where", ["weights.bin", "../weights.bin"])
+def test_a_graph_that_points_to_other_files_is_refused(artifact, where, monkeypatch):
+    onnx = pytest.importorskip("onnx")
+    graph = onnx.load(artifact / "graph.onnx")
+    monkeypatch.chdir(artifact)  # even where the file would be found
+    for tensor in graph.graph.initializer:
+        if tensor.raw_data and len(tensor.raw_data) >= 16:
+            (artifact / where).write_bytes(tensor.raw_data)
+            tensor.ClearField("raw_data")
+            tensor.data_location = onnx.TensorProto.EXTERNAL
+            tensor.external_data.add(key="location", value=where)
+            break
+    else:
+        pytest.fail("the graph has no tensor to move")
+    (artifact / "graph.onnx").write_bytes(graph.SerializeToString())
+    with pytest.raises(LoadError, match="graph.onnx"):
+        load(artifact, 1, CPU)

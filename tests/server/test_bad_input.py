@@ -206,3 +206,12 @@ def test_a_fault_of_ours_is_internal_and_tells_nothing_of_the_inside(world, runn
     assert "secret detail" in caplog.text
     del view.slot.loaded.features
     _changed_nothing(world, running)
+
+
+def test_bytes_that_are_no_message_are_bad_input_and_no_fault_of_ours(running):
+    for path in ("/accrete.v1.Prediction/Predict", "/accrete.v1.Teaching/StreamExamples"):
+        call = running.channel.stream_stream(path, lambda data: data, lambda data: data)
+        with pytest.raises(grpc.RpcError) as refused:
+            list(call(iter([b"\xff\xff\xff"]), timeout=10))
+        assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+        assert "not a message" in str(refused.value.details())

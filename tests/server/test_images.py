@@ -242,3 +242,17 @@ def test_images_for_an_embedding_model_and_vectors_for_an_image_model_are_refuse
         _reader(VECTOR).pixels((2, 2), bytes(4))
     with pytest.raises(BadImage, match="takes images"):
         _reader().vector((4,), bytes(16))
+
+
+@pytest.mark.parametrize(("scans", "taken"), [(5, True), (150, False)])
+def test_a_jpeg_of_a_great_many_scans_is_refused_without_being_decoded(scans: int, taken: bool):
+    file = io.BytesIO()
+    Image.new("RGB", (64, 64)).save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    last = data.rindex(b"\xff\xda")
+    data = data[:-2] + data[last:-2] * scans + b"\xff\xd9"
+    if taken:
+        assert _reader(RGB).encoded(data).shape == RGB.shape
+    else:
+        with pytest.raises(BadImage, match="scans; at most 100"):
+            _reader(RGB).encoded(data)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import logging
+import os
 from typing import Any
 
 import onnxruntime
@@ -72,13 +73,15 @@ class OnnxRuntimeEngine:
 
 
 def _session(graph: bytes, config: EngineConfig) -> Any:
-    """A session over the graph's bytes; given as bytes, the graph cannot name files outside the artifact."""
+    """A session over the graph's bytes, whose tensors are all in them: files that it may name are not looked for."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = config.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _QUIET
     # Idle threads of a model that waits must not burn the cores that the trainer and other requests use.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    # Without this, a name would be looked up in the process's working directory; below a device there can be no file.
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     try:
         return onnxruntime.InferenceSession(graph, options, providers=_providers(config))
     except Exception as problem:  # ONNX Runtime raises a dozen kinds of its own, all straight from Exception

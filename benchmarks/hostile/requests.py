@@ -1,0 +1,180 @@
+"""Requests, malformed or hostile, each from a seed and its number alone."""
+
+from __future__ import annotations
+
+import random
+import struct
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from accrete.v1 import operation_pb2, prediction_pb2, teaching_pb2, types_pb2
+from benchmarks.hostile import pictures
+
+PREDICT = "/accrete.v1.Prediction/Predict"
+ADD = "/accrete.v1.Teaching/AddExamples"
+STREAM = "/accrete.v1.Teaching/StreamExamples"
+WAIT = "/accrete.v1.Teaching/WaitLearned"
+OPERATION = "/accrete.v1.Operation/"
+# Learning is paused meanwhile, and is not to be resumed: what is hostile is stored and not learned.
+HARMLESS = ("GetStatus", "ListClasses", "ListVersions", "TriggerStep", "PauseLearning")
+
+STRINGS = (
+    "", " ", "\0", "a\0b", "a\nb", "\u202edrawkcab", "e\u0301", "\u00e9", "\ufeffbom", "\U0001f986", "a" * 257,
+    "ключ" * 70, "{tag}", "a|b:c*", "../../etc/passwd", "%s%n", "'; DROP", "\u2028", "\ud7ff", "\uffff", "a" * 100_000,
+)  # fmt: skip
+NUMBERS = (-(2**31), -1, 0, 1, 2, 999, 1001, 2**31 - 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Hostile:
+    """One request."""
+
+    kind: str
+    path: str
+    messages: tuple[bytes, ...]
+    """One, or several of a stream; as they go over the wire."""
+    timeout_s: float = 20.0
+    cancel: bool = False
+    """Hang up at once."""
+
+
+Maker = Callable[[random.Random], Hostile]
+
+
+def hostile(seed: int, number: int) -> Hostile:
+    """Request `number` of a run with `seed`."""
+    chance = random.Random(f"{seed}/{number}")
+    return chance.choice(_MAKERS)(chance)
+
+
+def _noise(chance: random.Random) -> Hostile:
+    path = chance.choice((PREDICT, ADD, WAIT, *(OPERATION + name for name in HARMLESS), OPERATION + "ForgetClass"))
+    return Hostile("noise", path, (chance.randbytes(chance.choice((0, 1, 7, 100, 3_000))),))
+
+
+def _unknown(chance: random.Random) -> Hostile:
+    path = chance.choice(("/accrete.v1.Prediction/predict", "/", "/accrete.v1.Nothing/Do", "/x/../y", PREDICT + "/x"))
+    return Hostile("no such method", path, (chance.randbytes(5),))
+
+
+def _mutated(chance: random.Random) -> Hostile:
+    path, message = chance.choice(
+        (
+            (PREDICT, _predict(chance, pictures.picture(chance))),
+            (ADD, _add(chance, pictures.picture(chance))),
+            (WAIT, teaching_pb2.WaitLearnedRequest(ids=["a", "b"], timeout_ms=1).SerializeToString()),
+        )
+    )
+    return Hostile("changed message", path, (pictures.broken(message, chance),))
+
+
+def _whole_picture(chance: random.Random) -> Hostile:
+    return _taught_or_asked("picture of some format", chance, pictures.picture(chance))
+
+
+def _broken_picture(chance: random.Random) -> Hostile:
+    return _taught_or_asked("broken picture", chance, pictures.broken(pictures.picture(chance), chance))
+
+
+def _bomb(chance: random.Random) -> Hostile:
+    # Dear to make, so not often.
+    if chance.random() < 0.9:
+        return _broken_picture(chance)
+    return _taught_or_asked("bomb", chance, pictures.bomb(chance))
+
+
+def _tensor(chance: random.Random) -> Hostile:
+    shape = [chance.choice((*NUMBERS, 8, 8, 8, 65_536)) for _ in range(chance.randrange(5))]
+    data = chance.randbytes(chance.choice((0, 1, 64, 63, 192, 4_096)))
+    if chance.random() < 0.2:
+        data = struct.pack("<8f", *(chance.choice((float("nan"), float("inf"), 1e38)) for _ in range(8)))
+    tensor = types_pb2.Tensor(shape=shape, data=data)
+    # An enumeration takes any number on the wire.
+    raw = tensor.SerializeToString() + b"\x08" + bytes([chance.choice((0, 1, 1, 1, 2, 77))])
+    image = b"\x12" + _varint(len(raw)) + raw
+    return Hostile("tensor", PREDICT, (b"\x0a" + _varint(len(image)) + image,))
+
+
+def _numbers(chance: random.Random) -> Hostile:
+    image = types_pb2.Image(encoded=pictures.saved("PNG", "L", chance))
+    count = chance.choice((0, 1, 2, 65, 300))
+    request = prediction_pb2.PredictRequest(images=[image] * count, top_k=chance.choice(NUMBERS), features=True)
+    return Hostile("absurd numbers", PREDICT, (request.SerializeToString(),))
+
+
+def _words(chance: random.Random) -> Hostile:
+    example = teaching_pb2.Example(
+        label=chance.choice(STRINGS),
+        id=chance.choice(STRINGS),
+        image=types_pb2.Image(encoded=pictures.saved("PNG", "L", chance)),
+        metadata={chance.choice(STRINGS): chance.choice(STRINGS) for _ in range(chance.randrange(20))},
+    )
+    raw = teaching_pb2.AddExamplesRequest(examples=[example]).SerializeToString()
+    if chance.random() < 0.3:
+        raw = raw.replace(b"a", b"\xed\xa0\x80"[chance.randrange(3) :][:1])  # halves of surrogates: no UTF-8
+    return Hostile("labels and ids", ADD, (raw,))
+
+
+def _stream(chance: random.Random) -> Hostile:
+    messages = [_add(chance, pictures.broken(pictures.picture(chance), chance)) for _ in range(chance.randrange(1, 5))]
+    if chance.random() < 0.5:
+        messages.append(chance.randbytes(30))
+    return Hostile("stream", STREAM, tuple(messages), cancel=chance.random() < 0.3)
+
+
+def _hasty(chance: random.Random) -> Hostile:
+    message = _predict(chance, pictures.saved("PNG", "RGB", chance))
+    return Hostile(
+        "hung up", PREDICT, (message,), timeout_s=chance.choice((0.0005, 0.002)), cancel=chance.random() < 0.5
+    )
+
+
+def _operation(chance: random.Random) -> Hostile:
+    number = chance.choice((*NUMBERS, 2**62))
+    match chance.randrange(4):
+        case 0:
+            request = operation_pb2.ActivateVersionRequest(
+                version=chance.choice((-5, 999_999, 2**62))
+            ).SerializeToString()
+            return Hostile("operation", OPERATION + "ActivateVersion", (request,))
+        case 1:
+            request = operation_pb2.ForgetClassRequest(label=f"{chance.choice(STRINGS)}?").SerializeToString()
+            return Hostile("operation", OPERATION + "ForgetClass", (request,))
+        case 2:
+            ids = [chance.choice(STRINGS) for _ in range(chance.choice((0, 1, 50)))]
+            request = operation_pb2.DeleteExamplesRequest(ids=[f"?{one}" for one in ids]).SerializeToString()
+            return Hostile("operation", OPERATION + "DeleteExamples", (request,))
+        case _:
+            wait = teaching_pb2.WaitLearnedRequest(ids=["none"], timeout_ms=min(number, 5)).SerializeToString()
+            return Hostile("operation", WAIT, (wait,))
+
+
+_MAKERS: tuple[Maker, ...] = (
+    _noise, _unknown, _mutated, _mutated, _whole_picture, _broken_picture, _broken_picture, _bomb, _tensor, _numbers,
+    _words, _stream, _hasty, _operation,
+)  # fmt: skip
+
+
+def _taught_or_asked(kind: str, chance: random.Random, data: bytes) -> Hostile:
+    if chance.random() < 0.3:
+        return Hostile(kind, ADD, (_add(chance, data),))
+    return Hostile(kind, PREDICT, (_predict(chance, data),))
+
+
+def _predict(chance: random.Random, data: bytes) -> bytes:
+    request = prediction_pb2.PredictRequest(images=[types_pb2.Image(encoded=data)], top_k=chance.choice((0, 1, 5)))
+    return request.SerializeToString()
+
+
+def _add(chance: random.Random, data: bytes) -> bytes:
+    # Few labels, under a class's least number of examples together: nothing of this is learned.
+    example = teaching_pb2.Example(label=f"hostile {chance.randrange(1000)}", image=types_pb2.Image(encoded=data))
+    return teaching_pb2.AddExamplesRequest(examples=[example]).SerializeToString()
+
+
+def _varint(number: int) -> bytes:
+    parts = []
+    while number > 127:
+        parts.append(number & 127 | 128)
+        number >>= 7
+    return bytes([*parts, number])

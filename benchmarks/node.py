@@ -1,0 +1,192 @@
+"""A whole node, started as a user starts it, on a folder of its own: for benchmarks and end-to-end tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.datasets import load_digits
+
+from accrete import Client
+from accrete_storage.config import HoldoutConfig, StoreConfig
+from accrete_storage.store import Store
+
+SETTINGS = """
+[model]
+backbone = "resnet8"
+input_size = 8
+channels = 1
+[method]
+name = "lucir"
+[training]
+base_epochs = 2
+epochs = {epochs}
+batch_size = 32
+threads = 1
+augmentation = "crop"
+[memory]
+size = 5
+[trigger]
+min_examples = 30
+first_classes = 2
+classes_per_step = 2
+settle_s = 0.2
+max_wait_s = 3600.0
+[gate]
+enabled = false
+[learner]
+metrics_port = 0
+lease_s = 3.0
+retry_s = 0.2
+[server]
+metrics_port = 0
+port = {port}
+[log]
+format = "text"
+"""
+
+
+def free_port() -> int:
+    """A port that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def until(condition: Callable[[], Any], seconds: float = 60.0, what: str = "it") -> Any:
+    """What `condition` answers once that is true. Raises TimeoutError."""
+    deadline = time.monotonic() + seconds
+    while not (found := condition()):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"{what} did not come to pass in {seconds} s")
+        time.sleep(0.02)
+    return found
+
+
+def descendants(pid: int) -> dict[int, str]:
+    """Command lines of all processes below one."""
+    parents = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                stat = (entry / "stat").read_text().rpartition(")")[2].split()
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if stat[0] != "Z":
+                parents[int(entry.name)] = (int(stat[1]), line)
+    found: dict[int, str] = {}
+    wave = {pid}
+    while wave:
+        wave = {child for child, (parent, _) in parents.items() if parent in wave}
+        found |= {child: parents[child][1] for child in wave}
+    return found
+
+
+_MARKS = {"store": "valkey-server", "server": "accrete_node serve", "learner": "accrete_node learn"}
+
+
+class Node:
+    """`accrete up` as a process, small: steps of a second or two on digits of 8 x 8 pixels."""
+
+    def __init__(self, folder: Path, epochs: int = 2, settings: Mapping[str, str] | None = None) -> None:
+        """Starts nothing. `settings`: further ones by `SECTION.FIELD`, as for `--set`."""
+        self.settings = dict(settings or {})
+        self.folder = folder
+        self.data_dir = folder / "data"
+        self.port = free_port()
+        self.address = f"127.0.0.1:{self.port}"
+        self.config = folder / "accrete.toml"
+        self.config.write_text(SETTINGS.format(epochs=epochs, port=self.port))
+        self.process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Starts it; it may be started again after `stop`."""
+        log = (self.folder / "node.log").open("ab")
+        command = [
+            sys.executable,
+            "-m",
+            "accrete",
+            "up",
+            "--data-dir",
+            str(self.data_dir),
+            "--config",
+            str(self.config),
+            *(part for name, value in self.settings.items() for part in ("--set", f"{name}={value}")),
+        ]
+        self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        log.close()
+
+    def pid(self, name: str) -> int | None:
+        """Process of "store", "server", "learner", or of the "trainer" at work."""
+        if self.process is None:
+            raise RuntimeError("the node was not started")
+        below = descendants(self.process.pid)
+        if name == "trainer":
+            learner = self.pid("learner")
+            # One at work has used the processor for longer than one that stands by, and was started earlier.
+            return min(descendants(learner), default=None) if learner else None
+        return next((pid for pid, line in below.items() if _MARKS[name] in line), None)
+
+    def kill(self, name: str) -> None:
+        """kill -9, once it is there."""
+        pid = until(lambda: self.pid(name), what=name)
+        os.kill(pid, signal.SIGKILL)
+
+    def stop(self) -> float:
+        """SIGTERM; answers the seconds it took."""
+        if self.process is None:
+            raise RuntimeError("the node was not started")
+        started = time.monotonic()
+        self.process.terminate()
+        self.process.wait(60)
+        return time.monotonic() - started
+
+    def client(self) -> Client:
+        """A client of it, to be closed."""
+        return Client(self.address, timeout=30)
+
+    @contextmanager
+    def store(self) -> Iterator[Store]:
+        """The node's own store, to look into."""
+        store = Store.connect(StoreConfig(), HoldoutConfig(), data_dir=self.data_dir)
+        try:
+            yield store
+        finally:
+            store.close()
+
+    def log(self) -> str:
+        """What all its processes have told."""
+        return (self.folder / "node.log").read_text(errors="replace")
+
+
+def digits() -> dict[str, list[NDArray[np.uint8]]]:
+    """Real scans of handwriting by label, uint8 [8, 8]."""
+    bunch = load_digits()
+    images = (bunch.images * (255 / 16)).round().astype(np.uint8)
+    return {str(label): list(images[bunch.target == label]) for label in range(10)}
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there and is no zombie."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory of a process that is in RAM."""
+    pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
