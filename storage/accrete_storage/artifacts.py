@@ -1,5 +1,6 @@
 """Version files: published whole or not at all, and checked before use."""
 
+import errno
 import hashlib
 import json
 import os
@@ -37,7 +38,7 @@ class ArtifactStore:
         """Move a candidate's folder into place; answers the digest of its manifest (SHA-256, hex).
 
         Every file is on disk before the name is. Only for a number that no record names: a folder of that number is
-        what a killed learner left, and is replaced. The candidate must lie on the same file system.
+        what a killed learner left, and is replaced. The folder of versions may be a mount of its own.
         """
         self._root.mkdir(parents=True, exist_ok=True)
         files = {file.name: _describe(file) for file in sorted(candidate.iterdir()) if file.name != MANIFEST}
@@ -47,9 +48,25 @@ class ArtifactStore:
             _sync(candidate / name)
         _sync(candidate)
         self.remove(version)
-        candidate.rename(self.path(version))
+        try:
+            candidate.rename(self.path(version))
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+            self._bring(candidate, self.path(version))
         _sync(self._root)
         return hashlib.sha256(manifest).hexdigest()
+
+    def _bring(self, candidate: Path, to: Path) -> None:
+        """From another file system: whole and on disk beside its place first."""
+        incoming = to.with_name(f".incoming-{to.name}")
+        shutil.rmtree(incoming, ignore_errors=True)
+        shutil.copytree(candidate, incoming)
+        for file in incoming.iterdir():
+            _sync(file)
+        _sync(incoming)
+        incoming.rename(to)
+        shutil.rmtree(candidate)
 
     def verify(self, version: int, digest: str | None = None) -> Path:
         """A version's folder after reading every byte of it; `digest` is that of its manifest, None to trust it.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 from pathlib import Path
 
@@ -85,3 +86,21 @@ def test_removing_is_complete_and_may_be_repeated(artifacts: ArtifactStore, tmp_
     assert artifacts.list() == []
     with pytest.raises(CorruptArtifact):
         artifacts.verify(1)
+
+
+def test_the_folder_of_versions_may_be_on_another_file_system(
+    artifacts: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    made, rename = candidate(tmp_path), Path.rename
+
+    def across(self: Path, target: Path) -> Path:
+        if self == made:
+            raise OSError(errno.EXDEV, "Invalid cross-device link")
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", across)
+    digest = artifacts.publish(made, 3)
+    assert artifacts.verify(3, digest) == artifacts.path(3)
+    assert artifacts.list() == [3]
+    assert not made.exists()
+    assert not list(artifacts.path(3).parent.glob(".*")), "nothing is left beside it"

@@ -1,0 +1,290 @@
+"""The ledger test: writers log what was acknowledged, a nemesis strikes, a checker holds the store against the log."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import subprocess
+import tempfile
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from accrete import AccreteError, Client
+from accrete_storage.config import HoldoutConfig
+from benchmarks.nemesis import checker, strikes
+from benchmarks.nemesis.ledger import Ledger
+from benchmarks.nemesis.proxy import Proxy
+from benchmarks.node import Node, digits, until
+from benchmarks.report import Row, arguments, machine, show
+
+QUOTA = 5
+_LABELS = 20
+_WRITERS = 3
+_DISK_MIB = 96
+_SETTLE_S = 240.0
+_SETTINGS = {
+    "trigger.min_examples": "4",
+    "trigger.refresh_examples": "60",
+    "trigger.max_wait_s": "2",
+    "learner.lease_s": "3",
+    "memory.size": str(QUOTA),
+}
+
+
+@dataclass(kw_only=True)
+class Story:
+    """What happened in a run."""
+
+    strikes: Counter[str] = field(default_factory=Counter)
+    missed: int = 0
+    answered: Counter[int] = field(default_factory=Counter)
+    """Predictions by version."""
+    failed: list[str] = field(default_factory=list)
+    """Predictions that failed in spite of the SDK's retries."""
+    settle_s: float = 0.0
+    verdict: checker.Verdict = field(default_factory=checker.Verdict)
+    sent: int = 0
+    acknowledged: int = 0
+    stored: int = 0
+    learned: int = 0
+    versions: int = 0
+    left: int = 0
+
+
+def main() -> None:
+    """Runs it; exit status 1 when something was lost, doubled or let through."""
+    parser = arguments(__doc__ or "")
+    parser.add_argument("--strikes", type=int, metavar="N", help="how many (default: 200; with --short 20)")
+    parser.add_argument("--seed", type=int, help="of the nemesis (default: drawn)")
+    parsed = parser.parse_args()
+    seed = random.randrange(2**31) if parsed.seed is None else parsed.seed
+    count = parsed.strikes or (20 if parsed.short else 200)
+    facts = machine() | {"seed": seed}
+    with tempfile.TemporaryDirectory(prefix="accrete-faults-") as folder:
+        story = run(Path(folder), seed=seed, count=count, stop_s=2.0 if parsed.short else 5.0)
+    rows = tell(story)
+    show(rows, facts, parsed.json)
+    for name, times in sorted(story.strikes.items()):
+        print(f"  {name:<24} {times}")
+    print(f"  verdict: {story.verdict}")
+    for failure in story.failed[:5]:
+        print(f"  failed: {failure}")
+    raise SystemExit(any(row.ok is False for row in rows))
+
+
+def run(folder: Path, *, seed: int, count: int, stop_s: float) -> Story:
+    """A node with writers and readers, `count` strikes, rest, and the check."""
+    chance, story = random.Random(seed), Story()
+    can_mount = _can_mount(folder)
+    with _disk(folder / "data", can_mount) as disk_mib:
+        node = Node(folder, settings=_SETTINGS)
+        proxy = Proxy(node.port)
+        node.start()
+        ledger = Ledger(folder / "ledger.jsonl")
+        target = strikes.Target(
+            node=node, proxy=proxy, chance=chance, stop_s=stop_s, disk_mib=disk_mib, can_mount=can_mount
+        )
+        try:
+            with node.client() as client:
+                client.wait_ready(60)
+            with _callers(node, proxy, ledger, story, seed):
+                _strike(target, story, count)
+            _settle(node, story)
+            _check(node, ledger, target, story)
+        except BaseException:
+            print(node.log()[-4_000:])
+            raise
+        finally:
+            node.stop()
+            strikes.unmount(target.versions)
+            proxy.close()
+            ledger.close()
+    return story
+
+
+def _strike(target: strikes.Target, story: Story, count: int) -> None:
+    """Strikes at random moments; what passes is undone while the next ones come."""
+    possible = strikes.every_strike(target)
+    timers: list[threading.Timer] = []
+    until(lambda: sum(story.answered.values()) > 20, 120, "the first version")
+    while story.strikes.total() < count:
+        time.sleep(target.chance.uniform(0.1, 1.5))
+        name = target.chance.choice(sorted(possible))
+        try:
+            undo = possible[name]()
+        except strikes.Missed:
+            story.missed += 1
+            continue
+        story.strikes[name] += 1
+        # A full disk or a folder that cannot be written is not to last through many other strikes.
+        timers.append(threading.Timer(target.chance.uniform(0.5, 1.0) * target.stop_s, undo))
+        timers[-1].start()
+    for timer in timers:
+        timer.join()
+
+
+@contextmanager
+def _callers(node: Node, proxy: Proxy, ledger: Ledger, story: Story, seed: int) -> Iterator[None]:
+    """Writers through the proxy and a reader past it, until the block ends; then the writers' last batch is out."""
+    enough = threading.Event()
+    threads = [
+        threading.Thread(target=_write, args=(f"127.0.0.1:{proxy.port}", ledger, enough, number, seed))
+        for number in range(_WRITERS)
+    ]
+    threads.append(threading.Thread(target=_ask, args=(node.address, story, enough)))
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        enough.set()
+        for thread in threads:
+            thread.join()
+
+
+def _write(address: str, ledger: Ledger, enough: threading.Event, number: int, seed: int) -> None:
+    """Teaches noisy scans under ever new ids; after an error the same batch goes again, as an application would."""
+    generator, scans, made = np.random.default_rng([seed, number]), digits(), 0
+    with Client(address, timeout=10) as client:
+        while not enough.is_set():
+            batch = []
+            for _ in range(int(generator.integers(1, 8))):
+                digit, twin = int(generator.integers(10)), int(generator.integers(_LABELS // 10))
+                own = scans[str(digit)]
+                image = own[int(generator.integers(len(own)))] ^ generator.integers(0, 8, (8, 8), dtype=np.uint8)
+                made += 1
+                batch.append((f"{digit}{'ab'[twin]}", image, f"w{number}-{made}"))
+            _teach(client, ledger, batch, enough)
+            enough.wait(0.05)
+
+
+def _teach(client: Client, ledger: Ledger, batch: list[tuple[str, Any, str]], enough: threading.Event) -> None:
+    for label, _, name in batch:
+        ledger.sending(name, label)
+    while True:
+        try:
+            report = client.add_examples(batch)
+        except AccreteError:
+            if enough.is_set():
+                return
+            time.sleep(0.1)
+            continue
+        for result in report.refused:
+            ledger.refuse(result.id, result.reason)
+        for name in report.ids:
+            ledger.acknowledge(name)
+        return
+
+
+def _ask(address: str, story: Story, enough: threading.Event) -> None:
+    image = digits()["0"][0]
+    with Client(address, timeout=30) as client:
+        while not enough.is_set():
+            try:
+                story.answered[client.predict(image).version] += 1
+            except AccreteError as problem:
+                if "add examples" not in str(problem):  # nothing has been learned yet
+                    story.failed.append(repr(problem))
+            enough.wait(0.02)
+
+
+def _settle(node: Node, story: Story) -> None:
+    """Until nothing is pending: by itself, with an operator's `trigger` for what was set aside or is too little."""
+    started = time.monotonic()
+    with node.client() as client:
+        while (left := _pending(client)) and time.monotonic() - started < _SETTLE_S:
+            with contextlib.suppress(AccreteError):
+                client.trigger_step()
+            time.sleep(0.5)
+    story.settle_s, story.left = time.monotonic() - started, left
+
+
+def _pending(client: Client) -> int:
+    try:
+        return client.status().pending
+    except AccreteError:
+        return -1
+
+
+def _check(node: Node, ledger: Ledger, target: strikes.Target, story: Story) -> None:
+    with node.store() as store:
+        found = checker.read(store, ledger.sent)
+    answered = [version for version in story.answered if version]
+    story.verdict = checker.check(ledger, found, quota=QUOTA, share=HoldoutConfig().share, answered=answered)
+    story.verdict.unreadable = checker.check_files(target.versions, found.records, target.damaged)
+    made = [record for record in found.records if record.state != "rejected"]
+    story.sent, story.acknowledged, story.stored = len(ledger.sent), len(ledger.acknowledged), len(found.located)
+    story.learned, story.versions = sum(sum(record.consumed.values()) for record in made), len(made)
+
+
+def tell(story: Story) -> list[Row]:
+    """The figures, with what they must be."""
+    verdict = story.verdict
+    skipped = sum(-count for count in verdict.miscounted.values() if count < 0)
+    doubled = sum(count for count in verdict.miscounted.values() if count > 0) + len(verdict.relearned)
+    return [
+        Row(name="strikes", value=story.strikes.total(), unit=""),
+        Row(name="sent", value=story.sent, unit="examples"),
+        Row(name="acknowledged", value=story.acknowledged, unit="examples"),
+        Row(name="stored", value=story.stored, unit="examples"),
+        Row(name="learned", value=story.learned, unit="examples"),
+        Row(name="versions made", value=story.versions, unit=""),
+        Row(name="lost: acknowledged and not stored", value=len(verdict.lost), unit="examples", bound="<= 0"),
+        Row(name="stored and never sent, or refused", value=len(verdict.foreign), unit="examples", bound="<= 0"),
+        Row(name="doubled: learned more than once", value=doubled, unit="examples", bound="<= 0"),
+        Row(name="skipped: passed over by a step", value=skipped, unit="examples", bound="<= 0"),
+        Row(name="not learned when all was calm again", value=story.left, unit="examples", bound="<= 0"),
+        Row(name="classes with a wrong number of exemplars", value=len(verdict.overfull), unit="", bound="<= 0"),
+        Row(name="hold-out mixed with exemplars", value=len(verdict.leaked), unit="examples", bound="<= 0"),
+        Row(name="versions that fail their checksum", value=len(verdict.unreadable), unit="", bound="<= 0"),
+        Row(
+            name="versions that answered and were never made",
+            value=len(verdict.unknown_versions),
+            unit="",
+            bound="<= 0",
+        ),
+        Row(name="predictions", value=story.answered.total(), unit=""),
+        Row(name="predictions failed after the SDK's retries", value=len(story.failed), unit="", bound="<= 0"),
+        Row(name="calm until everything was learned", value=story.settle_s, unit="s"),
+    ]
+
+
+def _can_mount(folder: Path) -> bool:
+    """Whether this process may mount (root in its own machine or container)."""
+    if os.getuid() != 0:
+        return False
+    probe = folder / "probe"
+    probe.mkdir()
+    done = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(probe)], check=False, capture_output=True
+    )
+    strikes.unmount(probe)
+    probe.rmdir()
+    return done.returncode == 0
+
+
+@contextmanager
+def _disk(folder: Path, can_mount: bool) -> Iterator[int]:
+    """A small file system for the data directory, in MiB; 0 and a plain folder where none can be mounted."""
+    folder.mkdir()
+    if not can_mount:
+        yield 0
+        return
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={_DISK_MIB}m", "tmpfs", str(folder)], check=True)
+    try:
+        yield _DISK_MIB
+    finally:
+        strikes.unmount(folder)
+
+
+if __name__ == "__main__":
+    main()

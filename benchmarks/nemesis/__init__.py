@@ -1,0 +1,1 @@
+"""What strikes a running node, what callers were told meanwhile, and the check that both fit together."""

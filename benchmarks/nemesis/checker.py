@@ -1,0 +1,131 @@
+"""Holds what callers were told against what the store and the versions have."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from accrete_storage.artifacts import ArtifactStore
+from accrete_storage.errors import StorageError
+from accrete_storage.ids import is_holdout, position_key
+from accrete_storage.pending import Location
+from accrete_storage.store import Store
+from accrete_storage.version import VersionRecord
+from benchmarks.nemesis.ledger import Ledger
+
+
+@dataclass(frozen=True, kw_only=True)
+class Snapshot:
+    """The store at rest."""
+
+    located: Mapping[str, Location]
+    """Where each of the sent examples was stored; one that never was is missing."""
+    pending: Mapping[str, Collection[str]]
+    """Ids by label."""
+    exemplars: Mapping[str, Collection[str]]
+    holdout: Mapping[str, Collection[str]]
+    records: Collection[VersionRecord]
+    active: int
+
+
+@dataclass(kw_only=True)
+class Verdict:
+    """What does not fit; all empty when everything does."""
+
+    lost: set[str] = field(default_factory=set)
+    """Acknowledged, and not stored."""
+    foreign: set[str] = field(default_factory=set)
+    """Kept, and never sent; or refused, and stored."""
+    miscounted: dict[str, int] = field(default_factory=dict)
+    """By label: examples that steps took in, less those stored up to where the live version has learned. Above 0:
+    learned twice; below: skipped."""
+    relearned: set[str] = field(default_factory=set)
+    """Pending, and within what the live version has learned: it would be learned again."""
+    overfull: dict[str, int] = field(default_factory=dict)
+    """By label, how many exemplars there are when it is not the number that there should be."""
+    leaked: set[str] = field(default_factory=set)
+    """Exemplars that belong to the hold-out, or the other way round."""
+    unreadable: dict[int, str] = field(default_factory=dict)
+    """Versions whose files do not match their checksums."""
+    unknown_versions: set[int] = field(default_factory=set)
+    """Versions that answered, and that no commit made."""
+
+
+def read(store: Store, sent: Collection[str]) -> Snapshot:
+    """The store as it is now."""
+    labels = store.pending.labels()
+    kept = store.memory.labels()
+    return Snapshot(
+        located=store.pending.locate(sent),
+        pending={label: [entry.example.id for entry in store.pending.read(label)] for label in labels},
+        exemplars={label: [example.id for example in store.memory.exemplars(label)] for label in kept},
+        holdout={label: [example.id for example in store.memory.holdout(label)] for label in kept},
+        records=store.registry.versions(),
+        active=store.registry.state().version,
+    )
+
+
+def check(ledger: Ledger, found: Snapshot, *, quota: int, share: float, answered: Collection[int] = ()) -> Verdict:
+    """What does not fit.
+
+    Args:
+        ledger: of all writers.
+        found: the store at rest.
+        quota: exemplars of each class.
+        share: of the hold-out.
+        answered: versions that answered a prediction.
+    """
+    verdict = Verdict()
+    verdict.lost = ledger.acknowledged - set(found.located)
+    kept = [name for group in (found.pending, found.exemplars, found.holdout) for ids in group.values() for name in ids]
+    verdict.foreign = {name for name in kept if name not in ledger.sent} | (set(ledger.refused) & set(found.located))
+    _check_learned(found, verdict)
+    _check_memory(found, verdict, quota=quota, share=share)
+    verdict.unknown_versions = set(answered) - {one.version for one in found.records if one.state != "rejected"}
+    return verdict
+
+
+def _check_learned(found: Snapshot, verdict: Verdict) -> None:
+    """Every stored example is in exactly one step, or still pending."""
+    made = [record for record in found.records if record.state != "rejected"]
+    learned = next((record.learned for record in made if record.version == found.active), {})
+    taken: Counter[str] = Counter()
+    for record in made:
+        taken.update(record.consumed)
+    within: Counter[str] = Counter()
+    for name, location in found.located.items():
+        upto = learned.get(location.label)
+        if upto is not None and position_key(location.position) <= position_key(upto):
+            within[location.label] += 1
+            if name in found.pending.get(location.label, ()):
+                verdict.relearned.add(name)
+    labels = set(taken) | set(within)
+    verdict.miscounted = {name: taken[name] - within[name] for name in labels if taken[name] != within[name]}
+
+
+def _check_memory(found: Snapshot, verdict: Verdict, *, quota: int, share: float) -> None:
+    trainable: Counter[str] = Counter()
+    for name, location in found.located.items():
+        pending = name in found.pending.get(location.label, ())
+        trainable[location.label] += not pending and not is_holdout(name, share)
+    for label, ids in found.exemplars.items():
+        if len(set(ids)) != min(quota, trainable[label]) or len(set(ids)) != len(ids):
+            verdict.overfull[label] = len(ids)
+        verdict.leaked |= {name for name in ids if is_holdout(name, share)}
+    for ids in found.holdout.values():
+        verdict.leaked |= {name for name in ids if not is_holdout(name, share)}
+
+
+def check_files(root: Path, records: Collection[VersionRecord], damaged: Collection[int]) -> dict[int, str]:
+    """Versions with files that do not match their checksums, but for those that were damaged on purpose."""
+    artifacts, unreadable = ArtifactStore(root), {}
+    for record in records:
+        if record.state != "ready" or record.version in damaged:
+            continue
+        try:
+            artifacts.verify(record.version, record.digest)
+        except StorageError as problem:
+            unreadable[record.version] = str(problem)
+    return unreadable
