@@ -41,6 +41,8 @@ class Target:
     can_mount: bool
     damaged: set[int] = field(default_factory=set)
     """Versions whose files were damaged for good."""
+    mending: bool = False
+    """Whether the newest version is damaged at present."""
 
     @property
     def versions(self) -> Path:
@@ -125,9 +127,10 @@ def damage_newest(target: Target) -> Undo:
     """A file of the newest version is cut or changed for a while, as on a share that loses its server."""
     artifacts = ArtifactStore(target.versions)
     numbers = artifacts.list()
-    if not numbers:
+    if not numbers or target.mending:  # two at a time would keep the first one's damage as what was before
         raise Missed
     file, before = _flip(target, artifacts.path(numbers[-1]))
+    target.mending = True
 
     def mend() -> None:
         # Perhaps on a disk that is full or a folder that is read-only until another strike passes.
@@ -135,8 +138,9 @@ def damage_newest(target: Target) -> Undo:
             with contextlib.suppress(OSError):
                 if file.exists():
                     file.write_bytes(before)
-                return
+                break
             time.sleep(0.1)
+        target.mending = False
 
     return mend
 

@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from accrete_node.settings import Settings, SettingsError, load_settings
@@ -67,6 +68,39 @@ def add_learn(subparsers: Subparsers) -> None:
     )
 
 
+def add_backup(subparsers: Subparsers) -> None:
+    """Add `accrete backup`."""
+    parser = _add(
+        subparsers,
+        "backup",
+        "write everything that must last into a folder, while it runs",
+        "Writes examples, exemplars, hold-out and all ready versions, as of one moment, into a new folder.\n\n"
+        "example: accrete backup /backups/monday --data-dir /srv/accrete",
+        lambda arguments: _with_settings(arguments, lambda settings: _backup().back_up(settings, arguments.folder)),
+    )
+    parser.add_argument("folder", metavar="DIR", type=Path, help="where to; a folder that is new or empty")
+
+
+def add_restore(subparsers: Subparsers) -> None:
+    """Add `accrete restore`."""
+    parser = _add(
+        subparsers,
+        "restore",
+        "put a backup into a new data directory",
+        "Checks every byte of a backup, then puts it into a data directory that has no store yet, or into the empty\n"
+        "store that --redis names. Start `accrete up` afterwards.\n\n"
+        "example: accrete restore /backups/monday --data-dir /srv/accrete",
+        lambda arguments: _with_settings(arguments, lambda settings: _backup().restore(settings, arguments.folder)),
+    )
+    parser.add_argument("folder", metavar="DIR", type=Path, help="the backup")
+
+
+def _backup() -> ModuleType:
+    from accrete_node import backup
+
+    return backup
+
+
 def add_demo(subparsers: Subparsers) -> None:
     """Add `accrete demo`."""
     from accrete_node.demo.arguments import add_arguments
@@ -116,8 +150,8 @@ def _token(arguments: argparse.Namespace) -> int:
 
 def _add(
     subparsers: Subparsers, name: str, summary: str, description: str, run: Callable[[argparse.Namespace], int]
-) -> None:
-    parser = subparsers.add_parser(
+) -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = subparsers.add_parser(
         name,
         help=summary,
         description=f"{description}\n\n{_SETTINGS_HELP}",
@@ -134,6 +168,7 @@ def _add(
     )
     parser.add_argument("--print-config", action="store_true", help="print all settings as a file, and end")
     parser.set_defaults(run=run)
+    return parser
 
 
 def _up(arguments: argparse.Namespace) -> int:

@@ -11,6 +11,7 @@ StorageError
 ├── Fenced                  another learner holds the lease; nothing was written
 ├── InputsChanged           examples of the step were deleted while it ran; nothing was written
 ├── CorruptArtifact         a version's files are not what was published
+├── BackupUnusable          a backup cannot be written there, or is not whole
 └── CorruptRecord           bytes in the store that are no example
 """
 
@@ -70,6 +71,10 @@ class InputsChanged(StorageError):
 
 class CorruptArtifact(StorageError):
     """A version's files are not what was published."""
+
+
+class BackupUnusable(StorageError):
+    """A backup cannot be written where it was asked for, is not whole, or there is something in the way of it."""
 
 
 class CorruptRecord(StorageError):

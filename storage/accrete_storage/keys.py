@@ -13,6 +13,11 @@ class Keys:
         return ":".join((f"{{{self.prefix}}}", *parts))
 
     @property
+    def beginning(self) -> str:
+        """What all keys begin with."""
+        return self._key("")
+
+    @property
     def state(self) -> str:
         """Hash: active, pinned, latest, revision, epoch, last_step, paused, phase, step_request, model, schema."""
         return self._key("state")

@@ -4,13 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from accrete_storage import requirements
+from accrete_storage import backup, requirements
+from accrete_storage.artifacts import ArtifactStore
+from accrete_storage.backup import Backup
 from accrete_storage.commit import Commit, Hold, Lease, Reject, Steps, acquire_lease
 from accrete_storage.config import HoldoutConfig, StoreConfig
 from accrete_storage.control import Control
 from accrete_storage.database import Database, reachable
 from accrete_storage.embedded import socket_url
-from accrete_storage.errors import StoreMisconfigured
+from accrete_storage.errors import BackupUnusable, StoreMisconfigured
 from accrete_storage.events import EventLog
 from accrete_storage.example import Example
 from accrete_storage.keys import Keys
@@ -102,6 +104,18 @@ class Store:
                 f"the store holds examples for the model input {model}, and the configuration says {description}: "
                 "set [model] back, or use another data_dir (or store.prefix)"
             )
+
+    def back_up(self, folder: Path, artifacts: ArtifactStore) -> Backup:
+        """Write a backup of everything while it runs; see `backup.take`."""
+        return backup.take(self._database, self._keys, artifacts, folder, SCHEMA)
+
+    def restore(self, folder: Path, artifacts: ArtifactStore) -> Backup:
+        """Put a backup into this store and `artifacts`, both empty. Raises BackupUnusable, and then changes nothing."""
+        found = backup.read(folder)
+        if found.schema != SCHEMA:
+            raise BackupUnusable(f"{folder} has schema {found.schema}; this release reads schema {SCHEMA}")
+        backup.restore(folder, found, self._database, self._keys, artifacts)
+        return found
 
     def acquire_lease(self, owner: str, ttl_s: float = 10.0) -> Lease | None:
         """The right to commit, under a new epoch; None while another learner holds it."""

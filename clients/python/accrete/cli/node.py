@@ -22,6 +22,8 @@ SUMMARIES = {
     "demo": "watch it learn handwritten digits while it serves",
     "bench": "compare methods on streams of classes",
     "token": "let a caller in",
+    "backup": "write everything into a folder, while it runs",
+    "restore": "put a backup into a new data directory",
 }
 
 

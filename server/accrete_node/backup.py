@@ -1,0 +1,81 @@
+"""`accrete backup` and `accrete restore`: of a node that runs, or of one that does not."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from accrete_node.processes import make_data_dir
+from accrete_node.settings import Settings, SettingsError
+from accrete_node.supervisor import CANNOT_START
+from accrete_storage.artifacts import ArtifactStore
+from accrete_storage.backup import Backup
+from accrete_storage.config import StoreConfig
+from accrete_storage.embedded import EmbeddedStore
+from accrete_storage.errors import BackupUnusable, StorageError, StoreUnavailable
+from accrete_storage.store import Store
+
+_TIMEOUT_S = 600.0
+"""The store is read in one go, about a second a gigabyte; its usual timeout is for small things."""
+
+
+def back_up(settings: Settings, folder: Path) -> int:
+    """Write a backup; answers the exit status."""
+    return _told(folder, "backed up", lambda: _back_up(settings, folder))
+
+
+def restore(settings: Settings, folder: Path) -> int:
+    """Put a backup into a new data directory (and, by `store.url`, an empty store); answers the exit status."""
+    return _told(folder, "restored", lambda: _restore(settings, folder))
+
+
+def _told(folder: Path, what: str, work: Callable[[], Backup]) -> int:
+    try:
+        found = work()
+    except (StorageError, SettingsError, OSError) as error:
+        print(f"accrete: {error}", file=sys.stderr)
+        return CANNOT_START
+    print(f"{what} {found.keys} keys and {len(found.versions)} versions: {folder}")
+    return 0
+
+
+def _back_up(settings: Settings, folder: Path) -> Backup:
+    if not settings.store.url and not (settings.data_dir / "store").is_dir():
+        raise SettingsError([f"data_dir = {str(settings.data_dir)!r}: there is nothing to back up"])
+    with _store(settings) as store:
+        return store.back_up(folder, ArtifactStore(settings.data_dir / "versions"))
+
+
+def _restore(settings: Settings, folder: Path) -> Backup:
+    """Into a data directory without a store and versions; settings and the like may be there."""
+    artifacts = ArtifactStore(settings.data_dir / "versions")
+    if (settings.data_dir / "store").exists() or artifacts.list():
+        raise BackupUnusable(f"{settings.data_dir} is in use: a backup is restored into a new data directory")
+    make_data_dir(settings)
+    with _store(settings) as store:
+        return store.restore(folder, artifacts)
+
+
+@contextmanager
+def _store(settings: Settings) -> Iterator[Store]:
+    """The store as it runs; an embedded one that does not is started for as long."""
+    config = StoreConfig(
+        url=settings.store.url, prefix=settings.store.prefix, ack=settings.store.ack, timeout_s=_TIMEOUT_S
+    )
+    server: EmbeddedStore | None = None
+    try:
+        store = Store.connect(config, settings.holdout, data_dir=settings.data_dir)
+    except StoreUnavailable:
+        if config.url:
+            raise
+        server = EmbeddedStore(settings.data_dir, config)
+        server.start()
+        store = Store.connect(config, settings.holdout, data_dir=settings.data_dir)
+    try:
+        yield store
+    finally:
+        store.close()
+        if server is not None:
+            server.stop()

@@ -1,0 +1,190 @@
+"""Backups: the store at one moment and the versions that it names, whole or not at all; and back again.
+
+A backup is a folder: `store.bin` (a msgpack stream of [key without its prefix, milliseconds to live, DUMP]), `versions`
+as published, and `backup.json`, which is written last and has the digest of all else. A folder without it is none.
+"""
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgpack
+
+from accrete_storage.artifacts import ArtifactStore
+from accrete_storage.database import Database, reachable
+from accrete_storage.errors import BackupUnusable, CorruptArtifact
+from accrete_storage.keys import Keys
+from accrete_storage.version import VersionRecord
+
+MANIFEST = "backup.json"
+_STORE = "store.bin"
+_VERSIONS = "versions"
+_FORMAT = 1
+_PASSING = ("lease", "staged:")
+"""Beginnings of keys that belong to a learner at work, and to nobody after it."""
+_ATTEMPTS = 5
+_BATCH = 500
+"""Keys restored in one go."""
+
+Entry = tuple[str, int, bytes]
+"""Key without its prefix, milliseconds to live (-1: for ever), DUMP."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Backup:
+    """What a backup holds."""
+
+    taken_ms: int
+    """Milliseconds since 1970."""
+    schema: str
+    """Of what is stored."""
+    digest: str
+    """SHA-256 of `store.bin`, hex."""
+    keys: int
+    versions: dict[int, str]
+    """Digests of the manifests of the versions that are ready."""
+
+
+def take(database: Database, keys: Keys, artifacts: ArtifactStore, folder: Path, schema: str) -> Backup:
+    """Write a backup while everything runs.
+
+    The store is held for the moment that it takes to read it (about a second a gigabyte), and needs as much memory
+    again meanwhile. Steps that retire versions while these are copied make it begin anew.
+
+    Raises BackupUnusable when `folder` holds anything, CorruptArtifact when a version is damaged; StoreUnavailable.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    if any(folder.iterdir()):
+        raise BackupUnusable(f"{folder} is not empty: a backup goes into a folder of its own")
+    for attempt in range(1, _ATTEMPTS + 1):
+        ready, entries = _snapshot(database, keys)
+        try:
+            _copy_versions(artifacts, ArtifactStore(folder / _VERSIONS), ready)
+        except CorruptArtifact:
+            if attempt == _ATTEMPTS:
+                raise
+            continue
+        return _write(folder, entries, ready, schema)
+    raise AssertionError("the last attempt returns or raises")
+
+
+def read(folder: Path) -> Backup:
+    """What a backup holds, after reading all of it. Raises BackupUnusable, CorruptArtifact."""
+    try:
+        stored = json.loads((folder / MANIFEST).read_text())
+        if stored.pop("format") != _FORMAT:
+            raise BackupUnusable(f"{folder} was written by another release")
+        stored["versions"] = {int(number): digest for number, digest in stored["versions"].items()}
+        backup = Backup(**stored)
+        with (folder / _STORE).open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BackupUnusable(f"{folder} is no backup, or one that was not finished: {error}") from error
+    if digest != backup.digest:
+        raise BackupUnusable(f"{folder / _STORE} is not what was written")
+    for number, expected in backup.versions.items():
+        ArtifactStore(folder / _VERSIONS).verify(number, expected)
+    return backup
+
+
+def restore(folder: Path, backup: Backup, database: Database, keys: Keys, artifacts: ArtifactStore) -> None:
+    """Put a backup that `read` has checked into an empty store and an empty folder of versions.
+
+    What is live comes last: interrupted, the store has data that nobody serves, and is to be emptied before the next
+    attempt, which refuses it. Raises BackupUnusable when anything is there, or when the server is too old to read it.
+    """
+    with reachable():
+        there = next(iter(database.client.scan_iter(match=_pattern(keys), count=1_000)), None)
+    if there is not None or artifacts.list():
+        raise BackupUnusable("the store or the folder of versions is not empty: a backup is restored into new ones")
+    _copy_versions(ArtifactStore(folder / _VERSIONS), artifacts, backup.versions)
+    state = keys.state.removeprefix(keys.beginning)
+    last = [entry for entry in _entries(folder) if entry[0] == state]
+    for batch in _batches(entry for entry in _entries(folder) if entry[0] != state):
+        _put(database, keys, batch)
+    _put(database, keys, last)
+
+
+def _snapshot(database: Database, keys: Keys) -> tuple[dict[int, str], list[Entry]]:
+    records, answer = database.call("snapshot", [keys.versions], [_pattern(keys)])
+    parsed = (VersionRecord.from_json(record) for record in records)
+    triples = zip(answer[::3], answer[1::3], answer[2::3], strict=True)
+    named = ((name.decode().removeprefix(keys.beginning), int(left), value) for name, left, value in triples)
+    kept = [entry for entry in named if not entry[0].startswith(_PASSING)]
+    return {record.version: record.digest for record in parsed if record.state == "ready"}, kept
+
+
+def _pattern(keys: Keys) -> str:
+    return "".join(f"\\{letter}" if letter in "*?[]^\\" else letter for letter in keys.beginning) + "*"
+
+
+def _copy_versions(source: ArtifactStore, to: ArtifactStore, versions: dict[int, str]) -> None:
+    for number, digest in versions.items():
+        if number not in to.list():
+            working = to.path(number).with_name(f".copy-{number}")
+            shutil.rmtree(working, ignore_errors=True)
+            try:
+                shutil.copytree(source.verify(number, digest), working)
+            except OSError as error:  # removed in the middle
+                raise CorruptArtifact(f"version {number} went away: {error}") from error
+            to.publish(working, number)
+        to.verify(number, digest)
+
+
+def _write(folder: Path, entries: list[Entry], versions: dict[int, str], schema: str) -> Backup:
+    digest = hashlib.sha256()
+    with (folder / _STORE).open("wb") as file:
+        for entry in entries:
+            packed: bytes = msgpack.packb(entry)
+            digest.update(packed)
+            file.write(packed)
+        file.flush()
+        os.fsync(file.fileno())
+    backup = Backup(
+        taken_ms=time.time_ns() // 1_000_000,
+        schema=schema,
+        digest=digest.hexdigest(),
+        keys=len(entries),
+        versions=versions,
+    )
+    body: dict[str, Any] = {name: getattr(backup, name) for name in Backup.__dataclass_fields__}
+    temporary = folder / f"{MANIFEST}.tmp"
+    with temporary.open("w") as file:
+        json.dump({"format": _FORMAT} | body, file, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(folder / MANIFEST)
+    descriptor = os.open(folder, os.O_RDONLY)
+    os.fsync(descriptor)
+    os.close(descriptor)
+    return backup
+
+
+def _entries(folder: Path) -> Iterator[Entry]:
+    with (folder / _STORE).open("rb") as file:
+        yield from map(tuple, msgpack.Unpacker(file, max_buffer_size=0))
+
+
+def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
+    batch: list[Entry] = []
+    for entry in entries:
+        batch.append(entry)
+        if len(batch) == _BATCH:
+            yield batch
+            batch = []
+    yield batch
+
+
+def _put(database: Database, keys: Keys, entries: list[Entry]) -> None:
+    if not entries:
+        return
+    with database.transaction() as pipeline:
+        for name, left, value in entries:
+            pipeline.restore(keys.beginning + name, max(0, left), value)
+        pipeline.execute()

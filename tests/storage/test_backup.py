@@ -1,0 +1,165 @@
+"""A backup holds all of one moment, and comes back as it was, or not at all."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from accrete_storage.artifacts import ArtifactStore
+from accrete_storage.backup import MANIFEST
+from accrete_storage.config import HoldoutConfig, StoreConfig
+from accrete_storage.embedded import EmbeddedStore
+from accrete_storage.errors import BackupUnusable, CorruptArtifact, StorageError
+from accrete_storage.pending import Outcome
+from accrete_storage.store import Store
+
+from .conftest import Connect, assert_counters_exact, example, examples, lease, step
+
+
+@pytest.fixture
+def taught(connect: Connect, tmp_path: Path) -> Store:
+    """Two labels learned, in a version with files; one and a half pending."""
+    store = connect(share=0.2)
+    for label in ("a", "ключ"):
+        store.pending.add(examples(label, 12))
+    candidate = tmp_path / "candidate"
+    candidate.mkdir()
+    (candidate / "weights").write_bytes(bytes(range(256)))
+    digest = ArtifactStore(tmp_path / "versions").publish(candidate, 1)
+    held = lease(store)
+    commit = step(store, held, ["a", "ключ"])
+    assert store.commit(replace(commit, record=replace(commit.record, digest=digest)))
+    held.release()
+    store.pending.add([*examples("b", 7), *(example("a", number) for number in range(12, 15))])
+    return store
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path) -> ArtifactStore:
+    return ArtifactStore(tmp_path / "versions")
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[tuple[Store, ArtifactStore]]:
+    """Another server, and another folder of versions."""
+    home = tmp_path / "new"
+    home.mkdir()
+    server = EmbeddedStore(home, StoreConfig())
+    server.start()
+    store = Store.connect(StoreConfig(prefix="another"), HoldoutConfig(share=0.2), data_dir=home)
+    yield store, ArtifactStore(home / "versions")
+    store.close()
+    server.stop()
+
+
+def everything(store: Store) -> dict[str, object]:
+    labels = store.pending.labels()
+    ids = [f"{label}-{number}" for label in ("a", "b", "ключ") for number in range(15)]
+    return {
+        "pending": {
+            label: [(one.position, one.holdout, one.example.id) for one in store.pending.read(label)]
+            for label in labels
+        },
+        "total": store.pending.total(),
+        "exemplars": {label: [one.id for one in store.memory.exemplars(label)] for label in store.memory.labels()},
+        "holdout": {label: [one.id for one in store.memory.holdout(label)] for label in store.memory.labels()},
+        "bytes": store.memory.exemplar_bytes(),
+        "versions": store.registry.versions(),
+        "state": store.registry.state(),
+        "located": store.pending.locate(ids),
+        "events": store.events.last_id(),
+    }
+
+
+def test_what_is_restored_is_what_was_there(
+    taught: Store, artifacts: ArtifactStore, empty: tuple[Store, ArtifactStore], tmp_path: Path
+):
+    before = everything(taught)
+    taken = taught.back_up(tmp_path / "backup", artifacts)
+    taught.pending.add(examples("later", 3))
+    taught.control.forget_class("a")
+    store, versions = empty
+    assert store.restore(tmp_path / "backup", versions) == taken
+    assert everything(store) == before
+    assert_counters_exact(store)
+    assert versions.verify(1, taken.versions[1]).is_dir()
+    assert store.pending.add([example("b", 3)]) == [Outcome.DUPLICATE], "ids are remembered"
+    assert store.acquire_lease("learner") is not None
+
+
+def test_a_backup_is_of_one_moment_while_examples_come(
+    taught: Store, artifacts: ArtifactStore, empty: tuple[Store, ArtifactStore], tmp_path: Path
+):
+    acknowledged: list[str] = []
+    enough = threading.Event()
+
+    def teach() -> None:
+        number = 100
+        while not enough.is_set():
+            taught.pending.add([example("b", number), example("c", number)])
+            acknowledged.append(f"b-{number}")
+            number += 1
+
+    thread = threading.Thread(target=teach)
+    thread.start()
+    while len(acknowledged) < 50:
+        pass
+    promised = list(acknowledged)
+    taught.back_up(tmp_path / "backup", artifacts)
+    enough.set()
+    thread.join()
+    store, versions = empty
+    store.restore(tmp_path / "backup", versions)
+    assert set(promised) <= set(store.pending.locate(promised))
+    counts = store.pending.counts()
+    assert counts["b"].examples - 7 == counts["c"].examples, "both of a batch, or none"
+    assert_counters_exact(store)
+
+
+def test_a_backup_goes_into_a_folder_of_its_own(taught: Store, artifacts: ArtifactStore, tmp_path: Path):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    with pytest.raises(BackupUnusable, match="not empty"):
+        taught.back_up(tmp_path / "full", artifacts)
+    assert [one.name for one in (tmp_path / "full").iterdir()] == ["file"]
+
+
+def test_a_damaged_version_is_not_backed_up(taught: Store, artifacts: ArtifactStore, tmp_path: Path):
+    (artifacts.path(1) / "weights").write_bytes(b"other")
+    with pytest.raises(CorruptArtifact, match="weights"):
+        taught.back_up(tmp_path / "backup", artifacts)
+    assert not (tmp_path / "backup" / MANIFEST).exists()
+
+
+@pytest.mark.parametrize("spoil", ["unfinished", "store.bin", "versions/v000001/weights", MANIFEST])
+def test_what_is_not_whole_is_not_restored(
+    taught: Store, artifacts: ArtifactStore, empty: tuple[Store, ArtifactStore], tmp_path: Path, spoil: str
+):
+    folder = tmp_path / "backup"
+    taught.back_up(folder, artifacts)
+    if spoil == "unfinished":
+        (folder / MANIFEST).unlink()
+    else:
+        content = bytearray((folder / spoil).read_bytes())
+        content[len(content) // 2] ^= 4
+        (folder / spoil).write_bytes(content)
+    store, versions = empty
+    with pytest.raises(StorageError):
+        store.restore(folder, versions)
+    assert (store.pending.labels(), store.registry.versions(), versions.list()) == ([], [], [])
+
+
+def test_a_backup_is_restored_into_nothing_but_an_empty_store(
+    taught: Store, artifacts: ArtifactStore, empty: tuple[Store, ArtifactStore], tmp_path: Path
+):
+    taught.back_up(tmp_path / "backup", artifacts)
+    store, versions = empty
+    store.pending.add(examples("own", 1))
+    with pytest.raises(BackupUnusable, match="not empty"):
+        store.restore(tmp_path / "backup", versions)
+    assert store.pending.labels() == ["own"]
+    assert versions.list() == []
