@@ -25,7 +25,7 @@ from accrete_learner.synthesis.bilevel import Batch, Unroll, Weights, hypergradi
 from accrete_learner.synthesis.mnemonics import Mnemonics, loss_of, prepare
 from accrete_learner.train import TrainingSet, train
 
-QUICK = Mnemonics(iterations=3, batch_size=8, outer_batch_size=16)
+QUICK = Mnemonics(iterations=3, batch_size=8, outer_batch_size=16, rate=2.0)  # enough to see in three updates
 SECOND = Unroll(rate=0.3)
 
 
