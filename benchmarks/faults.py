@@ -70,7 +70,13 @@ def main() -> None:
     count = parsed.strikes or (20 if parsed.short else 200)
     facts = machine() | {"seed": seed}
     with tempfile.TemporaryDirectory(prefix="accrete-faults-") as folder:
-        story = run(Path(folder), seed=seed, count=count, stop_s=2.0 if parsed.short else 5.0)
+        story = run(
+            Path(folder),
+            seed=seed,
+            count=count,
+            stop_s=2.0 if parsed.short else 5.0,
+            pace_s=1.5 if parsed.short else 4.5,
+        )
     rows = tell(story)
     show(rows, facts, parsed.json)
     for name, times in sorted(story.strikes.items()):
@@ -81,8 +87,8 @@ def main() -> None:
     raise SystemExit(any(row.ok is False for row in rows))
 
 
-def run(folder: Path, *, seed: int, count: int, stop_s: float) -> Story:
-    """A node with writers and readers, `count` strikes, rest, and the check."""
+def run(folder: Path, *, seed: int, count: int, stop_s: float, pace_s: float = 1.5) -> Story:
+    """A node with writers and readers, `count` strikes at most `pace_s` seconds apart, rest, and the check."""
     chance, story = random.Random(seed), Story()
     can_mount = _can_mount(folder)
     with _disk(folder / "data", can_mount) as disk_mib:
@@ -97,7 +103,7 @@ def run(folder: Path, *, seed: int, count: int, stop_s: float) -> Story:
             with node.client() as client:
                 client.wait_ready(60)
             with _callers(node, proxy, ledger, story, seed):
-                _strike(target, story, count)
+                _strike(target, story, count, pace_s)
             _settle(node, story)
             _check(node, ledger, target, story)
         except BaseException:
@@ -111,13 +117,13 @@ def run(folder: Path, *, seed: int, count: int, stop_s: float) -> Story:
     return story
 
 
-def _strike(target: strikes.Target, story: Story, count: int) -> None:
+def _strike(target: strikes.Target, story: Story, count: int, pace_s: float) -> None:
     """Strikes at random moments; what passes is undone while the next ones come."""
     possible = strikes.every_strike(target)
     timers: list[threading.Timer] = []
     until(lambda: sum(story.answered.values()) > 20, 120, "the first version")
     while story.strikes.total() < count:
-        time.sleep(target.chance.uniform(0.1, 1.5))
+        time.sleep(target.chance.uniform(0.1, pace_s))
         name = target.chance.choice(sorted(possible))
         try:
             undo = possible[name]()

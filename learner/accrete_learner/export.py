@@ -64,7 +64,8 @@ def write(folder: Path, candidate: Candidate, examples: Tensor) -> None:
     Args:
         folder: must not exist.
         candidate: is left as it is.
-        examples: at least one, in the model's input form: their answers become the golden outputs.
+        examples: at least one, in the model's input form: their answers become the golden outputs. They stay in the
+            artifact, so they should be nobody's.
 
     Raises:
         ValueError: when a weight is not finite: such a model must never be seen by a server.

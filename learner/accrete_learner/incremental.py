@@ -15,6 +15,7 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
+from torch.nn import functional as F
 
 from accrete_learner import evaluate, export, methods, ridge
 from accrete_learner.backbones import Backbone, build, weights
@@ -41,6 +42,8 @@ from accrete_learner.methods.base import Method
 from accrete_learner.metrics import Tally
 from accrete_learner.precision import resolve_device, resolve_precision
 from accrete_learner.step import StepInputs, StepOutcome, run_step
+
+_GOLDEN_SEED = 0x676F6C64
 
 Progress = Callable[[str, int, int, float], None]
 
@@ -249,11 +252,18 @@ def _tallies(candidate: export.Candidate, holdout: Examples) -> dict[str, dict[s
 
 
 def _golden_examples(data: Data) -> Tensor:
-    """Of many classes rather than of one: spread over what there is, the hold-out first."""
-    x_of = (data.holdout.x, data.exemplars.x, data.new.x)
-    pool = next(x for x in x_of if len(x) and x.dtype == data.new.x.dtype)
-    spread = torch.linspace(0, len(pool) - 1, min(export.GOLDEN_EXAMPLES, len(pool)))
-    return pool[spread.long().to(pool.device)]
+    """Made up: a version's files outlive the examples, and must hold nobody's. Smooth as pictures are, so that features
+    are of the usual size; vectors are normal, of the examples' own deviation."""
+    generator = torch.Generator().manual_seed(_GOLDEN_SEED)
+    like = data.new.x
+    if like.dim() != 4:
+        deviation = float(like.float().std(correction=0)) if len(like) else 1.0
+        return torch.randn(export.GOLDEN_EXAMPLES, *like.shape[1:], generator=generator) * (deviation or 1.0)
+    height, width, channels = like.shape[1:]
+    coarse = torch.rand(export.GOLDEN_EXAMPLES, channels, -(-height // 4), -(-width // 4), generator=generator)
+    smooth = F.interpolate(coarse, size=(height, width), mode="bilinear")
+    grain = torch.rand(smooth.shape, generator=generator)
+    return (255 * (0.8 * smooth + 0.2 * grain)).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
 def _write_exemplars(path: Path, chosen: Mapping[int, Exemplars], job: Job) -> None:

@@ -11,7 +11,7 @@ import grpc
 import grpc.aio
 
 from ._config import Endpoint
-from ._errors import Cancelled, InternalError, Unavailable, from_rpc
+from ._errors import AccreteError, Cancelled, InternalError, Unavailable, from_rpc, from_unary
 from ._methods import Method
 
 Q = TypeVar("Q")
@@ -22,13 +22,13 @@ _END: Any = vars(grpc.aio)["EOF"]  # the published types leave it out
 
 
 @contextlib.contextmanager
-def _errors() -> Iterator[None]:
+def _errors(translate: Callable[[grpc.RpcError], AccreteError] = from_rpc) -> Iterator[None]:
     """gRPC's errors as this package's. It also raises CancelledError when the channel is closed under a call; a task
     that nobody cancelled must not end silently by it."""
     try:
         yield
     except grpc.RpcError as problem:
-        raise from_rpc(problem) from problem
+        raise translate(problem) from problem
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is None or task.cancelling():
@@ -46,7 +46,7 @@ class AioTransport:
 
     async def unary(self, method: Method[Q, R], request: Q, timeout_s: float) -> R:
         call = self._channel().unary_unary(method.path, method.encode, method.decode)
-        with _errors():
+        with _errors(lambda problem: (from_rpc if self._closed else from_unary)(problem)):
             response: R = await call(request, timeout=timeout_s, metadata=self._endpoint.metadata)
         return response
 

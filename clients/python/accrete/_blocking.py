@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import grpc
 
 from ._config import Endpoint
-from ._errors import Cancelled, from_rpc
+from ._errors import Cancelled, from_rpc, from_unary
 from ._methods import Method
 
 Q = TypeVar("Q")
@@ -71,7 +71,7 @@ class BlockingTransport:
         try:
             response: R = call(request, timeout=timeout_s, metadata=self._metadata)
         except grpc.RpcError as problem:
-            raise from_rpc(problem) from problem
+            raise (from_rpc if self._closed else from_unary)(problem) from problem
         return response
 
     async def subscribe(self, method: Method[Q, R], request: Q) -> BlockingStream[R]:

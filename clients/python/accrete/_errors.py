@@ -169,6 +169,15 @@ def from_rpc(problem: grpc.RpcError) -> AccreteError:
     return KINDS[code](problem.details() or "", code=code, retry_after=_retry_after(problem))
 
 
+def from_unary(problem: grpc.RpcError) -> AccreteError:
+    """The error of a call with one answer, which this client has not cancelled.
+
+    A server that ends with the call still on its way to a handler cancels it, without a word of its own."""
+    if problem.code() is grpc.StatusCode.CANCELLED and (problem.details() or "CANCELLED").upper() == "CANCELLED":
+        return Unavailable("the server ended before it took up the call", code=grpc.StatusCode.UNAVAILABLE)
+    return from_rpc(problem)
+
+
 def _retry_after(problem: grpc.RpcError) -> float | None:
     """Seconds, from the trailing metadata."""
     metadata: Iterable[tuple[str, str | bytes]] = cast(Any, problem.trailing_metadata()) or ()

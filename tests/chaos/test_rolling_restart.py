@@ -1,0 +1,111 @@
+"""Servers that share a store are restarted one after the other, and a client of both sees nothing of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import threading
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from accrete import AccreteError, AsyncClient, Client
+from accrete_storage.embedded import socket_url
+from benchmarks.node import Node, digits, free_port, until
+
+
+def start_second(node: Node, port: int) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-m", "accrete", "serve", "--config", node.config, "--data-dir", node.data_dir]
+    command += ["--port", str(port), "--redis", socket_url(node.data_dir)]
+    process = subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with Client(f"127.0.0.1:{port}", timeout=60) as client:
+        client.wait_ready()
+    return process
+
+
+def back(node: Node, pid: int) -> bool:
+    return node.pid("server") not in (None, pid)
+
+
+def ask(address: str, image: np.ndarray, enough: threading.Event, seen: list[str], failed: list[str]) -> None:
+    with Client(address, timeout=20) as client:
+        while not enough.is_set():
+            try:
+                seen.append(client.predict(image).label)
+            except AccreteError as problem:
+                failed.append(repr(problem))
+
+
+def ask_async(address: str, image: np.ndarray, enough: threading.Event, seen: list[str], failed: list[str]) -> None:
+    async def work() -> None:
+        async with AsyncClient(address, timeout=20) as client:
+            while not enough.is_set():
+                try:
+                    seen.append((await client.predict(image)).label)
+                except AccreteError as problem:
+                    failed.append(repr(problem))
+
+    asyncio.run(work())
+
+
+def test_a_rolling_restart_fails_no_call_of_either_client(tmp_path: Path) -> None:
+    node, port = Node(tmp_path), free_port()
+    node.start()
+    second = None
+    try:
+        scans = digits()
+        with node.client() as client:
+            client.wait_ready(60)
+            ids = client.add_examples((label, scan) for label in "01" for scan in scans[label][:40]).ids
+            client.wait_learned(ids, timeout=90)
+        second = start_second(node, port)
+        both, enough = f"{node.address},127.0.0.1:{port}", threading.Event()
+        counts: dict[str, tuple[list[str], list[str]]] = {"blocking": ([], []), "asyncio": ([], [])}
+        threads = [
+            threading.Thread(target=work, args=(both, scans["0"][50], enough, *counts[kind]))
+            for kind, work in (("blocking", ask), ("asyncio", ask_async))
+        ]
+        for thread in threads:
+            thread.start()
+        try:
+            for _ in range(2):
+                second.send_signal(signal.SIGTERM)
+                assert second.wait(30) == 0
+                second = start_second(node, port)
+                first = node.pid("server")
+                assert first is not None
+                os.kill(first, signal.SIGTERM)
+                until(partial(back, node, first), what="the first server again")
+                with node.client() as client:
+                    client.wait_ready(60)
+        finally:
+            enough.set()
+            for thread in threads:
+                thread.join()
+        for kind, (seen, failed) in counts.items():
+            assert failed == [], kind
+            assert len(seen) > 50, kind
+    finally:
+        if second is not None:
+            second.terminate()
+            second.wait(30)
+        node.stop()
+
+
+@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
+def test_a_server_that_is_told_to_end_does_so_in_order(tmp_path: Path, sent: signal.Signals) -> None:
+    node, port = Node(tmp_path), free_port()
+    node.start()
+    try:
+        with node.client() as client:
+            client.wait_ready(60)
+        second = start_second(node, port)
+        second.send_signal(sent)
+        assert second.wait(30) == 0
+    finally:
+        node.stop()
