@@ -63,6 +63,8 @@ class Data:
     new: Examples
     exemplars: Examples
     """Each class's in rank order."""
+    place: Tensor
+    """[m] int64: where each of `exemplars` is in the file."""
     holdout: Examples
 
 
@@ -96,7 +98,7 @@ def run(folder: Path, job: Job, progress: Progress) -> export.Candidate:
         export.write(folder / CANDIDATE_FOLDER, candidate, _golden_examples(data))
         if outcome.statistics:
             export.write_tensors(folder / CANDIDATE_FOLDER / STATISTICS_FILE, outcome.statistics)
-        _write_exemplars(folder / EXEMPLARS_FILE, outcome.exemplars, job)
+        _write_exemplars(folder / EXEMPLARS_FILE, outcome.exemplars, job, data.place.cpu())
     Result(
         version=job.version,
         rule=outcome.rule,
@@ -130,6 +132,7 @@ def load_data(folder: Path, job: Job, device: torch.device) -> Data:
     return Data(
         new=_examples(tensors, INPUT_NEW_X, INPUT_NEW_Y, job, device),
         exemplars=Examples(x=exemplars.x[order], y=exemplars.y[order]),
+        place=order,
         holdout=_examples(tensors, INPUT_HOLDOUT_X, INPUT_HOLDOUT_Y, job, device),
     )
 
@@ -266,7 +269,8 @@ def _golden_examples(data: Data) -> Tensor:
     return (255 * (0.8 * smooth + 0.2 * grain)).to(torch.uint8).permute(0, 2, 3, 1).contiguous()
 
 
-def _write_exemplars(path: Path, chosen: Mapping[int, Exemplars], job: Job) -> None:
+def _write_exemplars(path: Path, chosen: Mapping[int, Exemplars], job: Job, place: Tensor) -> None:
+    """`source` counts in the order of the file of inputs, whose owner knows each example by it."""
     labels = sorted(chosen)
     x = [chosen[label].x.cpu() for label in labels] or [
         torch.empty((0, *job.network.input_shape), dtype=getattr(torch, job.network.input_dtype))
@@ -274,7 +278,10 @@ def _write_exemplars(path: Path, chosen: Mapping[int, Exemplars], job: Job) -> N
     source = [chosen[label].source.cpu() for label in labels] or [torch.empty(0, dtype=torch.int64)]
     counts = torch.tensor([len(chosen[label]) for label in labels], dtype=torch.int64)
     y = torch.tensor(labels, dtype=torch.int64).repeat_interleave(counts)
-    export.write_tensors(path, {"x": torch.cat(x), "y": y, "source": torch.cat(source)})
+    of_chosen = torch.cat(source)
+    from_before = (of_chosen >= 0) & (of_chosen < len(place))
+    of_chosen[from_before] = place[of_chosen[from_before]]
+    export.write_tensors(path, {"x": torch.cat(x), "y": y, "source": of_chosen})
 
 
 def _clear(candidate: Path) -> None:

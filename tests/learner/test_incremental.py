@@ -83,6 +83,20 @@ def test_new_examples_of_known_classes_alone_are_a_step(
     assert min(tally.hits for tally in result.tallies["nme"].values()) > 10
 
 
+def test_an_exemplar_names_the_example_of_the_inputs_that_it_is(
+    base: Path, tmp_path: Path, write_step: WriteStep, digits: Callable[..., tuple[np.ndarray, np.ndarray]]
+):
+    new_x, new_y = digits([1, 2], 10, 60)
+    memory = memory_of(base)
+    write_step(tmp_path, classes=3, old=3, parent=base / "candidate", arrays=memory | {"new_x": new_x, "new_y": new_y})
+    run(tmp_path)
+    kept = load_file(tmp_path / "exemplars.safetensors")
+    pool_x, pool_y = (np.concatenate([memory[f"exemplar_{name}"], new]) for name, new in (("x", new_x), ("y", new_y)))
+    assert (kept["source"] < len(memory["exemplar_y"])).any(), "some are from before"
+    np.testing.assert_array_equal(kept["y"], pool_y[kept["source"]])
+    np.testing.assert_array_equal(kept["x"], pool_x[kept["source"]])
+
+
 def test_one_new_class_is_a_step(base: Path, tmp_path: Path, write_step: WriteStep):
     write_step(tmp_path, classes=4, old=3, parent=base / "candidate", arrays=memory_of(base))
     assert run(tmp_path).tallies["nme"]["digit 3"].hits > 10
