@@ -142,7 +142,7 @@ def _stop_on_signals(stopping: threading.Event, stack: ExitStack) -> None:
 
 @contextmanager
 def _only_learner(data_dir: Path) -> Iterator[None]:
-    """Locks the folder, so that a learner started after a crash can take over its predecessor's lease at once."""
+    """Locks the folder: a learner clears away what is in `work` when it takes over, which must not be another's."""
     data_dir.mkdir(parents=True, exist_ok=True)
     with (data_dir / LOCK_FILE).open("w", encoding="utf-8") as file:
         try:

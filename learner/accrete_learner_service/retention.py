@@ -8,6 +8,7 @@ from collections.abc import Collection, Sequence
 from accrete_learner_service.logs import fields
 from accrete_storage.artifacts import ArtifactStore
 from accrete_storage.errors import StorageError, VersionUnusable
+from accrete_storage.failpoints import around
 from accrete_storage.store import Store
 from accrete_storage.version import VersionRecord
 
@@ -36,7 +37,8 @@ def retire(store: Store, artifacts: ArtifactStore, *, keep: int) -> None:
     """
     for version in to_retire(store.registry.versions(), active=store.registry.state().version, keep=keep):
         try:
-            store.registry.mark_retired(version)
+            with around("retire"):
+                store.registry.mark_retired(version)
         except VersionUnusable as error:  # it was activated in between
             log.info("version.not_retired", extra=fields(version=version, reason=str(error)))
             continue
@@ -46,3 +48,4 @@ def retire(store: Store, artifacts: ArtifactStore, *, keep: int) -> None:
             artifacts.remove(version)
         except (OSError, StorageError) as error:
             log.warning("version.not_removed", extra=fields(version=version, reason=str(error)))
+    artifacts.clean()

@@ -21,6 +21,7 @@ from accrete_engine.engines.base import Engine
 from accrete_engine.errors import LoadError
 from accrete_engine.spec import InputSpec
 from accrete_engine.vectors import Floats
+from accrete_storage.failpoints import around
 
 TOLERANCE = 1e-2
 """Largest difference from the golden outputs: of features relative to the largest one, of probabilities absolute.
@@ -85,9 +86,9 @@ def load(path: Path, version: int, config: EngineConfig) -> LoadedVersion:
         engine = create(artifact, config)
     try:
         loaded = LoadedVersion(version, artifact, engine)
-        with _Stage("golden", seconds):
+        with _Stage("golden", seconds), around("check"):
             _check_golden(loaded, artifact)
-        with _Stage("warm", seconds):
+        with _Stage("warm", seconds), around("warm"):
             _warm(engine, artifact)
     except BaseException:
         engine.close()

@@ -12,6 +12,7 @@ from accrete_server.swapping import Swapper
 from accrete_server.watching import Hub
 from accrete_storage.errors import StorageError, StoreUnavailable
 from accrete_storage.events import StoredEvent
+from accrete_storage.failpoints import around
 from accrete_storage.store import Store
 
 TICK_S = 1.0
@@ -95,7 +96,8 @@ class Follower:
         events = store.events.read(place, max(1, int(wait_s * 1000)))
         if events:
             self._place = events[-1].id
-            self._hub.publish(events)
+            with around("announce"):
+                self._hub.publish(events)
         return events
 
     def _read_gauges(self, store: Store) -> None:

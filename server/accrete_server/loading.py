@@ -14,6 +14,7 @@ from accrete_server.errors import BrokenCandidate
 from accrete_server.metrics import ModelMetrics
 from accrete_storage.artifacts import ArtifactStore
 from accrete_storage.errors import StorageError
+from accrete_storage.failpoints import around
 
 _log = logging.getLogger(__name__)
 
@@ -43,9 +44,10 @@ class Loader:
         """The version, ready to serve. Raises BrokenCandidate, which is logged and counted."""
         started = time.perf_counter()
         try:
-            path = verify(self._artifacts, version, digest)
-            verified = time.perf_counter()
-            loaded = self._load(path, version)
+            with around("load"):
+                path = verify(self._artifacts, version, digest)
+                verified = time.perf_counter()
+                loaded = self._load(path, version)
         except BrokenCandidate as problem:
             self._metrics.broken.labels(problem.stage).inc()
             _log.error("broken_candidate", extra={"version": version, "stage": problem.stage, "reason": problem.reason})

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from accrete_engine.answers import Answers
 from accrete_engine.loaded import LoadedVersion
 from accrete_server.errors import NoModel
+from accrete_storage.failpoints import around
 
 TEACH_FIRST = (
     "no model version yet: add examples (accrete add DIR, or Teaching.AddExamples) "
@@ -46,7 +47,8 @@ class Slot:
             if self._users or self._closed:
                 return self._closed
             self._closed = True
-        self.loaded.close()
+        with around("free"):
+            self.loaded.close()
         return True
 
 

@@ -18,6 +18,7 @@ from accrete_server.metrics import ModelMetrics
 from accrete_server.remembered import Remembered, recall, remember
 from accrete_server.slots import Slot, Slots, View
 from accrete_storage.errors import NotFound
+from accrete_storage.failpoints import around
 from accrete_storage.prototypes import Prototype
 from accrete_storage.registry import ActiveState
 from accrete_storage.store import Store
@@ -124,7 +125,8 @@ class Swapper:
     def _put(self, view: View) -> None:
         started = time.perf_counter()
         before = self._slots.version
-        self._slots.put(view)
+        with around("publish"):
+            self._slots.put(view)
         self._metrics.swap_seconds.labels("swap").observe(time.perf_counter() - started)
         self._metrics.swaps.inc()
         self._show(view)
@@ -149,7 +151,8 @@ class Swapper:
         )
         if state != self._remembered:
             try:
-                remember(self._data_dir, state)
+                with around("remember"):
+                    remember(self._data_dir, state)
                 self._remembered = state
             except OSError as problem:  # a full disk must not stop serving; it is tried again at the next look
                 _log.error("state_not_remembered", extra={"reason": str(problem)})

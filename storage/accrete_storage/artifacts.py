@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from accrete_storage.errors import CorruptArtifact
+from accrete_storage.failpoints import around
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
@@ -43,22 +44,27 @@ class ArtifactStore:
         self._root.mkdir(parents=True, exist_ok=True)
         files = {file.name: _describe(file) for file in sorted(candidate.iterdir()) if file.name != MANIFEST}
         manifest = json.dumps({"schema": SCHEMA, "version": version, "files": files}, indent=1).encode()
-        (candidate / MANIFEST).write_bytes(manifest)
+        with around("artifact"):
+            (candidate / MANIFEST).write_bytes(manifest)
         for name in (*files, MANIFEST):
-            _sync(candidate / name)
+            with around("fsync"):
+                _sync(candidate / name)
         _sync(candidate)
         self.remove(version)
+        with around("rename"):
+            self._place(candidate, self.path(version))
+        with around("fsync_folder"):
+            _sync(self._root)
+        return hashlib.sha256(manifest).hexdigest()
+
+    def _place(self, candidate: Path, to: Path) -> None:
+        """Renames it; from another file system, once it is whole and on disk beside its place."""
         try:
-            candidate.rename(self.path(version))
+            candidate.rename(to)
+            return
         except OSError as error:
             if error.errno != errno.EXDEV:
                 raise
-            self._bring(candidate, self.path(version))
-        _sync(self._root)
-        return hashlib.sha256(manifest).hexdigest()
-
-    def _bring(self, candidate: Path, to: Path) -> None:
-        """From another file system: whole and on disk beside its place first."""
         incoming = to.with_name(f".incoming-{to.name}")
         shutil.rmtree(incoming, ignore_errors=True)
         shutil.copytree(candidate, incoming)
@@ -92,8 +98,15 @@ class ArtifactStore:
             return
         gone = folder.with_name(f".removed-{folder.name}")
         shutil.rmtree(gone, ignore_errors=True)
-        folder.rename(gone)
+        with around("remove"):
+            folder.rename(gone)
         shutil.rmtree(gone)
+
+    def clean(self) -> None:
+        """Remove what a killed learner was bringing in or taking away. Only for the learner, under its lease."""
+        for pattern in (".incoming-*", ".removed-*"):
+            for left in self._root.glob(pattern):
+                shutil.rmtree(left, ignore_errors=True)
 
 
 def _describe(file: Path) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from accrete_storage.database import Database, reachable
 from accrete_storage.errors import Fenced, InputsChanged
 from accrete_storage.example import Example, pack
+from accrete_storage.failpoints import around
 from accrete_storage.ids import position_after
 from accrete_storage.keys import Keys
 from accrete_storage.version import VersionRecord
@@ -101,7 +102,8 @@ class Steps:
         self._lengths = {}
         for kind, lists in (("exemplars", exemplars), ("holdout", holdout)):
             for label, examples in lists.items():
-                self._stage_list(self._keys.staged(step_id, kind, label), examples)
+                with around("stage"):
+                    self._stage_list(self._keys.staged(step_id, kind, label), examples)
                 self._lengths[step_id, kind, label] = len(examples)
 
     def _stage_list(self, key: str, examples: Sequence[Example]) -> None:
@@ -146,7 +148,9 @@ class Steps:
             "trims": [[label, plan.key(keys.exemplars(label))] for label in record.labels],
             "drops": [[label, plan.key(keys.exemplars(label)), plan.key(keys.holdout(label))] for label in dropped],
         }
-        return self._outcome(self._database.call("commit", names, [json.dumps(body)]), commit.epoch)
+        with around("commit"):
+            answer = self._database.call("commit", names, [json.dumps(body)])
+        return self._outcome(answer, commit.epoch)
 
     def reject(self, reject: Reject) -> bool:
         """Record a rejected version, set its examples aside; False when it was recorded before. Raises Fenced."""
