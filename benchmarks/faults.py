@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,7 @@ from accrete_storage.config import HoldoutConfig
 from benchmarks.nemesis import checker, strikes
 from benchmarks.nemesis.ledger import Ledger
 from benchmarks.nemesis.proxy import Proxy
-from benchmarks.node import Node, digits, until
+from benchmarks.node import Node, digits, side_by_side, until
 from benchmarks.report import Row, arguments, machine, show
 
 QUOTA = 5
@@ -141,23 +142,13 @@ def _strike(target: strikes.Target, story: Story, count: int, pace_s: float) -> 
 @contextmanager
 def _callers(node: Node, proxy: Proxy, ledger: Ledger, story: Story, seed: int) -> Iterator[None]:
     """Writers through the proxy and a reader past it, until the block ends; then the writers' last batch is out."""
-    enough = threading.Event()
-    threads = [
-        threading.Thread(target=_write, args=(f"127.0.0.1:{proxy.port}", ledger, enough, number, seed))
-        for number in range(_WRITERS)
-    ]
-    threads.append(threading.Thread(target=_ask, args=(node.address, story, enough)))
-    for thread in threads:
-        thread.start()
-    try:
+    address = f"127.0.0.1:{proxy.port}"
+    writers = [partial(_write, address, ledger, number=number, seed=seed) for number in range(_WRITERS)]
+    with side_by_side(*writers, partial(_ask, node.address, story)):
         yield
-    finally:
-        enough.set()
-        for thread in threads:
-            thread.join()
 
 
-def _write(address: str, ledger: Ledger, enough: threading.Event, number: int, seed: int) -> None:
+def _write(address: str, ledger: Ledger, enough: threading.Event, *, number: int, seed: int) -> None:
     """Teaches noisy scans under ever new ids; after an error the same batch goes again, as an application would."""
     generator, scans, made = np.random.default_rng([seed, number]), digits(), 0
     with Client(address, timeout=10) as client:

@@ -7,6 +7,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -169,6 +170,21 @@ class Node:
     def log(self) -> str:
         """What all its processes have told."""
         return (self.folder / "node.log").read_text(errors="replace")
+
+
+@contextmanager
+def side_by_side(*works: Callable[[threading.Event], None]) -> Iterator[None]:
+    """Runs each on a thread of its own while the block runs; each ends soon after the event that it is given is set."""
+    enough = threading.Event()
+    threads = [threading.Thread(target=work, args=(enough,)) for work in works]
+    for thread in threads:
+        thread.start()
+    try:
+        yield
+    finally:
+        enough.set()
+        for thread in threads:
+            thread.join()
 
 
 def digits() -> dict[str, list[NDArray[np.uint8]]]:

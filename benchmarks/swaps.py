@@ -10,9 +10,9 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from accrete import AccreteError, Client, Prediction
 from accrete_storage.artifacts import MANIFEST, ArtifactStore
 from accrete_storage.embedded import socket_path
 from accrete_storage.store import Store
-from benchmarks.node import Node, digits, resident_bytes
+from benchmarks.node import Node, digits, resident_bytes, side_by_side
 from benchmarks.report import Row, arguments, machine, median_row, show
 
 _ASKERS = 2
@@ -76,7 +76,8 @@ def run(folder: Path, *, swaps: int, broken: int) -> tuple[list[Row], Load]:
     try:
         with node.client() as client:
             image, expected = _two_versions(client)
-            with _callers(node, load, image, expected):
+            asker = partial(_ask, node, load, image, expected)
+            with side_by_side(*[asker] * _ASKERS):
                 seconds, samples = _swap(node, client, load, swaps)
                 refused, offered = _offer(node, client, load, broken)
             serving = client.status().version
@@ -110,20 +111,6 @@ def _two_versions(client: Client) -> tuple[Any, dict[int, Prediction]]:
         expected[answer.version] = answer
     client.pause()
     return image, expected
-
-
-@contextmanager
-def _callers(node: Node, load: Load, image: Any, expected: dict[int, Prediction]) -> Iterator[None]:
-    enough = threading.Event()
-    threads = [threading.Thread(target=_ask, args=(node, load, image, expected, enough)) for _ in range(_ASKERS)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield
-    finally:
-        enough.set()
-        for thread in threads:
-            thread.join()
 
 
 def _ask(node: Node, load: Load, image: Any, expected: dict[int, Prediction], enough: threading.Event) -> None:
