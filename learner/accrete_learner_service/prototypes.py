@@ -18,6 +18,7 @@ from accrete_learner_service.logs import fields
 from accrete_learner_service.measure import BATCH, ENGINE
 from accrete_learner_service.staging import kept_labels
 from accrete_storage.artifacts import ArtifactStore
+from accrete_storage.errors import StoreUnavailable
 from accrete_storage.example import Example
 from accrete_storage.pending import PendingCount
 from accrete_storage.store import Store
@@ -101,10 +102,18 @@ class Prototypes:
 
     def _compute(self, label: str, count: int) -> None:
         assert self._loaded is not None
-        examples = _first(self._store, label)
-        if not examples:
+        try:
+            examples = _first(self._store, label)
+            vector = mean_direction(self._loaded, examples) if examples else None
+        except StoreUnavailable:
+            raise
+        except Exception as error:
+            # One class with an example that cannot be read or computed must not end the learner for the others.
+            log.warning("class.not_provisional", extra=fields(label=label, reason=str(error)))
+            self._counts[label] = count
             return
-        vector = mean_direction(self._loaded, examples)
+        if vector is None:
+            return
         self._store.prototypes.put(self._basis[0], label, vector, len(examples))
         self._counts[label] = count
         if label not in self._announced:

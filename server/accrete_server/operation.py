@@ -119,6 +119,30 @@ class Operation(operation_pb2_grpc.OperationServicer):
         _log.info("learning_resumed")
         return operation_pb2.ResumeLearningResponse()
 
+    def ListHeld(  # noqa: N802
+        self, request: operation_pb2.ListHeldRequest, context: grpc.ServicerContext
+    ) -> operation_pb2.ListHeldResponse:
+        """Labels that are set aside, and why."""
+        return operation_pb2.ListHeldResponse(labels=reporting.held(self._link.get()))
+
+    def RetryHeld(  # noqa: N802
+        self, request: operation_pb2.RetryHeldRequest, context: grpc.ServicerContext
+    ) -> operation_pb2.RetryHeldResponse:
+        """Lets a label's examples start steps again."""
+        check_label(request.label, self._config.max_label_bytes)
+        pending = self._link.get().held.retry(request.label)
+        _log.info("held_retried", extra={"label": request.label, "pending": pending})
+        return operation_pb2.RetryHeldResponse(pending=pending)
+
+    def DropHeld(  # noqa: N802
+        self, request: operation_pb2.DropHeldRequest, context: grpc.ServicerContext
+    ) -> operation_pb2.DropHeldResponse:
+        """Removes a label's pending examples."""
+        check_label(request.label, self._config.max_label_bytes)
+        dropped = self._link.get().held.drop(request.label)
+        _log.info("held_dropped", extra={"label": request.label, "dropped": dropped})
+        return operation_pb2.DropHeldResponse(dropped=dropped)
+
     def DeleteExamples(  # noqa: N802
         self, request: operation_pb2.DeleteExamplesRequest, context: grpc.ServicerContext
     ) -> operation_pb2.DeleteExamplesResponse:

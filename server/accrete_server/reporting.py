@@ -75,6 +75,20 @@ class Reporter:
             answer.engine = view.slot.loaded.engine_name
 
 
+def held(store: Store) -> list[operation_pb2.HeldLabel]:
+    """Labels that are set aside, by name. Raises StorageError."""
+    pending = store.pending.counts()
+    return [
+        operation_pb2.HeldLabel(
+            label=label,
+            pending=pending[label].examples if label in pending else 0,
+            attempts=hold.attempts,
+            reason=hold.reason,
+        )
+        for label, hold in sorted(store.holds().items())
+    ]
+
+
 def _stored(store: Store) -> operation_pb2.GetStatusResponse:
     """The part of the status that comes from the store."""
     answer = operation_pb2.GetStatusResponse(store_alive=True)

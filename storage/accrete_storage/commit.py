@@ -176,11 +176,6 @@ class Steps:
             stored = self._database.client.hgetall(self._keys.holds)
         return {label.decode(): Hold(**json.loads(value)) for label, value in stored.items()}
 
-    def clear_holds(self) -> None:
-        """Set nothing aside any more."""
-        with reachable():
-            self._database.client.delete(self._keys.holds)
-
     def _target(self, kind: str, label: str) -> str:
         return self._keys.exemplars(label) if kind == "exemplars" else self._keys.holdout(label)
 

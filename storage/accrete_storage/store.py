@@ -15,6 +15,7 @@ from accrete_storage.embedded import socket_url
 from accrete_storage.errors import BackupUnusable, StoreMisconfigured
 from accrete_storage.events import EventLog
 from accrete_storage.example import Example
+from accrete_storage.held import Held
 from accrete_storage.keys import Keys
 from accrete_storage.memory import ExemplarMemory
 from accrete_storage.pending import PendingLog
@@ -52,6 +53,7 @@ class Store:
         self.registry = Registry(database, keys)
         self.prototypes = Prototypes(database, keys)
         self.events = EventLog(database, keys)
+        self.held = Held(database, keys)
         self.control = Control(database, keys, pending=self.pending, memory=self.memory, registry=self.registry)
 
     @classmethod
@@ -153,7 +155,3 @@ class Store:
     def holds(self) -> dict[str, Hold]:
         """Labels whose pending examples are set aside."""
         return self._steps.holds()
-
-    def clear_holds(self) -> None:
-        """Let all pending examples start steps again."""
-        self._steps.clear_holds()

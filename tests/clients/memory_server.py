@@ -311,6 +311,25 @@ class Operation(_Entry, operation_pb2_grpc.OperationServicer):
         self.state.paused = False
         return op.ResumeLearningResponse()
 
+    def ListHeld(self, request, context):  # noqa: N802
+        self.enter("ListHeld", request, context)
+        return op.ListHeldResponse(labels=[op.HeldLabel(label="moth", pending=7, attempts=3, reason="out of memory")])
+
+    def RetryHeld(self, request, context):  # noqa: N802
+        self.enter("RetryHeld", request, context)
+        self._find_held(request.label, context)
+        return op.RetryHeldResponse(pending=7)
+
+    def DropHeld(self, request, context):  # noqa: N802
+        self.enter("DropHeld", request, context)
+        self._find_held(request.label, context)
+        return op.DropHeldResponse(dropped=7)
+
+    @staticmethod
+    def _find_held(label: str, context: Any) -> None:
+        if label != "moth":
+            Fault(code=grpc.StatusCode.NOT_FOUND, details=f"no such label set aside: {label}").abort(context)
+
     def DeleteExamples(self, request, context):  # noqa: N802
         self.enter("DeleteExamples", request, context)
         known = [id for id in request.ids if self.state.examples.pop(id, None)]

@@ -152,6 +152,13 @@ def test_versions_are_listed_with_their_accuracy(accrete):
     assert found[1]["accuracy"]["old"] is None
 
 
+def test_what_is_set_aside_is_listed_with_its_reason(accrete):
+    status, out, _ = accrete("held")
+    assert status == 0
+    assert out.splitlines()[1].split(maxsplit=3) == ["moth", "7", "3", "out of memory"]
+    assert json.loads(accrete("held", "--json")[1])[0]["reason"] == "out of memory"
+
+
 @pytest.mark.parametrize(
     ("arguments", "text", "found"),
     [
@@ -160,6 +167,8 @@ def test_versions_are_listed_with_their_accuracy(accrete):
         (["pause"], "paused\n", {"paused": True}),
         (["resume"], "resumed\n", {"paused": False}),
         (["trigger"], "a step starts with 7 pending examples\n", {"pending": 7}),
+        (["retry", "moth"], "7 pending examples of moth may start a step\n", {"pending": 7}),
+        (["drop", "moth"], "dropped 7 examples of moth\n", {"dropped": 7}),
         (
             ["forget", "cat"],
             "forgot cat: 1 pending, 2 exemplars, 3 hold-out\n",
@@ -259,11 +268,14 @@ CLIENT = [
     "status",
     "classes",
     "versions",
+    "held",
     "activate",
     "unpin",
     "pause",
     "resume",
     "trigger",
+    "retry",
+    "drop",
     "forget",
     "delete",
 ]

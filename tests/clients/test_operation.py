@@ -12,6 +12,7 @@ from accrete import (
     Activation,
     DeleteReport,
     ForgetReport,
+    HeldLabel,
     NotFound,
     NotNow,
     Unavailable,
@@ -52,6 +53,14 @@ def test_learning_is_paused_resumed_and_triggered(client):
         client.trigger_step()
     client.resume()
     assert client.trigger_step() == 7
+
+
+def test_what_is_set_aside_is_told_tried_again_and_dropped(client):
+    assert client.held() == [HeldLabel(label="moth", pending=7, attempts=3, reason="out of memory")]
+    assert client.retry_held("moth") == 7
+    assert client.drop_held("moth") == 7
+    with pytest.raises(NotFound, match="cat"):
+        client.retry_held("cat")
 
 
 def test_examples_are_deleted_by_id(client):

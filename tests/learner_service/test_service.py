@@ -7,9 +7,11 @@ import os
 import signal
 import urllib.request
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from accrete_storage.artifacts import ArtifactStore
@@ -146,6 +148,31 @@ def test_a_candidate_that_forgets_is_rejected_and_its_classes_wait_for_more(star
     until(lambda: store.control.phase() == "waiting", "waiting")
     teach(store, 2, count=20, start=40)
     learner.event("rejected", 2)
+
+
+def test_a_step_that_fails_three_times_is_set_aside_and_the_learner_goes_on_with_other_classes(
+    start: Start, store: Store
+):
+    learner = start(learner={"retry_s": 0.05})
+    bad = [Example(id=f"bad-{n}", label="bad", tensor=np.zeros((4, 4, 1), np.uint8)) for n in range(30)]
+    store.pending.add(bad + [replace(one, label="worse", id=f"worse-{one.id}") for one in bad])
+    assert [learner.event("failed", n)["attempt"] for n in (1, 2, 3)] == [1, 2, 3]
+    hold = until(lambda: store.holds().get("bad"), "it set aside")
+    assert (hold.count, hold.attempts) == (30, 3)
+    assert "the network takes uint8 [8, 8, 1]" in hold.reason
+
+    teach(store, 0, 1)
+    assert learner.version(1).labels == ["digit 0", "digit 1"]
+    assert store.pending.total().examples == 60, "what was set aside is not lost"
+
+    assert store.held.retry("bad") == 30
+    assert learner.event("failed", 4)["attempt"] == 1, "tried again, and three times"
+    learner.event("failed", 6)
+    until(lambda: "bad" in store.holds(), "it set aside again")
+    assert (store.held.drop("bad"), store.held.drop("worse")) == (30, 30)
+    teach(store, 2)
+    assert learner.version(2).labels == ["digit 0", "digit 1", "digit 2"]
+    assert store.pending.total().examples == 0
 
 
 def test_an_example_deleted_during_a_step_is_not_learned(start: Start, store: Store):

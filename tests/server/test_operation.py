@@ -79,6 +79,26 @@ def test_versions_are_listed_newest_first(world):
     assert list(running.status().held_labels) == ["cat"]
 
 
+def test_what_is_set_aside_is_listed_with_its_reason_tried_again_and_dropped(world):
+    running = world.server()
+    running.add(*(example("cat", seed) for seed in range(3)), *(example("dog", seed) for seed in range(2)))
+    lease = world.store.acquire_lease("me")
+    world.store.hold(lease.epoch, {"cat": 3, "dog": 2}, {"reason": "out of memory", "attempt": 3})
+    call = running.operation
+
+    def held() -> list[tuple[str, int, int, str]]:
+        answer = call.ListHeld(operation_pb2.ListHeldRequest(), timeout=10)
+        return [(one.label, one.pending, one.attempts, one.reason) for one in answer.labels]
+
+    assert held() == [("cat", 3, 3, "out of memory"), ("dog", 2, 3, "out of memory")]
+    assert call.RetryHeld(operation_pb2.RetryHeldRequest(label="cat"), timeout=10).pending == 3
+    assert call.DropHeld(operation_pb2.DropHeldRequest(label="dog"), timeout=10).dropped == 2
+    assert held() == []
+    assert running.status().pending == 3
+    failed = failure(lambda: call.DropHeld(operation_pb2.DropHeldRequest(label="cat"), timeout=10))
+    assert (failed.code, failed.details) == (grpc.StatusCode.NOT_FOUND, "no such label set aside: cat")
+
+
 def test_a_step_is_asked_for_only_when_there_is_something_to_learn(world):
     running = world.server()
     trigger = running.operation.TriggerStep

@@ -169,13 +169,6 @@ def test_a_rejected_step_keeps_its_examples_set_aside(store: Store):
     assert store.holds() == {}, "what a step learned is not set aside any more"
 
 
-def test_holds_are_cleared_on_request(store: Store):
-    store.hold(lease(store).epoch, {"a": 4}, {"reason": "it broke", "attempt": 3})
-    assert (store.holds()["a"].attempts, store.holds()["a"].reason) == (3, "it broke")
-    store.clear_holds()
-    assert store.holds() == {}
-
-
 def two_versions(store: Store) -> None:
     mine = lease(store)
     for label in "ab":

@@ -22,6 +22,7 @@ from ._results import (
     DeleteReport,
     ExampleResult,
     ForgetReport,
+    HeldLabel,
     Prediction,
     Status,
     VersionInfo,
@@ -156,6 +157,18 @@ class AsyncClient:
     async def trigger_step(self, *, timeout: float | None = None) -> int:
         """See `Client.trigger_step`."""
         return await _operation.trigger_step(self._core, timeout)
+
+    async def held(self, *, timeout: float | None = None) -> list[HeldLabel]:
+        """See `Client.held`."""
+        return await _operation.held(self._core, timeout)
+
+    async def retry_held(self, label: str, *, timeout: float | None = None) -> int:
+        """See `Client.retry_held`."""
+        return await _operation.retry_held(self._core, label, timeout)
+
+    async def drop_held(self, label: str, *, timeout: float | None = None) -> int:
+        """See `Client.drop_held`."""
+        return await _operation.drop_held(self._core, label, timeout)
 
     async def delete_examples(self, ids: Iterable[str], *, timeout: float | None = None) -> DeleteReport:
         """See `Client.delete_examples`."""

@@ -22,6 +22,7 @@ from ._results import (
     DeleteReport,
     ExampleResult,
     ForgetReport,
+    HeldLabel,
     Prediction,
     Status,
     VersionInfo,
@@ -173,6 +174,21 @@ class Client:
         """Starts a step with what is pending, and returns how many examples that is. Raises NotNow when nothing is,
         or learning is paused."""
         return run(_operation.trigger_step(self._core, timeout))
+
+    def held(self, *, timeout: float | None = None) -> list[HeldLabel]:
+        """Labels whose pending examples are set aside after failed or rejected steps, and why. They wait until there
+        are half as many again, a step is triggered, or one of the next two methods."""
+        return run(_operation.held(self._core, timeout))
+
+    def retry_held(self, label: str, *, timeout: float | None = None) -> int:
+        """Lets a label's examples start steps again, and returns how many are pending. Raises NotFound when it is not
+        set aside (which may also mean that an attempt whose answer was lost has done it)."""
+        return run(_operation.retry_held(self._core, label, timeout))
+
+    def drop_held(self, label: str, *, timeout: float | None = None) -> int:
+        """Removes the pending examples of a label that is set aside, and returns how many; what is learned of it stays,
+        and the ids may be sent again. Raises NotFound (see `retry_held`)."""
+        return run(_operation.drop_held(self._core, label, timeout))
 
     def delete_examples(self, ids: Iterable[str], *, timeout: float | None = None) -> DeleteReport:
         """Removes examples from wherever they are kept. Raises NotFound when none of the ids is known (which may also

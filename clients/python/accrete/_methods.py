@@ -46,6 +46,9 @@ ACTIVATE_VERSION = _method("Operation/ActivateVersion", op.ActivateVersionReques
 TRIGGER_STEP = _method("Operation/TriggerStep", op.TriggerStepRequest, op.TriggerStepResponse)
 PAUSE_LEARNING = _method("Operation/PauseLearning", op.PauseLearningRequest, op.PauseLearningResponse)
 RESUME_LEARNING = _method("Operation/ResumeLearning", op.ResumeLearningRequest, op.ResumeLearningResponse)
+LIST_HELD = _method("Operation/ListHeld", op.ListHeldRequest, op.ListHeldResponse)
+RETRY_HELD = _method("Operation/RetryHeld", op.RetryHeldRequest, op.RetryHeldResponse)
+DROP_HELD = _method("Operation/DropHeld", op.DropHeldRequest, op.DropHeldResponse)
 DELETE_EXAMPLES = _method("Operation/DeleteExamples", op.DeleteExamplesRequest, op.DeleteExamplesResponse)
 FORGET_CLASS = _method("Operation/ForgetClass", op.ForgetClassRequest, op.ForgetClassResponse)
 

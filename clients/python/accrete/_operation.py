@@ -13,17 +13,20 @@ from ._inputs import to_ids
 from ._methods import (
     ACTIVATE_VERSION,
     DELETE_EXAMPLES,
+    DROP_HELD,
     FORGET_CLASS,
     GET_STATUS,
     HEALTH,
     LIST_CLASSES,
+    LIST_HELD,
     LIST_VERSIONS,
     PAUSE_LEARNING,
     RESUME_LEARNING,
+    RETRY_HELD,
     SERVING,
     TRIGGER_STEP,
 )
-from ._results import Activation, ClassInfo, DeleteReport, ForgetReport, Status, VersionInfo
+from ._results import Activation, ClassInfo, DeleteReport, ForgetReport, HeldLabel, Status, VersionInfo
 from .v1 import operation_pb2 as op
 
 MAX_IDS = 10_000  # in one call
@@ -75,6 +78,19 @@ async def pause(core: Core, timeout: float | None) -> None:
 
 async def resume(core: Core, timeout: float | None) -> None:
     await core.call(RESUME_LEARNING, op.ResumeLearningRequest(), timeout)
+
+
+async def held(core: Core, timeout: float | None) -> list[HeldLabel]:
+    response = await core.call(LIST_HELD, op.ListHeldRequest(), timeout)
+    return [_wire.held_label(one) for one in response.labels]
+
+
+async def retry_held(core: Core, label: str, timeout: float | None) -> int:
+    return (await core.call(RETRY_HELD, op.RetryHeldRequest(label=label), timeout)).pending
+
+
+async def drop_held(core: Core, label: str, timeout: float | None) -> int:
+    return (await core.call(DROP_HELD, op.DropHeldRequest(label=label), timeout)).dropped
 
 
 async def delete_examples(core: Core, ids: Iterable[str], timeout: float | None) -> DeleteReport:

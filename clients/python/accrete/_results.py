@@ -153,7 +153,7 @@ class Status:
     input_shape: tuple[int, ...]
     """(height, width, channels), or (length,) for embeddings."""
     held_labels: tuple[str, ...]
-    """Labels whose examples are set aside after failed or rejected steps."""
+    """Labels whose examples are set aside after failed or rejected steps; `Client.held` says why."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -167,6 +167,18 @@ class ClassInfo:
     holdout: int
     since_version: int
     """The version that first knew it; 0: none yet."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeldLabel:
+    """A label whose pending examples are set aside."""
+
+    label: str
+    pending: int
+    """Examples pending now."""
+    attempts: int
+    """Steps that failed in a row before; 1 for a step that the gate rejected."""
+    reason: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -60,6 +60,10 @@ def class_info(one: operation_pb2.ClassInfo) -> results.ClassInfo:
     return results.ClassInfo(**fields, state=cast(results.ClassState, state))
 
 
+def held_label(one: operation_pb2.HeldLabel) -> results.HeldLabel:
+    return results.HeldLabel(label=one.label, pending=one.pending, attempts=one.attempts, reason=one.reason)
+
+
 def version_info(one: operation_pb2.VersionInfo) -> results.VersionInfo:
     fields = {name: getattr(one, name) for name in _plain_fields(one, results.VersionInfo)}
     return results.VersionInfo(

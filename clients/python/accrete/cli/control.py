@@ -1,4 +1,4 @@
-"""`accrete activate`, `unpin`, `pause`, `resume`, `trigger`, `forget` and `delete`: changing something."""
+"""`accrete activate`, `pause`, `trigger`, `retry`, `forget` and their like: changing something."""
 
 from __future__ import annotations
 
@@ -62,6 +62,33 @@ def add_trigger(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     ).set_defaults(run=_trigger)
 
 
+def add_retry(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
+    command = add_command(
+        subparsers,
+        "retry",
+        summary="learn a label that is set aside after all",
+        description="Lets the pending examples of a label that is set aside (see `accrete held`) start steps again.",
+        example="accrete retry heron",
+    )
+    command.add_argument("label")
+    command.set_defaults(run=_retry)
+
+
+def add_drop(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
+    command = add_command(
+        subparsers,
+        "drop",
+        summary="remove the pending examples of a label that is set aside",
+        description=(
+            "Removes the pending examples of a label that is set aside (see `accrete held`). What is learned of it\n"
+            "stays, and the examples may be sent again."
+        ),
+        example="accrete drop heron",
+    )
+    command.add_argument("label")
+    command.set_defaults(run=_drop)
+
+
 def add_forget(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     command = add_command(
         subparsers,
@@ -120,6 +147,18 @@ def _trigger(options: argparse.Namespace) -> int:
     with connect(options) as client:
         pending = client.trigger_step()
     return _done(options, {"pending": pending}, f"a step starts with {pending} pending examples")
+
+
+def _retry(options: argparse.Namespace) -> int:
+    with connect(options) as client:
+        pending = client.retry_held(options.label)
+    return _done(options, {"pending": pending}, f"{pending} pending examples of {options.label} may start a step")
+
+
+def _drop(options: argparse.Namespace) -> int:
+    with connect(options) as client:
+        dropped = client.drop_held(options.label)
+    return _done(options, {"dropped": dropped}, f"dropped {dropped} examples of {options.label}")
 
 
 def _forget(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""`accrete status`, `classes` and `versions`: looking at the server."""
+"""`accrete status`, `classes`, `versions` and `held`: looking at the server."""
 
 from __future__ import annotations
 
@@ -42,6 +42,20 @@ def add_versions(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     ).set_defaults(run=_versions)
 
 
+def add_held(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
+    add_command(
+        subparsers,
+        "held",
+        summary="labels whose examples are set aside, and why",
+        description=(
+            "Lists the labels whose pending examples are set aside: steps with them failed three times, or were\n"
+            "rejected by the gate. They wait until there are half as many again, or for `accrete trigger`,\n"
+            "`accrete retry` or `accrete drop`."
+        ),
+        example="accrete held",
+    ).set_defaults(run=_held)
+
+
 def _status(options: argparse.Namespace) -> int:
     with connect(options) as client:
         status = client.status()
@@ -77,6 +91,14 @@ def _classes(options: argparse.Namespace) -> int:
     headers = ["label", "state", "since", "pending", "exemplars", "hold-out"]
     rows = [(c.label, c.state, c.since_version or None, c.pending, c.exemplars, c.holdout) for c in classes]
     print(output.to_json(classes) if options.json else output.table(headers, rows))
+    return exits.OK
+
+
+def _held(options: argparse.Namespace) -> int:
+    with connect(options) as client:
+        held = client.held()
+    rows = [(one.label, one.pending, one.attempts, one.reason) for one in held]
+    print(output.to_json(held) if options.json else output.table(["label", "pending", "attempts", "reason"], rows))
     return exits.OK
 
 

@@ -69,6 +69,21 @@ class OperationStub(object):
                 request_serializer=accrete_dot_v1_dot_operation__pb2.ResumeLearningRequest.SerializeToString,
                 response_deserializer=accrete_dot_v1_dot_operation__pb2.ResumeLearningResponse.FromString,
                 _registered_method=True)
+        self.ListHeld = channel.unary_unary(
+                '/accrete.v1.Operation/ListHeld',
+                request_serializer=accrete_dot_v1_dot_operation__pb2.ListHeldRequest.SerializeToString,
+                response_deserializer=accrete_dot_v1_dot_operation__pb2.ListHeldResponse.FromString,
+                _registered_method=True)
+        self.RetryHeld = channel.unary_unary(
+                '/accrete.v1.Operation/RetryHeld',
+                request_serializer=accrete_dot_v1_dot_operation__pb2.RetryHeldRequest.SerializeToString,
+                response_deserializer=accrete_dot_v1_dot_operation__pb2.RetryHeldResponse.FromString,
+                _registered_method=True)
+        self.DropHeld = channel.unary_unary(
+                '/accrete.v1.Operation/DropHeld',
+                request_serializer=accrete_dot_v1_dot_operation__pb2.DropHeldRequest.SerializeToString,
+                response_deserializer=accrete_dot_v1_dot_operation__pb2.DropHeldResponse.FromString,
+                _registered_method=True)
         self.DeleteExamples = channel.unary_unary(
                 '/accrete.v1.Operation/DeleteExamples',
                 request_serializer=accrete_dot_v1_dot_operation__pb2.DeleteExamplesRequest.SerializeToString,
@@ -136,6 +151,32 @@ class OperationServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListHeld(self, request, context):
+        """Labels whose pending examples are set aside: steps with them failed, or were rejected. They wait until there are
+        half as many again, a step is triggered, or an operator decides.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def RetryHeld(self, request, context):
+        """Lets a label's examples start steps again, as if they had just come.
+
+        NOT_FOUND: the label is not set aside.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DropHeld(self, request, context):
+        """Removes a label's pending examples; what is learned of it stays, and the ids may be sent again.
+
+        NOT_FOUND: the label is not set aside.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteExamples(self, request, context):
         """Removes examples from wherever they are kept: pending, exemplars, hold-out.
 
@@ -192,6 +233,21 @@ def add_OperationServicer_to_server(servicer, server):
                     servicer.ResumeLearning,
                     request_deserializer=accrete_dot_v1_dot_operation__pb2.ResumeLearningRequest.FromString,
                     response_serializer=accrete_dot_v1_dot_operation__pb2.ResumeLearningResponse.SerializeToString,
+            ),
+            'ListHeld': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListHeld,
+                    request_deserializer=accrete_dot_v1_dot_operation__pb2.ListHeldRequest.FromString,
+                    response_serializer=accrete_dot_v1_dot_operation__pb2.ListHeldResponse.SerializeToString,
+            ),
+            'RetryHeld': grpc.unary_unary_rpc_method_handler(
+                    servicer.RetryHeld,
+                    request_deserializer=accrete_dot_v1_dot_operation__pb2.RetryHeldRequest.FromString,
+                    response_serializer=accrete_dot_v1_dot_operation__pb2.RetryHeldResponse.SerializeToString,
+            ),
+            'DropHeld': grpc.unary_unary_rpc_method_handler(
+                    servicer.DropHeld,
+                    request_deserializer=accrete_dot_v1_dot_operation__pb2.DropHeldRequest.FromString,
+                    response_serializer=accrete_dot_v1_dot_operation__pb2.DropHeldResponse.SerializeToString,
             ),
             'DeleteExamples': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteExamples,
@@ -393,6 +449,87 @@ class Operation(object):
             '/accrete.v1.Operation/ResumeLearning',
             accrete_dot_v1_dot_operation__pb2.ResumeLearningRequest.SerializeToString,
             accrete_dot_v1_dot_operation__pb2.ResumeLearningResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListHeld(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/accrete.v1.Operation/ListHeld',
+            accrete_dot_v1_dot_operation__pb2.ListHeldRequest.SerializeToString,
+            accrete_dot_v1_dot_operation__pb2.ListHeldResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RetryHeld(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/accrete.v1.Operation/RetryHeld',
+            accrete_dot_v1_dot_operation__pb2.RetryHeldRequest.SerializeToString,
+            accrete_dot_v1_dot_operation__pb2.RetryHeldResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DropHeld(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/accrete.v1.Operation/DropHeld',
+            accrete_dot_v1_dot_operation__pb2.DropHeldRequest.SerializeToString,
+            accrete_dot_v1_dot_operation__pb2.DropHeldResponse.FromString,
             options,
             channel_credentials,
             insecure,

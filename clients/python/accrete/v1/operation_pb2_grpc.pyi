@@ -50,6 +50,20 @@ class OperationStub:
     PauseLearning: _grpc.UnaryUnaryMultiCallable[_operation_pb2.PauseLearningRequest, _operation_pb2.PauseLearningResponse]
     """No step starts until resumed; one that runs is finished."""
     ResumeLearning: _grpc.UnaryUnaryMultiCallable[_operation_pb2.ResumeLearningRequest, _operation_pb2.ResumeLearningResponse]
+    ListHeld: _grpc.UnaryUnaryMultiCallable[_operation_pb2.ListHeldRequest, _operation_pb2.ListHeldResponse]
+    """Labels whose pending examples are set aside: steps with them failed, or were rejected. They wait until there are
+    half as many again, a step is triggered, or an operator decides.
+    """
+    RetryHeld: _grpc.UnaryUnaryMultiCallable[_operation_pb2.RetryHeldRequest, _operation_pb2.RetryHeldResponse]
+    """Lets a label's examples start steps again, as if they had just come.
+
+    NOT_FOUND: the label is not set aside.
+    """
+    DropHeld: _grpc.UnaryUnaryMultiCallable[_operation_pb2.DropHeldRequest, _operation_pb2.DropHeldResponse]
+    """Removes a label's pending examples; what is learned of it stays, and the ids may be sent again.
+
+    NOT_FOUND: the label is not set aside.
+    """
     DeleteExamples: _grpc.UnaryUnaryMultiCallable[_operation_pb2.DeleteExamplesRequest, _operation_pb2.DeleteExamplesResponse]
     """Removes examples from wherever they are kept: pending, exemplars, hold-out.
 
@@ -84,6 +98,20 @@ class OperationAsyncStub(OperationStub):
     PauseLearning: _aio.UnaryUnaryMultiCallable[_operation_pb2.PauseLearningRequest, _operation_pb2.PauseLearningResponse]  # type: ignore[assignment]
     """No step starts until resumed; one that runs is finished."""
     ResumeLearning: _aio.UnaryUnaryMultiCallable[_operation_pb2.ResumeLearningRequest, _operation_pb2.ResumeLearningResponse]  # type: ignore[assignment]
+    ListHeld: _aio.UnaryUnaryMultiCallable[_operation_pb2.ListHeldRequest, _operation_pb2.ListHeldResponse]  # type: ignore[assignment]
+    """Labels whose pending examples are set aside: steps with them failed, or were rejected. They wait until there are
+    half as many again, a step is triggered, or an operator decides.
+    """
+    RetryHeld: _aio.UnaryUnaryMultiCallable[_operation_pb2.RetryHeldRequest, _operation_pb2.RetryHeldResponse]  # type: ignore[assignment]
+    """Lets a label's examples start steps again, as if they had just come.
+
+    NOT_FOUND: the label is not set aside.
+    """
+    DropHeld: _aio.UnaryUnaryMultiCallable[_operation_pb2.DropHeldRequest, _operation_pb2.DropHeldResponse]  # type: ignore[assignment]
+    """Removes a label's pending examples; what is learned of it stays, and the ids may be sent again.
+
+    NOT_FOUND: the label is not set aside.
+    """
     DeleteExamples: _aio.UnaryUnaryMultiCallable[_operation_pb2.DeleteExamplesRequest, _operation_pb2.DeleteExamplesResponse]  # type: ignore[assignment]
     """Removes examples from wherever they are kept: pending, exemplars, hold-out.
 
@@ -157,6 +185,38 @@ class OperationServicer(metaclass=_abc_1.ABCMeta):
         request: _operation_pb2.ResumeLearningRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operation_pb2.ResumeLearningResponse, _abc.Awaitable[_operation_pb2.ResumeLearningResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListHeld(
+        self,
+        request: _operation_pb2.ListHeldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operation_pb2.ListHeldResponse, _abc.Awaitable[_operation_pb2.ListHeldResponse]]:
+        """Labels whose pending examples are set aside: steps with them failed, or were rejected. They wait until there are
+        half as many again, a step is triggered, or an operator decides.
+        """
+
+    @_abc_1.abstractmethod
+    def RetryHeld(
+        self,
+        request: _operation_pb2.RetryHeldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operation_pb2.RetryHeldResponse, _abc.Awaitable[_operation_pb2.RetryHeldResponse]]:
+        """Lets a label's examples start steps again, as if they had just come.
+
+        NOT_FOUND: the label is not set aside.
+        """
+
+    @_abc_1.abstractmethod
+    def DropHeld(
+        self,
+        request: _operation_pb2.DropHeldRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operation_pb2.DropHeldResponse, _abc.Awaitable[_operation_pb2.DropHeldResponse]]:
+        """Removes a label's pending examples; what is learned of it stays, and the ids may be sent again.
+
+        NOT_FOUND: the label is not set aside.
+        """
 
     @_abc_1.abstractmethod
     def DeleteExamples(
