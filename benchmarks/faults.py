@@ -206,10 +206,12 @@ def _settle(node: Node, story: Story) -> None:
 
 
 def _pending(client: Client) -> int:
+    """-1: nobody knows, since the server or its store is away."""
     try:
-        return client.status().pending
+        status = client.status()
     except AccreteError:
         return -1
+    return status.pending if status.store_alive else -1
 
 
 def _check(node: Node, ledger: Ledger, target: strikes.Target, story: Story) -> None:
