@@ -11,8 +11,8 @@ METHODS = (
         selection="random",
         head=HeadChoice(kind="linear"),
         terms=(CrossEntropy(),),
-        # No paper gives it a schedule of its own. Of those here, this one trains cross-entropy best in few epochs, and a
-        # ceiling has to be one.
+        # No paper gives it a schedule of its own. Of those here, this one trains cross-entropy best in few epochs, and
+        # a ceiling has to be one.
         base=SCHEDULE,
         increment=SCHEDULE,
         restart=True,
