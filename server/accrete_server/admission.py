@@ -12,6 +12,8 @@ from accrete_server.errors import CallerGone, DeadlinePassed, LimitExceeded
 
 _SMOOTHING = 0.05  # weight of the latest turn in the mean length of turns
 
+_MARGIN = 2.0  # by which a deadline has to exceed the likely wait: turns differ, and an answer takes one more
+
 _LONGEST_WAIT_S = 86_400.0  # a call without a deadline has one in the year 292 million, which no clock can wait for
 
 
@@ -61,6 +63,11 @@ class Admission:
         """Calls in line now."""
         return len(self._line)
 
+    def is_full(self, coming: int = 0) -> bool:
+        """Whether a call that comes now, behind `coming` that are on their way, would be refused; `enter` has the last
+        word."""
+        return self._working >= self._at_once and len(self._line) + coming >= self._queue
+
     @property
     def working(self) -> int:
         """Calls at work now."""
@@ -76,7 +83,7 @@ class Admission:
                 self._working += 1
                 waiter = None
             else:
-                waiter = self._line_up()
+                waiter = self._line_up(call)
         started = time.perf_counter()
         if waiter is not None:
             self._wait(waiter, call)
@@ -85,7 +92,11 @@ class Admission:
         except BaseException:
             self.leave(0.0)
             raise
-        return time.perf_counter() - started
+        now = time.perf_counter()
+        if waiter is not None:  # the time to wake up is the turn's: nobody else has it
+            with self._lock:
+                self._mean_s += _SMOOTHING * (now - waiter.since)
+        return now - started
 
     def leave(self, seconds: float) -> None:
         """Ends a turn that took `seconds` (0: not worth learning from)."""
@@ -97,13 +108,23 @@ class Admission:
             else:
                 self._working -= 1
 
-    def _line_up(self) -> _Waiter:
-        if len(self._line) >= self._queue:
-            wait_s = max(0.01, self._mean_s * (self._queue + 1) / self._at_once)
-            raise LimitExceeded(self._limit, self._queue, "too many calls are waiting", wait_s)
+    def refusal(self) -> LimitExceeded:
+        """What a call is told for which there is no room; to be raised."""
+        wait_s = max(0.01, self._mean_s * (self._queue + 1) / self._at_once)
+        return LimitExceeded(self._limit, self._queue, "too many calls are waiting", wait_s)
+
+    def _line_up(self, call: Call) -> _Waiter:
+        if len(self._line) >= self._queue or self._comes_too_late(call):
+            raise self.refusal()
         waiter = _Waiter()
         self._line.append(waiter)
         return waiter
+
+    def _comes_too_late(self, call: Call) -> bool:
+        """Whether its turn would likely come after its deadline. Were such calls to wait all the same, under overload
+        every turn would come just before a deadline, and every answer after it."""
+        remaining = call.time_remaining()
+        return remaining is not None and remaining < _MARGIN * self._mean_s * (len(self._line) + 1) / self._at_once
 
     def _wait(self, waiter: _Waiter, call: Call) -> None:
         """Waits until it is the waiter's turn; a call that ends before leaves the line at once."""
@@ -129,12 +150,13 @@ class _Waiter:
 
     def __init__(self) -> None:
         self.has_turn = False
+        self.since = 0.0
         self._gate = threading.Lock()
         self._gate.acquire()
 
     def take_turn(self) -> None:
         """Its turn has come."""
-        self.has_turn = True
+        self.has_turn, self.since = True, time.perf_counter()
         self._gate.release()
 
     def stop_waiting(self) -> None:

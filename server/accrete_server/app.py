@@ -10,7 +10,6 @@ import signal
 import threading
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -50,6 +49,7 @@ from accrete_server.scraping import MetricsPage
 from accrete_server.slots import Slots
 from accrete_server.swapping import Swapper
 from accrete_server.teaching import Teaching
+from accrete_server.threads import CallThreads
 from accrete_server.watching import Hub, Seats
 from accrete_storage.artifacts import ArtifactStore
 from accrete_storage.config import HoldoutConfig, StoreConfig
@@ -111,14 +111,17 @@ class Server:
         self._swapper = Swapper(self._slots, loader, self._broken, self._metrics.model, data_dir)
         self._follower = Follower(self._link, self._swapper, self._hub, self._metrics)
         self._health = health.HealthServicer()
-        self._edge = Edge(self._metrics.requests, self._guard)
+        lines = {"/accrete.v1.Prediction/Predict": self._working, "/accrete.v1.Teaching/AddExamples": self._teaching}
+        self._threads = CallThreads(
+            at_once + 2 * config.queue + config.queue + config.teaching + config.max_watchers + SHORT_CALLS
+        )
+        self._edge = Edge(self._metrics.requests, self._guard, self._threads, lines)
         self._page = MetricsPage(
             self._metrics.registry,
             lambda header: self._guard.admit_token(METRICS_PAGE, header),
             self._certificates.context if self._certificates else None,
         )
-        threads = at_once + 2 * config.queue + config.queue + config.teaching + config.max_watchers + SHORT_CALLS
-        self._grpc = self._make_grpc(threads)
+        self._grpc = self._make_grpc()
         self._add_services(artifacts, spec, Setting(spec=spec, method=method, exemplar_budget=exemplar_budget))
         self._add_gauges()
         self.port = 0
@@ -176,11 +179,11 @@ class Server:
         """Where it listens: "127.0.0.1:50051"."""
         return f"{self._config.host}:{self.port}"
 
-    def _make_grpc(self, threads: int) -> grpc.Server:
+    def _make_grpc(self) -> grpc.Server:
         return grpc.server(
-            ThreadPoolExecutor(max_workers=threads, thread_name_prefix="call"),
+            self._threads,
             interceptors=[self._edge],
-            maximum_concurrent_rpcs=threads,  # a backstop: admission refuses long before, and says why
+            maximum_concurrent_rpcs=self._threads.count,  # a backstop: admission refuses long before, and says why
             options=(
                 ("grpc.max_receive_message_length", self._config.max_message_bytes),
                 ("grpc.max_send_message_length", self._config.max_message_bytes),

@@ -70,6 +70,15 @@ def test_the_table_has_everything_that_can_be_called_and_nothing_else(guarded: R
     assert served == {path for path in ROLES if path != "/metrics"}
 
 
+def test_a_server_that_is_full_tells_so_only_to_those_it_lets_in(guarded: Running, names: dict[str, str]) -> None:
+    path = "/accrete.v1.Teaching/AddExamples"
+    line = guarded.server._teaching
+    line._queue, line._working = 0, line._at_once
+    assert outcome(guarded, path, names["teacher"]) is CODES.RESOURCE_EXHAUSTED
+    assert outcome(guarded, path, names["app"]) is CODES.PERMISSION_DENIED
+    assert outcome(guarded, path) is CODES.UNAUTHENTICATED
+
+
 @pytest.mark.parametrize("path", [path for path, needed in ROLES.items() if needed is not None and path != "/metrics"])
 def test_each_call_needs_one_of_its_roles(path: str, guarded: Running, names: dict[str, str]) -> None:
     role_of = {"app": "predict", "teacher": "teach", "boss": "operate", "watcher": "metrics"}

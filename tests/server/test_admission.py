@@ -58,6 +58,30 @@ def test_beyond_the_line_a_call_is_refused_at_once_and_told_when_to_retry():
     assert (admission.working, admission.waiting) == (0, 0)
 
 
+def test_a_call_whose_turn_would_come_after_its_deadline_is_refused_rather_than_let_wait():
+    admission = Admission(limit="queue", at_once=1, queue=8)
+    for _ in range(200):
+        admission.enter(TestCall())
+        admission.leave(10.0)
+    admission.enter(TestCall(timeout_s=1))  # it need not wait, and may well be shorter than those before
+    with pytest.raises(LimitExceeded):
+        admission.enter(TestCall(timeout_s=15))
+    patient = [_in_background(lambda: admission.enter(TestCall(timeout_s=300))) for _ in range(2)]
+    until(lambda: admission.waiting == 2)
+    for _ in patient:
+        admission.leave(0.0)
+    until(lambda: all(patient))
+    assert all(isinstance(outcome[0], float) for outcome in patient)
+
+
+def test_a_line_is_full_with_those_who_are_on_their_way_to_it():
+    admission = Admission(limit="queue", at_once=1, queue=2)
+    assert not admission.is_full(coming=2), "the first of them need not wait"
+    admission.enter(TestCall())
+    assert not admission.is_full(coming=1)
+    assert admission.is_full(coming=2)
+
+
 def test_turns_come_in_the_order_of_arrival():
     admission = Admission(limit="queue", at_once=1, queue=8)
     admission.enter(TestCall())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -208,6 +209,29 @@ def test_beyond_the_queue_calls_are_refused_at_once_with_the_time_to_retry(world
     assert int(trailers["retry-after-ms"]) >= 1
     blocked.gate.set()
     assert first.result().version == second.result().version == 1
+
+
+def test_while_the_line_is_full_a_call_is_refused_before_its_message_has_come(world):
+    world.publish(1)
+    running = world.server(concurrency=1, queue=1)
+    blocked, over = _Blocked(running), threading.Event()
+    request = prediction_pb2.PredictRequest(images=[raw(pixels())])
+    under_way = [running.prediction.Predict.future(request) for _ in range(2)]
+    until(lambda: blocked.computed == 1 and running.server._working.waiting == 1)
+
+    def upload() -> Iterator[bytes]:
+        over.wait(20)
+        yield from ()
+
+    call = running.channel.stream_unary("/accrete.v1.Prediction/Predict")
+    try:
+        refused = failure(lambda: call(upload(), timeout=20))
+    finally:
+        over.set()
+        blocked.gate.set()
+    assert refused.code == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert int(refused.trailers["retry-after-ms"]) >= 1
+    assert [one.result().version for one in under_way] == [1, 1]
 
 
 def test_a_call_whose_deadline_passes_in_line_is_never_computed(world):
