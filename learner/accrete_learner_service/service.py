@@ -97,7 +97,7 @@ class Learner:
             bench.store.control.request_step()
         shutil.rmtree(bench.work, ignore_errors=True)
         bench.work.mkdir(parents=True, exist_ok=True)
-        retire(bench.store, bench.artifacts, keep=bench.config.keep_versions)
+        retire(bench.store, bench.artifacts, keep=bench.config.keep_versions, epoch=bench.lease.epoch)
         return True
 
     def _hand_back(self) -> None:
@@ -145,7 +145,8 @@ class Learner:
         else:
             self._todo = None
             self._metrics.count_step(ended.outcome, ended.seconds)
-            retire(self._bench.store, self._bench.artifacts, keep=self._bench.config.keep_versions)
+            bench = self._bench
+            retire(bench.store, bench.artifacts, keep=bench.config.keep_versions, epoch=bench.lease.epoch)
 
     def _discarded(self, reason: str) -> None:
         log.info("step.discarded", extra=fields(reason=reason))

@@ -36,7 +36,7 @@ class Inputs:
     revision: int
     """Of deletions and forgetting, read before all else: the commit fails if it has grown."""
     version: int
-    """The number of the candidate."""
+    """The number of the candidate; expected, until it is reserved when there is one."""
     parent: VersionRecord | None
     """The version that the step starts from."""
     versions: Sequence[VersionRecord]

@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeVar
 
 from accrete_learner import job as files
 from accrete_learner.job import Result
@@ -38,6 +39,8 @@ from accrete_storage.store import Store
 from accrete_storage.version import VersionRecord
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 #: Marks a step that was asked for by hand, so that the request outlives a learner that is killed in it.
 BY_HAND_FILE = "by_hand"
@@ -103,6 +106,8 @@ def run_step(bench: Bench, decision: Decision, check: Callable[[int], None]) -> 
         bench.report.phase("gating")
         with watch.stage("gating"):
             result, accuracy, verdict = _gate(bench, inputs, folder)
+        number = _insist(lambda: bench.store.registry.reserve(bench.lease.epoch), lambda: check(inputs.revision))
+        inputs = replace(inputs, version=number)
         record = build_record(
             inputs,
             result,
@@ -190,8 +195,6 @@ def _accept(
 ) -> VersionRecord:
     """Publishes the files, then commits; a commit that does not come to pass leaves files that no record names."""
     exemplars = read_exemplars(folder, inputs)
-    # Two learners on one folder would write files of one name: be sure at this moment to be the one that may.
-    _insist(bench.lease.renew, lambda: check(inputs.revision))
     with watch.stage("publishing"):
         digest = bench.artifacts.publish(folder / files.CANDIDATE_FOLDER, inputs.version)
     record = replace(record, digest=digest, step_seconds=watch.total)
@@ -234,12 +237,11 @@ def _reject(bench: Bench, inputs: Inputs, record: VersionRecord, step_id: str, c
     _insist(lambda: bench.store.reject(reject), lambda: check(inputs.revision))
 
 
-def _insist(write: Callable[[], object], check: Callable[[], None]) -> None:
-    """Repeats a write that is known by its step's id until the store has answered, for its outcome matters."""
+def _insist(write: Callable[[], T], check: Callable[[], None]) -> T:
+    """Repeats a write that may be repeated until the store has answered, for its outcome matters."""
     while True:
         try:
-            write()
-            return
+            return write()
         except StoreUnavailable as error:
             log.warning("commit.unanswered", extra=fields(reason=str(error)))
         check()

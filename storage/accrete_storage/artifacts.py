@@ -15,6 +15,7 @@ from accrete_storage.failpoints import around
 MANIFEST = "manifest.json"
 SCHEMA = 1
 _FOLDER = re.compile(r"v(\d{6,})")
+_LEFT = re.compile(r"\.(?:incoming|removed)-v(\d{6,})")
 
 
 class ArtifactStore:
@@ -38,8 +39,8 @@ class ArtifactStore:
     def publish(self, candidate: Path, version: int) -> str:
         """Move a candidate's folder into place; answers the digest of its manifest (SHA-256, hex).
 
-        Every file is on disk before the name is. Only for a number that no record names: a folder of that number is
-        what a killed learner left, and is replaced. The folder of versions may be a mount of its own.
+        Every file is on disk before the name is. Only for a number that the learner has reserved and no record names: a
+        folder of that number is what its own last attempt left. The folder of versions may be a mount of its own.
         """
         self._root.mkdir(parents=True, exist_ok=True)
         files = {file.name: _describe(file) for file in sorted(candidate.iterdir()) if file.name != MANIFEST}
@@ -102,10 +103,11 @@ class ArtifactStore:
             folder.rename(gone)
         shutil.rmtree(gone)
 
-    def clean(self) -> None:
-        """Remove what a killed learner was bringing in or taking away. Only for the learner, under its lease."""
-        for pattern in (".incoming-*", ".removed-*"):
-            for left in self._root.glob(pattern):
+    def clean(self, upto: int) -> None:
+        """Remove what killed learners were bringing in or taking away of versions up to a number."""
+        for left in self._root.glob(".*-v*"):
+            match = _LEFT.fullmatch(left.name)
+            if match and int(match[1]) <= upto:
                 shutil.rmtree(left, ignore_errors=True)
 
 

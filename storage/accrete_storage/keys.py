@@ -19,7 +19,8 @@ class Keys:
 
     @property
     def state(self) -> str:
-        """Hash: active, pinned, latest, revision, epoch, last_step, paused, phase, step_request, model, schema."""
+        """Hash: active, pinned, latest, revision, epoch, last_step, reserved, reserved_by, paused, phase, step_request,
+        model, schema."""
         return self._key("state")
 
     @property

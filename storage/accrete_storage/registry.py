@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from accrete_storage.database import Database, reachable
-from accrete_storage.errors import NotFound, VersionUnusable
+from accrete_storage.errors import Fenced, NotFound, VersionUnusable
 from accrete_storage.keys import Keys
 from accrete_storage.version import VersionRecord
 
@@ -41,10 +41,24 @@ class Registry:
         return VersionRecord.from_json(stored)
 
     def next_version(self) -> int:
-        """One more than the greatest number in use; rejected versions use one, too."""
+        """One more than the greatest number that a record has; rejected versions have one, too."""
         with reachable():
             numbers = self._database.client.hkeys(self._keys.versions)
         return 1 + max(map(int, numbers), default=0)
+
+    def reserve(self, epoch: int) -> int:
+        """The number for a candidate: for one learner alone, the next without a record, as a rule. Raises Fenced."""
+        return self._number(epoch, reserve=True)
+
+    def greatest_number(self, epoch: int) -> int:
+        """The greatest number that is recorded or reserved; later learners use greater ones. Raises Fenced."""
+        return self._number(epoch, reserve=False)
+
+    def _number(self, epoch: int, *, reserve: bool) -> int:
+        number: int = self._database.call("reserve", [self._keys.state, self._keys.versions], [epoch, int(reserve)])
+        if number < 0:
+            raise Fenced(f"epoch {epoch} is over: another learner holds the lease")
+        return number
 
     def latest_ready(self) -> VersionRecord | None:
         """The newest version that passed the gate, whether it is live or not: the parent of the next step."""

@@ -20,4 +20,8 @@ def test_the_newest_ready_ones_and_the_active_one_stay(active: int, keep: int, g
 
 def test_files_without_a_ready_version_are_removed():
     versions = [record(1, state="retired"), record(2), record(3, state="rejected")]
-    assert to_remove(versions, [1, 2, 3, 4]) == [1, 3, 4]
+    assert to_remove(versions, [1, 2, 3, 4], upto=4) == [1, 3, 4]
+
+
+def test_files_that_came_after_the_look_are_another_learners():
+    assert to_remove([record(1)], [1, 2, 3], upto=2) == [2]

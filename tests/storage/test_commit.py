@@ -77,6 +77,21 @@ def test_a_learner_whose_epoch_is_over_commits_nothing(store: Store):
     assert store.holds() == {}
 
 
+def test_a_number_is_for_one_learner_alone(store: Store):
+    first = lease(store, "first", ttl_s=0.05)
+    assert (store.registry.reserve(first.epoch), store.registry.reserve(first.epoch)) == (1, 1)
+    time.sleep(0.1)
+    second = lease(store, "second")
+    assert store.registry.greatest_number(second.epoch) == 1
+    assert store.registry.reserve(second.epoch) == 2
+    store.pending.add(examples("a", 3))
+    store.commit(step(store, second, ["a"], record=record(store, ["a"], {}, version=2)))
+    assert store.registry.reserve(second.epoch) == store.registry.greatest_number(second.epoch) == 3
+    for act in (store.registry.reserve, store.registry.greatest_number):
+        with pytest.raises(Fenced):
+            act(first.epoch)
+
+
 def test_one_learner_at_a_time_holds_the_lease(store: Store):
     first = lease(store, "first")
     assert store.acquire_lease("second") is None
