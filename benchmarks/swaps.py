@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -237,8 +238,7 @@ def _sample(node: Node, load: Load, at: int) -> Sample:
 
 
 def _trend(what: str, samples: Sequence[Sample]) -> list[Row]:
-    """Memory over the second half, where caches are full, as a slope with twice its standard error; and what a call
-    cost the server in the first half and in the second."""
+    """Memory over the second half, where caches are full, and what a call costs: slopes with twice their errors."""
     half = samples[len(samples) // 2 :]
     enough = samples[-1].at >= _ENOUGH
     slope, error = _slope([one.at for one in half], [one.resident / 1024 for one in half])
@@ -254,14 +254,22 @@ def _trend(what: str, samples: Sequence[Sample]) -> list[Row]:
             bound=f"<= {max(16.0, 2 * error):.4g}" if enough else "",
         ),
     ]
-    costs = [_cost(part) for part in (samples[: len(samples) // 2 + 1], half)]
-    rows.append(Row(name=f"server CPU a call, second half over first ({what}s)", value=costs[1] / costs[0], unit="x"))
+    rows.append(_cost(what, samples, enough))
     return rows
 
 
-def _cost(samples: Sequence[Sample]) -> float:
-    calls = samples[-1].calls - samples[0].calls
-    return (samples[-1].cpu_s - samples[0].cpu_s) / max(1, calls)
+def _cost(what: str, samples: Sequence[Sample], enough: bool) -> Row:
+    """What a call costs the server, as a slope over the whole, in percent of the mean."""
+    costs = [(b.cpu_s - a.cpu_s) / max(1, b.calls - a.calls) for a, b in pairwise(samples)]
+    slope, error = _slope([one.at for one in samples[1:]], costs)
+    percent = 100 * samples[-1].at / max(float(np.mean(costs)), 1e-9)
+    return Row(
+        name=f"server CPU a call gained over all {what}s",
+        value=slope * percent,
+        unit="%",
+        spread=((slope - 2 * error) * percent, (slope + 2 * error) * percent),
+        bound=f"<= {max(20.0, 2 * error * percent):.4g}" if enough else "",
+    )
 
 
 def _slope(x: Sequence[float], y: Sequence[float]) -> tuple[float, float]:

@@ -1,0 +1,258 @@
+"""More calls than the server can hold: what is answered, how fast the rest is refused, and what is left of it after.
+
+A real node with a ResNet-32, kept to half of the machine's cores; the sender has the other half. Rounds of the peak (so
+many calls in flight that the server never rests) and of calls at 1, 2 and 3 times that rate, sent at their own times,
+are interleaved. Calls of one image are the hardest: what a refusal costs is the larger part of what an answer does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import threading
+import urllib.request
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from prometheus_client.parser import text_string_to_metric_families
+
+from accrete.v1 import prediction_pb2, types_pb2
+from benchmarks.node import Node, digits, resident_bytes
+from benchmarks.open_loop import Outcome, Traffic, run
+from benchmarks.report import Row, arguments, machine, median_row, show
+
+_IMAGES = (1, 8)
+"""In one call."""
+_IN_FLIGHT = 32
+"""Calls at the peak: enough to keep the server at work, and within its line."""
+_TIMES = (1, 2, 3)
+_PATIENCE_S = 0.05
+"""Of callers in a hurry: less than the line is long under overload, so that they give up in it."""
+_UNDER_WAY = 20
+"""Percent of those who give up that may do so while their call is being computed, which takes some milliseconds of the
+50. Were calls computed that nobody waits for, it would be all of them."""
+
+
+@dataclass(kw_only=True)
+class Found:
+    """What the rounds found for calls of one size; a value a round in each list."""
+
+    peak: list[float] = field(default_factory=list)
+    """Answers a second; the better of before and after the overload, since a busy machine may hide it."""
+    peak_cpu_s: list[float] = field(default_factory=list)
+    """Of the server's processor, an answer."""
+    calm: list[Outcome] = field(default_factory=list)
+    """Half the peak's rate, before the overload."""
+    loaded: dict[int, list[Outcome]] = field(default_factory=lambda: {times: [] for times in _TIMES})
+    loaded_cpu_s: dict[int, list[float]] = field(default_factory=lambda: {times: [] for times in _TIMES})
+    after: list[Outcome] = field(default_factory=list)
+    """Half the peak's rate, right after the overload."""
+    hasty: list[Outcome] = field(default_factory=list)
+    """Three times the peak's rate, a third of the callers in a hurry."""
+    unasked: list[float] = field(default_factory=list)
+    """Calls computed then whose answer no caller got."""
+    resident: list[int] = field(default_factory=list)
+    """Bytes of the server, at any time."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Run:
+    """One round's circumstances."""
+
+    node: Node
+    images: int
+    request: Path
+    seconds: float
+    seed: int
+    cores: set[int]
+
+    def peak(self) -> tuple[float, float]:
+        """Answers a second, and seconds of the server's processor for each."""
+        outcome, cpu_s = self.send(0.0, in_flight=_IN_FLIGHT)
+        return outcome.answered(0.2, self.seconds), cpu_s / max(1, outcome.count()["OK"])
+
+    def send(self, rate: float, *, hasty: float = 0.0, in_flight: int = 0) -> tuple[Outcome, float]:
+        """Sends traffic; its outcome, and seconds of the server's processor meanwhile."""
+        traffic = Traffic(
+            address=self.node.address,
+            request=str(self.request),
+            rate=rate,
+            in_flight=in_flight,
+            seconds=self.seconds,
+            deadline_s=10.0,
+            hasty=hasty,
+            patience_s=_PATIENCE_S,
+            seed=self.seed,
+        )
+        before = _cpu_s(self.node)
+        outcome = run(traffic, self.cores)
+        return outcome, _cpu_s(self.node) - before
+
+
+def main() -> None:
+    """Runs it; exit status 1 when a bound is not kept."""
+    parsed = arguments(__doc__ or "").parse_args()
+    facts = machine()
+    with tempfile.TemporaryDirectory(prefix="accrete-overload-") as folder:
+        rounds, seconds = (1, 2.0) if parsed.short else (5, 5.0)
+        rows = measure(Path(folder), rounds=rounds, seconds=seconds)
+    show(rows, facts, parsed.json)
+    raise SystemExit(any(row.ok is False for row in rows))
+
+
+def measure(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
+    """Starts a node and measures it; `seconds` for each rate of a round."""
+    cores = sorted(os.sched_getaffinity(0))
+    ours, theirs = set(cores[len(cores) // 2 :]), set(cores[: len(cores) // 2] or cores)
+    found = {images: Found() for images in _IMAGES}
+    settings = {"model.backbone": "resnet32", "model.input_size": "32", "training.base_epochs": "1"}
+    node = Node(folder, settings=settings | {"server.concurrency": str(len(theirs)), "engine.device": "cpu"})
+    os.sched_setaffinity(0, theirs)  # which the node inherits
+    node.start()
+    try:
+        _teach(node)
+        os.sched_setaffinity(0, ours)
+        for number in range(rounds):
+            for images in _IMAGES:
+                file = _request(folder, images)
+                current = _Run(node=node, images=images, request=file, seconds=seconds, seed=number, cores=ours)
+                if not number:
+                    current.peak()  # the first is slower than those that follow
+                with _watched(node, found[images]):
+                    _round(current, found[images])
+    finally:
+        os.sched_setaffinity(0, cores)
+        node.stop()
+    return [row for images in _IMAGES for row in _rows(found[images], images, seconds)]
+
+
+def _teach(node: Node) -> None:
+    with node.client() as client:
+        client.wait_ready(60)
+        scans = digits()
+        report = client.add_examples((label, scan) for label in "01" for scan in scans[label][:40])
+        client.wait_learned(report.ids, timeout=120)
+        client.pause()
+
+
+def _request(folder: Path, images: int) -> Path:
+    pixels = np.random.default_rng(1993).integers(0, 256, (32, 32), dtype=np.uint8)
+    tensor = types_pb2.Tensor(dtype=types_pb2.Tensor.UINT8, shape=pixels.shape, data=pixels.tobytes())
+    request = prediction_pb2.PredictRequest(images=[types_pb2.Image(tensor=tensor)] * images)
+    file = folder / f"request-{images}"
+    file.write_bytes(request.SerializeToString())
+    return file
+
+
+def _round(current: _Run, found: Found) -> None:
+    peak, peak_cpu_s = current.peak()
+    found.calm.append(current.send(peak / 2)[0])
+    for times in _TIMES:
+        outcome, cpu_s = current.send(times * peak)
+        found.loaded[times].append(outcome)
+        found.loaded_cpu_s[times].append(cpu_s / max(1, outcome.count()["OK"]))
+    found.after.append(current.send(peak / 2)[0])
+    before = _computed(current.node)
+    outcome, _ = current.send(3 * peak, hasty=1 / 3)
+    found.hasty.append(outcome)
+    found.unasked.append((_computed(current.node) - before) / current.images - outcome.count()["OK"])
+    again, again_cpu_s = current.peak()
+    found.peak.append(max(peak, again))
+    found.peak_cpu_s.append((peak_cpu_s + again_cpu_s) / 2)
+
+
+def _cpu_s(node: Node) -> float:
+    fields = Path(f"/proc/{node.pid('server')}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _computed(node: Node) -> float:
+    """Images that the server has computed since it started, by its own count."""
+    address = json.loads((node.data_dir / "server.json").read_text())["metrics"]
+    text = str(urllib.request.urlopen(f"http://{address}/metrics", timeout=20).read(), "utf-8")
+    samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
+    return next(sample.value for sample in samples if sample.name == "accrete_images_total")
+
+
+@contextmanager
+def _watched(node: Node, found: Found) -> Iterator[None]:
+    """Reads the server's memory all the time."""
+    enough, pid = threading.Event(), node.pid("server") or 0
+
+    def watch() -> None:
+        while not enough.wait(0.1):
+            found.resident.append(resident_bytes(pid))
+
+    found.resident.append(resident_bytes(pid))
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield
+    finally:
+        enough.set()
+        thread.join()
+
+
+def _rows(found: Found, images: int, seconds: float) -> list[Row]:
+    rows = [median_row(f"images a call: {images}; peak, {_IN_FLIGHT} calls in flight", found.peak, "/s")]
+    for times in _TIMES:
+        rows += _rate_rows(found, times, seconds)
+    before, after = (_percentiles(outcomes, "OK", 50, 0.0) for outcomes in (found.calm, found.after))
+    given_up = sum(one.count()["DEADLINE_EXCEEDED"] + one.count()["CANCELLED"] for one in found.hasty)
+    computed = 100 * sum(found.unasked) / max(1, given_up)
+    growth = (max(found.resident) - found.resident[0]) / 2**20
+    return [
+        *rows,
+        median_row("half the peak's rate, before: answers, p50", before, "ms"),
+        median_row("half the peak's rate, right after 3x: answers, p50", after, "ms"),
+        median_row("after over before", [x / y for x, y in zip(after, before, strict=True)], "x", "<= 2"),
+        Row(name="3x, some in a hurry: calls given up", value=given_up, unit=""),
+        Row(name="of these computed", value=computed, unit="%", bound=f"<= {_UNDER_WAY}"),
+        Row(name="memory gained at most", value=growth, unit="MiB", bound="<= 64"),
+        Row(name="ends but answers and RESOURCE_EXHAUSTED", value=_odd(found), unit="", bound="<= 0"),
+    ]
+
+
+def _rate_rows(found: Found, times: int, seconds: float) -> list[Row]:
+    """Of one rate. The first second is left out: it is the line filling up."""
+    outcomes, since = found.loaded[times], min(1.0, seconds / 3)
+    shares = [one.answered(since, seconds) / peak for one, peak in zip(outcomes, found.peak, strict=True)]
+    costs = [mine / peak for mine, peak in zip(found.loaded_cpu_s[times], found.peak_cpu_s, strict=True)]
+    refused = [100 * one.count()["RESOURCE_EXHAUSTED"] / len(one.code) for one in outcomes]
+    late = [_percentile([1000 * late for late in one.late], 99) for one in outcomes]
+    rows = [
+        median_row(f"{times}x: goodput over the peak's", shares, "x", ">= 0.9" if times == max(_TIMES) else ""),
+        median_row(f"{times}x: server CPU an answer over the peak's", costs, "x"),
+        median_row(f"{times}x: answers, p50", _percentiles(outcomes, "OK", 50, since), "ms"),
+        median_row(f"{times}x: answers, p99", _percentiles(outcomes, "OK", 99, since), "ms"),
+        median_row(f"{times}x: refused", refused, "%"),
+        median_row(f"{times}x: the sender's own lateness in all this, p99", late, "ms"),
+    ]
+    if times == max(_TIMES):
+        for share in (50, 99):
+            took = _percentiles(outcomes, "RESOURCE_EXHAUSTED", share, since)
+            rows.append(median_row(f"{times}x: refusals, p{share}", took, "ms", "<= 50"))
+    return rows
+
+
+def _percentiles(outcomes: Sequence[Outcome], code: str, share: float, since: float) -> list[float]:
+    return [_percentile(one.latencies_ms(code, since), share) for one in outcomes]
+
+
+def _percentile(values: Sequence[float], share: float) -> float:
+    return float(np.percentile(values, share)) if values else float("nan")
+
+
+def _odd(found: Found) -> int:
+    patient = [*found.calm, *found.after, *(one for outcomes in found.loaded.values() for one in outcomes)]
+    counts = sum((one.count() for one in patient), Counter[str]())
+    return counts.total() - counts["OK"] - counts["RESOURCE_EXHAUSTED"]
+
+
+if __name__ == "__main__":
+    main()
