@@ -37,7 +37,7 @@ from accrete_learner.job import (
     Job,
     Result,
 )
-from accrete_learner.memory import Exemplars
+from accrete_learner.memory import SYNTHESISED, Exemplars
 from accrete_learner.methods.base import Method
 from accrete_learner.metrics import Tally
 from accrete_learner.precision import resolve_device, resolve_precision
@@ -278,10 +278,18 @@ def _write_exemplars(path: Path, chosen: Mapping[int, Exemplars], job: Job, plac
     source = [chosen[label].source.cpu() for label in labels] or [torch.empty(0, dtype=torch.int64)]
     counts = torch.tensor([len(chosen[label]) for label in labels], dtype=torch.int64)
     y = torch.tensor(labels, dtype=torch.int64).repeat_interleave(counts)
-    of_chosen = torch.cat(source)
-    from_before = (of_chosen >= 0) & (of_chosen < len(place))
-    of_chosen[from_before] = place[of_chosen[from_before]]
-    export.write_tensors(path, {"x": torch.cat(x), "y": y, "source": of_chosen})
+    shown = [_shown(chosen[label]) for label in labels]
+    width = max((rows.shape[1] for rows in shown), default=0)
+    wide = [F.pad(rows, (0, width - rows.shape[1]), value=SYNTHESISED) for rows in shown]
+    tensors = {"source": torch.cat(source), "shown": torch.cat(wide or [torch.empty((0, 0), dtype=torch.int64)])}
+    for index in tensors.values():
+        from_before = (index >= 0) & (index < len(place))
+        index[from_before] = place[index[from_before]]
+    export.write_tensors(path, {"x": torch.cat(x), "y": y} | tensors)
+
+
+def _shown(own: Exemplars) -> Tensor:
+    return torch.empty((len(own), 0), dtype=torch.int64) if own.shown is None else own.shown.cpu()
 
 
 def _clear(candidate: Path) -> None:

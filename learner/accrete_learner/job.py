@@ -3,7 +3,7 @@
     job.json               the `Job`; written by the learner, last of its files
     inputs.safetensors     tensors named by the INPUT_* constants; absent ones are empty
     candidate/             the artifact files of the new version, without a manifest
-    exemplars.safetensors  x, y, source of the classes chosen anew, in rank order within each class
+    exemplars.safetensors  x, y, source, shown of the classes chosen anew, in rank order within each class
     result.json            the `Result`; written last and by rename, so that it is there only when all the rest is
 
 Arrays (n examples, m exemplars, h hold-out examples; an example has the network's input shape and dtype):
@@ -11,6 +11,7 @@ Arrays (n examples, m exemplars, h hold-out examples; an example has the network
     exemplar_x [m, ...]  exemplar_y [m] int64    exemplar_rank [m] int64, 0 first, within its class
     holdout_x [h, ...]   holdout_y [h] int64
     x, y                 as above; source int64: index into concat(exemplar_x, new_x), or -1 for a synthesised one
+    shown [n, k] int64   of synthesised ones: the examples that each was made from, counted like `source`; -1: no more
 """
 
 import json

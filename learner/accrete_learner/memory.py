@@ -47,6 +47,9 @@ class Exemplars:
     source: Tensor
     """[m] int64 index into the candidates of the example that each was made from, so that it can be deleted with it; or
     SYNTHESISED."""
+    shown: Tensor | None = None
+    """[m, k] int64, of SYNTHESISED ones: indices into the candidates of all the examples that each was made from, so
+    that it can be deleted with any of them. None: made from the network alone."""
 
     def __len__(self) -> int:
         return len(self.source)

@@ -79,17 +79,19 @@ def read_exemplars(folder: Path, inputs: Inputs) -> dict[str, list[Example]]:
     whose exemplars it made anew.
 
     An exemplar keeps the id and metadata of the example it came from, so that it can be deleted by id; one that was
-    synthesised gets an id that says so.
+    synthesised gets an id that says so, and the ids of all that it was made from.
     """
     chosen: dict[str, list[Example]] = {label: [] for label in inputs.labels if label in inputs.trained}
     path = folder / files.EXEMPLARS_FILE
     tensors: dict[str, Any] = load_file(path) if path.exists() else {}
     sources = [*inputs.exemplars, *inputs.new]
-    for row, (tensor, y, source) in enumerate(
-        zip(*(tensors.get(key, ()) for key in ("x", "y", "source")), strict=True)
+    for row, (tensor, y, source, shown) in enumerate(
+        zip(*(tensors.get(key, ()) for key in ("x", "y", "source", "shown")), strict=True)
     ):
         label = inputs.labels[int(y)]
-        made = Example(id=f"synthesised-{inputs.version}-{row}", label=label, tensor=tensor)
+        parts = [sources[int(index)] for index in shown if index >= 0]
+        made_from = frozenset(name for part in parts for name in (part.id, *part.made_from))
+        made = Example(id=f"synthesised-{inputs.version}-{row}", label=label, tensor=tensor, made_from=made_from)
         chosen.setdefault(label, []).append(made if source < 0 else replace(sources[int(source)], tensor=tensor))
     return chosen
 

@@ -106,10 +106,11 @@ class Control:
                 with reachable():
                     records = self._database.client.lrange(key, 0, -1)
                 for record in records:
-                    example_id = unpack(record).id
-                    if example_id in wanted:
+                    example = unpack(record)
+                    named = sorted(wanted & {example.id, *example.made_from})
+                    if named:
                         plan.records.append(record)
-                        plan.lists.append([label, plan.key(key), len(plan.records) + 1, kind, example_id])
+                        plan.lists.append([label, plan.key(key), len(plan.records) + 1, kind, named])
 
     def forget_class(self, label: str) -> ForgetResult:
         """Remove all that is kept of a label and mask it in every version trained before now. Raises NotFound."""

@@ -32,6 +32,8 @@ class Example:
     tensor: np.ndarray
     """uint8 [height, width, channels], or float16 for an exemplar that a step made; or float32 [length]."""
     metadata: Mapping[str, str] = field(default_factory=dict)
+    made_from: frozenset[str] = frozenset()
+    """Ids of the examples that a synthesised exemplar was made from; it is deleted with any of them."""
 
     def digest(self) -> bytes:
         """16 bytes over label and content; the id and the metadata do not count."""
@@ -50,6 +52,7 @@ def pack(example: Example) -> bytes:
         list(tensor.shape),
         tensor.tobytes(),
         dict(example.metadata),
+        *([sorted(example.made_from)] if example.made_from else []),
     ]
     packed: bytes = msgpack.packb(fields)
     return packed
@@ -58,10 +61,10 @@ def pack(example: Example) -> bytes:
 def unpack(data: bytes) -> Example:
     """The example of these bytes; its tensor is read-only. Raises CorruptRecord when they are none."""
     try:
-        example_id, label, dtype, shape, values, metadata = msgpack.unpackb(data)
+        example_id, label, dtype, shape, values, metadata, *made_from = msgpack.unpackb(data)
         tensor = np.frombuffer(values, _DTYPES[dtype]).reshape(shape)
         if not (isinstance(example_id, str) and isinstance(label, str) and isinstance(metadata, dict)):
             raise TypeError("id, label or metadata of the wrong kind")
-        return Example(id=example_id, label=label, tensor=tensor, metadata=metadata)
+        return Example(id=example_id, label=label, tensor=tensor, metadata=metadata, made_from=frozenset(*made_from))
     except (ValueError, TypeError, KeyError, msgpack.exceptions.ExtraData) as error:
         raise CorruptRecord(f"a stored record of {len(data)} bytes is no example: {error}") from error

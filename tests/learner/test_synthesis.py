@@ -158,6 +158,8 @@ def test_a_collage_shows_four_examples_and_all_collages_different_ones(
     assert len(set(shown)) == 20
     assert shown[::4] == [0, 1, 2, 3, 4]
     assert (made.source == SYNTHESISED).all()
+    assert made.shown is not None
+    assert made.shown.flatten().tolist() == shown
 
 
 def test_a_class_without_enough_examples_repeats_some(trained: Network) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -98,12 +99,25 @@ def test_exemplars_keep_the_ids_of_the_examples_they_came_from(tmp_path: Path):
     pool = [*step.exemplars, *step.new]
     source = np.array([1, 4, 8, -1], np.int64)
     x = np.stack([pool[max(index, 0)].tensor for index in source])
-    save_file({"x": x, "y": np.array([0, 0, 2, 2], np.int64), "source": source}, tmp_path / EXEMPLARS_FILE)
+    shown = np.array([[-1, -1], [-1, -1], [-1, -1], [6, 7]], np.int64)
+    tensors = {"x": x, "y": np.array([0, 0, 2, 2], np.int64), "source": source, "shown": shown}
+    save_file(tensors, tmp_path / EXEMPLARS_FILE)
     chosen = read_exemplars(tmp_path, step)
     assert {label: [example.id for example in examples] for label, examples in chosen.items()} == {
         ZERO: ["0-1", "0-10"],
         TWO: ["2-2", "synthesised-9-3"],
     }
+    assert [sorted(example.made_from) for example in chosen[TWO]] == [[], [pool[6].id, pool[7].id]]
+
+
+def test_what_is_made_of_a_made_exemplar_is_made_of_its_examples_too(tmp_path: Path):
+    step = inputs([parent()])
+    collage = replace(step.exemplars[0], made_from=frozenset({"x", "y"}))
+    step = replace(step, exemplars=[collage, *step.exemplars[1:]])
+    tensors = {"x": collage.tensor[None], "y": np.zeros(1, np.int64), "source": np.full(1, -1)}
+    save_file(tensors | {"shown": np.array([[0, len(step.exemplars)]])}, tmp_path / EXEMPLARS_FILE)
+    made = read_exemplars(tmp_path, step)[ZERO]
+    assert [one.made_from for one in made] == [frozenset({"x", "y", collage.id, step.new[0].id})]
 
 
 def test_a_class_that_may_keep_nothing_gets_an_empty_list(tmp_path: Path):

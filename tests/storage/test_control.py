@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from accrete_storage.errors import NotFound, StoreMisconfigured
+from accrete_storage.example import Example
 from accrete_storage.pending import Outcome
 from accrete_storage.store import Store
 
@@ -41,6 +44,23 @@ def test_examples_are_deleted_wherever_they_are_kept(connect: Connect):
     assert holdout not in ids(store.memory.holdout("a"))
     assert [entry.example.id for entry in store.pending.read("a")] == ["a-101"]
     assert store.pending.locate([exemplar, "a-100"]) == {}
+    assert_counters_exact(store)
+
+
+def test_what_was_made_from_an_example_goes_with_it(store: Store):
+    mine = lease(store)
+    store.pending.add(examples("a", 6))
+    commit = step(store, mine, ["a"])
+    tensor = np.zeros((2, 2, 1), np.uint8)
+    collages = [
+        Example(id=f"synthesised-1-{n}", label="a", tensor=tensor, made_from=frozenset({f"a-{n}", f"a-{n + 1}"}))
+        for n in range(4)
+    ]
+    store.stage(commit.step_id, {"a": collages}, {})
+    store.commit(replace(commit, quota=4))
+    result = store.control.delete_examples(["a-1", "a-2", "a-5"])
+    assert (result.deleted, result.unknown) == (2, ["a-5"])
+    assert ids(store.memory.exemplars("a")) == ["synthesised-1-3"]
     assert_counters_exact(store)
 
 

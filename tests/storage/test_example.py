@@ -18,12 +18,15 @@ from accrete_storage.ids import is_holdout
     shape=st.lists(st.integers(1, 4), min_size=1, max_size=3),
     metadata=st.dictionaries(st.text(max_size=5), st.text(max_size=5), max_size=3),
     as_float=st.booleans(),
+    made_from=st.frozensets(st.text(max_size=5), max_size=3),
 )
-def test_an_example_survives_packing(example_id, label, shape, metadata, as_float):
+def test_an_example_survives_packing(example_id, label, shape, metadata, as_float, made_from):
     dtype = np.float32 if as_float else np.uint8
     tensor = np.arange(np.prod(shape), dtype=dtype).reshape(shape)
-    found = unpack(pack(Example(id=example_id, label=label, tensor=tensor, metadata=metadata)))
+    example = Example(id=example_id, label=label, tensor=tensor, metadata=metadata, made_from=made_from)
+    found = unpack(pack(example))
     assert (found.id, found.label, dict(found.metadata)) == (example_id, label, metadata)
+    assert found.made_from == made_from
     assert found.tensor.dtype == tensor.dtype
     assert (found.tensor == tensor).all()
 

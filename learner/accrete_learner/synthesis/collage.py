@@ -27,7 +27,7 @@ class Collage:
         """Collages of the fresh classes, as many as were picked of each; older ones stay.
 
         The picks come first, in their order; the other three quarters are drawn from the class's other examples. A
-        class without enough repeats some. A collage comes from four examples, so it is not deleted with one of them.
+        class without enough repeats some. A collage is deleted with any of the four examples that it shows.
 
         Raises:
             ValueError: for vectors: they have no parts to put side by side.
@@ -38,8 +38,9 @@ class Collage:
         for done, label in enumerate(picked.fresh_classes, start=1):
             count = len(picked.memory[label])
             if count:
-                tiles = picked.candidates.x[self._shown(picked, label, count * _TILES)]
-                made[label] = self._joined(tiles.view(_TILES, count, *tiles.shape[1:]), picked.generator)
+                shown = self._shown(picked, label, count * _TILES).view(_TILES, count)
+                x = self._joined(picked.candidates.x[shown], picked.generator)
+                made[label] = Exemplars(x=x, source=torch.full_like(shown[0], SYNTHESISED), shown=shown.T)
             picked.report(done, len(picked.fresh_classes), 0.0)
         return made
 
@@ -52,14 +53,13 @@ class Collage:
         pool = torch.cat((first, others[order.to(others.device)]))
         return pool[torch.arange(wanted, device=pool.device) % len(pool)]
 
-    def _joined(self, images: Tensor, generator: torch.Generator) -> Exemplars:
+    def _joined(self, images: Tensor, generator: torch.Generator) -> Tensor:
         """[4, m, H, W, C] -> m collages; odd sizes have a larger lower or right half."""
-        _, count, height, width, _ = images.shape
+        height, width = images.shape[2:4]
         rows, columns = (height // 2, height - height // 2), (width // 2, width - width // 2)
         parts = [self._tile(images[2 * i + j], rows[i], columns[j], generator) for i in (0, 1) for j in (0, 1)]
         upper, lower = torch.cat(parts[:2], dim=2), torch.cat(parts[2:], dim=2)
-        x = torch.cat((upper, lower), dim=1)
-        return Exemplars(x=x, source=torch.full((count,), SYNTHESISED, dtype=torch.int64, device=x.device))
+        return torch.cat((upper, lower), dim=1)
 
     def _tile(self, images: Tensor, height: int, width: int, generator: torch.Generator) -> Tensor:
         """[m, H, W, C] -> [m, height, width, C] of the same type."""

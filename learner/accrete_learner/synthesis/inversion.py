@@ -72,7 +72,8 @@ class Inversion:
             start = picked.candidates.x[source[index]]
             made[index] = self._make(picked, start, y[index], done=number, batches=len(batches)).to(made.dtype)
         kept = source if self.start == "herding" else torch.full_like(source, SYNTHESISED)
-        return {label: Exemplars(x=made[y == label], source=kept[y == label]) for label in labels}
+        started = {label: source[y == label, None] if self.start == "images" else None for label in labels}
+        return {label: Exemplars(x=made[y == label], source=kept[y == label], shown=started[label]) for label in labels}
 
     def _sources(self, picked: Picked, label: int) -> Tensor:
         """Examples to start from (noise takes their number alone)."""

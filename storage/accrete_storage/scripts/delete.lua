@@ -1,6 +1,6 @@
 -- Removes examples wherever they are kept.
 -- KEYS: state, labels, totals, pending_bytes, pending_holdout, exemplar_bytes, then those the plan names by their number.
--- ARGV[1]: JSON {pending: {label, stream, position, id}, lists: {label, list, argument with the record, kind, id},
+-- ARGV[1]: JSON {pending: {label, stream, position, id}, lists: {label, list, argument with the record, kind, ids},
 --   seen: {id: key number}}; further ARGV: records.
 -- Returns the ids that were removed.
 local plan = cjson.decode(ARGV[1])
@@ -14,10 +14,10 @@ for _, one in ipairs(plan.pending) do
   end
 end
 for _, one in ipairs(plan.lists) do
-  local label, list, record, kind, id = one[1], KEYS[one[2]], ARGV[one[3]], one[4], one[5]
+  local label, list, record, kind, named = one[1], KEYS[one[2]], ARGV[one[3]], one[4], one[5]
   if redis.call('LREM', list, 0, record) > 0 then
     if kind == 'exemplars' then recount_exemplars(list, label, KEYS[6]) end
-    removed[id] = true
+    for _, id in ipairs(named) do removed[id] = true end
   end
 end
 local ids = {}
