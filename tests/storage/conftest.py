@@ -34,18 +34,24 @@ def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    binary = shutil.which("redis-server")
-    if binary is None:
+    if shutil.which("redis-server") is None:
         pytest.skip("redis-server is not on the PATH")
     folder = tmp_path_factory.mktemp("redis")
-    path = folder / "s"
-    arguments = ["--port", "0", "--unixsocket", str(path), "--dir", str(folder), "--save", ""]
-    arguments += ["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"]
-    process = subprocess.Popen([binary, *arguments], stdout=subprocess.DEVNULL)
-    wait_for(path)
-    yield f"unix://{path}"
+    process = redis_process(folder)
+    yield f"unix://{folder / 's'}"
     process.terminate()
     process.wait()
+
+
+def redis_process(folder: Path) -> subprocess.Popen[bytes]:
+    """A redis-server that answers at the socket `s` in the folder."""
+    path = folder / "s"
+    path.unlink(missing_ok=True)
+    arguments = ["--port", "0", "--unixsocket", str(path), "--dir", str(folder), "--save", ""]
+    arguments += ["--appendonly", "yes", "--appendfsync", "always", "--maxmemory-policy", "noeviction"]
+    process = subprocess.Popen(["redis-server", *arguments], stdout=subprocess.DEVNULL)
+    wait_for(path)
+    return process
 
 
 def wait_for(path: Path) -> None:

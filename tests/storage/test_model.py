@@ -1,23 +1,33 @@
-"""Random interleavings of all that writes, against a simple model in memory."""
+"""Random interleavings of all that writes, and of kills of the store, against a simple model in memory."""
 
 from __future__ import annotations
 
 import itertools
+import os
+import shutil
+import signal
+import subprocess
 import tempfile
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from accrete_storage.commit import Lease
 from accrete_storage.config import HoldoutConfig, StoreConfig
+from accrete_storage.embedded import EmbeddedStore, socket_url
 from accrete_storage.errors import InputsChanged, NotFound
+from accrete_storage.ids import is_holdout
 from accrete_storage.pending import Outcome
 from accrete_storage.store import Store
 
-from .conftest import assert_counters_exact, example, ids, lease, step
+from .conftest import assert_counters_exact, example, ids, lease, redis_process, step
 
 LABELS = "abc"
+SHARE = 0.3
 _runs = itertools.count()
 
 ACTION = st.one_of(
@@ -26,6 +36,8 @@ ACTION = st.one_of(
     st.tuples(st.just("forget"), st.sampled_from(LABELS), st.just(0), st.just(0)),
     st.tuples(st.just("commit"), st.sampled_from(LABELS), st.integers(0, 3), st.just(0)),
     st.tuples(st.just("late"), st.sampled_from(LABELS), st.integers(0, 5), st.just(0)),
+    st.tuples(st.just("staged"), st.just(""), st.just(0), st.just(0)),
+    st.tuples(st.just("crash"), st.just(""), st.just(0), st.just(0)),
 )
 
 
@@ -35,6 +47,7 @@ class Model:
     def __init__(self) -> None:
         self.pending: dict[str, list[str]] = {}
         self.kept: dict[str, list[str]] = {}
+        self.holdout: dict[str, list[str]] = {}
         self.seen: dict[str, int] = {}
         self.known: list[str] = []
         self.learned: dict[str, int] = {}
@@ -49,7 +62,7 @@ class Model:
 
     def delete(self, name: str, label: str) -> bool:
         found = False
-        for place in (self.pending, self.kept):
+        for place in (self.pending, self.kept, self.holdout):
             if name in place.get(label, []):
                 place[label].remove(name)
                 found = True
@@ -58,60 +71,113 @@ class Model:
         return found
 
     def forget(self, label: str) -> bool:
-        if not self.pending.get(label) and not self.kept.get(label) and label not in self.known:
+        places = (self.pending, self.kept, self.holdout)
+        if not any(place.get(label) for place in places) and label not in self.known:
             return False
-        self.pending.pop(label, None)
-        self.kept.pop(label, None)
+        for place in places:
+            place.pop(label, None)
         self.seen = {name: value for name, value in self.seen.items() if not name.startswith(f"{label}-")}
         return True
 
     def commit(self, labels: list[str], quota: int) -> None:
         for label in labels:
             taken = self.pending.pop(label)
-            self.kept[label] = taken[:2]
+            self.kept[label] = [name for name in taken if not is_holdout(name, SHARE)][:2]
+            self.holdout[label] = [name for name in taken if is_holdout(name, SHARE)]
             for name in taken:
                 self.learned[name] = self.learned.get(name, 0) + 1
         self.known += [label for label in labels if label not in self.known]
         self.kept = {label: names[:quota] for label, names in self.kept.items()}
 
 
-@pytest.fixture(params=["valkey", "redis_server"])
-def store_url(request: pytest.FixtureRequest) -> str:
-    found: str = request.getfixturevalue(request.param)
-    return found
+class Mortal:
+    """A store of the tests' own, to be killed."""
+
+    def __init__(self, launch: Callable[[], tuple[str, int]]) -> None:
+        self._launch = launch
+        self.url, self._pid = launch()
+
+    def crash(self) -> None:
+        """`kill -9`, and up again."""
+        os.kill(self._pid, signal.SIGKILL)
+        self.url, self._pid = self._launch()
+
+
+@pytest.fixture(params=["valkey", "redis_server"], scope="module")
+def mortal(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Mortal]:
+    folder = tmp_path_factory.mktemp("mortal")
+    running: list[EmbeddedStore | subprocess.Popen[bytes]] = []
+
+    def valkey() -> tuple[str, int]:
+        if not running:
+            running.append(EmbeddedStore(folder, StoreConfig()))
+        (server,) = running
+        assert isinstance(server, EmbeddedStore)
+        while server.alive():
+            time.sleep(0.001)  # killed, and not ended yet
+        server.start()
+        return socket_url(folder), server.pid or 0
+
+    def redis_server() -> tuple[str, int]:
+        for process in running:
+            assert isinstance(process, subprocess.Popen)
+            process.wait()
+        running[:] = [redis_process(folder)]
+        return f"unix://{folder / 's'}", running[0].pid or 0
+
+    if request.param == "redis_server" and shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not on the PATH")
+    yield Mortal(valkey if request.param == "valkey" else redis_server)
+    for one in running:
+        if isinstance(one, EmbeddedStore):
+            one.stop()
+        else:
+            one.terminate()
+            one.wait()
 
 
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(actions=st.lists(ACTION, max_size=25))
-def test_the_store_agrees_with_the_model(store_url: str, actions: list[tuple[str, str, int, int]]):
-    config = StoreConfig(url=store_url, prefix=f"model{next(_runs)}")
-    store = Store.connect(config, HoldoutConfig(share=0.0), data_dir=Path(tempfile.gettempdir()))
+def test_the_store_agrees_with_the_model(mortal: Mortal, actions: list[tuple[str, str, int, int]]):
+    prefix = f"model{next(_runs)}"
+    store = _connect(mortal, prefix)
+    model, mine = Model(), lease(store)
     try:
-        _play(store, actions)
+        for action in actions:
+            if action[0] == "crash":
+                store.close()
+                mortal.crash()
+                store = _connect(mortal, prefix)
+            _play(store, model, mine, *action)
     finally:
         store.close()
 
 
-def _play(store: Store, actions: list[tuple[str, str, int, int]]) -> None:
-    model, mine = Model(), lease(store)
-    for action, label, number, value in actions:
-        if action == "add":
-            assert store.pending.add([example(label, number, value)]) == [model.add(label, number, value)]
-        elif action == "delete":
-            expected = model.delete(f"{label}-{number}", label)
-            assert store.control.delete_examples([f"{label}-{number}"]).deleted == expected
-        elif action == "forget":
-            if model.forget(label):
-                store.control.forget_class(label)
-            else:
-                with pytest.raises(NotFound):
-                    store.control.forget_class(label)
+def _connect(mortal: Mortal, prefix: str) -> Store:
+    config = StoreConfig(url=mortal.url, prefix=prefix)
+    return Store.connect(config, HoldoutConfig(share=SHARE), data_dir=Path(tempfile.gettempdir()))
+
+
+def _play(store: Store, model: Model, mine: Lease, action: str, label: str, number: int, value: int) -> None:
+    if action == "add":
+        assert store.pending.add([example(label, number, value)]) == [model.add(label, number, value)]
+    elif action == "delete":
+        expected = model.delete(f"{label}-{number}", label)
+        assert store.control.delete_examples([f"{label}-{number}"]).deleted == expected
+    elif action == "forget":
+        if model.forget(label):
+            store.control.forget_class(label)
         else:
-            _commit(store, model, mine, late=action == "late", label=label, number=number)
-        _compare(store, model)
+            with pytest.raises(NotFound):
+                store.control.forget_class(label)
+    elif action == "staged":
+        step(store, mine, [name for name, pending in model.pending.items() if pending])
+    elif action != "crash":
+        _commit(store, model, mine, late=action == "late", label=label, number=number)
+    _compare(store, model)
 
 
-def _commit(store: Store, model: Model, mine, *, late: bool, label: str, number: int) -> None:
+def _commit(store: Store, model: Model, mine: Lease, *, late: bool, label: str, number: int) -> None:
     """A step with all that is pending; `late`: an example is deleted between its reading and its commit."""
     labels = [name for name, pending in model.pending.items() if pending]
     if not labels:
@@ -133,4 +199,6 @@ def _compare(store: Store, model: Model) -> None:
     assert pending == {label: names for label, names in model.pending.items() if names}
     kept = {label: ids(store.memory.exemplars(label)) for label in LABELS}
     assert kept == {label: model.kept.get(label, []) for label in LABELS}
+    held_out = {label: ids(store.memory.holdout(label)) for label in LABELS}
+    assert held_out == {label: model.holdout.get(label, []) for label in LABELS}
     assert_counters_exact(store)
