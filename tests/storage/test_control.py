@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import redis
 
 from accrete_storage.errors import NotFound, StoreMisconfigured
 from accrete_storage.example import Example
+from accrete_storage.ids import position_key
 from accrete_storage.pending import Outcome
 from accrete_storage.store import Store
 
@@ -85,6 +88,23 @@ def test_a_forgotten_class_is_gone_and_can_be_taught_again_with_the_same_images(
     assert len(store.pending.locate([f"a-{n}" for n in range(4)])) == 4
     assert store.events.read("0")[-1].kind == "forgotten"
     assert_counters_exact(store)
+
+
+def test_positions_grow_over_a_clock_that_is_set_back_and_over_forgetting(connect: Connect, url: str):
+    store = connect()
+    store.pending.add(examples("a", 1))
+    client = redis.Redis.from_url(url)
+    stream = store._keys.pending("a")
+    in_an_hour = int(time.time() * 1000) + 3_600_000
+    client.xadd(stream, {"e": "", "h": "0"}, id=f"{in_an_hour}-0")  # the clock was an hour ahead
+    client.xdel(stream, f"{in_an_hour}-0")
+    store.pending.add(examples("a", 1, start=1))
+    assert position_key(store.pending.locate(["a-1"])["a-1"].position) > (in_an_hour, 0)
+    store.control.forget_class("a")
+    store.pending.add(examples("a", 1, start=2))
+    assert position_key(store.pending.locate(["a-2"])["a-2"].position) > (in_an_hour, 1)
+    assert store.pending.counts()["a"].examples == 1
+    client.close()
 
 
 def test_a_class_nobody_knows_cannot_be_forgotten(store: Store):

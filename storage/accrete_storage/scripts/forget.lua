@@ -6,7 +6,10 @@ local label = ARGV[1]
 local pending, exemplars, holdout = KEYS[12], KEYS[13], KEYS[14]
 local counts = {redis.call('XLEN', pending), redis.call('LLEN', exemplars), redis.call('LLEN', holdout)}
 if ARGV[3] ~= '1' and counts[1] + counts[2] + counts[3] == 0 then return {} end
-redis.call('DEL', pending, exemplars, holdout)
+redis.call('DEL', exemplars, holdout)
+-- Emptied, not removed: it keeps its last position, so that the next is greater even when the clock was set back. A
+-- smaller one would be taken for learned by versions that had the label before.
+redis.call('XTRIM', pending, 'MAXLEN', 0)
 recount_pending(pending, label, KEYS[2], KEYS[3], KEYS[4], KEYS[5], counts[1])
 redis.call('SREM', KEYS[6], label)
 redis.call('HDEL', KEYS[7], label)
