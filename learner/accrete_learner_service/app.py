@@ -108,7 +108,7 @@ def _work(
 
 def _beside(bench: Bench, metrics: Metrics, give_up: Callable[[Exception], None]) -> Iterator[Repeated]:
     """What goes on beside the steps."""
-    prototypes = Prototypes(bench.store, bench.artifacts)
+    prototypes = Prototypes(bench.store, bench.artifacts, bench.config)
     observer = Observer(bench.store, bench.lease, bench.config, metrics)
 
     def keep_prototypes() -> None:

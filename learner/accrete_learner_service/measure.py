@@ -14,6 +14,7 @@ from accrete_engine.answers import Answers
 from accrete_engine.config import EngineConfig
 from accrete_engine.errors import LoadError
 from accrete_engine.loaded import LoadedVersion, load
+from accrete_engine.vectors import Floats
 from accrete_learner.metrics import Tally
 from accrete_learner_service.errors import StepFailed
 from accrete_storage.example import Example
@@ -64,10 +65,13 @@ def load_checked(files: Path, version: int) -> LoadedVersion:
         raise StepFailed(f"version {version} cannot be loaded: {error}") from error
 
 
+def compute_features(loaded: LoadedVersion, examples: Sequence[Example]) -> Floats:
+    """Features [N, d] of examples, a batch at a time."""
+    batches = [examples[start : start + BATCH] for start in range(0, len(examples), BATCH)]
+    computed = [loaded.features(np.stack([example.tensor for example in batch])) for batch in batches]
+    return np.concatenate([np.zeros((0, loaded.feature_length), np.float32), *computed])
+
+
 def _tally(loaded: LoadedVersion, answers: Answers, label: str, examples: Sequence[Example]) -> Tally:
-    hits = 0
-    for start in range(0, len(examples), BATCH):
-        batch = np.stack([example.tensor for example in examples[start : start + BATCH]])
-        best = answers(loaded.features(batch)).argmax(axis=1)  # [N], of K
-        hits += sum(answers.labels[row] == label for row in best)
-    return Tally(hits=hits, total=len(examples))
+    best = answers(compute_features(loaded, examples)).argmax(axis=1)  # [N], of K
+    return Tally(hits=sum(answers.labels[row] == label for row in best), total=len(examples))

@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
-
-import numpy as np
-from numpy.typing import NDArray
+from collections.abc import Mapping
 
 from accrete_engine.errors import LoadError
 from accrete_engine.loaded import LoadedVersion, load
+from accrete_engine.vectors import Floats, unit
+from accrete_learner_service.calibration import Calibration
+from accrete_learner_service.config import LearnerServiceConfig
 from accrete_learner_service.logs import fields
-from accrete_learner_service.measure import BATCH, ENGINE
+from accrete_learner_service.measure import ENGINE, compute_features
 from accrete_learner_service.staging import kept_labels
 from accrete_storage.artifacts import ArtifactStore
 from accrete_storage.errors import StoreUnavailable
 from accrete_storage.example import Example
 from accrete_storage.pending import PendingCount
+from accrete_storage.prototypes import Prototype
 from accrete_storage.store import Store
 
 log = logging.getLogger(__name__)
@@ -36,14 +37,20 @@ RENEW_S = 86_400
 class Prototypes:
     """Keeps the store's prototypes in step with what is pending. For one thread."""
 
-    def __init__(self, store: Store, artifacts: ArtifactStore) -> None:
+    def __init__(self, store: Store, artifacts: ArtifactStore, config: LearnerServiceConfig) -> None:
         self._store = store
         self._artifacts = artifacts
+        self._config = config
         self._basis = (0, 0)
         """Version and revision that the prototypes were computed at."""
         self._loaded: LoadedVersion | None = None
+        self._calibration: Calibration | None = None
+        self._known: frozenset[str] = frozenset()
+        """Labels that the version answers by itself."""
         self._counts: dict[str, int] = {}
-        """Examples that each prototype was made of."""
+        """Examples at hand when each label was last computed."""
+        self._vectors: dict[str, Floats] = {}
+        """By label, each [d]: the prototypes that are published."""
         self._announced: set[str] = set()
         self._rebased_s = 0.0
 
@@ -59,8 +66,8 @@ class Prototypes:
             self._rebase(state.version, state.revision)
         if self._loaded is None:
             return
-        wanted = self._wanted(state.version)
-        self._drop(self._counts.keys() - wanted.keys())
+        wanted = self._wanted()
+        self._drop(self._vectors.keys() - wanted.keys())
         for label, count in wanted.items():
             if label not in self._counts or count >= GROWTH * self._counts[label]:
                 self._compute(label, count)
@@ -69,19 +76,25 @@ class Prototypes:
         """Frees the engine."""
         if self._loaded is not None:
             self._loaded.close()
-            self._loaded = None
+            self._loaded = self._calibration = None
 
     def _rebase(self, version: int, revision: int) -> None:
         """Starts over: another version has other features, and a deleted example must leave the mean it was in."""
         if version != self._basis[0]:
             self.close()
             self._loaded = self._load(version)
+            self._calibration = Calibration(self._loaded) if self._loaded else None
         # What an earlier learner left may be the mean of an example deleted since: compute anew.
         self._counts = {}
-        if self._loaded is not None:
-            stored, wanted = self._store.prototypes.all(version).keys(), self._wanted(version).keys()
-            self._store.prototypes.drop(version, sorted(stored - wanted))
-            self._announced = (self._announced | stored) & wanted
+        if self._calibration is not None:
+            record, forgotten = self._store.registry.version(version), self._store.registry.forgotten()
+            self._known = frozenset(kept_labels(record, forgotten))
+            self._calibration.refresh(self._store, self._known)
+            stored, wanted = self._store.prototypes.all(version).by_label, self._wanted().keys()
+            self._store.prototypes.drop(version, sorted(stored.keys() - wanted))
+            self._announced = (self._announced | stored.keys()) & wanted
+            # They count for the margin until they are replaced.
+            self._vectors = {label: stored[label].vector for label in stored.keys() & wanted}
         self._basis, self._rebased_s = (version, revision), time.monotonic()
 
     def _load(self, version: int) -> LoadedVersion | None:
@@ -93,18 +106,20 @@ class Prototypes:
             log.error("prototypes.no_version", extra=fields(version=version, reason=str(error)))
             return None
 
-    def _wanted(self, version: int) -> dict[str, int]:
-        """Examples at hand for each pending class that the active version does not answer."""
-        known = set(kept_labels(self._store.registry.version(version), self._store.registry.forgotten()))
-        counts = self._store.pending.counts()
-        usable = {label: _usable(count) for label, count in counts.items() if label not in known}
-        return {label: count for label, count in usable.items() if count > 0}
+    def _wanted(self) -> dict[str, int]:
+        """Examples at hand for each pending class that the active version does not answer, once it has enough."""
+        least = self._config.provisional_min_examples
+        counts = self._store.pending.counts().items()
+        enough = {label: count for label, count in counts if label not in self._known and count.examples >= least}
+        return {label: _usable(count) for label, count in enough.items() if _usable(count) > 0}
 
     def _compute(self, label: str, count: int) -> None:
         assert self._loaded is not None
         try:
             examples = _first(self._store, label)
-            vector = mean_direction(self._loaded, examples) if examples else None
+            if not examples:
+                return
+            self._vectors[label] = mean_direction(compute_features(self._loaded, examples))
         except StoreUnavailable:
             raise
         except Exception as error:
@@ -112,9 +127,7 @@ class Prototypes:
             log.warning("class.not_provisional", extra=fields(label=label, reason=str(error)))
             self._counts[label] = count
             return
-        if vector is None:
-            return
-        self._store.prototypes.put(self._basis[0], label, vector, len(examples))
+        self._publish({label: Prototype(vector=self._vectors[label], count=len(examples))})
         self._counts[label] = count
         if label not in self._announced:
             self._announced.add(label)
@@ -127,22 +140,28 @@ class Prototypes:
         self._store.prototypes.drop(self._basis[0], sorted(labels))
         for label in labels:
             self._counts.pop(label, None)
+            del self._vectors[label]
             self._announced.discard(label)
+        self._publish({})
+
+    def _publish(self, changed: Mapping[str, Prototype]) -> None:
+        """Writes what changed, with the margin that all prototypes together need."""
+        assert self._calibration is not None
+        margin = self._calibration.margin(list(self._vectors.values()), self._allowed())
+        self._store.prototypes.put(self._basis[0], changed, margin)
+
+    def _allowed(self) -> float:
+        """The accuracy that the known classes may lose: what is configured, but no more than the provisional ones'
+        share of the classes, or one new class would cost as much among thousands as among ten."""
+        config, new = self._config, len(self._vectors)
+        gate = config.gate.max_old_drop if config.gate.enabled else 1.0
+        return min(config.provisional_max_drop, gate, new / max(1, new + len(self._known)))
 
 
-def mean_direction(loaded: LoadedVersion, examples: Sequence[Example]) -> NDArray[np.float32]:
-    """The mean of the examples' unit-length features, at unit length [d], like the class means of a trained version."""
-    batches = [examples[start : start + BATCH] for start in range(0, len(examples), BATCH)]
-    features = np.concatenate([loaded.features(np.stack([e.tensor for e in batch])) for batch in batches])  # [N, d]
-    mean = _unit(features).mean(axis=0, keepdims=True)
-    vector: NDArray[np.float32] = _unit(mean)[0].astype(np.float32)
-    return vector
-
-
-def _unit(vectors: NDArray[np.float32]) -> NDArray[np.float32]:
-    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    unit: NDArray[np.float32] = vectors / np.maximum(lengths, np.float32(1e-12))
-    return unit
+def mean_direction(features: Floats) -> Floats:
+    """The mean of features [N, d] at unit length, at unit length itself [d]: as a trained version's class means are."""
+    direction: Floats = unit(unit(features).mean(axis=0, keepdims=True))[0]
+    return direction
 
 
 def _usable(count: PendingCount) -> int:

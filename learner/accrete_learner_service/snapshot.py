@@ -67,7 +67,7 @@ def take(store: Store, config: LearnerServiceConfig, newest: VersionRecord | Non
         exemplar_budget=quota(config.budget, len(known)) * len(known) if known else 0,
         holdout=sum(count.holdout for count in memory.values()),
         classes=len(known),
-        provisional=len(store.prototypes.all(store.registry.state().version)),
+        provisional=len(store.prototypes.all(store.registry.state().version).by_label),
         store_used=info.used_memory,
         store_max=info.max_memory,
     )

@@ -12,7 +12,7 @@ import numpy as np
 
 from accrete_engine.artifact import ModelCard
 from accrete_engine.rules import NearestMean, Rule
-from accrete_engine.vectors import Floats, softmax, unit
+from accrete_engine.vectors import Floats, log_total, softmax, unit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -21,6 +21,8 @@ class Prototypes:
 
     labels: tuple[str, ...]
     vectors: Floats  # [P, d], unit length
+    margin: float = 0.0
+    """What a cosine to a prototype must have over the known classes; calibrated on the hold-out, and may be < 0."""
 
 
 class Answers:
@@ -41,27 +43,34 @@ class Answers:
         kept = [row for row, label in enumerate(card.labels) if label not in mask]
         known = tuple(card.labels[row] for row in kept)
         new = _new_rows(prototypes, known)
-        near = np.concatenate([means[kept], _vectors(prototypes, new, card.feature_length)])  # [K + P, d]
+        vectors = _vectors(prototypes, new, card.feature_length)  # [P, d]
         self.labels = known + tuple(prototypes.labels[row] for row in new if prototypes)
         self.provisional = np.arange(len(self.labels)) >= len(known)
-        self._known = len(known)
+        self._scale = np.float32(card.nme_scale)
+        self._margin = np.float32(prototypes.margin if prototypes else 0)
         self._scores = rule.scores(kept) if kept else None
-        self._near = NearestMean(means=near, scale=card.nme_scale).scores(range(len(near)))
+        self._to_means = NearestMean(means=means, scale=1.0).scores(kept)
+        self._to_prototypes = NearestMean(means=vectors, scale=1.0).scores(range(len(vectors)))
 
     def __call__(self, features: Floats) -> Floats:
-        """Probabilities [N, K + P] of features [N, d]; each row sums to 1.
+        """Probabilities [N, K + P] of features [N, d]; each row sums to 1."""
+        if self._scores is not None and not self.provisional[-1]:
+            return softmax(self._scores(features))
+        new = self._to_prototypes(features) - self._margin
+        return softmax(self._scale * np.concatenate([self.strengths(features), new], axis=1))
 
-        With provisional classes: q = softmax(nme_scale * cosine to [class means; prototypes]); provisional classes get
-        their q, and the rest is shared among the known classes as the version's own rule says.
+    def strengths(self, features: Floats) -> Floats:
+        """The known classes' scores [N, K] on the scale of the cosines that they compete with.
+
+        Their differences are those of the version's own rule. Their level is that of the nearest-mean rule: all known
+        classes together weigh against a prototype what their means do, softmax(nme_scale * cosine).
         """
         if self._scores is None:
-            return softmax(self._near(features))
-        known = softmax(self._scores(features))
-        if len(self.labels) == self._known:
-            return known
-        new = softmax(self._near(features))[:, self._known :]
-        rest = np.clip(1 - new.sum(axis=1, keepdims=True), 0, 1)
-        return np.concatenate([rest * known, new], axis=1)
+            return np.zeros((len(features), 0), np.float32)
+        level = log_total(self._scale * self._to_means(features))
+        scores = self._scores(features)
+        strengths: Floats = (scores - log_total(scores) + level) / self._scale
+        return strengths
 
 
 def _new_rows(prototypes: Prototypes | None, known: tuple[str, ...]) -> list[int]:

@@ -25,3 +25,10 @@ def softmax(scores: Floats) -> Floats:
     shifted: Floats = np.exp(scores - scores.max(axis=1, keepdims=True, initial=-np.inf))
     total: Floats = shifted.sum(axis=1, keepdims=True)
     return shifted / total
+
+
+def log_total(scores: Floats) -> Floats:
+    """log(sum(exp(scores))) along K of scores [N, K], K > 0, as [N, 1]."""
+    highest: Floats = scores.max(axis=1, keepdims=True)
+    total: Floats = np.exp(scores - highest).sum(axis=1, keepdims=True)
+    return highest + np.log(total)

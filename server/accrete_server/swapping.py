@@ -19,7 +19,7 @@ from accrete_server.remembered import Remembered, recall, remember
 from accrete_server.slots import Slot, Slots, View
 from accrete_storage.errors import NotFound
 from accrete_storage.failpoints import around
-from accrete_storage.prototypes import Prototype
+from accrete_storage.prototypes import PrototypeSet
 from accrete_storage.registry import ActiveState
 from accrete_storage.store import Store
 from accrete_storage.version import VersionRecord
@@ -42,7 +42,7 @@ class Swapper:
         self._data_dir = data_dir
         self._broken = broken
         self._remembered = recall(data_dir)
-        self._prototypes: dict[str, Prototype] = {}
+        self._prototypes = PrototypeSet()
 
     def follow(self, store: Store) -> None:
         """Makes the store's active version live, with its masks and prototypes. Raises StorageError."""
@@ -113,7 +113,7 @@ class Swapper:
 
     def _view(self, store: Store, slot: Slot, record: VersionRecord, state: ActiveState) -> View:
         masked = _masked(store.registry.forgotten(), record)
-        prototypes = dict(sorted(store.prototypes.all(record.version).items()))
+        prototypes = store.prototypes.all(record.version)
         live = self._slots.live
         if live is not None and live.slot is slot and live.masked == masked and _same(prototypes, self._prototypes):
             answers = live.answers
@@ -169,21 +169,24 @@ def _masked(forgotten: Mapping[str, int], record: VersionRecord) -> frozenset[st
     return frozenset(label for label in record.labels if forgotten.get(label, 0) > record.revision)
 
 
-def _answers(loaded: LoadedVersion, masked: frozenset[str], prototypes: Mapping[str, Prototype]) -> Answers:
+def _answers(loaded: LoadedVersion, masked: frozenset[str], prototypes: PrototypeSet) -> Answers:
     """The rule with masks and prototypes; without the latter when they do not fit the version."""
-    if not prototypes:
+    if not prototypes.by_label:
         return loaded.answers(masked)
     try:
-        vectors = np.stack([prototype.vector for prototype in prototypes.values()])
-        return loaded.answers(masked, Prototypes(labels=tuple(prototypes), vectors=vectors))
+        vectors = np.stack([prototype.vector for prototype in prototypes.by_label.values()])
+        labels = tuple(prototypes.by_label)
+        return loaded.answers(masked, Prototypes(labels=labels, vectors=vectors, margin=prototypes.margin))
     except ValueError as problem:
         _log.error("prototypes_unusable", extra={"version": loaded.version, "reason": str(problem)})
         return loaded.answers(masked)
 
 
-def _same(some: Mapping[str, Prototype], others: Mapping[str, Prototype]) -> bool:
-    return list(some) == list(others) and all(
-        np.array_equal(prototype.vector, others[label].vector) for label, prototype in some.items()
+def _same(some: PrototypeSet, others: PrototypeSet) -> bool:
+    if list(some.by_label) != list(others.by_label) or some.margin != others.margin:
+        return False
+    return all(
+        np.array_equal(prototype.vector, others.by_label[label].vector) for label, prototype in some.by_label.items()
     )
 
 

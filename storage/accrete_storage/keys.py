@@ -104,5 +104,5 @@ class Keys:
         return self._key("staged", step_id, kind, label)
 
     def prototypes(self, version: int) -> str:
-        """Hash: label to count and vector."""
+        """Hash: label to count and vector; the empty label to the margin of all."""
         return self._key("prototypes", str(version))

@@ -26,9 +26,9 @@ class ExemplarMemory:
         """A label's exemplars, best first."""
         return self._list(self._keys.exemplars(label))
 
-    def holdout(self, label: str) -> list[Example]:
-        """A label's hold-out."""
-        return self._list(self._keys.holdout(label))
+    def holdout(self, label: str, limit: int | None = None) -> list[Example]:
+        """A label's hold-out, or the first `limit` of it."""
+        return self._list(self._keys.holdout(label), limit)
 
     def labels(self) -> list[str]:
         """Labels that something is kept of, sorted."""
@@ -51,6 +51,8 @@ class ExemplarMemory:
         with reachable():
             return sum(map(int, self._database.client.hvals(self._keys.exemplar_bytes)))
 
-    def _list(self, key: str) -> list[Example]:
+    def _list(self, key: str, limit: int | None = None) -> list[Example]:
         with reachable():
-            return [unpack(record) for record in self._database.client.lrange(key, 0, -1)]
+            return [
+                unpack(record) for record in self._database.client.lrange(key, 0, -1 if limit is None else limit - 1)
+            ]

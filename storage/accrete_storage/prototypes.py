@@ -1,7 +1,8 @@
 """Mean features of classes that no training step has learned yet, under one version."""
 
 import struct
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -9,6 +10,9 @@ from accrete_storage.database import Database, reachable
 from accrete_storage.keys import Keys
 
 _COUNT = struct.Struct("<I")
+_MARGIN = struct.Struct("<d")
+_MARGIN_FIELD = ""
+"""Among the labels, none of which is empty: one write changes prototypes and margin together."""
 _EXPIRY_MS = 7 * 86_400_000
 """A version's prototypes are of no use once it is gone; the learner writes those of the live one anew."""
 
@@ -23,6 +27,15 @@ class Prototype:
     """Examples it is the mean of."""
 
 
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class PrototypeSet:
+    """All prototypes under a version."""
+
+    by_label: dict[str, Prototype] = field(default_factory=dict)
+    margin: float = 0.0
+    """What a cosine to a prototype must have over the version's own classes."""
+
+
 class Prototypes:
     """Prototypes by version and label."""
 
@@ -30,25 +43,30 @@ class Prototypes:
         self._database = database
         self._keys = keys
 
-    def put(self, version: int, label: str, vector: np.ndarray, count: int) -> None:
-        """Set a label's prototype under a version."""
+    def put(self, version: int, prototypes: Mapping[str, Prototype], margin: float) -> None:
+        """Set some labels' prototypes under a version, and the margin of all."""
         key = self._keys.prototypes(version)
-        value = _COUNT.pack(count) + np.asarray(vector, dtype="<f4").tobytes()
+        values: dict[str, bytes] = {
+            label: _COUNT.pack(prototype.count) + np.asarray(prototype.vector, dtype="<f4").tobytes()
+            for label, prototype in prototypes.items()
+        }
         with self._database.transaction() as pipeline:
-            pipeline.hset(key, label, value)
+            pipeline.hset(key, mapping=values | {_MARGIN_FIELD: _MARGIN.pack(margin)})
             pipeline.pexpire(key, _EXPIRY_MS)
             pipeline.execute()
 
-    def all(self, version: int) -> dict[str, Prototype]:
-        """Every prototype under a version."""
+    def all(self, version: int) -> PrototypeSet:
+        """Every prototype under a version, sorted by label."""
         with reachable():
             stored = self._database.client.hgetall(self._keys.prototypes(version))
-        return {
+        margin = stored.pop(_MARGIN_FIELD.encode(), None)
+        by_label = {
             label.decode(): Prototype(
                 vector=np.frombuffer(value, dtype="<f4", offset=_COUNT.size), count=_COUNT.unpack_from(value)[0]
             )
-            for label, value in stored.items()
+            for label, value in sorted(stored.items())
         }
+        return PrototypeSet(by_label=by_label, margin=_MARGIN.unpack(margin)[0] if margin else 0.0)
 
     def drop(self, version: int, labels: list[str]) -> None:
         """Remove labels' prototypes under a version."""

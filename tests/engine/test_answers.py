@@ -138,6 +138,17 @@ def test_a_provisional_class_takes_its_share_from_the_known_ones(head, features,
     np.testing.assert_allclose(got.sum(axis=1), 1, atol=1e-5)
 
 
+@pytest.mark.parametrize("rule", ["linear", "cosine", "nme"])
+def test_a_prototype_wins_exactly_when_it_is_ahead_by_more_than_the_margin(head, features, generator, rule):
+    vectors = unit(generator.standard_normal((2, 5)).astype(np.float32))
+    leads = (unit(features) @ vectors.T).max(1) - head.answers(rule).strengths(features).max(1)
+    for margin in np.sort(leads)[1:-1] + 1e-4:
+        answers = head.answers(rule, prototypes=Prototypes(labels=("x", "y"), vectors=vectors, margin=float(margin)))
+        won = answers.provisional[answers(features).argmax(1)]
+        assert won.tolist() == (leads > margin).tolist()
+        assert 0 < won.sum() < len(won)
+
+
 def test_a_prototype_of_a_learned_label_is_ignored(head, features):
     prototypes = Prototypes(labels=("a",), vectors=np.eye(1, 5, dtype=np.float32))
     answers = head.answers(prototypes=prototypes)

@@ -225,15 +225,19 @@ def test_a_learner_that_lost_its_lease_commits_nothing(start: Start, store: Stor
 
 
 def test_a_new_class_is_provisional_before_any_step(start: Start, store: Store):
-    learner = start()
+    learner = start(learner={"provisional_min_examples": 4})
     teach(store, 0, 1)
     learner.version(1)
-    store.pending.add(digits(2, 5))
+    store.pending.add(digits(2, 4))
+    store.pending.add(digits(3, 3))  # one short
     told = learner.event("provisional")
     assert told["label"] == "digit 2"
-    prototype = store.prototypes.all(1)["digit 2"]
-    assert 0 < prototype.count <= 5
+    assert store.prototypes.all(1).by_label.keys() == {"digit 2"}
+    prototype = store.prototypes.all(1).by_label["digit 2"]
+    assert 0 < prototype.count <= 4
     assert (prototype.vector**2).sum() == pytest.approx(1, abs=1e-5)
+    store.pending.add(digits(3, 1, start=3))
+    assert learner.event("provisional", 2)["label"] == "digit 3"
 
 
 def test_inputs_that_always_fail_are_set_aside_with_the_reason(start: Start, store: Store):

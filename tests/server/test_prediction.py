@@ -14,6 +14,7 @@ import pytest
 from accrete.v1 import prediction_pb2, types_pb2
 from accrete_engine.config import EngineConfig
 from accrete_engine.loaded import load
+from accrete_storage.prototypes import Prototype
 from tests.engine.artifacts import Recipe, class_row
 from tests.server.pictures import encode, picture
 from tests.server.world import Running, World, failure, labels_of, pixels, raw, total, until
@@ -102,10 +103,11 @@ def test_the_first_version_is_served_as_soon_as_it_is_committed(world):
     assert running.predict().version == 1
 
 
-def _with_prototype(world: World, *labels: str, version: int = 1, length: int = 6) -> None:
+def _with_prototype(world: World, *labels: str, version: int = 1, length: int = 6, margin: float = 0.0) -> None:
     for label in labels:
         row = class_row(label, length)
-        world.store.prototypes.put(version, label, row / np.linalg.norm(row), 3)
+        prototype = Prototype(vector=row / np.linalg.norm(row), count=3)
+        world.store.prototypes.put(version, {label: prototype}, margin)
         world.store.events.append("provisional", {"label": label, "examples": 3})
 
 
@@ -124,6 +126,16 @@ def test_a_class_with_a_prototype_is_answered_as_provisional_and_all_sums_to_one
         }
         assert total(prediction) == pytest.approx(1, abs=1e-5)
     assert running.status().classes == 2
+
+
+@pytest.mark.parametrize(("margin", "first"), [(2.0, False), (-2.0, True)])
+def test_the_published_margin_decides_between_prototypes_and_what_is_trained(world, margin, first):
+    world.publish(1)
+    running = world.server()
+    _with_prototype(world, "owl")
+    until(lambda: running.status().provisional_classes == 1)
+    _with_prototype(world, "owl", margin=margin)
+    until(lambda: all(p.labels[0].provisional == first for p in running.predict(*range(5)).predictions))
 
 
 def test_prototypes_of_another_feature_space_change_nothing(world):

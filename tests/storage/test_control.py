@@ -13,6 +13,7 @@ from accrete_storage.errors import NotFound, StoreMisconfigured
 from accrete_storage.example import Example
 from accrete_storage.ids import position_key
 from accrete_storage.pending import Outcome
+from accrete_storage.prototypes import Prototype
 from accrete_storage.store import Store
 
 from .conftest import Connect, assert_counters_exact, examples, ids, lease, step
@@ -129,13 +130,14 @@ def test_the_store_is_bound_to_the_model_it_holds_examples_for(store: Store, con
 
 def test_prototypes_are_kept_by_version(store: Store):
     vector = np.arange(4, dtype=np.float32)
-    store.prototypes.put(1, "a b", vector, 5)
-    store.prototypes.put(2, "c", vector, 1)
-    (found,) = store.prototypes.all(1).items()
+    store.prototypes.put(1, {"a b": Prototype(vector=vector, count=5)}, 0.25)
+    store.prototypes.put(2, {"c": Prototype(vector=vector, count=1)}, 0.5)
+    assert store.prototypes.all(1).margin == 0.25
+    (found,) = store.prototypes.all(1).by_label.items()
     assert (found[0], found[1].count) == ("a b", 5)
     assert (found[1].vector == vector).all()
     store.prototypes.drop(1, ["a b", "nobody"])
-    assert store.prototypes.all(1) == {}
+    assert store.prototypes.all(1).by_label == {}
 
 
 def test_events_are_read_from_a_place_on_and_waited_for(store: Store):

@@ -1,0 +1,86 @@
+"""The margin between prototypes and trained classes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from accrete_engine.answers import Prototypes
+from accrete_engine.loaded import LoadedVersion, load
+from accrete_learner_service.calibration import LOWEST, margin_of
+from accrete_learner_service.measure import ENGINE, compute_features
+from accrete_storage.artifacts import ArtifactStore
+from accrete_storage.example import Example
+from accrete_storage.store import Store
+from tests.learner_service.helpers import RunningLearner, digits, until
+
+Start = Callable[..., RunningLearner]
+WRONG = -np.inf
+
+
+@pytest.mark.parametrize(("max_drop", "lost"), [(0.1, 9), (0.05, 4), (0.01, 0)])
+def test_the_holdout_loses_no_more_than_is_allowed(max_drop, lost):
+    leads = np.random.default_rng(1).permutation(np.arange(100)).astype(np.float32)
+    assert (leads > margin_of(leads, max_drop)).sum() == lost
+
+
+def test_images_that_did_not_set_the_margin_lose_no_more_than_is_allowed():
+    leads = np.random.default_rng(2).standard_normal((2_000, 60))
+    lost = [row[0] > margin_of(row[1:], 0.05) for row in leads]
+    assert np.mean(lost) == pytest.approx(0.05, abs=0.015)
+
+
+def test_an_answer_that_is_wrong_cannot_be_lost():
+    leads = np.array([5, 4, WRONG, WRONG, WRONG, WRONG, WRONG, WRONG, WRONG], np.float32)
+    assert margin_of(leads, 0.2) == 4
+    assert margin_of(leads, 0.3) == LOWEST
+
+
+@pytest.mark.parametrize(("leads", "margin"), [([], 0.0), ([-0.4, -0.2], 0.0), ([-0.4, 0.3], 0.3)])
+def test_too_few_examples_give_the_prototypes_nothing_extra(leads: Sequence[float], margin):
+    assert margin_of(np.array(leads, np.float32), 0.02) == pytest.approx(margin)
+
+
+def test_on_real_digits_provisional_classes_cost_the_old_ones_no_more_than_allowed(
+    start: Start, store: Store, data_dir: Path
+):
+    learner = start(
+        training={"base_epochs": 12},
+        trigger={"min_examples": 100, "first_classes": 6},
+        learner={"provisional_max_drop": 0.05},
+    )
+    for label in range(6):
+        store.pending.add(digits(label, 100))
+    learner.version(1)
+    for label in range(6, 10):
+        store.pending.add(digits(label, 10))
+    until(lambda: len(store.prototypes.all(1).by_label) == 4, "four prototypes")
+    with_all = until(lambda: _with_prototypes(store, 4), "four prototypes")
+    loaded = load(ArtifactStore(data_dir / "versions").path(1), 1, ENGINE)
+    held = [example for label in range(6) for example in store.memory.holdout(f"digit {label}")]
+    alone, beside = _accuracy(loaded, held), _accuracy(loaded, held, with_all)
+    assert alone > 0.9
+    assert alone - 0.05 <= beside < alone
+    unseen = [example for label in range(6) for example in digits(label, 70, start=100)]
+    assert _accuracy(loaded, unseen, with_all) > _accuracy(loaded, unseen) - 0.05 - 0.08  # three standard errors
+    assert (
+        _accuracy(loaded, [example for label in range(6, 10) for example in digits(label, 70, start=100)], with_all)
+        > 0.3
+    )
+
+
+def _with_prototypes(store: Store, count: int) -> Prototypes | None:
+    found = store.prototypes.all(1)
+    if len(found.by_label) < count:
+        return None
+    vectors = np.stack([prototype.vector for prototype in found.by_label.values()])
+    return Prototypes(labels=tuple(found.by_label), vectors=vectors, margin=found.margin)
+
+
+def _accuracy(loaded: LoadedVersion, examples: Sequence[Example], prototypes: Prototypes | None = None) -> float:
+    answers = loaded.answers(prototypes=prototypes)
+    best = answers(compute_features(loaded, examples)).argmax(axis=1)
+    return float(np.mean([answers.labels[row] == example.label for row, example in zip(best, examples, strict=True)]))
