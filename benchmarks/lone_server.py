@@ -1,0 +1,179 @@
+"""A server on its store, without a learner, that serves a ResNet-32 nobody trained: what it answers costs the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from accrete import Client
+from accrete.v1 import prediction_pb2, types_pb2
+from accrete_learner import backbones, export
+from accrete_learner.config import NetworkConfig
+from accrete_storage.artifacts import ArtifactStore
+from accrete_storage.commit import Commit
+from accrete_storage.config import HoldoutConfig, StoreConfig
+from accrete_storage.embedded import EmbeddedStore
+from accrete_storage.store import Store
+from accrete_storage.version import VersionRecord
+from benchmarks.node import free_port, resident_bytes, until
+
+SHAPE = (32, 32, 3)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LoneServer:
+    """One that runs."""
+
+    process: subprocess.Popen[bytes]
+    address: str
+    graph: Path
+    """The ONNX file of the backbone that it serves."""
+    ready_s: float
+    """Seconds from its start to its first answer to Predict."""
+
+    def cpu_s(self) -> float:
+        """Processor time of all its threads so far."""
+        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    def resident(self) -> int:
+        """Bytes in RAM."""
+        return resident_bytes(self.process.pid)
+
+    def has_torch(self) -> bool:
+        """Whether PyTorch's libraries are loaded."""
+        return "libtorch" in Path(f"/proc/{self.process.pid}/maps").read_text()
+
+
+@contextmanager
+def lone_server(
+    folder: Path, cores: Set[int], classes: Iterable[int] = (100,), settings: Mapping[str, str] | None = None
+) -> Iterator[LoneServer]:
+    """Starts one on these cores, with a version for each number of classes; the first is live. `settings`: further ones
+    by `SECTION.FIELD`."""
+    data_dir, config = folder / "data", StoreConfig()
+    store = EmbeddedStore(data_dir, config)
+    store.start()
+    try:
+        artifacts = _publish(data_dir, config, list(classes))
+        process, address, ready_s = _start(data_dir, cores, settings or {})
+        try:
+            graph = artifacts.path(1) / export.GRAPH_FILE
+            yield LoneServer(process=process, address=address, graph=graph, ready_s=ready_s)
+        finally:
+            process.terminate()
+            process.wait(30)
+    finally:
+        store.stop()
+
+
+def request(folder: Path, images: int) -> Path:
+    """A file with a serialised PredictRequest of as many images, all noise."""
+    file = folder / f"request-{images}"
+    tensors = [
+        types_pb2.Tensor(dtype=types_pb2.Tensor.UINT8, shape=SHAPE, data=pixels.tobytes()) for pixels in noise(images)
+    ]
+    message = prediction_pb2.PredictRequest(images=[types_pb2.Image(tensor=tensor) for tensor in tensors])
+    file.write_bytes(message.SerializeToString())
+    return file
+
+
+def noise(images: int) -> np.ndarray:
+    """uint8 [images, 32, 32, 3]: what an image shows does not change what it costs."""
+    return np.random.default_rng(1993).integers(0, 256, (images, *SHAPE), dtype=np.uint8)
+
+
+def _publish(data_dir: Path, config: StoreConfig, classes: Sequence[int]) -> ArtifactStore:
+    store, artifacts = Store.connect(config, HoldoutConfig(), data_dir=data_dir), ArtifactStore(data_dir / "versions")
+    lease = store.acquire_lease("benchmark")
+    if lease is None:
+        raise RuntimeError("the store is in use")
+    for version, count in enumerate(classes, 1):
+        labels = [f"class {number}" for number in range(count)]
+        candidate = data_dir / "work" / str(version)
+        candidate.parent.mkdir(parents=True, exist_ok=True)
+        _write(candidate, labels)
+        record = _record(version, labels, artifacts.publish(candidate, version))
+        event = {"version": version, "new_labels": [], "accuracy": record.accuracy, "step_seconds": 0.0}
+        revision = store.registry.state().revision
+        commit = Commit(
+            epoch=lease.epoch,
+            revision=revision,
+            step_id=f"step-{version}",
+            record=record,
+            consumed={},
+            quota=0,
+            event=event,
+        )
+        if not store.commit(commit):
+            raise RuntimeError(f"version {version} was not committed")
+    store.registry.activate(1)
+    lease.release()
+    store.close()
+    return artifacts
+
+
+def _write(folder: Path, labels: Sequence[str]) -> None:
+    generator = torch.Generator().manual_seed(1993)
+    network = NetworkConfig()
+    backbone = backbones.build(network, generator=generator).eval()
+    rows = torch.randn(len(labels), backbone.feature_length, generator=generator)
+    head = {
+        "weight": rows,
+        "scale": torch.tensor([10.0]),
+        "means": torch.nn.functional.normalize(rows),
+    }
+    candidate = export.Candidate(
+        backbone=backbone, head=head, labels=tuple(labels), network=network, method="lucir", rule="head"
+    )
+    export.write(folder, candidate, torch.from_numpy(noise(8)))
+
+
+def _record(version: int, labels: list[str], digest: str) -> VersionRecord:
+    unknown = {"all": None, "old": None, "new": None, "average_incremental": None, "forgetting": None, "examples": 0}
+    return VersionRecord(
+        version=version,
+        state="ready",
+        parent=version - 1,
+        created_ms=int(time.time() * 1000),
+        labels=labels,
+        new_labels=labels,
+        method="lucir",
+        digest=digest,
+        accuracy=unknown,
+        class_accuracy={},
+        step_seconds=0.0,
+        stage_seconds={},
+        learned={},
+        revision=0,
+        since=dict.fromkeys(labels, version),
+    )
+
+
+def _start(data_dir: Path, cores: Set[int], settings: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], str, float]:
+    """The process, its address, and the seconds until it answered."""
+    port = free_port()
+    chosen = {"server.metrics_port": "0", "engine.device": "cpu", "server.concurrency": str(len(cores)), **settings}
+    command = ["taskset", "-c", ",".join(map(str, sorted(cores))), sys.executable, "-m", "accrete", "serve"]
+    command += ["--data-dir", str(data_dir), "--port", str(port)]
+    command += [part for name, value in chosen.items() for part in ("--set", f"{name}={value}")]
+    address_file = data_dir / "server.json"
+    address_file.unlink(missing_ok=True)
+    with (data_dir / "server.log").open("ab") as log:
+        started = time.perf_counter()
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    until(address_file.exists, what="the server")
+    address = str(json.loads(address_file.read_text())["address"])
+    with Client(address, timeout=30) as client:
+        client.predict(noise(1)[0])
+    return process, address, time.perf_counter() - started
