@@ -73,11 +73,11 @@ class Trainer:
         assert child is not None
         try:
             child.begin(folder)
-            reason = _follow(child, on_progress, check)
+            failure = _follow(child, on_progress, check)
         finally:
             self.kill()
-        if child.process.returncode != 0:
-            raise TrainerFailed(reason or child.epitaph())
+        if failure is not None:
+            raise TrainerFailed(failure)
 
     def kill(self) -> None:
         """Ends the child at once, whatever it does."""
@@ -149,8 +149,12 @@ class _Child:
             log.info("trainer.log", extra=fields(text=text.rstrip()))
 
 
-def _follow(child: _Child, on_progress: Callable[[Progress], None], check: Callable[[], None]) -> str:
-    """Reads the child's lines until it ends; returns the reason it gave for failing, if any."""
+def _follow(child: _Child, on_progress: Callable[[Progress], None], check: Callable[[], None]) -> str | None:
+    """Reads the child's lines until it has done the step; if it failed instead, returns why.
+
+    Its files are written by then. Its end is not waited for: a process with torch in it takes seconds to take itself
+    down at the lowest priority, on cores that are busy.
+    """
     reason = ""
     while True:
         check()
@@ -159,8 +163,9 @@ def _follow(child: _Child, on_progress: Callable[[Progress], None], check: Calla
         except queue.Empty:
             continue
         if said is None:
-            child.process.wait()
-            return reason
+            return None if child.process.wait() == 0 else reason or child.epitaph()
+        if said.get("stage") == "done":
+            return None
         if said.get("stage") == "error":
             reason = str(said.get("reason", ""))
         elif "total" in said:

@@ -48,6 +48,11 @@ def test_progress_is_passed_on(trainer: Trainer, tmp_path: Path):
     assert told == [Progress(stage="train", done=1, total=2, loss=0.5)]
 
 
+def test_a_step_that_is_done_does_not_wait_for_the_trainers_end(trainer: Trainer, tmp_path: Path):
+    act = 'print(json.dumps({"stage": "done"}), flush=True); time.sleep(20); sys.exit(3)'
+    trainer.run(folder(tmp_path, act), print, nothing)
+
+
 def test_a_failed_step_says_the_trainers_reason(trainer: Trainer, tmp_path: Path):
     act = 'print(json.dumps({"stage": "error", "reason": "out of memory"})); sys.exit(3)'
     with pytest.raises(TrainerFailed, match=r"^out of memory$"):
