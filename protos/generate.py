@@ -1,4 +1,4 @@
-"""Generates the typed Python stubs in clients/python/accrete/v1 from protos/accrete/v1.
+"""Generates the typed Python stubs in clients/python/accrete from protos/accrete.
 
 Run it after every change of a .proto file:
 

@@ -7,10 +7,12 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from accrete.inference import service_pb2
 from accrete.v1 import operation_pb2, prediction_pb2, teaching_pb2, types_pb2
 from benchmarks.hostile import pictures
 
 PREDICT = "/accrete.v1.Prediction/Predict"
+INFER = "/inference.GRPCInferenceService/ModelInfer"
 ADD = "/accrete.v1.Teaching/AddExamples"
 STREAM = "/accrete.v1.Teaching/StreamExamples"
 WAIT = "/accrete.v1.Teaching/WaitLearned"
@@ -48,7 +50,8 @@ def hostile(seed: int, number: int) -> Hostile:
 
 
 def _noise(chance: random.Random) -> Hostile:
-    path = chance.choice((PREDICT, ADD, WAIT, *(OPERATION + name for name in HARMLESS), OPERATION + "ForgetClass"))
+    operations = (OPERATION + name for name in (*HARMLESS, "ForgetClass"))
+    path = chance.choice((PREDICT, INFER, ADD, WAIT, *operations))
     return Hostile("noise", path, (chance.randbytes(chance.choice((0, 1, 7, 100, 3_000))),))
 
 
@@ -61,6 +64,7 @@ def _mutated(chance: random.Random) -> Hostile:
     path, message = chance.choice(
         (
             (PREDICT, _predict(chance, pictures.picture(chance))),
+            (INFER, _infer(chance)),
             (ADD, _add(chance, pictures.picture(chance))),
             (WAIT, teaching_pb2.WaitLearnedRequest(ids=["a", "b"], timeout_ms=1).SerializeToString()),
         )
@@ -93,6 +97,10 @@ def _tensor(chance: random.Random) -> Hostile:
     raw = tensor.SerializeToString() + b"\x08" + bytes([chance.choice((0, 1, 1, 1, 2, 77))])
     image = b"\x12" + _varint(len(raw)) + raw
     return Hostile("tensor", PREDICT, (b"\x0a" + _varint(len(image)) + image,))
+
+
+def _inference(chance: random.Random) -> Hostile:
+    return Hostile("tensor of the open protocol", INFER, (_infer(chance),))
 
 
 def _numbers(chance: random.Random) -> Hostile:
@@ -150,8 +158,8 @@ def _operation(chance: random.Random) -> Hostile:
 
 
 _MAKERS: tuple[Maker, ...] = (
-    _noise, _unknown, _mutated, _mutated, _whole_picture, _broken_picture, _broken_picture, _bomb, _tensor, _numbers,
-    _words, _stream, _hasty, _operation,
+    _noise, _unknown, _mutated, _mutated, _whole_picture, _broken_picture, _broken_picture, _bomb, _tensor, _inference,
+    _numbers, _words, _stream, _hasty, _operation,
 )  # fmt: skip
 
 
@@ -163,6 +171,33 @@ def _taught_or_asked(kind: str, chance: random.Random, data: bytes) -> Hostile:
 
 def _predict(chance: random.Random, data: bytes) -> bytes:
     request = prediction_pb2.PredictRequest(images=[types_pb2.Image(encoded=data)], top_k=chance.choice((0, 1, 5)))
+    return request.SerializeToString()
+
+
+def _infer(chance: random.Random) -> bytes:
+    tensor = service_pb2.ModelInferRequest.InferInputTensor(
+        name=chance.choice(("image", "image", "image", "")),
+        datatype=chance.choice(("UINT8", "UINT8", "BYTES", "BYTES", "FP32", "?")),
+        shape=[chance.choice((1, 1, 2, 8, 8, *NUMBERS, 2**62)) for _ in range(chance.randrange(6))],
+    )
+    data = chance.randbytes(chance.choice((0, 1, 4, 64, 192, 4_096)))
+    picture = pictures.saved("PNG", "L", chance)
+    contents = chance.choice((data, picture, len(picture).to_bytes(4, "little") + picture))
+    if chance.random() < 0.3:
+        tensor.contents.uint_contents.extend(data)
+        tensor.contents.bytes_contents.append(picture)
+    output = service_pb2.ModelInferRequest.InferRequestedOutputTensor(
+        name=chance.choice(("probabilities", "label", ""))
+    )
+    output.parameters["classification"].int64_param = chance.choice(NUMBERS)
+    request = service_pb2.ModelInferRequest(
+        model_name="accrete",
+        model_version=chance.choice(("", "", "1", "-1", "a\0b")),
+        inputs=[tensor] * chance.choice((0, 1, 1, 1, 2)),
+        outputs=[output] * chance.randrange(3),
+        raw_input_contents=[contents] * chance.choice((0, 1, 1, 1, 2)),
+    )
+    request.parameters["timeout"].int64_param = chance.choice((*NUMBERS, 2**62))
     return request.SerializeToString()
 
 

@@ -16,6 +16,7 @@ import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from accrete.inference import service_pb2, service_pb2_grpc
 from accrete.v1 import (
     operation_pb2,
     operation_pb2_grpc,
@@ -42,8 +43,10 @@ from accrete_server.intake import Intake
 from accrete_server.link import StoreLink
 from accrete_server.loading import Loader
 from accrete_server.metrics import Metrics
+from accrete_server.open_inference.describing import ServedModel
+from accrete_server.open_inference.service import OpenInference
 from accrete_server.operation import Operation
-from accrete_server.prediction import Prediction
+from accrete_server.prediction import Answering, Prediction
 from accrete_server.reporting import Reporter, Setting
 from accrete_server.scraping import MetricsPage
 from accrete_server.slots import Slots
@@ -58,7 +61,12 @@ from accrete_storage.store import Store
 
 SERVICES = tuple(
     module.DESCRIPTOR.services_by_name[name].full_name
-    for module, name in ((prediction_pb2, "Prediction"), (teaching_pb2, "Teaching"), (operation_pb2, "Operation"))
+    for module, name in (
+        (prediction_pb2, "Prediction"),
+        (teaching_pb2, "Teaching"),
+        (operation_pb2, "Operation"),
+        (service_pb2, "GRPCInferenceService"),
+    )
 )
 SHORT_CALLS = 32
 """Threads beyond those that Predict, teaching and watchers may hold: status, health and the like."""
@@ -102,6 +110,8 @@ class Server:
         self._metrics = Metrics()
         self._slots, self._hub, self._seats = Slots(), Hub(), Seats(config.max_watchers)
         at_once = config.at_once(engine.threads)
+        self._model = ServedModel(name=config.model_name, spec=spec, max_images=config.max_images, at_once=at_once)
+        self._ready = False
         self._working = Admission(limit="queue", at_once=at_once, queue=config.queue)
         self._teaching = Admission(limit="queue", at_once=config.teaching, queue=config.queue)
         self._batcher = Batcher(self._slots, self._metrics.predict, queue=config.queue)
@@ -111,7 +121,11 @@ class Server:
         self._swapper = Swapper(self._slots, loader, self._broken, self._metrics.model, data_dir)
         self._follower = Follower(self._link, self._swapper, self._hub, self._metrics)
         self._health = health.HealthServicer()
-        lines = {"/accrete.v1.Prediction/Predict": self._working, "/accrete.v1.Teaching/AddExamples": self._teaching}
+        lines = {
+            "/accrete.v1.Prediction/Predict": self._working,
+            "/inference.GRPCInferenceService/ModelInfer": self._working,
+            "/accrete.v1.Teaching/AddExamples": self._teaching,
+        }
         self._threads = CallThreads(
             at_once + 2 * config.queue + config.queue + config.teaching + config.max_watchers + SHORT_CALLS
         )
@@ -146,6 +160,7 @@ class Server:
         gc.freeze()  # what lives as long as the process need not be looked at by every collection
         self._grpc.start()
         self._set_health(health_pb2.HealthCheckResponse.SERVING)
+        self._ready = True
         self._write_address()
         _log.info("serving", extra={"address": self.address, "version": self._slots.version})
 
@@ -153,6 +168,7 @@ class Server:
         """Takes the server down: health first, then new calls, then those under way, then the threads behind them."""
         _log.info("draining")
         self._health.enter_graceful_shutdown()
+        self._ready = False
         time.sleep(self._config.drain_s)
         stopped = self._grpc.stop(self._config.grace_s)
         self._hub.close()
@@ -197,7 +213,11 @@ class Server:
         config, link, slots = self._config, self._link, self._slots
         reader = ImageReader(spec, max_pixels=config.max_pixels, max_bytes=config.max_image_bytes)
         predictor = Predictor(slots, self._working, self._batcher, self._metrics.predict)
-        prediction = Prediction(config, slots, predictor, reader, self._metrics.predict)
+        answering = Answering(config.max_images, predictor, self._metrics.predict)
+        prediction = Prediction(config, slots, answering, reader)
+        inference = OpenInference(
+            self._model, slots, answering, reader, self._metrics.statistics, is_ready=lambda: self._ready
+        )
         intake = Intake(config, link, reader, self._teaching, self._metrics.teach)
         teaching = Teaching(config, link, slots, self._hub, self._seats, intake)
         reporter = Reporter(link, slots, setting)
@@ -205,6 +225,7 @@ class Server:
         prediction_pb2_grpc.add_PredictionServicer_to_server(prediction, self._grpc)
         teaching_pb2_grpc.add_TeachingServicer_to_server(teaching, self._grpc)
         operation_pb2_grpc.add_OperationServicer_to_server(operation, self._grpc)
+        service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference, self._grpc)
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._grpc)
         if self._access.reflection:
             reflection.enable_server_reflection((*SERVICES, health.SERVICE_NAME, reflection.SERVICE_NAME), self._grpc)

@@ -50,7 +50,7 @@ def compute(slots: Slots, batch: NDArray[Any], metrics: PredictMetrics) -> Compu
     finally:
         slots.give_back(view)
     seconds = time.perf_counter() - started
-    metrics.computed(len(batch), seconds)
+    metrics.computed(view.version, len(batch), seconds)
     return Computed(view=view, features=features, probabilities=probabilities, compute_s=seconds)
 
 

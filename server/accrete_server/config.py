@@ -29,6 +29,9 @@ class ServerConfig:
     metrics_port: Port = 9464
     """Port of `/metrics`; 0: any free one, written to `server.json`."""
 
+    model_name: Annotated[str, MinLen(1)] = "accrete"
+    """The model's name to clients of the Open Inference Protocol, which ask for one."""
+
     max_images: Annotated[int, Ge(1), Le(4096)] = 64
     """Images in one Predict call. 64: beyond it the cost of a call is no longer what limits images per second."""
 

@@ -18,7 +18,8 @@ from accrete_server.errors import InvalidInput, Status, status_of
 from accrete_server.metrics import RequestMetrics
 from accrete_server.threads import CallThreads, InPlace
 
-PREFIX = "/accrete.v1."
+PREFIXES = ("/accrete.v1.", "/inference.")
+"""Paths of the services that are ours."""
 
 if TYPE_CHECKING:  # generic in the stubs alone
     Handler = grpc.RpcMethodHandler[Any, Any]
@@ -28,7 +29,7 @@ else:
 
 
 class Edge(Interceptor):
-    """Wraps each handler once: those of accrete.v1 in all of it, others (health, reflection) in the guard alone."""
+    """Wraps each handler once: those of our services in all of it, others (health, reflection) in the guard alone."""
 
     def __init__(
         self, metrics: RequestMetrics, guard: Guard, threads: CallThreads, admissions: Mapping[str, Admission]
@@ -84,7 +85,7 @@ class Edge(Interceptor):
         return grpc.stream_unary_rpc_method_handler(at_once)
 
     def _wrap(self, handler: Any, path: str) -> Handler:
-        ours = path.startswith(PREFIX)
+        ours = path.startswith(PREFIXES)
         wrap = self._counted if ours else self._guarded
         if handler.request_streaming:
             make, inner = grpc.stream_stream_rpc_method_handler, wrap(handler.stream_stream, path, streamed=True)

@@ -3,6 +3,7 @@
 ServerError
 ├── InvalidInput        the request cannot be used as it is
 ├── NoModel             nothing has been learned yet, or everything was forgotten
+├── ModelNotReady       the same, to who waits for a model to be ready
 ├── NotNow              the state does not allow it at present
 ├── Unknown             no such version, label or id
 ├── LimitExceeded       a limit, with its name, its value and when to retry
@@ -36,6 +37,10 @@ class InvalidInput(ServerError):
 
 class NoModel(ServerError):
     """There is nothing to answer from."""
+
+
+class ModelNotReady(ServerError):
+    """There is nothing to answer from yet; in the Open Inference Protocol this passes, as a model's loading does."""
 
 
 class NotNow(ServerError):
@@ -88,6 +93,7 @@ class ShuttingDown(ServerError):
 CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (InvalidInput, grpc.StatusCode.INVALID_ARGUMENT),
     (NoModel, grpc.StatusCode.FAILED_PRECONDITION),
+    (ModelNotReady, grpc.StatusCode.UNAVAILABLE),
     (NotNow, grpc.StatusCode.FAILED_PRECONDITION),
     (Unknown, grpc.StatusCode.NOT_FOUND),
     (BrokenCandidate, grpc.StatusCode.FAILED_PRECONDITION),

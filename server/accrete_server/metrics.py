@@ -17,6 +17,8 @@ from prometheus_client import (
     disable_created_metrics,
 )
 
+from accrete_server.statistics import Statistics
+
 SECONDS = (
     0.00025, 0.0005, 0.00075, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075, 0.01,
     0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
@@ -26,13 +28,16 @@ SECONDS = (
 SWAP_SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 UNKNOWN_PHASE = "unknown"
+PREDICTIONS = frozenset({"Predict", "ModelInfer"})
+"""Methods that the model answers."""
 
 
 class RequestMetrics:
     """Counts and latencies of calls, by method, outcome code and the learner's phase at the time."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, statistics: Statistics) -> None:
         labels = ("method", "code", "phase")
+        self._statistics = statistics
         self.phase = UNKNOWN_PHASE
         """The learner's phase as last read from the store."""
         self._requests = Counter("accrete_requests", "Calls answered.", labels, registry=registry)
@@ -49,12 +54,15 @@ class RequestMetrics:
             bound = self._bound[key] = (self._requests.labels(*key), self._seconds.labels(*key))
         bound[0].inc()
         bound[1].observe(seconds)
+        if code != "OK" and method in PREDICTIONS:
+            self._statistics.failed(seconds)
 
 
 class PredictMetrics:
-    """What Predict computes and waits for."""
+    """What predictions compute and wait for."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self, registry: CollectorRegistry, statistics: Statistics) -> None:
+        self.statistics = statistics
         self._images = Counter("accrete_images", "Images computed.", registry=registry)
         self._batch = Histogram(
             "accrete_batch_images", "Images in one computation.", buckets=BATCH_SIZES, registry=registry
@@ -63,20 +71,21 @@ class PredictMetrics:
             "accrete_compute_seconds", "Features and probabilities of one batch.", buckets=SECONDS, registry=registry
         )
         self._waits = Histogram(
-            "accrete_queue_seconds", "A Predict call's wait for its turn.", buckets=SECONDS, registry=registry
+            "accrete_queue_seconds", "A call's wait for its turn.", buckets=SECONDS, registry=registry
         )
         self._decode = Histogram(
             "accrete_decode_seconds", "Decoding and resizing of one call's images.", buckets=SECONDS, registry=registry
         )
 
-    def computed(self, images: int, seconds: float) -> None:
-        """One batch has been computed."""
+    def computed(self, version: int, images: int, seconds: float) -> None:
+        """One batch has been computed by `version`."""
+        self.statistics.computed(version, images, seconds)
         self._images.inc(images)
         self._batch.observe(images)
         self._compute.observe(seconds)
 
     def answered(self, queue_s: float, decode_s: float) -> None:
-        """One Predict call has been answered."""
+        """One call has been answered."""
         self._waits.observe(queue_s)
         self._decode.observe(decode_s)
 
@@ -133,8 +142,9 @@ class Metrics:
     def __init__(self) -> None:
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter that nobody charts
         self.registry = CollectorRegistry()
-        self.requests = RequestMetrics(self.registry)
-        self.predict = PredictMetrics(self.registry)
+        self.statistics = Statistics()
+        self.requests = RequestMetrics(self.registry, self.statistics)
+        self.predict = PredictMetrics(self.registry, self.statistics)
         self.teach = TeachMetrics(self.registry)
         self.model = ModelMetrics(self.registry)
         ProcessCollector(namespace="accrete", registry=self.registry)

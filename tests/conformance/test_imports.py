@@ -28,7 +28,7 @@ ALLOWED = {
         "accrete_learner.config",  # the PyTorch engine rebuilds the network
         "accrete_storage.failpoints",  # standard library alone
     },
-    "accrete_server": {"accrete.v1", "accrete_engine", "accrete_storage"},
+    "accrete_server": {"accrete.v1", "accrete.inference", "accrete_engine", "accrete_storage"},
     "accrete_learner_service": {
         "accrete_engine",
         "accrete_storage",

@@ -16,6 +16,7 @@ from accrete_server.computing import Computed
 from accrete_server.errors import CallerGone, DeadlinePassed, LimitExceeded, NoModel, ShuttingDown
 from accrete_server.metrics import PredictMetrics
 from accrete_server.slots import Slot, Slots, View
+from accrete_server.statistics import Statistics
 from tests.engine.artifacts import Recipe, write_artifact
 from tests.server.calls import TestCall
 from tests.server.test_admission import until
@@ -50,7 +51,7 @@ def slots(loaded):
 
 @pytest.fixture
 def batcher(slots):
-    batcher = Batcher(slots, PredictMetrics(CollectorRegistry()), queue=8)
+    batcher = Batcher(slots, PredictMetrics(CollectorRegistry(), Statistics()), queue=8)
     yield batcher
     batcher.close()
 
@@ -102,7 +103,7 @@ def test_a_batch_stays_within_what_the_engine_computes_at_once(batcher, loaded):
 
 
 def test_a_full_line_refuses_at_once(slots, loaded):
-    batcher = Batcher(slots, PredictMetrics(CollectorRegistry()), queue=1)
+    batcher = Batcher(slots, PredictMetrics(CollectorRegistry(), Statistics()), queue=1)
     gated = _Gated(loaded)
     first = _in_background(batcher, _images(1))
     until(lambda: gated.sizes)
@@ -131,7 +132,7 @@ def test_nobody_computes_for_a_caller_that_is_gone_or_out_of_time(batcher, loade
 
 
 def test_a_failure_reaches_every_caller_of_the_batch_and_the_next_batch_goes_on(slots, loaded):
-    batcher = Batcher(Slots(), PredictMetrics(CollectorRegistry()), queue=8)
+    batcher = Batcher(Slots(), PredictMetrics(CollectorRegistry(), Statistics()), queue=8)
     with pytest.raises(NoModel):
         batcher.compute(_images(1), TestCall())
     with pytest.raises(NoModel):
@@ -140,7 +141,7 @@ def test_a_failure_reaches_every_caller_of_the_batch_and_the_next_batch_goes_on(
 
 
 def test_closing_finishes_what_is_in_line_and_refuses_what_comes_after(slots, loaded):
-    batcher = Batcher(slots, PredictMetrics(CollectorRegistry()), queue=8)
+    batcher = Batcher(slots, PredictMetrics(CollectorRegistry(), Statistics()), queue=8)
     gated = _Gated(loaded)
     outcomes = [_in_background(batcher, _images(1))]
     until(lambda: gated.sizes)

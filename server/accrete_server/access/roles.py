@@ -9,13 +9,14 @@ Role = Literal["predict", "teach", "operate", "metrics"]
 
 ALL: frozenset[Role] = frozenset(get_args(Role))
 _WATCHERS: frozenset[Role] = frozenset({"operate", "metrics"})
+_PREDICT: frozenset[Role] = frozenset({"predict"})
 _TEACH: frozenset[Role] = frozenset({"teach"})
 _OPERATE: frozenset[Role] = frozenset({"operate"})
 
 METRICS_PAGE = "/metrics"
 
 ROLES: Mapping[str, frozenset[Role] | None] = {
-    "/accrete.v1.Prediction/Predict": frozenset({"predict"}),
+    "/accrete.v1.Prediction/Predict": _PREDICT,
     "/accrete.v1.Teaching/AddExamples": _TEACH,
     "/accrete.v1.Teaching/StreamExamples": _TEACH,
     "/accrete.v1.Teaching/WaitLearned": _TEACH,
@@ -32,11 +33,20 @@ ROLES: Mapping[str, frozenset[Role] | None] = {
     "/accrete.v1.Operation/DropHeld": _OPERATE,
     "/accrete.v1.Operation/DeleteExamples": _OPERATE,
     "/accrete.v1.Operation/ForgetClass": _OPERATE,
+    "/inference.GRPCInferenceService/ModelInfer": _PREDICT,
+    "/inference.GRPCInferenceService/ModelReady": ALL,
+    "/inference.GRPCInferenceService/ServerMetadata": ALL,
+    "/inference.GRPCInferenceService/ModelMetadata": ALL,
+    "/inference.GRPCInferenceService/ModelConfig": ALL,
+    "/inference.GRPCInferenceService/ModelStatistics": _WATCHERS,
+    "/inference.GRPCInferenceService/RepositoryIndex": _WATCHERS,
     "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo": ALL,
     # Load balancers ask for it and have no credentials; it tells no more than a port that answers.
     "/grpc.health.v1.Health/Check": None,
     "/grpc.health.v1.Health/List": None,
     "/grpc.health.v1.Health/Watch": None,
+    "/inference.GRPCInferenceService/ServerLive": None,
+    "/inference.GRPCInferenceService/ServerReady": None,
     METRICS_PAGE: frozenset({"metrics"}),
 }
 """Any of the roles will do; None: no role is needed. What is not here may not be called."""

@@ -1,0 +1,118 @@
+"""What the server tells about itself and its model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from accrete.inference import model_config_pb2, service_pb2
+from accrete_engine.spec import InputSpec
+from accrete_server.open_inference.inputs import BYTES, input_datatype, input_name
+from accrete_server.open_inference.outputs import OUTPUTS
+from accrete_server.slots import View
+from accrete_server.statistics import VersionStatistics
+
+NAME = "accrete"
+"""Of the server, the platform and the backend."""
+
+EXTENSIONS = ("classification", "model_configuration", "statistics")
+"""Triton's names of what is there beyond the protocol's core; perf_analyzer reads statistics only if told of them."""
+
+Config = model_config_pb2.ModelConfig
+Metadata = service_pb2.ModelMetadataResponse
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServedModel:
+    """What stays the same over all versions."""
+
+    name: str
+    spec: InputSpec
+    max_images: int
+    at_once: int
+    """Computations at once on a CPU."""
+
+
+def metadata(model: ServedModel, live: View | None) -> Metadata:
+    """Names, types and shapes. The number of classes is not fixed: it grows with each step."""
+    tensor, spec = Metadata.TensorMetadata, model.spec
+    taken = tensor(name=input_name(spec), datatype=input_datatype(spec), shape=(-1, *spec.shape))
+    return Metadata(
+        name=model.name,
+        versions=[] if live is None else [str(live.version)],
+        platform=NAME,
+        inputs=[taken],
+        outputs=[tensor(name=name, datatype=kind, shape=(-1, size)) for name, (kind, size) in OUTPUTS.items()],
+    )
+
+
+def config(model: ServedModel, live: View | None) -> Config:
+    """The configuration, as far as there is one to tell."""
+    on_gpu = live is not None and live.slot.loaded.on_gpu
+    group = model_config_pb2.ModelInstanceGroup
+    made = Config(
+        name=model.name,
+        platform=NAME,
+        backend=NAME,
+        version_policy=model_config_pb2.ModelVersionPolicy(
+            latest=model_config_pb2.ModelVersionPolicy.Latest(num_versions=1)
+        ),
+        max_batch_size=model.max_images,
+        input=[_input(model.spec)],
+        output=[
+            model_config_pb2.ModelOutput(name=name, data_type=_type(kind), dims=[size])
+            for name, (kind, size) in OUTPUTS.items()
+        ],
+        instance_group=[
+            group(name=NAME, count=1, kind=group.KIND_GPU)
+            if on_gpu
+            else group(name=NAME, count=model.at_once, kind=group.KIND_CPU)
+        ],
+        model_transaction_policy=model_config_pb2.ModelTransactionPolicy(decoupled=False),
+    )
+    if on_gpu:
+        made.dynamic_batching.SetInParent()
+    return made
+
+
+def _input(spec: InputSpec) -> model_config_pb2.ModelInput:
+    kind = model_config_pb2.ModelInput
+    return kind(
+        name=input_name(spec),
+        data_type=_type(input_datatype(spec)),
+        format=kind.FORMAT_NHWC if spec.is_image else kind.FORMAT_NONE,
+        dims=spec.shape,
+    )
+
+
+def _type(datatype: str) -> model_config_pb2.DataType.ValueType:
+    name = "STRING" if datatype == BYTES else datatype
+    return model_config_pb2.DataType.Value(f"TYPE_{name}")
+
+
+def statistics(name: str, own: VersionStatistics) -> service_pb2.ModelStatistics:
+    """One version's sums on the wire."""
+
+    def duration(count: int, seconds: float) -> service_pb2.StatisticDuration:
+        return service_pb2.StatisticDuration(count=count, ns=round(seconds * 1e9))
+
+    return service_pb2.ModelStatistics(
+        name=name,
+        version=str(own.version),
+        last_inference=own.last_ms,
+        inference_count=own.images,
+        execution_count=own.executions,
+        inference_stats=service_pb2.InferStatistics(
+            success=duration(own.calls, own.total_s),
+            fail=duration(own.failed, own.failed_s),
+            queue=duration(own.calls, own.queue_s),
+            compute_input=duration(own.calls, own.decode_s),
+            compute_infer=duration(own.calls, own.compute_s),
+            compute_output=duration(own.calls, own.output_s),
+            cache_hit=duration(0, 0.0),
+            cache_miss=duration(0, 0.0),
+        ),
+        batch_stats=[
+            service_pb2.InferBatchStatistics(batch_size=size, compute_infer=duration(count, seconds))
+            for size, (count, seconds) in sorted(own.batches.items())
+        ],
+    )

@@ -1,0 +1,100 @@
+"""From what was computed to the response's output tensors, always in the raw form, which all clients read.
+
+Shapes: N images; C classes that the version answers; K of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from accrete.inference import service_pb2
+from accrete_server.computing import Computed
+from accrete_server.errors import InvalidInput
+from accrete_server.open_inference.inputs import BYTES, LENGTH
+
+LABEL, PROBABILITIES, PROVISIONAL = "label", "probabilities", "provisional"
+CLASSIFICATION = "classification"
+
+OUTPUTS: dict[str, tuple[str, int]] = {LABEL: (BYTES, 1), PROBABILITIES: ("FP32", -1), PROVISIONAL: ("BOOL", 1)}
+"""By name: datatype, and the size after the batch's; -1: as many as there are classes, which grow."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """An output that was asked for."""
+
+    name: str
+    classes: int = 0
+    """Of `probabilities`: that many as texts "value:index:label"; 0: as numbers."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Made:
+    """One output's elements."""
+
+    datatype: str
+    shape: tuple[int, ...]
+    data: bytes
+
+
+def wanted_outputs(request: service_pb2.ModelInferRequest) -> list[Wanted]:
+    """What the answer is to hold; all outputs when none is named. Raises InvalidInput for one that cannot be had."""
+    return [_wanted(output) for output in request.outputs] or [Wanted(name=name) for name in OUTPUTS]
+
+
+def fill(response: service_pb2.ModelInferResponse, wanted: Iterable[Wanted], computed: Computed) -> None:
+    """Adds each output."""
+    for output in wanted:
+        made = _make(output, computed)
+        response.outputs.add(name=output.name, datatype=made.datatype, shape=made.shape)
+        response.raw_output_contents.append(made.data)
+
+
+def _wanted(output: service_pb2.ModelInferRequest.InferRequestedOutputTensor) -> Wanted:
+    if output.name not in OUTPUTS:
+        raise InvalidInput(f"outputs: {output.name!r}; there are {', '.join(OUTPUTS)}")
+    if any(key.startswith("shared_memory") for key in output.parameters):
+        raise InvalidInput(f"outputs: {output.name}: shared memory is not offered; answers come in the message")
+    if CLASSIFICATION not in output.parameters:
+        return Wanted(name=output.name)
+    classes = output.parameters[CLASSIFICATION].int64_param
+    if output.name != PROBABILITIES or classes < 1:
+        raise InvalidInput(
+            f"outputs: {output.name}: classification {classes}; 1 or more are allowed, of {PROBABILITIES}"
+        )
+    return Wanted(name=output.name, classes=classes)
+
+
+def _make(wanted: Wanted, computed: Computed) -> _Made:
+    count = len(computed.probabilities)
+    if wanted.classes:
+        return _classified(computed, wanted.classes)
+    if wanted.name == PROBABILITIES:
+        numbers = computed.probabilities.astype("<f4", copy=False)
+        return _Made(datatype="FP32", shape=numbers.shape, data=numbers.tobytes())
+    best = computed.probabilities.argmax(axis=1)
+    if wanted.name == PROVISIONAL:
+        return _Made(datatype="BOOL", shape=(count, 1), data=computed.view.answers.provisional[best].tobytes())
+    labels = computed.view.answers.labels
+    return _Made(datatype=BYTES, shape=(count, 1), data=_packed(labels[index] for index in best.tolist()))
+
+
+def _classified(computed: Computed, classes: int) -> _Made:
+    """The K most probable classes of each image, as texts."""
+    ranks = np.argsort(-computed.probabilities, axis=1, kind="stable")[:, :classes]  # [N, K]
+    values = np.take_along_axis(computed.probabilities, ranks, axis=1).tolist()
+    labels = computed.view.answers.labels
+    texts = (
+        f"{value:f}:{index}:{labels[index]}"
+        for row, numbers in zip(ranks.tolist(), values, strict=True)
+        for index, value in zip(row, numbers, strict=True)
+    )
+    return _Made(datatype=BYTES, shape=ranks.shape, data=_packed(texts))
+
+
+def _packed(texts: Iterable[str]) -> bytes:
+    elements = (text.encode() for text in texts)
+    return b"".join(part for data in elements for part in (len(data).to_bytes(LENGTH, "little"), data))

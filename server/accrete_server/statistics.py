@@ -1,0 +1,91 @@
+"""What answering came to, by version and summed up: what ModelStatistics and Triton-named metrics tell."""
+
+from __future__ import annotations
+
+import threading
+import time
+from dataclasses import dataclass, field, replace
+
+KEPT = 4
+"""Versions remembered: the live one, and those that whoever watches over a swap still asks for."""
+
+
+@dataclass(kw_only=True, slots=True)
+class VersionStatistics:
+    """Sums since the version first answered. Seconds are of calls, each with the whole computation it was part of."""
+
+    version: int
+    calls: int = 0
+    images: int = 0
+    total_s: float = 0.0
+    queue_s: float = 0.0
+    decode_s: float = 0.0
+    compute_s: float = 0.0
+    failed: int = 0
+    failed_s: float = 0.0
+    last_ms: int = 0
+    """When a call was last answered, in milliseconds since 1970; 0: never."""
+    batches: dict[int, tuple[int, float]] = field(default_factory=dict)
+    """By the images in one computation: how many there were, and their seconds."""
+
+    @property
+    def output_s(self) -> float:
+        """Making the answers, and whatever else is neither waiting, decoding nor computing."""
+        return max(0.0, self.total_s - self.queue_s - self.decode_s - self.compute_s)
+
+    @property
+    def executions(self) -> int:
+        """Computations."""
+        return sum(count for count, _ in self.batches.values())
+
+
+class Statistics:
+    """Counts answers. Safe to use from several threads."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._by_version: dict[int, VersionStatistics] = {}
+        self._latest = 0
+
+    def computed(self, version: int, images: int, seconds: float) -> None:
+        """One batch has been computed by `version`."""
+        with self._lock:
+            batches = self._of(version).batches
+            count, before = batches.get(images, (0, 0.0))
+            batches[images] = count + 1, before + seconds
+
+    def answered(
+        self, version: int, images: int, *, total_s: float, queue_s: float, decode_s: float, compute_s: float
+    ) -> None:
+        """One call has been answered."""
+        with self._lock:
+            own = self._of(version)
+            own.calls += 1
+            own.images += images
+            own.total_s += total_s
+            own.queue_s += queue_s
+            own.decode_s += decode_s
+            own.compute_s += compute_s
+            own.last_ms = time.time_ns() // 1_000_000
+
+    def failed(self, seconds: float) -> None:
+        """One call has ended without an answer, whatever the reason; it counts for the version that answered last."""
+        with self._lock:
+            own = self._of(self._latest)
+            own.failed += 1
+            own.failed_s += seconds
+
+    def snapshot(self) -> list[VersionStatistics]:
+        """A copy of what is remembered, oldest version first."""
+        with self._lock:
+            known = [replace(own, batches=dict(own.batches)) for own in self._by_version.values() if own.version]
+        return sorted(known, key=lambda own: own.version)
+
+    def _of(self, version: int) -> VersionStatistics:
+        own = self._by_version.get(version)
+        if own is None:
+            own = self._by_version[version] = VersionStatistics(version=version)
+            while len(self._by_version) > KEPT:
+                del self._by_version[next(iter(self._by_version))]
+        self._latest = version
+        return own
