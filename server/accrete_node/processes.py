@@ -40,6 +40,7 @@ def serve(settings: Settings) -> int:
             method=settings.method.name,
             exemplar_budget=lambda classes: classes * quota(memory, classes) if classes else 0,
             access=settings.access,
+            teaching=settings.teaching,
         ),
     )
 

@@ -24,7 +24,7 @@ from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
 from accrete_learner_service.config import GateConfig, LearnerServiceConfig, TriggerConfig
 from accrete_server.access.config import AccessConfig, check_exposure, is_loopback
 from accrete_server.config import ServerConfig
-from accrete_storage.config import HoldoutConfig, StoreConfig
+from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
 
 SECTIONS_OF_LEARNER = ("trigger", "gate", "method", "network", "training", "budget")
 """Fields of LearnerServiceConfig that are sections of their own here."""
@@ -77,6 +77,7 @@ class Settings(BaseSettings):
     engine: Annotated[EngineConfig, _known(EngineConfig)] = EngineConfig()
     server: Annotated[ServerConfig, _known(ServerConfig)] = ServerConfig()
     access: Annotated[AccessConfig, _known(AccessConfig)] = AccessConfig()
+    teaching: Annotated[TeachingConfig, _known(TeachingConfig)] = TeachingConfig()
     method: Annotated[MethodConfig, _known(MethodConfig)] = MethodConfig()
     training: Annotated[TrainingConfig, _known(TrainingConfig)] = TrainingConfig()
     memory: Annotated[BudgetConfig, _known(BudgetConfig)] = BudgetConfig()

@@ -55,7 +55,7 @@ from accrete_server.teaching import Teaching
 from accrete_server.threads import CallThreads
 from accrete_server.watching import Hub, Seats
 from accrete_storage.artifacts import ArtifactStore
-from accrete_storage.config import HoldoutConfig, StoreConfig
+from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
 from accrete_storage.errors import StoreUnavailable
 from accrete_storage.store import Store
 
@@ -76,6 +76,7 @@ QUIET_S = 0.2
 
 _SIGNAL_CHECK_S = 0.2
 _OPEN = AccessConfig()
+_NO_QUOTAS = TeachingConfig()
 
 _log = logging.getLogger(__name__)
 
@@ -95,6 +96,7 @@ class Server:
         method: str,
         exemplar_budget: Callable[[int], int] | None = None,
         access: AccessConfig = _OPEN,
+        teaching: TeachingConfig = _NO_QUOTAS,
     ) -> None:
         """Opens nothing yet. `exemplar_budget`: exemplars allowed for a number of classes, for GetStatus to tell.
 
@@ -106,7 +108,7 @@ class Server:
         self._guard = Guard(access)
         self._certificates = Certificates(access) if access.certificate else None
         self._data_dir = data_dir
-        self._link = StoreLink(lambda: _connect(store, holdout, spec, data_dir))
+        self._link = StoreLink(lambda: _connect(store, holdout, teaching, spec, data_dir))
         self._metrics = Metrics()
         self._slots, self._hub, self._seats = Slots(), Hub(), Seats(config.max_watchers)
         at_once = config.at_once(engine.threads)
@@ -219,7 +221,7 @@ class Server:
             self._model, slots, answering, reader, self._metrics.statistics, is_ready=lambda: self._ready
         )
         intake = Intake(config, link, reader, self._teaching, self._metrics.teach)
-        teaching = Teaching(config, link, slots, self._hub, self._seats, intake)
+        teaching = Teaching(config, link, slots, self._hub, self._seats, intake, self._guard)
         reporter = Reporter(link, slots, setting)
         operation = Operation(config, link, slots, artifacts, reporter, self._broken)
         prediction_pb2_grpc.add_PredictionServicer_to_server(prediction, self._grpc)
@@ -285,13 +287,23 @@ def serve(
     method: str,
     exemplar_budget: Callable[[int], int] | None = None,
     access: AccessConfig = _OPEN,
+    teaching: TeachingConfig = _NO_QUOTAS,
 ) -> None:
     """Serves until SIGTERM or SIGINT, then drains. To be called from the main thread. Raises as `Server.start`."""
     asked = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked.set())
     server = Server(
-        config, store, holdout, engine, spec, data_dir, method=method, exemplar_budget=exemplar_budget, access=access
+        config,
+        store,
+        holdout,
+        engine,
+        spec,
+        data_dir,
+        method=method,
+        exemplar_budget=exemplar_budget,
+        access=access,
+        teaching=teaching,
     )
     server.start()
     # By turns: a signal that another thread takes (after a SIGSTOP, say) does not wake this one from an endless wait.
@@ -300,7 +312,9 @@ def serve(
     server.stop()
 
 
-def _connect(store: StoreConfig, holdout: HoldoutConfig, spec: InputSpec, data_dir: Path) -> Store:
-    connected = Store.connect(store, holdout, data_dir=data_dir)
+def _connect(
+    store: StoreConfig, holdout: HoldoutConfig, teaching: TeachingConfig, spec: InputSpec, data_dir: Path
+) -> Store:
+    connected = Store.connect(store, holdout, data_dir=data_dir, teaching=teaching)
     connected.bind_model(str(spec))
     return connected

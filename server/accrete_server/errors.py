@@ -106,6 +106,7 @@ CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (storage.NotFound, grpc.StatusCode.NOT_FOUND),
     (storage.VersionUnusable, grpc.StatusCode.FAILED_PRECONDITION),
     (storage.BudgetExceeded, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (storage.QuotaExceeded, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (storage.StoreUnavailable, grpc.StatusCode.UNAVAILABLE),
     (storage.StoreMisconfigured, grpc.StatusCode.UNAVAILABLE),
 )
@@ -139,6 +140,10 @@ def _sentence(problem: Exception) -> str:
     if isinstance(problem, storage.BudgetExceeded):
         when = f"retry in {problem.retry_after_s:.1f} s"
         return f"pending examples are at their limit: {problem.limit} is {problem.value}; {when}"
+    if isinstance(problem, storage.QuotaExceeded):
+        seconds = problem.retry_after_s
+        when = "send less at once" if seconds is None else f"retry in {seconds:.1f} s"
+        return f"the quota of one principal is used up: {problem.limit} is {problem.value}; {when}"
     return str(problem)
 
 

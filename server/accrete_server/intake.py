@@ -15,8 +15,10 @@ from accrete_server.images import BadImage, ImageReader
 from accrete_server.labels import check_id, check_label, check_metadata
 from accrete_server.link import StoreLink
 from accrete_server.metrics import TeachMetrics
+from accrete_storage.errors import QuotaExceeded
 from accrete_storage.example import Example, content_id
 from accrete_storage.pending import Outcome
+from accrete_storage.store import Store
 
 _Result = teaching_pb2.ExampleResult
 
@@ -36,19 +38,22 @@ class Intake:
         self._admission = admission
         self._metrics = metrics
 
-    def add(self, request: teaching_pb2.AddExamplesRequest, call: Call) -> list[teaching_pb2.ExampleResult]:
-        """An answer for each example, once those that are fit are stored.
+    def add(
+        self, request: teaching_pb2.AddExamplesRequest, call: Call, principal: str
+    ) -> list[teaching_pb2.ExampleResult]:
+        """An answer for each example, once those that are fit are stored as taught by `principal`.
 
-        Raises InvalidInput, LimitExceeded, DeadlinePassed, CallerGone; from the store StoreUnavailable, BudgetExceeded.
+        Raises InvalidInput, LimitExceeded, DeadlinePassed, CallerGone; from the store StoreUnavailable, BudgetExceeded,
+        QuotaExceeded.
         """
         self._check_count(len(request.examples))
         store = self._link.get()
         self._admission.enter(call)
         began = time.perf_counter()
         try:
-            read = [self._read(index, wire) for index, wire in enumerate(request.examples)]
+            read = [self._read(index, wire, principal) for index, wire in enumerate(request.examples)]
             good = [(index, item) for index, item in enumerate(read) if isinstance(item, Example)]
-            outcomes = store.pending.add([example for _, example in good]) if good else []
+            outcomes = self._store(store, [example for _, example in good])
         finally:
             self._admission.leave(time.perf_counter() - began)
         results: list[teaching_pb2.ExampleResult] = [item for item in read if isinstance(item, _Result)]
@@ -66,7 +71,7 @@ class Intake:
         if count > self._config.max_batch:
             raise LimitExceeded("max_batch", self._config.max_batch, f"{count} examples in one call")
 
-    def _read(self, index: int, wire: teaching_pb2.Example) -> Example | teaching_pb2.ExampleResult:
+    def _read(self, index: int, wire: teaching_pb2.Example, principal: str) -> Example | teaching_pb2.ExampleResult:
         """The example, or why it is refused."""
         try:
             check_label(wire.label, self._config.max_label_bytes)
@@ -79,7 +84,16 @@ class Intake:
         except BadImage as problem:
             return _refused(index, wire.id, _INVALID, f"image: {problem}")
         example_id = wire.id or content_id(wire.label, tensor)
-        return Example(id=example_id, label=wire.label, tensor=tensor, metadata=dict(wire.metadata))
+        return Example(
+            id=example_id, label=wire.label, tensor=tensor, metadata=dict(wire.metadata), principal=principal
+        )
+
+    def _store(self, store: Store, examples: list[Example]) -> list[Outcome]:
+        try:
+            return store.pending.add(examples)
+        except QuotaExceeded as problem:
+            self._metrics.quota(problem.limit)
+            raise
 
     def _result(self, index: int, example: Example, outcome: Outcome) -> teaching_pb2.ExampleResult:
         self._metrics.example(outcome.name.lower())

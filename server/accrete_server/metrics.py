@@ -98,10 +98,17 @@ class TeachMetrics:
             "accrete_examples", "Examples received, by what became of them.", ("outcome",), registry=registry
         )
         self._outcomes = {name: examples.labels(name) for name in ("stored", "duplicate", "conflict", "refused")}
+        self._quotas = Counter(
+            "accrete_quota_refusals", "Batches beyond a principal's quota, by its limit.", ("limit",), registry=registry
+        )
 
     def example(self, outcome: str, count: int = 1) -> None:
         """`count` examples were "stored", "duplicate", "conflict" or "refused"."""
         self._outcomes[outcome].inc(count)
+
+    def quota(self, limit: str) -> None:
+        """A batch was refused by a principal's quota; `limit` is its name."""
+        self._quotas.labels(limit).inc()
 
 
 class ModelMetrics:

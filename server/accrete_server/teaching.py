@@ -8,6 +8,7 @@ import grpc
 
 from accrete.v1 import teaching_pb2, teaching_pb2_grpc
 from accrete_server import convert
+from accrete_server.access.guard import Guard
 from accrete_server.config import ServerConfig
 from accrete_server.errors import InvalidInput, LimitExceeded
 from accrete_server.intake import Intake
@@ -34,7 +35,14 @@ class Teaching(teaching_pb2_grpc.TeachingServicer):
     """Takes examples in, and tells what becomes of them."""
 
     def __init__(
-        self, config: ServerConfig, link: StoreLink, slots: Slots, hub: Hub, seats: Seats, intake: Intake
+        self,
+        config: ServerConfig,
+        link: StoreLink,
+        slots: Slots,
+        hub: Hub,
+        seats: Seats,
+        intake: Intake,
+        guard: Guard,
     ) -> None:
         self._config = config
         self._link = link
@@ -42,20 +50,23 @@ class Teaching(teaching_pb2_grpc.TeachingServicer):
         self._hub = hub
         self._seats = seats
         self._intake = intake
+        self._guard = guard
 
     def AddExamples(  # noqa: N802  (the contract's names, here and below)
         self, request: teaching_pb2.AddExamplesRequest, context: grpc.ServicerContext
     ) -> teaching_pb2.AddExamplesResponse:
         """Stores a batch of examples."""
-        return teaching_pb2.AddExamplesResponse(results=self._intake.add(request, context))
+        principal = self._guard.principal(context).name
+        return teaching_pb2.AddExamplesResponse(results=self._intake.add(request, context, principal))
 
     def StreamExamples(  # noqa: N802
         self, request_iterator: Iterator[teaching_pb2.AddExamplesRequest], context: grpc.ServicerContext
     ) -> Iterator[teaching_pb2.AddExamplesResponse]:
         """Stores batch after batch, with an answer for each."""
+        principal = self._guard.principal(context).name
         with self._seats:
             for request in request_iterator:
-                yield teaching_pb2.AddExamplesResponse(results=self._intake.add(request, context))
+                yield teaching_pb2.AddExamplesResponse(results=self._intake.add(request, context, principal))
 
     def WaitLearned(  # noqa: N802
         self, request: teaching_pb2.WaitLearnedRequest, context: grpc.ServicerContext

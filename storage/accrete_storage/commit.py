@@ -15,7 +15,7 @@ from accrete_storage.version import VersionRecord
 
 _STAGED_EXPIRY_MS = 3_600_000
 """A step that is staged commits within seconds; what a killed learner left goes by itself."""
-_FIXED_KEYS = 10
+_FIXED_KEYS = 12
 
 
 class Lease:
@@ -121,8 +121,7 @@ class Steps:
         data is gone), StoreUnavailable (whether it was committed is unknown: commit it again).
         """
         keys = self._keys
-        names = [keys.state, keys.versions, keys.events, keys.holds, keys.labels, keys.totals, keys.pending_bytes]
-        names += [keys.pending_holdout, keys.kept, keys.exemplar_bytes]
+        names = [keys.state, keys.versions, keys.events, keys.holds, *keys.counted, keys.kept, keys.exemplar_bytes]
         if len(names) != _FIXED_KEYS:
             raise AssertionError("the script expects its fixed keys first")
         plan = _Plan(names)

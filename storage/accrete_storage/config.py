@@ -36,3 +36,15 @@ class HoldoutConfig:
     """Part of each class's arrivals, 0 to 0.5, chosen by a hash of the id; a tenth costs little and measures enough."""
     cap: Annotated[int, Ge(0)] = 50
     """Most hold-out examples of one class; what comes beyond it is trained on."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TeachingConfig:
+    """What one principal may teach; without tokens or certificates, all callers together are one principal."""
+
+    examples_per_minute: Annotated[int, Ge(0)] = 0
+    """Examples of one principal stored in a minute, which begins with the first of them; 0: no limit."""
+    new_labels_per_day: Annotated[int, Ge(0)] = 0
+    """Labels not known before that one principal may bring in a day, which begins with the first; 0: no limit."""
+    pending_bytes: Annotated[int, Ge(0)] = 0
+    """Bytes of one principal's examples not yet learned; 0: no limit but that of all together."""

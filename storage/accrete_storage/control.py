@@ -88,7 +88,7 @@ class Control:
         """Remove examples from wherever they are kept."""
         wanted = list(dict.fromkeys(ids))
         keys = self._keys
-        names = [keys.state, keys.labels, keys.totals, keys.pending_bytes, keys.pending_holdout, keys.exemplar_bytes]
+        names = [keys.state, *keys.counted, keys.exemplar_bytes]
         plan = _Deletion(names, keys)
         for example_id, location in self._pending.locate(wanted).items():
             plan.pending.append([location.label, plan.key(keys.pending(location.label)), location.position, example_id])
@@ -116,8 +116,8 @@ class Control:
         """Remove all that is kept of a label and mask it in every version trained before now. Raises NotFound."""
         keys = self._keys
         latest = self._registry.latest_ready()
-        names = [keys.state, keys.labels, keys.totals, keys.pending_bytes, keys.pending_holdout, keys.kept]
-        names += [keys.exemplar_bytes, keys.generations, keys.forgotten, keys.holds, keys.events]
+        names = [keys.state, *keys.counted, keys.kept, keys.exemplar_bytes]
+        names += [keys.generations, keys.forgotten, keys.holds, keys.events]
         names += [keys.pending(label), keys.exemplars(label), keys.holdout(label)]
         known = latest is not None and label in latest.labels
         arguments = [label, json.dumps({"label": label}), int(known)]

@@ -6,6 +6,7 @@ StorageError
 │   └── EngineMismatch      the data directory was written by another engine or a newer version of it
 ├── DataDirInUse            another process serves this data directory
 ├── BudgetExceeded          the pending budget is full; nothing was stored
+├── QuotaExceeded           a principal's share of something is used up; nothing was stored
 ├── NotFound                no such version, label or id
 ├── VersionUnusable         the version was rejected, or its files are gone
 ├── Fenced                  another learner holds the lease; nothing was written
@@ -42,6 +43,17 @@ class BudgetExceeded(StorageError):
     def __init__(self, limit: str, value: int, retry_after_s: float) -> None:
         """`limit` is the field's name, `value` what it is set to, `retry_after_s` when space is likely."""
         super().__init__(f"{limit} = {value} would be exceeded; the learner makes room with its next step")
+        self.limit = limit
+        self.value = value
+        self.retry_after_s = retry_after_s
+
+
+class QuotaExceeded(StorageError):
+    """A principal's quota is used up; nothing was stored."""
+
+    def __init__(self, limit: str, value: int, retry_after_s: float | None) -> None:
+        """`limit` is the field's name, `value` what it is set to, `retry_after_s` None: that much never fits."""
+        super().__init__(f"{limit} = {value} would be exceeded")
         self.limit = limit
         self.value = value
         self.retry_after_s = retry_after_s

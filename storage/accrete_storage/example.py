@@ -34,6 +34,8 @@ class Example:
     metadata: Mapping[str, str] = field(default_factory=dict)
     made_from: frozenset[str] = frozenset()
     """Ids of the examples that a synthesised exemplar was made from; it is deleted with any of them."""
+    principal: str = ""
+    """Who taught it; "": somebody of whom no name was asked, or a step that made an exemplar."""
 
     def digest(self) -> bytes:
         """16 bytes over label and content; the id and the metadata do not count."""
@@ -52,8 +54,10 @@ def pack(example: Example) -> bytes:
         list(tensor.shape),
         tensor.tobytes(),
         dict(example.metadata),
-        *([sorted(example.made_from)] if example.made_from else []),
     ]
+    # Left out where there is nothing to say: the bytes are then those of releases that knew of neither.
+    if example.made_from or example.principal:
+        fields += [sorted(example.made_from), example.principal]
     packed: bytes = msgpack.packb(fields)
     return packed
 
@@ -61,10 +65,19 @@ def pack(example: Example) -> bytes:
 def unpack(data: bytes) -> Example:
     """The example of these bytes; its tensor is read-only. Raises CorruptRecord when they are none."""
     try:
-        example_id, label, dtype, shape, values, metadata, *made_from = msgpack.unpackb(data)
+        example_id, label, dtype, shape, values, metadata, *rest = msgpack.unpackb(data)
+        made_from = rest[0] if rest else ()
+        principal = rest[1] if len(rest) > 1 else ""
         tensor = np.frombuffer(values, _DTYPES[dtype]).reshape(shape)
-        if not (isinstance(example_id, str) and isinstance(label, str) and isinstance(metadata, dict)):
-            raise TypeError("id, label or metadata of the wrong kind")
-        return Example(id=example_id, label=label, tensor=tensor, metadata=metadata, made_from=frozenset(*made_from))
+        if not (all(isinstance(text, str) for text in (example_id, label, principal)) and isinstance(metadata, dict)):
+            raise TypeError("id, label, metadata or principal of the wrong kind")
+        return Example(
+            id=example_id,
+            label=label,
+            tensor=tensor,
+            metadata=metadata,
+            made_from=frozenset(made_from),
+            principal=principal,
+        )
     except (ValueError, TypeError, KeyError, msgpack.exceptions.ExtraData) as error:
         raise CorruptRecord(f"a stored record of {len(data)} bytes is no example: {error}") from error

@@ -51,7 +51,7 @@ class Held:
         stream = keys.pending(label)
         with reachable():
             entries = self._database.client.xrange(stream, max=upto, count=_AT_ONCE)
-        names = [keys.state, keys.labels, keys.totals, keys.pending_bytes, keys.pending_holdout, stream]
+        names = [keys.state, *keys.counted, stream]
         names += [keys.seen(_id(fields[b"e"])) for _, fields in entries]
         return int(self._database.call("drop", names, [label, *(position for position, _ in entries)]))
 

@@ -59,6 +59,28 @@ class Keys:
         return self._key("pending_holdout")
 
     @property
+    def pending_owners(self) -> str:
+        """Hash: label to bytes pending by principal (JSON)."""
+        return self._key("pending_owners")
+
+    @property
+    def pending_principals(self) -> str:
+        """Hash: principal to bytes pending."""
+        return self._key("pending_principals")
+
+    @property
+    def counted(self) -> list[str]:
+        """All that is counted of pending examples, in the order in which scripts expect it."""
+        return [
+            self.labels,
+            self.totals,
+            self.pending_bytes,
+            self.pending_holdout,
+            self.pending_owners,
+            self.pending_principals,
+        ]
+
+    @property
     def kept(self) -> str:
         """Set: labels with exemplars or hold-out."""
         return self._key("kept")
@@ -84,12 +106,16 @@ class Keys:
         return self._key("events")
 
     def pending(self, label: str) -> str:
-        """Stream: fields e (record) and h (1: hold-out)."""
+        """Stream: fields e (record), h (1: hold-out) and, where it has a name, p (principal)."""
         return self._key("pending", label)
 
     def seen(self, example_id: str) -> str:
         """String with an expiry: "digest|position|generation|label"."""
         return self._key("seen", example_id)
+
+    def quota(self, principal: str, what: str) -> str:
+        """String with an expiry: how much of `what` a principal has used since the window began."""
+        return self._key("quota", what, principal)
 
     def exemplars(self, label: str) -> str:
         """List: records in rank order."""

@@ -3,10 +3,11 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Any
 
-from accrete_storage.config import HoldoutConfig, StoreConfig
+from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
 from accrete_storage.database import Database, reachable
-from accrete_storage.errors import BudgetExceeded
+from accrete_storage.errors import BudgetExceeded, QuotaExceeded
 from accrete_storage.example import Example, pack, unpack
 from accrete_storage.ids import is_holdout
 from accrete_storage.keys import Keys
@@ -65,37 +66,53 @@ class Location:
 class PendingLog:
     """The pending examples."""
 
-    def __init__(self, database: Database, keys: Keys, config: StoreConfig, holdout: HoldoutConfig) -> None:
+    def __init__(
+        self, database: Database, keys: Keys, config: StoreConfig, holdout: HoldoutConfig, teaching: TeachingConfig
+    ) -> None:
         self._database = database
         self._keys = keys
         self._config = config
         self._holdout = holdout
+        self._teaching = teaching
 
     def add(self, examples: Sequence[Example]) -> list[Outcome]:
-        """Store a batch; returns, one outcome each, once it is as durable as promised.
+        """Store a batch of one principal's; returns, one outcome each, once it is as durable as promised.
 
-        Raises BudgetExceeded (nothing was stored) and StoreUnavailable (what was stored is unknown; the same ids can be
-        sent again).
+        Raises BudgetExceeded and QuotaExceeded (nothing was stored), StoreUnavailable (what was stored is unknown; the
+        same ids can be sent again), ValueError for examples of several principals.
         """
         if not examples:
             return []
-        keys = self._keys
-        names = [keys.labels, keys.generations, keys.totals, keys.pending_bytes, keys.pending_holdout]
-        config = self._config
+        principal = examples[0].principal
+        if any(example.principal != principal for example in examples):
+            raise ValueError("a batch is of one principal")
+        keys, config, teaching = self._keys, self._config, self._teaching
+        names = [*keys.counted, keys.generations, keys.state, keys.versions, keys.forgotten, keys.kept]
+        names += [keys.quota(principal, what) for what in ("examples", "labels")]
         arguments: list[str | bytes | int] = [
             config.pending_max_examples,
             config.pending_max_bytes,
             int(config.dedup_days * _DAY_MS),
+            principal,
+            teaching.examples_per_minute,
+            teaching.new_labels_per_day,
+            teaching.pending_bytes,
         ]
         for example in examples:
             names += (keys.seen(example.id), keys.pending(example.label))
             flag = int(is_holdout(example.id, self._holdout.share))
             arguments += (example.label, example.digest().hex(), flag, pack(example))
-        answer = [part.decode() for part in self._database.call("add", names, arguments)]
-        if answer[0] == "BUDGET":
-            limit = f"pending_max_{answer[1]}"
-            raise BudgetExceeded(limit, getattr(config, limit), _RETRY_AFTER_S)
-        return [Outcome(part) for part in answer]
+        answer = self._database.call("add", names, arguments)
+        self._check_refused(answer)
+        return [Outcome(part.decode()) for part in answer]
+
+    def _check_refused(self, answer: list[Any]) -> None:
+        if answer[0] == b"BUDGET":
+            limit = f"pending_max_{answer[1].decode()}"
+            raise BudgetExceeded(limit, getattr(self._config, limit), _RETRY_AFTER_S)
+        if answer[0] == b"QUOTA":
+            limit, wait_ms = answer[1].decode(), answer[2]
+            raise QuotaExceeded(limit, getattr(self._teaching, limit), wait_ms / 1000 if wait_ms else None)
 
     def labels(self) -> list[str]:
         """Labels with pending examples, sorted."""

@@ -8,7 +8,7 @@ from accrete_storage import backup, requirements
 from accrete_storage.artifacts import ArtifactStore
 from accrete_storage.backup import Backup
 from accrete_storage.commit import Commit, Hold, Lease, Reject, Steps, acquire_lease
-from accrete_storage.config import HoldoutConfig, StoreConfig
+from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
 from accrete_storage.control import Control
 from accrete_storage.database import Database, reachable
 from accrete_storage.embedded import socket_url
@@ -24,6 +24,7 @@ from accrete_storage.registry import Registry
 
 SCHEMA = "1"
 """Of what is stored; a store of another one is refused."""
+_NO_QUOTAS = TeachingConfig()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,13 +43,15 @@ class StoreInfo:
 class Store:
     """A connection to the store. Safe to use from several threads, except that one thread at a time runs a step."""
 
-    def __init__(self, database: Database, config: StoreConfig, holdout: HoldoutConfig) -> None:
+    def __init__(
+        self, database: Database, config: StoreConfig, holdout: HoldoutConfig, teaching: TeachingConfig = _NO_QUOTAS
+    ) -> None:
         """Use `Store.connect`, which checks the server."""
         keys = Keys(config.prefix)
         self._database = database
         self._keys = keys
         self._steps = Steps(database, keys)
-        self.pending = PendingLog(database, keys, config, holdout)
+        self.pending = PendingLog(database, keys, config, holdout, teaching)
         self.memory = ExemplarMemory(database, keys)
         self.registry = Registry(database, keys)
         self.prototypes = Prototypes(database, keys)
@@ -57,8 +60,10 @@ class Store:
         self.control = Control(database, keys, pending=self.pending, memory=self.memory, registry=self.registry)
 
     @classmethod
-    def connect(cls, config: StoreConfig, holdout: HoldoutConfig, *, data_dir: Path) -> "Store":
-        """Connect and check that the server can keep what is promised.
+    def connect(
+        cls, config: StoreConfig, holdout: HoldoutConfig, *, data_dir: Path, teaching: TeachingConfig = _NO_QUOTAS
+    ) -> "Store":
+        """Connect and check that the server can keep what is promised. `teaching` holds for what is added here.
 
         Raises StoreUnavailable when it does not answer, StoreMisconfigured when it cannot (and what to set).
         """
@@ -71,7 +76,7 @@ class Store:
         except BaseException:
             database.close()
             raise
-        return cls(database, config, holdout)
+        return cls(database, config, holdout, teaching)
 
     def close(self) -> None:
         """Close all connections."""

@@ -29,7 +29,7 @@ from accrete_server.app import Server
 from accrete_server.config import ServerConfig
 from accrete_storage.artifacts import ArtifactStore
 from accrete_storage.commit import Commit
-from accrete_storage.config import HoldoutConfig, StoreConfig
+from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
 from accrete_storage.embedded import EmbeddedStore
 from accrete_storage.store import Store
 from accrete_storage.version import VersionRecord
@@ -127,7 +127,14 @@ class World:
         self._embedded.stop()
         self._embedded = None
 
-    def server(self, recipe: Recipe | None = None, *, access: AccessConfig | None = None, **settings: Any) -> Running:
+    def server(
+        self,
+        recipe: Recipe | None = None,
+        *,
+        access: AccessConfig | None = None,
+        teaching: TeachingConfig | None = None,
+        **settings: Any,
+    ) -> Running:
         """Starts a server on free ports."""
         defaults: dict[str, Any] = {"port": 0, "metrics_port": 0, "drain_s": 0.0, "grace_s": 5.0}
         server = Server(
@@ -140,6 +147,7 @@ class World:
             method="finetune",
             exemplar_budget=lambda classes: 20 * classes,
             access=access or AccessConfig(),
+            teaching=teaching or TeachingConfig(),
         )
         server.start()
         running = Running(server=server, channel=grpc.insecure_channel(server.address))

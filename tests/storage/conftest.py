@@ -14,7 +14,7 @@ import pytest
 import redis
 
 from accrete_storage.commit import Commit, Lease
-from accrete_storage.config import HoldoutConfig, StoreConfig
+from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
 from accrete_storage.embedded import EmbeddedStore, socket_url
 from accrete_storage.example import Example
 from accrete_storage.store import Store
@@ -82,9 +82,10 @@ def connect(url: str, tmp_path: Path) -> Iterator[Connect]:
     opened: list[Store] = []
     prefix = f"test{next(_numbers)}"
 
-    def connect(share: float = 0.0, **settings: object) -> Store:
+    def connect(share: float = 0.0, teaching: TeachingConfig | None = None, **settings: object) -> Store:
         config = StoreConfig(url=url, prefix=prefix, **settings)  # type: ignore[arg-type]
-        store = Store.connect(config, HoldoutConfig(share=share), data_dir=tmp_path)
+        teaching = teaching or TeachingConfig()
+        store = Store.connect(config, HoldoutConfig(share=share), data_dir=tmp_path, teaching=teaching)
         opened.append(store)
         return store
 
@@ -177,5 +178,10 @@ def assert_counters_exact(store: Store) -> None:
     total = store.pending.total()
     assert total.examples == sum(map(len, read.values()))
     assert total.bytes == sum(len(pack(entry.example)) for entries in read.values() for entry in entries)
+    owed: dict[str, int] = {}
+    for entry in itertools.chain(*read.values()):
+        owed[entry.example.principal] = owed.get(entry.example.principal, 0) + len(pack(entry.example))
+    counted = store._database.client.hgetall(store._keys.pending_principals)
+    assert {name.decode(): int(size) for name, size in counted.items()} == owed
     kept = [one for label in store.memory.labels() for one in store.memory.exemplars(label)]
     assert store.memory.exemplar_bytes() == sum(len(pack(one)) for one in kept)

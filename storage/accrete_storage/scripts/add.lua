@@ -1,8 +1,14 @@
--- Stores a batch of examples, or, where it would not fit into the budget, none of it.
--- KEYS: labels, generations, totals, pending_bytes, pending_holdout, then for each example: seen, pending stream.
--- ARGV: max examples, max bytes, days remembered in ms, then for each example: label, digest, hold-out flag, record.
--- Returns "S" (stored), "D" (duplicate) or "C" (same id, other content) for each, or {"BUDGET", which}.
-local FIRST_KEY, FIRST_ARG, ARGS = 5, 3, 4
+-- Stores a batch of one principal's examples, or, where it would not fit into the budget or the quotas, none of it.
+-- KEYS: what is counted of pending (6), generations, state, versions, forgotten, kept, then the principal's windows
+-- (examples, labels), then for each example: seen, pending stream.
+-- ARGV: max examples, max bytes, days remembered in ms, principal, and its quotas (0: none): examples a minute, new labels
+-- a day, pending bytes; then for each example: label, digest, hold-out flag, record.
+-- Returns "S" (stored), "D" (duplicate) or "C" (same id, other content) for each, or {"BUDGET", which}, or {"QUOTA", which,
+-- ms until there is room; 0: there never is for that much at once}.
+local FIRST_KEY, FIRST_ARG, ARGS = 13, 7, 4
+local MINUTE_MS, DAY_MS, STEP_MS = 60000, 86400000, 5000
+local principal = ARGV[4]
+local quota_examples, quota_labels, quota_bytes = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local count = (#KEYS - FIRST_KEY) / 2
 local outcomes, batch, new_count, new_bytes = {}, {}, 0, 0
 
@@ -15,7 +21,7 @@ for i = 1, count do
     local seen = redis.call('GET', seen_key)
     if seen then
       local seen_digest, generation, label = string.match(seen, '^(%x+)|[%d-]+|(%d+)|(.*)$')
-      if number(KEYS[2], label) == tonumber(generation) then known = seen_digest end
+      if number(KEYS[7], label) == tonumber(generation) then known = seen_digest end
     end
   end
   if known == nil then
@@ -29,24 +35,76 @@ for i = 1, count do
     outcomes[i] = 'C'
   end
 end
+if new_count == 0 then return outcomes end
 
-if new_count > 0 then
-  if number(KEYS[3], 'examples') + new_count > tonumber(ARGV[1]) then return {'BUDGET', 'examples'} end
-  if number(KEYS[3], 'bytes') + new_bytes > tonumber(ARGV[2]) then return {'BUDGET', 'bytes'} end
+local latest
+local function in_latest(label)
+  if latest == nil then
+    latest = {}
+    local record = redis.call('HGET', KEYS[9], redis.call('HGET', KEYS[8], 'latest') or '0')
+    record = record and cjson.decode(record) or {labels = {}}
+    for _, name in ipairs(record.labels) do latest[name] = record.revision end
+  end
+  return latest[label] ~= nil and tonumber(redis.call('HGET', KEYS[10], label) or '-1') <= latest[label]
 end
 
+local function is_known(label)
+  return redis.call('SISMEMBER', KEYS[1], label) == 1 or redis.call('SISMEMBER', KEYS[11], label) == 1 or in_latest(label)
+end
+
+local added, new_labels = {}, 0
+for i = 1, count do
+  local label = ARGV[FIRST_ARG + ARGS * (i - 1) + 1]
+  if outcomes[i] == 'S' and not added[label] then
+    added[label] = {bytes = 0, holdout = 0}
+    if quota_labels > 0 and not is_known(label) then new_labels = new_labels + 1 end
+  end
+end
+
+if number(KEYS[2], 'examples') + new_count > tonumber(ARGV[1]) then return {'BUDGET', 'examples'} end
+if number(KEYS[2], 'bytes') + new_bytes > tonumber(ARGV[2]) then return {'BUDGET', 'bytes'} end
+if quota_bytes > 0 and number(KEYS[6], principal) + new_bytes > quota_bytes then
+  return {'QUOTA', 'pending_bytes', new_bytes > quota_bytes and 0 or STEP_MS}
+end
+-- A window begins with the first that is counted and ends by its key's expiry: no clock of a server's own takes part.
+local function refused(window, limit, coming)
+  if limit == 0 or tonumber(redis.call('GET', window) or '0') + coming <= limit then return nil end
+  return coming > limit and 0 or math.max(1, redis.call('PTTL', window))
+end
+local wait = refused(KEYS[12], quota_examples, new_count)
+if wait then return {'QUOTA', 'examples_per_minute', wait} end
+wait = refused(KEYS[13], quota_labels, new_labels)
+if wait then return {'QUOTA', 'new_labels_per_day', wait} end
+
+local function use(window, limit, coming, length_ms)
+  if limit > 0 and coming > 0 and redis.call('INCRBY', window, coming) == coming then
+    redis.call('PEXPIRE', window, length_ms)
+  end
+end
+use(KEYS[12], quota_examples, new_count, MINUTE_MS)
+use(KEYS[13], quota_labels, new_labels, DAY_MS)
 for i = 1, count do
   if outcomes[i] == 'S' then
     local at = FIRST_ARG + ARGS * (i - 1)
     local label, digest, holdout, record = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
-    local position = redis.call('XADD', KEYS[FIRST_KEY + 2 * i], '*', 'e', record, 'h', holdout)
-    local value = digest .. '|' .. position .. '|' .. (redis.call('HGET', KEYS[2], label) or '0') .. '|' .. label
+    local entry = {'e', record, 'h', holdout}
+    if principal ~= '' then entry[5], entry[6] = 'p', principal end
+    local position = redis.call('XADD', KEYS[FIRST_KEY + 2 * i], '*', unpack(entry))
+    local value = digest .. '|' .. position .. '|' .. (redis.call('HGET', KEYS[7], label) or '0') .. '|' .. label
     redis.call('SET', KEYS[FIRST_KEY + 2 * i - 1], value, 'PX', ARGV[3])
-    redis.call('SADD', KEYS[1], label)
-    redis.call('HINCRBY', KEYS[4], label, #record)
-    if holdout == '1' then redis.call('HINCRBY', KEYS[5], label, 1) end
+    added[label].bytes = added[label].bytes + #record
+    added[label].holdout = added[label].holdout + tonumber(holdout)
   end
 end
-redis.call('HINCRBY', KEYS[3], 'examples', new_count)
-redis.call('HINCRBY', KEYS[3], 'bytes', new_bytes)
+for label, new in pairs(added) do
+  local owned = owners(KEYS[5], label)
+  owned[principal] = (owned[principal] or 0) + new.bytes
+  redis.call('SADD', KEYS[1], label)
+  redis.call('HINCRBY', KEYS[3], label, new.bytes)
+  if new.holdout > 0 then redis.call('HINCRBY', KEYS[4], label, new.holdout) end
+  redis.call('HSET', KEYS[5], label, cjson.encode(owned))
+end
+redis.call('HINCRBY', KEYS[2], 'examples', new_count)
+redis.call('HINCRBY', KEYS[2], 'bytes', new_bytes)
+redis.call('HINCRBY', KEYS[6], principal, new_bytes)
 return outcomes

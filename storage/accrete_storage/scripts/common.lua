@@ -10,24 +10,42 @@ local function number(key, field)
   return tonumber(redis.call('HGET', key, field) or '0')
 end
 
+local function add_to(key, field, amount)
+  if amount ~= 0 and redis.call('HINCRBY', key, field, amount) == 0 then redis.call('HDEL', key, field) end
+end
+
+-- Bytes pending of a label, by principal.
+local function owners(key, label)
+  return cjson.decode(redis.call('HGET', key, label) or '{}')
+end
+
 -- A stream's entries are counted anew from what is left in it, which after a step is little.
-local function recount_pending(stream, label, labels, totals, bytes_key, holdout_key, count_before)
+-- KEYS[first] and the five after it are what is counted of pending: labels, totals, bytes, hold-out, owners, principals.
+local function recount_pending(stream, label, first, count_before)
+  local labels, totals, bytes_key, holdout_key = KEYS[first], KEYS[first + 1], KEYS[first + 2], KEYS[first + 3]
+  local owners_key, principals = KEYS[first + 4], KEYS[first + 5]
   local bytes_before = number(bytes_key, label)
-  local bytes, holdout, count = 0, 0, 0
+  local bytes, holdout, count, owned = 0, 0, 0, {}
   for _, entry in ipairs(redis.call('XRANGE', stream, '-', '+')) do
+    local size, principal = #entry[2][2], entry[2][6] or ''
     count = count + 1
-    bytes = bytes + #entry[2][2]
+    bytes = bytes + size
+    owned[principal] = (owned[principal] or 0) + size
     if entry[2][4] == '1' then holdout = holdout + 1 end
   end
+  for principal, size in pairs(owners(owners_key, label)) do add_to(principals, principal, -size) end
+  for principal, size in pairs(owned) do add_to(principals, principal, size) end
   redis.call('HINCRBY', totals, 'examples', count - count_before)
   redis.call('HINCRBY', totals, 'bytes', bytes - bytes_before)
   if count == 0 then
     redis.call('SREM', labels, label)
     redis.call('HDEL', bytes_key, label)
     redis.call('HDEL', holdout_key, label)
+    redis.call('HDEL', owners_key, label)
   else
     redis.call('HSET', bytes_key, label, bytes)
     redis.call('HSET', holdout_key, label, holdout)
+    redis.call('HSET', owners_key, label, cjson.encode(owned))
   end
 end
 

@@ -1,5 +1,5 @@
 -- Removes examples wherever they are kept.
--- KEYS: state, labels, totals, pending_bytes, pending_holdout, exemplar_bytes, then those the plan names by their number.
+-- KEYS: state, what is counted of pending (6), exemplar_bytes, then those the plan names by their number.
 -- ARGV[1]: JSON {pending: {label, stream, position, id}, lists: {label, list, argument with the record, kind, ids},
 --   seen: {id: key number}}; further ARGV: records.
 -- Returns the ids that were removed.
@@ -9,14 +9,14 @@ for _, one in ipairs(plan.pending) do
   local label, stream, position, id = one[1], KEYS[one[2]], one[3], one[4]
   local before = redis.call('XLEN', stream)
   if redis.call('XDEL', stream, position) == 1 then
-    recount_pending(stream, label, KEYS[2], KEYS[3], KEYS[4], KEYS[5], before)
+    recount_pending(stream, label, 2, before)
     removed[id] = true
   end
 end
 for _, one in ipairs(plan.lists) do
   local label, list, record, kind, named = one[1], KEYS[one[2]], ARGV[one[3]], one[4], one[5]
   if redis.call('LREM', list, 0, record) > 0 then
-    if kind == 'exemplars' then recount_exemplars(list, label, KEYS[6]) end
+    if kind == 'exemplars' then recount_exemplars(list, label, KEYS[8]) end
     for _, id in ipairs(named) do removed[id] = true end
   end
 end

@@ -1,17 +1,17 @@
 -- Removes pending examples of one label. A step that has read them does not commit: the revision grows.
--- KEYS: state, labels, totals, pending_bytes, pending_holdout, the label's stream, then for each example: seen.
+-- KEYS: state, what is counted of pending (6), the label's stream, then for each example: seen.
 -- ARGV: label, then for each example: position.
 -- Returns how many were there.
-local stream, removed = KEYS[6], 0
+local stream, removed = KEYS[8], 0
 local before = redis.call('XLEN', stream)
 for i = 2, #ARGV do
   if redis.call('XDEL', stream, ARGV[i]) == 1 then
     removed = removed + 1
-    redis.call('DEL', KEYS[5 + i])
+    redis.call('DEL', KEYS[7 + i])
   end
 end
 if removed > 0 then
-  recount_pending(stream, ARGV[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5], before)
+  recount_pending(stream, ARGV[1], 2, before)
   redis.call('HINCRBY', KEYS[1], 'revision', 1)
 end
 return removed

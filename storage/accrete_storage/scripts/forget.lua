@@ -1,21 +1,21 @@
 -- Removes a label and all that is kept of it.
--- KEYS: state, labels, totals, pending_bytes, pending_holdout, kept, exemplar_bytes, generations, forgotten, holds, events,
--- then its pending stream, exemplars, hold-out. ARGV: label, event, 1 if a version knows the label.
+-- KEYS: state, what is counted of pending (6), kept, exemplar_bytes, generations, forgotten, holds, events, then its
+-- pending stream, exemplars, hold-out. ARGV: label, event, 1 if a version knows the label.
 -- Returns {pending, exemplars, hold-out} removed, or {} when nothing of it is known.
 local label = ARGV[1]
-local pending, exemplars, holdout = KEYS[12], KEYS[13], KEYS[14]
+local pending, exemplars, holdout = KEYS[14], KEYS[15], KEYS[16]
 local counts = {redis.call('XLEN', pending), redis.call('LLEN', exemplars), redis.call('LLEN', holdout)}
 if ARGV[3] ~= '1' and counts[1] + counts[2] + counts[3] == 0 then return {} end
 redis.call('DEL', exemplars, holdout)
 -- Emptied, not removed: it keeps its last position, so that the next is greater even when the clock was set back. A
 -- smaller one would be taken for learned by versions that had the label before.
 redis.call('XTRIM', pending, 'MAXLEN', 0)
-recount_pending(pending, label, KEYS[2], KEYS[3], KEYS[4], KEYS[5], counts[1])
-redis.call('SREM', KEYS[6], label)
-redis.call('HDEL', KEYS[7], label)
-redis.call('HDEL', KEYS[10], label)
+recount_pending(pending, label, 2, counts[1])
+redis.call('SREM', KEYS[8], label)
+redis.call('HDEL', KEYS[9], label)
+redis.call('HDEL', KEYS[12], label)
 -- Ids seen under the old generation count as unseen, so that the label can be taught again.
-redis.call('HINCRBY', KEYS[8], label, 1)
-redis.call('HSET', KEYS[9], label, redis.call('HINCRBY', KEYS[1], 'revision', 1))
-event(KEYS[11], 'forgotten', ARGV[2])
+redis.call('HINCRBY', KEYS[10], label, 1)
+redis.call('HSET', KEYS[11], label, redis.call('HINCRBY', KEYS[1], 'revision', 1))
+event(KEYS[13], 'forgotten', ARGV[2])
 return counts
