@@ -30,6 +30,8 @@ class Snapshot:
     """Pending examples of classes that it knows."""
     pending_held: int
     """Pending examples set aside after failed or rejected steps; not in the other two."""
+    pending_awaiting: int
+    """Pending examples of new labels that await approval; in none of the others."""
     oldest_s: float
     """Age of the oldest pending example in seconds; 0 without any."""
     exemplars: int
@@ -141,6 +143,7 @@ class Metrics:
         self._pending.labels("new").set(snapshot.pending_new)
         self._pending.labels("known").set(snapshot.pending_known)
         self._pending.labels("held").set(snapshot.pending_held)
+        self._pending.labels("awaiting").set(snapshot.pending_awaiting)
         self._oldest.set(snapshot.oldest_s)
         self._exemplars.set(snapshot.exemplars)
         self._bytes.set(snapshot.exemplar_bytes)

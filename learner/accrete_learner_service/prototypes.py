@@ -110,7 +110,9 @@ class Prototypes:
         """Examples at hand for each pending class that the active version does not answer, once it has enough."""
         least = self._config.provisional_min_examples
         counts = self._store.pending.counts().items()
-        enough = {label: count for label, count in counts if label not in self._known and count.examples >= least}
+        unapproved = {label for label, hold in self._store.holds().items() if hold.awaiting}
+        left_out = self._known | unapproved
+        enough = {label: count for label, count in counts if label not in left_out and count.examples >= least}
         return {label: _usable(count) for label, count in enough.items() if _usable(count) > 0}
 
     def _compute(self, label: str, count: int) -> None:

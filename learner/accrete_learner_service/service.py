@@ -110,11 +110,15 @@ class Learner:
         """The step that is due, if any."""
         store = self._bench.store
         known = kept_labels(store.registry.latest_ready(), store.registry.forgotten())
+        # Read before the holds: a label that awaits approval is held from its first example on.
+        counts = store.pending.counts()
+        holds = store.holds()
         pending = {
             label: Waiting(examples=count.examples, holdout=count.holdout, oldest_ms=count.oldest_ms)
-            for label, count in store.pending.counts().items()
+            for label, count in counts.items()
+            if label not in holds or not holds[label].awaiting
         }
-        held = {label: hold.count for label, hold in store.holds().items()}
+        held = {label: hold.count for label, hold in holds.items()}
         # Taken last, for what is taken must not be lost to a store that goes away in between.
         by_hand = store.control.take_step_request()
         now_ms = int(time.time() * 1000)

@@ -54,13 +54,15 @@ def take(store: Store, config: LearnerServiceConfig, newest: VersionRecord | Non
     """
     known = kept_labels(newest, store.registry.forgotten())
     pending = store.pending.counts()
-    held = store.holds().keys()
+    holds = store.holds()
+    held, awaiting = holds.keys(), {label for label, hold in holds.items() if hold.awaiting}
     memory = store.memory.counts()
     info = store.info()
     return Snapshot(
         pending_new=_examples(pending, set(pending) - set(known) - held),
         pending_known=_examples(pending, set(known) - held),
-        pending_held=_examples(pending, set(held)),
+        pending_held=_examples(pending, held - awaiting),
+        pending_awaiting=_examples(pending, awaiting),
         oldest_s=max((time.time() - count.oldest_ms / 1000 for count in pending.values()), default=0.0),
         exemplars=sum(count.exemplars for count in memory.values()),
         exemplar_bytes=store.memory.exemplar_bytes(),

@@ -134,6 +134,15 @@ class Operation(operation_pb2_grpc.OperationServicer):
         _log.info("held_retried", extra={"label": request.label, "pending": pending})
         return operation_pb2.RetryHeldResponse(pending=pending)
 
+    def ApproveLabel(  # noqa: N802
+        self, request: operation_pb2.ApproveLabelRequest, context: grpc.ServicerContext
+    ) -> operation_pb2.ApproveLabelResponse:
+        """Lets a new label be learned."""
+        check_label(request.label, self._config.max_label_bytes)
+        pending = self._link.get().held.approve(request.label)
+        _log.info("label_approved", extra={"label": request.label, "pending": pending})
+        return operation_pb2.ApproveLabelResponse(pending=pending)
+
     def DropHeld(  # noqa: N802
         self, request: operation_pb2.DropHeldRequest, context: grpc.ServicerContext
     ) -> operation_pb2.DropHeldResponse:

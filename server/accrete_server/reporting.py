@@ -84,6 +84,7 @@ def held(store: Store) -> list[operation_pb2.HeldLabel]:
             pending=pending[label].examples if label in pending else 0,
             attempts=hold.attempts,
             reason=hold.reason,
+            awaiting_approval=hold.awaiting,
         )
         for label, hold in sorted(store.holds().items())
     ]

@@ -80,11 +80,13 @@ class Reject:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Hold:
-    """Why a label's pending examples wait until more come or a step is asked for."""
+    """Why a label's pending examples wait until more come or a step is asked for; or, awaiting approval, for that."""
 
     count: int
     attempts: int
     reason: str
+    awaiting: bool = False
+    """Nothing but an operator's approval ends it."""
 
 
 class Steps:

@@ -40,7 +40,7 @@ class HoldoutConfig:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TeachingConfig:
-    """What one principal may teach; without tokens or certificates, all callers together are one principal."""
+    """What a principal may teach. Callers who are not asked for a name are one principal together."""
 
     examples_per_minute: Annotated[int, Ge(0)] = 0
     """Examples of one principal stored in a minute, which begins with the first of them; 0: no limit."""
@@ -48,3 +48,6 @@ class TeachingConfig:
     """Labels not known before that one principal may bring in a day, which begins with the first; 0: no limit."""
     pending_bytes: Annotated[int, Ge(0)] = 0
     """Bytes of one principal's examples not yet learned; 0: no limit but that of all together."""
+    approve_new_labels: bool = False
+    """Keep the examples of a label not known before set aside until `accrete approve`; it is neither trained nor
+    answered provisionally."""

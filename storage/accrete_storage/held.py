@@ -1,4 +1,6 @@
-"""What an operator does about examples that are set aside after failed or rejected steps."""
+"""What an operator does about examples that are set aside: after failed or rejected steps, or until approved."""
+
+import json
 
 from accrete_storage.database import Database, reachable
 from accrete_storage.errors import CorruptRecord, NotFound
@@ -10,41 +12,53 @@ _AT_ONCE = 1000
 
 
 class Held:
-    """Retry or drop, label by label."""
+    """Approve, retry or drop, label by label."""
 
     def __init__(self, database: Database, keys: Keys) -> None:
         self._database = database
         self._keys = keys
 
+    def approve(self, label: str) -> int:
+        """Let a new label be learned; answers how many examples are pending. Raises NotFound."""
+        return self._release(label, "label awaiting approval", awaiting=True)
+
     def retry(self, label: str) -> int:
         """Let a label's examples start steps again; answers how many are pending. Raises NotFound."""
-        released, pending = self._release(label)
-        if not released:
-            raise NotFound("label set aside", label)
-        return pending
+        return self._release(label, "label set aside after failed steps", awaiting=False)
 
     def drop(self, label: str) -> int:
         """Remove the examples of a label that are pending now; answers how many. Raises NotFound.
 
-        Their ids count as unseen. It is set aside until all are gone, so that what a kill interrupts can be done again.
+        Their ids count as unseen. It is set aside until all are gone, so that what a kill interrupts can be done again;
+        one that awaits approval goes on to do so if more have come meanwhile.
         """
+        hold = self._hold(label)
+        if hold is None:
+            raise NotFound("label set aside", label)
         with reachable():
-            if not self._database.client.hexists(self._keys.holds, label):
-                raise NotFound("label set aside", label)
             last = self._database.client.xrevrange(self._keys.pending(label), count=1)
         dropped = 0
         while last and (dropped_now := self._drop_some(label, last[0][0])):
             dropped += dropped_now
-        self._release(label)
+        self._end(label, hold, only_empty=_awaits(hold))
         return dropped
 
-    def _release(self, label: str) -> tuple[bool, int]:
-        """Whether it was set aside, and its pending examples."""
-        with self._database.transaction() as pipeline:
-            pipeline.hdel(self._keys.holds, label)
-            pipeline.xlen(self._keys.pending(label))
-            released, pending = pipeline.execute()
-        return bool(released), int(pending)
+    def _release(self, label: str, kind: str, *, awaiting: bool) -> int:
+        while (hold := self._hold(label)) is not None and _awaits(hold) == awaiting:
+            pending = self._end(label, hold, only_empty=False)
+            if pending >= 0:
+                return pending
+        raise NotFound(kind, label)
+
+    def _hold(self, label: str) -> bytes | None:
+        with reachable():
+            found: bytes | None = self._database.client.hget(self._keys.holds, label)
+        return found
+
+    def _end(self, label: str, hold: bytes, *, only_empty: bool) -> int:
+        """Pending examples; -1 when the hold is another by now, or stays since there are some."""
+        keys = [self._keys.holds, self._keys.pending(label)]
+        return int(self._database.call("release", keys, [label, hold, int(only_empty)]))
 
     def _drop_some(self, label: str, upto: bytes) -> int:
         keys = self._keys
@@ -62,3 +76,7 @@ def _id(record: bytes) -> str:
         return unpack(record).id
     except CorruptRecord:
         return ""
+
+
+def _awaits(hold: bytes) -> bool:
+    return bool(json.loads(hold).get("awaiting"))

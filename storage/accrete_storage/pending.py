@@ -1,5 +1,6 @@
 """Examples acknowledged and not yet learned: one stream a label."""
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -88,7 +89,7 @@ class PendingLog:
             raise ValueError("a batch is of one principal")
         keys, config, teaching = self._keys, self._config, self._teaching
         names = [*keys.counted, keys.generations, keys.state, keys.versions, keys.forgotten, keys.kept]
-        names += [keys.quota(principal, what) for what in ("examples", "labels")]
+        names += [*(keys.quota(principal, what) for what in ("examples", "labels")), keys.holds]
         arguments: list[str | bytes | int] = [
             config.pending_max_examples,
             config.pending_max_bytes,
@@ -97,6 +98,7 @@ class PendingLog:
             teaching.examples_per_minute,
             teaching.new_labels_per_day,
             teaching.pending_bytes,
+            _awaiting(principal) if teaching.approve_new_labels else "",
         ]
         for example in examples:
             names += (keys.seen(example.id), keys.pending(example.label))
@@ -169,3 +171,11 @@ class PendingLog:
             if int(generations.get(label, 0)) == int(generation):
                 found[example_id] = Location(label=label.decode(), position=position.decode())
         return found
+
+
+def _awaiting(principal: str) -> str:
+    """The hold of a label that nothing is known of."""
+    taught = f", first taught by {principal}," if principal else ""
+    return json.dumps(
+        {"count": 0, "attempts": 0, "reason": f"the label is new{taught} and awaits approval", "awaiting": True}
+    )

@@ -313,7 +313,15 @@ class Operation(_Entry, operation_pb2_grpc.OperationServicer):
 
     def ListHeld(self, request, context):  # noqa: N802
         self.enter("ListHeld", request, context)
-        return op.ListHeldResponse(labels=[op.HeldLabel(label="moth", pending=7, attempts=3, reason="out of memory")])
+        moth = op.HeldLabel(label="moth", pending=7, attempts=3, reason="out of memory")
+        return op.ListHeldResponse(
+            labels=[moth, op.HeldLabel(label="owl", pending=2, reason="the label is new", awaiting_approval=True)]
+        )
+
+    def ApproveLabel(self, request, context):  # noqa: N802
+        self.enter("ApproveLabel", request, context)
+        self._find_held(request.label, context, "owl")
+        return op.ApproveLabelResponse(pending=2)
 
     def RetryHeld(self, request, context):  # noqa: N802
         self.enter("RetryHeld", request, context)
@@ -326,8 +334,8 @@ class Operation(_Entry, operation_pb2_grpc.OperationServicer):
         return op.DropHeldResponse(dropped=7)
 
     @staticmethod
-    def _find_held(label: str, context: Any) -> None:
-        if label != "moth":
+    def _find_held(label: str, context: Any, held: str = "moth") -> None:
+        if label != held:
             Fault(code=grpc.StatusCode.NOT_FOUND, details=f"no such label set aside: {label}").abort(context)
 
     def DeleteExamples(self, request, context):  # noqa: N802

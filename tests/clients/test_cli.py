@@ -157,6 +157,7 @@ def test_what_is_set_aside_is_listed_with_its_reason(accrete):
     assert status == 0
     assert out.splitlines()[1].split(maxsplit=3) == ["moth", "7", "3", "out of memory"]
     assert json.loads(accrete("held", "--json")[1])[0]["reason"] == "out of memory"
+    assert [one["awaiting_approval"] for one in json.loads(accrete("held", "--json")[1])] == [False, True]
 
 
 @pytest.mark.parametrize(
@@ -168,6 +169,7 @@ def test_what_is_set_aside_is_listed_with_its_reason(accrete):
         (["resume"], "resumed\n", {"paused": False}),
         (["trigger"], "a step starts with 7 pending examples\n", {"pending": 7}),
         (["retry", "moth"], "7 pending examples of moth may start a step\n", {"pending": 7}),
+        (["approve", "owl"], "owl is approved, with 2 pending examples\n", {"pending": 2}),
         (["drop", "moth"], "dropped 7 examples of moth\n", {"dropped": 7}),
         (
             ["forget", "cat"],
@@ -275,6 +277,7 @@ CLIENT = [
     "resume",
     "trigger",
     "retry",
+    "approve",
     "drop",
     "forget",
     "delete",

@@ -56,7 +56,13 @@ def test_learning_is_paused_resumed_and_triggered(client):
 
 
 def test_what_is_set_aside_is_told_tried_again_and_dropped(client):
-    assert client.held() == [HeldLabel(label="moth", pending=7, attempts=3, reason="out of memory")]
+    assert client.held() == [
+        HeldLabel(label="moth", pending=7, attempts=3, reason="out of memory"),
+        HeldLabel(label="owl", pending=2, attempts=0, reason="the label is new", awaiting_approval=True),
+    ]
+    assert client.approve("owl") == 2
+    with pytest.raises(NotFound, match="moth"):
+        client.approve("moth")
     assert client.retry_held("moth") == 7
     assert client.drop_held("moth") == 7
     with pytest.raises(NotFound, match="cat"):

@@ -8,6 +8,7 @@ import grpc
 
 from accrete.v1 import operation_pb2, types_pb2
 from accrete_storage.commit import Reject
+from accrete_storage.config import TeachingConfig
 from tests.engine.artifacts import Recipe
 from tests.server.world import Running, example, failure, ids_of, labels_of
 
@@ -97,6 +98,20 @@ def test_what_is_set_aside_is_listed_with_its_reason_tried_again_and_dropped(wor
     assert running.status().pending == 3
     failed = failure(lambda: call.DropHeld(operation_pb2.DropHeldRequest(label="cat"), timeout=10))
     assert (failed.code, failed.details) == (grpc.StatusCode.NOT_FOUND, "no such label set aside: cat")
+
+
+def test_a_new_label_waits_for_an_operator_where_that_is_asked_for(world):
+    world.publish(1, Recipe(labels=("dog", "cat")))
+    running = world.server(teaching=TeachingConfig(approve_new_labels=True))
+    running.add(example("cat", 1), example("owl", 2), example("owl", 3))
+    call = running.operation
+    (held,) = call.ListHeld(operation_pb2.ListHeldRequest(), timeout=10).labels
+    assert (held.label, held.pending, held.awaiting_approval) == ("owl", 2, True)
+    assert held.reason == "the label is new and awaits approval"
+    assert list(running.status().held_labels) == ["owl"]
+    assert call.ApproveLabel(operation_pb2.ApproveLabelRequest(label="owl"), timeout=10).pending == 2
+    failed = failure(lambda: call.ApproveLabel(operation_pb2.ApproveLabelRequest(label="owl"), timeout=10))
+    assert (failed.code, failed.details) == (grpc.StatusCode.NOT_FOUND, "no such label awaiting approval: owl")
 
 
 def test_a_step_is_asked_for_only_when_there_is_something_to_learn(world):

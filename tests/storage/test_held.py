@@ -70,8 +70,10 @@ def test_a_step_that_has_read_what_is_dropped_does_not_commit(store: Store):
 
 def test_only_what_is_set_aside_is_tried_again_or_dropped(store: Store):
     store.pending.add(examples("a", 3))
-    with pytest.raises(NotFound, match="no such label set aside: a"):
+    with pytest.raises(NotFound, match="no such label set aside after failed steps: a"):
         store.held.retry("a")
+    with pytest.raises(NotFound, match="no such label awaiting approval: a"):
+        store.held.approve("a")
     with pytest.raises(NotFound, match="no such label set aside: a"):
         store.held.drop("a")
     assert store.pending.total().examples == 3

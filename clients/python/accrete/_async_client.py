@@ -166,6 +166,10 @@ class AsyncClient:
         """See `Client.retry_held`."""
         return await _operation.retry_held(self._core, label, timeout)
 
+    async def approve(self, label: str, *, timeout: float | None = None) -> int:
+        """See `Client.approve`."""
+        return await _operation.approve(self._core, label, timeout)
+
     async def drop_held(self, label: str, *, timeout: float | None = None) -> int:
         """See `Client.drop_held`."""
         return await _operation.drop_held(self._core, label, timeout)

@@ -177,13 +177,19 @@ class Client:
 
     def held(self, *, timeout: float | None = None) -> list[HeldLabel]:
         """Labels whose pending examples are set aside after failed or rejected steps, and why. They wait until there
-        are half as many again, a step is triggered, or one of the next two methods."""
+        are half as many again, a step is triggered, or `retry_held` or `drop_held`; new ones that await approval wait
+        for `approve` or `drop_held` alone."""
         return run(_operation.held(self._core, timeout))
 
     def retry_held(self, label: str, *, timeout: float | None = None) -> int:
         """Lets a label's examples start steps again, and returns how many are pending. Raises NotFound when it is not
         set aside (which may also mean that an attempt whose answer was lost has done it)."""
         return run(_operation.retry_held(self._core, label, timeout))
+
+    def approve(self, label: str, *, timeout: float | None = None) -> int:
+        """Lets a new label be learned that waits for approval (`held` lists it), and returns how many of its examples
+        are pending. Raises NotFound (see `retry_held`)."""
+        return run(_operation.approve(self._core, label, timeout))
 
     def drop_held(self, label: str, *, timeout: float | None = None) -> int:
         """Removes the pending examples of a label that is set aside, and returns how many; what is learned of it stays,

@@ -48,6 +48,7 @@ PAUSE_LEARNING = _method("Operation/PauseLearning", op.PauseLearningRequest, op.
 RESUME_LEARNING = _method("Operation/ResumeLearning", op.ResumeLearningRequest, op.ResumeLearningResponse)
 LIST_HELD = _method("Operation/ListHeld", op.ListHeldRequest, op.ListHeldResponse)
 RETRY_HELD = _method("Operation/RetryHeld", op.RetryHeldRequest, op.RetryHeldResponse)
+APPROVE_LABEL = _method("Operation/ApproveLabel", op.ApproveLabelRequest, op.ApproveLabelResponse)
 DROP_HELD = _method("Operation/DropHeld", op.DropHeldRequest, op.DropHeldResponse)
 DELETE_EXAMPLES = _method("Operation/DeleteExamples", op.DeleteExamplesRequest, op.DeleteExamplesResponse)
 FORGET_CLASS = _method("Operation/ForgetClass", op.ForgetClassRequest, op.ForgetClassResponse)

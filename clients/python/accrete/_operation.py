@@ -12,6 +12,7 @@ from ._errors import NotFound, Unavailable
 from ._inputs import to_ids
 from ._methods import (
     ACTIVATE_VERSION,
+    APPROVE_LABEL,
     DELETE_EXAMPLES,
     DROP_HELD,
     FORGET_CLASS,
@@ -87,6 +88,10 @@ async def held(core: Core, timeout: float | None) -> list[HeldLabel]:
 
 async def retry_held(core: Core, label: str, timeout: float | None) -> int:
     return (await core.call(RETRY_HELD, op.RetryHeldRequest(label=label), timeout)).pending
+
+
+async def approve(core: Core, label: str, timeout: float | None) -> int:
+    return (await core.call(APPROVE_LABEL, op.ApproveLabelRequest(label=label), timeout)).pending
 
 
 async def drop_held(core: Core, label: str, timeout: float | None) -> int:

@@ -177,8 +177,10 @@ class HeldLabel:
     pending: int
     """Examples pending now."""
     attempts: int
-    """Steps that failed in a row before; 1 for a step that the gate rejected."""
+    """Steps that failed in a row before; 1 for a step that the gate rejected, 0 for a label that awaits approval."""
     reason: str
+    awaiting_approval: bool = False
+    """It is new, and waits for `Client.approve`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -61,7 +61,13 @@ def class_info(one: operation_pb2.ClassInfo) -> results.ClassInfo:
 
 
 def held_label(one: operation_pb2.HeldLabel) -> results.HeldLabel:
-    return results.HeldLabel(label=one.label, pending=one.pending, attempts=one.attempts, reason=one.reason)
+    return results.HeldLabel(
+        label=one.label,
+        pending=one.pending,
+        attempts=one.attempts,
+        reason=one.reason,
+        awaiting_approval=one.awaiting_approval,
+    )
 
 
 def version_info(one: operation_pb2.VersionInfo) -> results.VersionInfo:

@@ -30,6 +30,7 @@ ROLES: Mapping[str, frozenset[Role] | None] = {
     "/accrete.v1.Operation/ResumeLearning": _OPERATE,
     "/accrete.v1.Operation/ListHeld": _WATCHERS,
     "/accrete.v1.Operation/RetryHeld": _OPERATE,
+    "/accrete.v1.Operation/ApproveLabel": _OPERATE,
     "/accrete.v1.Operation/DropHeld": _OPERATE,
     "/accrete.v1.Operation/DeleteExamples": _OPERATE,
     "/accrete.v1.Operation/ForgetClass": _OPERATE,

@@ -1,14 +1,15 @@
 -- Stores a batch of one principal's examples, or, where it would not fit into the budget or the quotas, none of it.
--- KEYS: what is counted of pending (6), generations, state, versions, forgotten, kept, then the principal's windows
--- (examples, labels), then for each example: seen, pending stream.
+-- KEYS: what is counted of pending (6), generations, state, versions, forgotten, kept, the principal's windows (examples,
+-- labels), holds, then for each example: seen, pending stream.
 -- ARGV: max examples, max bytes, days remembered in ms, principal, and its quotas (0: none): examples a minute, new labels
--- a day, pending bytes; then for each example: label, digest, hold-out flag, record.
+-- a day, pending bytes; the hold (JSON) of labels not known before, or ''; then for each example: label, digest, hold-out flag, record.
 -- Returns "S" (stored), "D" (duplicate) or "C" (same id, other content) for each, or {"BUDGET", which}, or {"QUOTA", which,
 -- ms until there is room; 0: there never is for that much at once}.
-local FIRST_KEY, FIRST_ARG, ARGS = 13, 7, 4
+local FIRST_KEY, FIRST_ARG, ARGS = 14, 8, 4
 local MINUTE_MS, DAY_MS, STEP_MS = 60000, 86400000, 5000
 local principal = ARGV[4]
 local quota_examples, quota_labels, quota_bytes = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
+local hold = ARGV[8]
 local count = (#KEYS - FIRST_KEY) / 2
 local outcomes, batch, new_count, new_bytes = {}, {}, 0, 0
 
@@ -56,8 +57,9 @@ local added, new_labels = {}, 0
 for i = 1, count do
   local label = ARGV[FIRST_ARG + ARGS * (i - 1) + 1]
   if outcomes[i] == 'S' and not added[label] then
-    added[label] = {bytes = 0, holdout = 0}
-    if quota_labels > 0 and not is_known(label) then new_labels = new_labels + 1 end
+    local is_new = (quota_labels > 0 or hold ~= '') and not is_known(label)
+    added[label] = {bytes = 0, holdout = 0, is_new = is_new}
+    if is_new then new_labels = new_labels + 1 end
   end
 end
 
@@ -99,6 +101,7 @@ end
 for label, new in pairs(added) do
   local owned = owners(KEYS[5], label)
   owned[principal] = (owned[principal] or 0) + new.bytes
+  if new.is_new and hold ~= '' then redis.call('HSET', KEYS[14], label, hold) end
   redis.call('SADD', KEYS[1], label)
   redis.call('HINCRBY', KEYS[3], label, new.bytes)
   if new.holdout > 0 then redis.call('HINCRBY', KEYS[4], label, new.holdout) end

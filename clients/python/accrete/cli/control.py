@@ -74,6 +74,21 @@ def add_retry(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     command.set_defaults(run=_retry)
 
 
+def add_approve(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
+    command = add_command(
+        subparsers,
+        "approve",
+        summary="learn a new label that waits for approval",
+        description=(
+            "Lets a new label be learned. Where the server asks for approval, each waits for this (see\n"
+            "`accrete held`); `accrete drop` removes its examples instead."
+        ),
+        example="accrete approve heron",
+    )
+    command.add_argument("label")
+    command.set_defaults(run=_approve)
+
+
 def add_drop(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     command = add_command(
         subparsers,
@@ -153,6 +168,12 @@ def _retry(options: argparse.Namespace) -> int:
     with connect(options) as client:
         pending = client.retry_held(options.label)
     return _done(options, {"pending": pending}, f"{pending} pending examples of {options.label} may start a step")
+
+
+def _approve(options: argparse.Namespace) -> int:
+    with connect(options) as client:
+        pending = client.approve(options.label)
+    return _done(options, {"pending": pending}, f"{options.label} is approved, with {pending} pending examples")
 
 
 def _drop(options: argparse.Namespace) -> int:

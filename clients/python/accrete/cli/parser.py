@@ -23,6 +23,7 @@ _ADD = (
     control.add_resume,
     control.add_trigger,
     control.add_retry,
+    control.add_approve,
     control.add_drop,
     control.add_forget,
     control.add_delete,

@@ -50,7 +50,8 @@ def add_held(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         description=(
             "Lists the labels whose pending examples are set aside: steps with them failed three times, or were\n"
             "rejected by the gate. They wait until there are half as many again, or for `accrete trigger`,\n"
-            "`accrete retry` or `accrete drop`."
+            "`accrete retry` or `accrete drop`. New labels that await approval, if the server asks for it, wait for\n"
+            "`accrete approve` or `accrete drop`."
         ),
         example="accrete held",
     ).set_defaults(run=_held)

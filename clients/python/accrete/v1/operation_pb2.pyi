@@ -505,13 +505,18 @@ class HeldLabel(_message.Message):
     PENDING_FIELD_NUMBER: _builtins.int
     ATTEMPTS_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    AWAITING_APPROVAL_FIELD_NUMBER: _builtins.int
     label: _builtins.str
     pending: _builtins.int
     """Examples pending now."""
     attempts: _builtins.int
-    """Steps that failed in a row before they were set aside; 1 for a step that the gate rejected."""
+    """Steps that failed in a row before they were set aside; 1 for a step that the gate rejected, 0 for a label that waits
+    for approval.
+    """
     reason: _builtins.str
     """Why, as a sentence for people."""
+    awaiting_approval: _builtins.bool
+    """Whether it is new and waits for `ApproveLabel`."""
     def __init__(
         self,
         *,
@@ -519,14 +524,54 @@ class HeldLabel(_message.Message):
         pending: _builtins.int = ...,
         attempts: _builtins.int = ...,
         reason: _builtins.str = ...,
+        awaiting_approval: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "label", b"label", "pending", b"pending", "reason", b"reason"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempts", b"attempts", "awaiting_approval", b"awaiting_approval", "label", b"label", "pending", b"pending", "reason", b"reason"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___HeldLabel: _TypeAlias = HeldLabel  # noqa: Y015
+
+@_typing.final
+class ApproveLabelRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["label", b"label"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveLabelRequest: _TypeAlias = ApproveLabelRequest  # noqa: Y015
+
+@_typing.final
+class ApproveLabelResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PENDING_FIELD_NUMBER: _builtins.int
+    pending: _builtins.int
+    """Examples of the label that are pending."""
+    def __init__(
+        self,
+        *,
+        pending: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["pending", b"pending"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveLabelResponse: _TypeAlias = ApproveLabelResponse  # noqa: Y015
 
 @_typing.final
 class RetryHeldRequest(_message.Message):

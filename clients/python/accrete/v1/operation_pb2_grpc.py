@@ -79,6 +79,11 @@ class OperationStub(object):
                 request_serializer=accrete_dot_v1_dot_operation__pb2.RetryHeldRequest.SerializeToString,
                 response_deserializer=accrete_dot_v1_dot_operation__pb2.RetryHeldResponse.FromString,
                 _registered_method=True)
+        self.ApproveLabel = channel.unary_unary(
+                '/accrete.v1.Operation/ApproveLabel',
+                request_serializer=accrete_dot_v1_dot_operation__pb2.ApproveLabelRequest.SerializeToString,
+                response_deserializer=accrete_dot_v1_dot_operation__pb2.ApproveLabelResponse.FromString,
+                _registered_method=True)
         self.DropHeld = channel.unary_unary(
                 '/accrete.v1.Operation/DropHeld',
                 request_serializer=accrete_dot_v1_dot_operation__pb2.DropHeldRequest.SerializeToString,
@@ -152,8 +157,9 @@ class OperationServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def ListHeld(self, request, context):
-        """Labels whose pending examples are set aside: steps with them failed, or were rejected. They wait until there are
-        half as many again, a step is triggered, or an operator decides.
+        """Labels whose pending examples are set aside: steps with them failed, or were rejected, and they wait until there are
+        half as many again, a step is triggered, or an operator decides; or they are new and wait for approval, which nothing
+        but an operator gives.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -162,7 +168,16 @@ class OperationServicer(object):
     def RetryHeld(self, request, context):
         """Lets a label's examples start steps again, as if they had just come.
 
-        NOT_FOUND: the label is not set aside.
+        NOT_FOUND: the label is not set aside after failures.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApproveLabel(self, request, context):
+        """Lets a new label be learned that waits for approval (`teaching.approve_new_labels`).
+
+        NOT_FOUND: the label does not wait for approval.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -243,6 +258,11 @@ def add_OperationServicer_to_server(servicer, server):
                     servicer.RetryHeld,
                     request_deserializer=accrete_dot_v1_dot_operation__pb2.RetryHeldRequest.FromString,
                     response_serializer=accrete_dot_v1_dot_operation__pb2.RetryHeldResponse.SerializeToString,
+            ),
+            'ApproveLabel': grpc.unary_unary_rpc_method_handler(
+                    servicer.ApproveLabel,
+                    request_deserializer=accrete_dot_v1_dot_operation__pb2.ApproveLabelRequest.FromString,
+                    response_serializer=accrete_dot_v1_dot_operation__pb2.ApproveLabelResponse.SerializeToString,
             ),
             'DropHeld': grpc.unary_unary_rpc_method_handler(
                     servicer.DropHeld,
@@ -503,6 +523,33 @@ class Operation(object):
             '/accrete.v1.Operation/RetryHeld',
             accrete_dot_v1_dot_operation__pb2.RetryHeldRequest.SerializeToString,
             accrete_dot_v1_dot_operation__pb2.RetryHeldResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApproveLabel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/accrete.v1.Operation/ApproveLabel',
+            accrete_dot_v1_dot_operation__pb2.ApproveLabelRequest.SerializeToString,
+            accrete_dot_v1_dot_operation__pb2.ApproveLabelResponse.FromString,
             options,
             channel_credentials,
             insecure,

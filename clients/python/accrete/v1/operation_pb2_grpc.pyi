@@ -51,13 +51,19 @@ class OperationStub:
     """No step starts until resumed; one that runs is finished."""
     ResumeLearning: _grpc.UnaryUnaryMultiCallable[_operation_pb2.ResumeLearningRequest, _operation_pb2.ResumeLearningResponse]
     ListHeld: _grpc.UnaryUnaryMultiCallable[_operation_pb2.ListHeldRequest, _operation_pb2.ListHeldResponse]
-    """Labels whose pending examples are set aside: steps with them failed, or were rejected. They wait until there are
-    half as many again, a step is triggered, or an operator decides.
+    """Labels whose pending examples are set aside: steps with them failed, or were rejected, and they wait until there are
+    half as many again, a step is triggered, or an operator decides; or they are new and wait for approval, which nothing
+    but an operator gives.
     """
     RetryHeld: _grpc.UnaryUnaryMultiCallable[_operation_pb2.RetryHeldRequest, _operation_pb2.RetryHeldResponse]
     """Lets a label's examples start steps again, as if they had just come.
 
-    NOT_FOUND: the label is not set aside.
+    NOT_FOUND: the label is not set aside after failures.
+    """
+    ApproveLabel: _grpc.UnaryUnaryMultiCallable[_operation_pb2.ApproveLabelRequest, _operation_pb2.ApproveLabelResponse]
+    """Lets a new label be learned that waits for approval (`teaching.approve_new_labels`).
+
+    NOT_FOUND: the label does not wait for approval.
     """
     DropHeld: _grpc.UnaryUnaryMultiCallable[_operation_pb2.DropHeldRequest, _operation_pb2.DropHeldResponse]
     """Removes a label's pending examples; what is learned of it stays, and the ids may be sent again.
@@ -99,13 +105,19 @@ class OperationAsyncStub(OperationStub):
     """No step starts until resumed; one that runs is finished."""
     ResumeLearning: _aio.UnaryUnaryMultiCallable[_operation_pb2.ResumeLearningRequest, _operation_pb2.ResumeLearningResponse]  # type: ignore[assignment]
     ListHeld: _aio.UnaryUnaryMultiCallable[_operation_pb2.ListHeldRequest, _operation_pb2.ListHeldResponse]  # type: ignore[assignment]
-    """Labels whose pending examples are set aside: steps with them failed, or were rejected. They wait until there are
-    half as many again, a step is triggered, or an operator decides.
+    """Labels whose pending examples are set aside: steps with them failed, or were rejected, and they wait until there are
+    half as many again, a step is triggered, or an operator decides; or they are new and wait for approval, which nothing
+    but an operator gives.
     """
     RetryHeld: _aio.UnaryUnaryMultiCallable[_operation_pb2.RetryHeldRequest, _operation_pb2.RetryHeldResponse]  # type: ignore[assignment]
     """Lets a label's examples start steps again, as if they had just come.
 
-    NOT_FOUND: the label is not set aside.
+    NOT_FOUND: the label is not set aside after failures.
+    """
+    ApproveLabel: _aio.UnaryUnaryMultiCallable[_operation_pb2.ApproveLabelRequest, _operation_pb2.ApproveLabelResponse]  # type: ignore[assignment]
+    """Lets a new label be learned that waits for approval (`teaching.approve_new_labels`).
+
+    NOT_FOUND: the label does not wait for approval.
     """
     DropHeld: _aio.UnaryUnaryMultiCallable[_operation_pb2.DropHeldRequest, _operation_pb2.DropHeldResponse]  # type: ignore[assignment]
     """Removes a label's pending examples; what is learned of it stays, and the ids may be sent again.
@@ -192,8 +204,9 @@ class OperationServicer(metaclass=_abc_1.ABCMeta):
         request: _operation_pb2.ListHeldRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operation_pb2.ListHeldResponse, _abc.Awaitable[_operation_pb2.ListHeldResponse]]:
-        """Labels whose pending examples are set aside: steps with them failed, or were rejected. They wait until there are
-        half as many again, a step is triggered, or an operator decides.
+        """Labels whose pending examples are set aside: steps with them failed, or were rejected, and they wait until there are
+        half as many again, a step is triggered, or an operator decides; or they are new and wait for approval, which nothing
+        but an operator gives.
         """
 
     @_abc_1.abstractmethod
@@ -204,7 +217,18 @@ class OperationServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_operation_pb2.RetryHeldResponse, _abc.Awaitable[_operation_pb2.RetryHeldResponse]]:
         """Lets a label's examples start steps again, as if they had just come.
 
-        NOT_FOUND: the label is not set aside.
+        NOT_FOUND: the label is not set aside after failures.
+        """
+
+    @_abc_1.abstractmethod
+    def ApproveLabel(
+        self,
+        request: _operation_pb2.ApproveLabelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operation_pb2.ApproveLabelResponse, _abc.Awaitable[_operation_pb2.ApproveLabelResponse]]:
+        """Lets a new label be learned that waits for approval (`teaching.approve_new_labels`).
+
+        NOT_FOUND: the label does not wait for approval.
         """
 
     @_abc_1.abstractmethod
