@@ -1,0 +1,138 @@
+"""What training costs those who ask meanwhile: latency of Predict at half of the peak's load, with a step and without.
+
+A real node with a ResNet-32 on half of the machine's cores: store, server, learner and trainer share them, and the
+trainer may use all of them. The callers are a process on the other half; calls are sent at their own times. One long
+step trains throughout: for the idle rounds its process is stopped and then let go on, so that the two kinds alternate.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import statistics
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.lone_server import request
+from benchmarks.node import Node, digits, until
+from benchmarks.open_loop import Outcome, Traffic, run
+from benchmarks.report import Row, arguments, machine, median_row, show
+
+_IN_FLIGHT = 32
+_SHARES = (50, 99, 99.9)
+_SETTINGS = {
+    "model.backbone": "resnet32",
+    "model.input_size": "32",
+    "model.channels": "3",
+    "training.base_epochs": "1",
+    "training.batch_size": "128",
+    "training.threads": "0",
+    "engine.device": "cpu",
+}
+
+
+def main() -> None:
+    """Runs it; exit status 1 when a bound is not kept."""
+    parsed = arguments(__doc__ or "").parse_args()
+    facts = machine()
+    rounds, seconds = (3, 3.0) if parsed.short else (20, 8.0)
+    with tempfile.TemporaryDirectory(prefix="accrete-isolation-") as folder:
+        rows = measure(Path(folder), rounds=rounds, seconds=seconds)
+    show(rows, facts, parsed.json)
+    raise SystemExit(any(row.ok is False for row in rows))
+
+
+def measure(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
+    """Starts a node, has it train, and measures it; `seconds` for each part of a round."""
+    cores = sorted(os.sched_getaffinity(0))
+    ours, theirs = set(cores[len(cores) // 2 :]), set(cores[: len(cores) // 2] or cores)
+    node = Node(folder, epochs=100_000, settings=_SETTINGS | {"server.concurrency": str(len(theirs))})
+    os.sched_setaffinity(0, theirs)  # which the node inherits
+    node.start()
+    try:
+        trainer = _teach(node)
+        os.sched_setaffinity(0, ours)
+        return _rounds(node, folder, trainer, ours, rounds, seconds)
+    finally:
+        os.sched_setaffinity(0, cores)
+        node.stop()
+
+
+def _teach(node: Node) -> int:
+    """The process that trains a step without an end."""
+    with node.client() as client:
+        client.wait_ready(60)
+        scans = digits()
+        first = client.add_examples((label, scan) for label in "01" for scan in scans[label][:40])
+        client.wait_learned(first.ids, timeout=120)
+        client.add_examples((label, scan) for label in "23" for scan in scans[label])
+        until(lambda: "training" in client.status().phase.lower(), what="the step")
+    return int(until(lambda: node.pid("trainer"), what="the trainer"))
+
+
+def _rounds(node: Node, folder: Path, trainer: int, ours: set[int], rounds: int, seconds: float) -> list[Row]:
+    def send(rate: float, seed: int, in_flight: int = 0) -> Outcome:
+        traffic = Traffic(
+            address=node.address,
+            request=str(request(folder, 1)),
+            rate=rate,
+            in_flight=in_flight,
+            seconds=seconds,
+            deadline_s=10.0,
+            seed=seed,
+        )
+        return run(traffic, ours)
+
+    idle: list[Outcome] = []
+    busy: list[Outcome] = []
+    trained: list[float] = []
+    with _stopped(trainer):
+        peak = statistics.median(send(0.0, 0, _IN_FLIGHT).answered(0.5, seconds) for _ in range(3))
+    for number in range(rounds):
+        with _stopped(trainer):
+            idle.append(send(peak / 2, number))
+        before = _cpu_s(trainer)
+        busy.append(send(peak / 2, number))
+        trained.append((_cpu_s(trainer) - before) / seconds)
+    return [
+        Row(name="peak, trainer stopped", value=peak, unit="/s"),
+        median_row("cores that the trainer gets at half of it", trained, ""),
+        *(row for share in _SHARES for row in _beside(idle, busy, share)),
+        Row(name="calls that failed", value=sum(_failed(one) for one in (*idle, *busy)), unit="", bound="<= 0"),
+    ]
+
+
+@contextmanager
+def _stopped(pid: int) -> Iterator[None]:
+    os.kill(pid, signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        os.kill(pid, signal.SIGCONT)
+
+
+def _cpu_s(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _beside(idle: list[Outcome], busy: list[Outcome], share: float) -> list[Row]:
+    before, after = ([float(np.percentile(one.latencies_ms("OK"), share)) for one in kind] for kind in (idle, busy))
+    ratios = [y / x for x, y in zip(before, after, strict=True)]
+    return [
+        median_row(f"p{share:g}, trainer stopped", before, "ms"),
+        median_row(f"p{share:g}, a step trains", after, "ms"),
+        median_row(f"p{share:g}, training over stopped", ratios, "x", "<= 1.3" if share == 99 else ""),
+    ]
+
+
+def _failed(outcome: Outcome) -> int:
+    return len(outcome.code) - outcome.count()["OK"]
+
+
+if __name__ == "__main__":
+    main()
