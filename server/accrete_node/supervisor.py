@@ -69,7 +69,8 @@ class Child:
     backoff: Backoff = field(default_factory=Backoff)
 
     def start(self) -> None:
-        """Start it in a group of its own, so that a Ctrl-C reaches the supervisor alone, who ends it in order.
+        """Start it in a process group of its own, so that a Ctrl-C reaches the supervisor alone, who ends it in order;
+        in the session of the others, since many kernels weigh nice values within one session alone (autogroup).
 
         From the main thread only: the kernel ends the child with the *thread* that started it.
         """
@@ -81,7 +82,7 @@ class Child:
             stdin=subprocess.DEVNULL,
             stdout=self.log,
             stderr=self.log,
-            start_new_session=True,
+            process_group=0,
         )
         _log.info("process_started", extra={"child": self.name, "pid": self.process.pid})
 

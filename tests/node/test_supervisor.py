@@ -64,6 +64,17 @@ def test_a_killed_child_is_started_again():
         supervisor.end()
 
 
+def test_children_share_a_session_so_that_priorities_count_among_them_but_not_the_terminal_s_signals():
+    supervisor = Supervisor(None, [Child("one", SLEEP), Child("two", SLEEP)])
+    supervisor.start()
+    try:
+        pids = supervisor.pids.values()
+        assert {os.getsid(pid) for pid in pids} == {os.getsid(0)}
+        assert len({os.getpgid(0), *(os.getpgid(pid) for pid in pids)}) == 3
+    finally:
+        supervisor.end()
+
+
 def test_a_child_that_keeps_dying_is_started_ever_less_often():
     child = Child("one", [sys.executable, "-c", "raise SystemExit(1)"])
     supervisor = Supervisor(None, [child])
