@@ -30,6 +30,8 @@ from benchmarks.report import Row, arguments, machine, show
 QUOTA = 5
 _LABELS = 20
 _WRITERS = 3
+_PAUSE_S = 0.4
+"""Of a writer between two batches: so few examples that some steps end between two strikes."""
 _DISK_MIB = 96
 _SETTLE_S = 240.0
 _SETTINGS = {
@@ -161,7 +163,7 @@ def _write(address: str, ledger: Ledger, enough: threading.Event, *, number: int
                 made += 1
                 batch.append((f"{digit}{'ab'[twin]}", image, f"w{number}-{made}"))
             _teach(client, ledger, batch, enough)
-            enough.wait(0.05)
+            enough.wait(_PAUSE_S)
 
 
 def _teach(client: Client, ledger: Ledger, batch: list[tuple[str, Any, str]], enough: threading.Event) -> None:
@@ -218,7 +220,7 @@ def _check(node: Node, ledger: Ledger, target: strikes.Target, story: Story) -> 
     with node.store() as store:
         found = checker.read(store, ledger.sent)
     answered = [version for version in story.answered if version]
-    story.verdict = checker.check(ledger, found, quota=QUOTA, share=HoldoutConfig().share, answered=answered)
+    story.verdict = checker.check(ledger, found, quota=QUOTA, holdout=HoldoutConfig(), answered=answered)
     story.verdict.unreadable = checker.check_files(target.versions, found.records, target.damaged)
     made = [record for record in found.records if record.state != "rejected"]
     story.sent, story.acknowledged, story.stored = len(ledger.sent), len(ledger.acknowledged), len(found.located)

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from accrete_storage.artifacts import ArtifactStore
+from accrete_storage.config import HoldoutConfig
 from accrete_storage.errors import StorageError
-from accrete_storage.ids import is_holdout, position_key
+from accrete_storage.ids import holdout_rank, is_holdout, position_key
 from accrete_storage.pending import Location
 from accrete_storage.store import Store
 from accrete_storage.version import VersionRecord
@@ -46,7 +47,8 @@ class Verdict:
     overfull: dict[str, int] = field(default_factory=dict)
     """By label, how many exemplars there are when it is not the number that there should be."""
     leaked: set[str] = field(default_factory=set)
-    """Exemplars that belong to the hold-out, or the other way round."""
+    """Exemplars that belong to the hold-out, or the other way round. Those set aside for which a class's hold-out has
+    no room are trained on, highest rank first."""
     unreadable: dict[int, str] = field(default_factory=dict)
     """Versions whose files do not match their checksums."""
     unknown_versions: set[int] = field(default_factory=set)
@@ -67,14 +69,16 @@ def read(store: Store, sent: Collection[str]) -> Snapshot:
     )
 
 
-def check(ledger: Ledger, found: Snapshot, *, quota: int, share: float, answered: Collection[int] = ()) -> Verdict:
+def check(
+    ledger: Ledger, found: Snapshot, *, quota: int, holdout: HoldoutConfig, answered: Collection[int] = ()
+) -> Verdict:
     """What does not fit.
 
     Args:
         ledger: of all writers.
         found: the store at rest.
         quota: exemplars of each class.
-        share: of the hold-out.
+        holdout: what is set aside, and how much of it kept.
         answered: versions that answered a prediction.
     """
     verdict = Verdict()
@@ -82,7 +86,7 @@ def check(ledger: Ledger, found: Snapshot, *, quota: int, share: float, answered
     kept = [name for group in (found.pending, found.exemplars, found.holdout) for ids in group.values() for name in ids]
     verdict.foreign = {name for name in kept if name not in ledger.sent} | (set(ledger.refused) & set(found.located))
     _check_learned(found, verdict)
-    _check_memory(found, verdict, quota=quota, share=share)
+    _check_memory(found, verdict, quota=quota, holdout=holdout)
     verdict.unknown_versions = set(answered) - {one.version for one in found.records if one.state != "rejected"}
     return verdict
 
@@ -105,17 +109,21 @@ def _check_learned(found: Snapshot, verdict: Verdict) -> None:
     verdict.miscounted = {name: taken[name] - within[name] for name in labels if taken[name] != within[name]}
 
 
-def _check_memory(found: Snapshot, verdict: Verdict, *, quota: int, share: float) -> None:
+def _check_memory(found: Snapshot, verdict: Verdict, *, quota: int, holdout: HoldoutConfig) -> None:
     trainable: Counter[str] = Counter()
     for name, location in found.located.items():
         pending = name in found.pending.get(location.label, ())
-        trainable[location.label] += not pending and not is_holdout(name, share)
+        trainable[location.label] += not pending and name not in found.holdout.get(location.label, ())
     for label, ids in found.exemplars.items():
         if len(set(ids)) != min(quota, trainable[label]) or len(set(ids)) != len(ids):
             verdict.overfull[label] = len(ids)
-        verdict.leaked |= {name for name in ids if is_holdout(name, share)}
-    for ids in found.holdout.values():
-        verdict.leaked |= {name for name in ids if not is_holdout(name, share)}
+        held = found.holdout.get(label, ())
+        last = max(map(holdout_rank, held), default=0) if len(held) >= holdout.cap else 2**64
+        verdict.leaked |= {name for name in ids if is_holdout(name, holdout.share) and holdout_rank(name) <= last}
+    for label, ids in found.holdout.items():
+        verdict.leaked |= {name for name in ids if not is_holdout(name, holdout.share)}
+        if len(ids) > holdout.cap:
+            verdict.overfull[label] = len(ids)
 
 
 def check_files(root: Path, records: Collection[VersionRecord], damaged: Collection[int]) -> dict[int, str]:

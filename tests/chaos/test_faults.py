@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from accrete_storage.ids import is_holdout
+from accrete_storage.config import HoldoutConfig
+from accrete_storage.ids import holdout_rank, is_holdout
 from accrete_storage.pending import Location
 from accrete_storage.version import VersionRecord
 from benchmarks import faults
@@ -65,7 +66,7 @@ def sound() -> Snapshot:
 
 
 def judged(ledger: Ledger, found: Snapshot) -> Verdict:
-    return check(ledger, found, quota=3, share=SHARE, answered=[1, 2])
+    return check(ledger, found, quota=3, holdout=HoldoutConfig(share=SHARE), answered=[1, 2])
 
 
 def test_a_sound_store_passes(ledger: Ledger, sound: Snapshot) -> None:
@@ -103,8 +104,22 @@ def test_a_wrong_number_of_exemplars_and_a_mixed_hold_out_are_seen(ledger: Ledge
     assert judged(ledger, replace(sound, holdout={"a": [NAMES[3]]})).leaked == {NAMES[3]}
 
 
+def test_beyond_its_cap_the_hold_out_of_highest_rank_may_be_trained_on(ledger: Ledger, sound: Snapshot) -> None:
+    flagged = (name for name in (f"x{number}" for number in range(100)) if is_holdout(name, SHARE))
+    low, high = sorted(flagged, key=holdout_rank)[:2]
+    located = {**sound.located, low: sound.located[HELD], high: sound.located[HELD]}
+
+    def leaked(kept: str, trained: str, cap: int) -> set[str]:
+        found = replace(sound, located=located, holdout={"a": [kept]}, exemplars={"a": [*NAMES[:2], trained]})
+        return check(ledger, found, quota=3, holdout=HoldoutConfig(share=SHARE, cap=cap)).leaked
+
+    assert leaked(low, high, cap=1) == set()
+    assert leaked(high, low, cap=1) == {low}, "the other one should have stayed"
+    assert leaked(low, high, cap=2) == {high}, "there was room"
+
+
 def test_a_version_that_nobody_made_and_one_that_cannot_be_read_are_seen(
     ledger: Ledger, sound: Snapshot, tmp_path: Path
 ) -> None:
-    assert check(ledger, sound, quota=3, share=SHARE, answered=[2, 7]).unknown_versions == {7}
+    assert check(ledger, sound, quota=3, holdout=HoldoutConfig(share=SHARE), answered=[2, 7]).unknown_versions == {7}
     assert set(check_files(tmp_path, sound.records, damaged={1})) == {2}

@@ -1,0 +1,1 @@
+"""Accrete beside other Python model servers, each with the same network, image and callers."""

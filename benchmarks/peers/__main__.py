@@ -1,0 +1,205 @@
+"""Single-image requests a second of Accrete and of other Python model servers, side by side.
+
+The same ResNet-32 graph under the same ONNX Runtime settings, 16 callers, everything of a server on one half of the
+cores and the callers on the other. Each server in turn, round by round, so that what else the machine does falls on
+all. Each is configured as its own documentation advises for a small model on a CPU: one process that computes a core,
+no batching (it gains nothing on a CPU), access logs off. MLServer and Accrete are also asked with the same message.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import shutil
+import statistics
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from safetensors.numpy import load_file
+
+from accrete.inference import service_pb2
+from accrete.v1 import prediction_pb2, types_pb2
+from benchmarks.node import Node, descendants, digits
+from benchmarks.peers.callers import Asking, run
+from benchmarks.peers.systems import PEERS, Peer, Running, install
+from benchmarks.report import Row, arguments, machine, median_row, show
+
+_CALLERS = 16
+_OURS = "/accrete.v1.Prediction/Predict"
+_OPEN = "/inference.GRPCInferenceService/ModelInfer"
+
+
+@dataclass(kw_only=True)
+class Found:
+    """Of one server; a value a round."""
+
+    rate: list[float] = field(default_factory=list)
+    """Answers a second."""
+    cpu_ms: list[float] = field(default_factory=list)
+    """Of all its processes, an answer."""
+    p99_ms: list[float] = field(default_factory=list)
+    failed: int = 0
+
+
+def main() -> None:
+    """Runs it; exit status 1 when the bound is not kept."""
+    parser = arguments(__doc__ or "")
+    parser.add_argument(
+        "--environments",
+        type=Path,
+        default=Path(tempfile.gettempdir()) / "accrete-peers",
+        metavar="DIR",
+        help="where the peers are installed, from the package index, when they are not there yet (gigabytes)",
+    )
+    parsed = parser.parse_args()
+    programs = {peer.name: install(peer, parsed.environments) for peer in PEERS}
+    facts = machine() | {peer.name: _version(peer, parsed.environments) for peer in PEERS}
+    with tempfile.TemporaryDirectory(prefix="accrete-peers-") as folder:
+        rounds, seconds = (1, 2.0) if parsed.short else (5, 8.0)
+        rows = measure(Path(folder), programs, rounds=rounds, seconds=seconds)
+    show(rows, facts, parsed.json)
+    raise SystemExit(any(row.ok is False for row in rows))
+
+
+def measure(folder: Path, programs: dict[str, Path], *, rounds: int, seconds: float) -> list[Row]:
+    """Teaches a node, gives the peers its graph, and asks all of them."""
+    cores = sorted(os.sched_getaffinity(0))
+    ours, theirs = cores[len(cores) // 2 :], cores[: len(cores) // 2] or cores
+    found = {name: Found() for name in ("accrete", "accrete, open inference", *programs)}
+    os.sched_setaffinity(0, theirs)  # which the node inherits
+    node = _node(folder, len(theirs))
+    os.sched_setaffinity(0, ours)
+    try:
+        model = _model(node, folder)
+        bodies = _bodies(folder)
+        for number in range(rounds):
+            node.start()
+            try:
+                with node.client() as client:
+                    client.wait_ready(60)
+                for name, path, body in (("accrete", _OURS, "ours"), ("accrete, open inference", _OPEN, "open")):
+                    asking = _asking(node.address, path, bodies[body], "grpc", seconds)
+                    _ask(asking, node.process.pid if node.process else 0, found[name], ours)
+            finally:
+                node.stop()
+            for peer in PEERS:
+                body = {"grpc": "open", "application/json": "json"}.get(peer.content_type, "raw")
+                running = Running(peer, programs[peer.name], folder / f"{peer.name}-{number}", model, theirs)
+                try:
+                    asking = _asking(running.address, peer.path, bodies[body], peer.content_type, seconds)
+                    running.wait_ready(asking)
+                    _ask(asking, running.process.pid, found[peer.name], ours)
+                finally:
+                    running.stop()
+    finally:
+        os.sched_setaffinity(0, cores)
+    return _rows(found)
+
+
+def _node(folder: Path, concurrency: int) -> Node:
+    """Taught two classes; stopped."""
+    settings = {"model.backbone": "resnet32", "model.input_size": "32", "model.channels": "3"}
+    settings |= {"training.base_epochs": "1", "server.concurrency": str(concurrency), "engine.device": "cpu"}
+    node = Node(folder, settings=settings)
+    node.start()
+    try:
+        with node.client() as client:
+            client.wait_ready(60)
+            scans = {label: [np.stack([scan] * 3, axis=-1) for scan in own[:40]] for label, own in digits().items()}
+            report = client.add_examples((label, scan) for label in "01" for scan in scans[label])
+            client.wait_learned(report.ids, timeout=120)
+            client.pause()
+    finally:
+        node.stop()
+    return node
+
+
+def _model(node: Node, folder: Path) -> Path:
+    """The graph and head of the node's version, as files that the peers read."""
+    model = folder / "model"
+    model.mkdir()
+    version = node.data_dir / "versions" / "v000001"
+    shutil.copy(version / "graph.onnx", model)
+    head = load_file(version / "head.safetensors")
+    np.save(model / "rows.npy", next(value for name, value in sorted(head.items()) if value.ndim == 2))
+    return model
+
+
+def _bodies(folder: Path) -> dict[str, Path]:
+    """One image of 32 x 32 x 3 bytes in each form that it travels in."""
+    pixels = np.random.default_rng(1993).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+    raw = pixels.tobytes()
+    tensor = types_pb2.Tensor(dtype=types_pb2.Tensor.UINT8, shape=pixels.shape[1:], data=raw)
+    request = prediction_pb2.PredictRequest(images=[types_pb2.Image(tensor=tensor)])
+    given = service_pb2.ModelInferRequest.InferInputTensor(name="image", datatype="UINT8", shape=pixels.shape)
+    infer = service_pb2.ModelInferRequest(model_name="m", inputs=[given], raw_input_contents=[raw])
+    forms = {
+        "raw": raw,
+        "json": json.dumps({"image": base64.b64encode(raw).decode()}).encode(),
+        "ours": request.SerializeToString(),
+        "open": infer.SerializeToString(),
+    }
+    for name, body in forms.items():
+        (folder / f"body-{name}").write_bytes(body)
+    return {name: folder / f"body-{name}" for name in forms}
+
+
+def _asking(address: str, path: str, body: Path, content_type: str, seconds: float) -> Asking:
+    return Asking(
+        address=address, path=path, body=str(body), content_type=content_type, callers=_CALLERS, seconds=seconds
+    )
+
+
+def _ask(asking: Asking, pid: int, found: Found, cores: Sequence[int]) -> None:
+    run(replace(asking, seconds=asking.seconds / 4), set(cores))  # warm
+    before = _cpu_s(pid)
+    told = run(asking, set(cores))
+    found.cpu_ms.append(1000 * (_cpu_s(pid) - before) / max(1, told.answers) * told.seconds / asking.seconds)
+    found.rate.append(told.answers / told.seconds)
+    found.p99_ms.append(float(np.percentile(told.latencies_ms, 99)) if told.latencies_ms else float("nan"))
+    found.failed += told.failed
+
+
+def _cpu_s(pid: int) -> float:
+    """Processor time of a process and all below it."""
+    ticks = 0
+    for one in (pid, *descendants(pid)):
+        try:
+            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _rows(found: dict[str, Found]) -> list[Row]:
+    rows = []
+    for name, one in found.items():
+        rows += [
+            median_row(f"{name}: single-image requests, {_CALLERS} callers", one.rate, "/s"),
+            median_row(f"{name}: CPU of all its processes an answer", one.cpu_ms, "ms"),
+            median_row(f"{name}: p99", one.p99_ms, "ms"),
+        ]
+    best = max(PEERS, key=lambda peer: statistics.median(found[peer.name].rate)).name
+    over = [mine / theirs for mine, theirs in zip(found["accrete"].rate, found[best].rate, strict=True)]
+    same = zip(found["accrete, open inference"].rate, found["mlserver"].rate, strict=True)
+    return [
+        *rows,
+        median_row(f"accrete over the best of the others ({best})", over, "x", ">= 2"),
+        median_row("the same message: accrete over mlserver", [mine / theirs for mine, theirs in same], "x"),
+        Row(name="calls that failed, all servers", value=sum(one.failed for one in found.values()), unit=""),
+    ]
+
+
+def _version(peer: Peer, environments: Path) -> str:
+    package = peer.name
+    found = sorted((environments / peer.name / "lib").glob(f"*/site-packages/{package}-*.dist-info"))
+    return found[-1].name.removesuffix(".dist-info") if found else "?"
+
+
+if __name__ == "__main__":
+    main()
