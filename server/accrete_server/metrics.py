@@ -28,6 +28,8 @@ SECONDS = (
 SWAP_SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 UNKNOWN_PHASE = "unknown"
+STAGES = ("verify", "read", "engine", "golden", "warm", "fit")
+"""What a candidate can fail at."""
 PREDICTIONS = frozenset({"Predict", "ModelInfer"})
 """Methods that the model answers."""
 
@@ -120,12 +122,18 @@ class ModelMetrics:
 
         self.live_version = gauge("live_version", "The version that answers; 0: none.")
         self.classes = gauge("classes", "Classes in the live version, masked ones not counted.")
+        self.newest_learned = gauge(
+            "newest_learned_timestamp_seconds",
+            "When the newest example came that the live version has learned; 0: none, or not known.",
+        )
         self.provisional = gauge("provisional_classes", "Classes answered from their prototype alone.")
         self.slots = gauge("slots_resident", "Versions in memory.")
         self.swaps = Counter("accrete_swaps", "Versions that went live.", registry=registry)
         self.broken = Counter(
             "accrete_broken_candidates", "Candidates that could not go live, by stage.", ("stage",), registry=registry
         )
+        for stage in STAGES:  # a series that begins with 1 shows no increase
+            self.broken.labels(stage)
         self.swap_seconds = Histogram(
             "accrete_swap_seconds", "A swap's stages.", ("stage",), buckets=SWAP_SECONDS, registry=registry
         )

@@ -19,6 +19,7 @@ from accrete_server.remembered import Remembered, recall, remember
 from accrete_server.slots import Slot, Slots, View
 from accrete_storage.errors import NotFound
 from accrete_storage.failpoints import around
+from accrete_storage.ids import position_key
 from accrete_storage.prototypes import PrototypeSet
 from accrete_storage.registry import ActiveState
 from accrete_storage.store import Store
@@ -141,6 +142,8 @@ class Swapper:
         self._metrics.live_version.set(view.version)
         self._metrics.classes.set(len(view.answers.labels) - provisional)
         self._metrics.provisional.set(provisional)
+        newest_ms = max((position_key(position)[0] for position in view.learned.values()), default=0)
+        self._metrics.newest_learned.set(newest_ms / 1000)
 
     def _remember(self, record: VersionRecord, view: View) -> None:
         state = Remembered(
