@@ -9,6 +9,7 @@ from annotated_types import Ge, Le
 
 from accrete_learner.budget import BudgetConfig
 from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
+from accrete_storage.config import TeachingConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +62,8 @@ class LearnerServiceConfig:
     """For how long, on what."""
     budget: BudgetConfig = field(default_factory=BudgetConfig)
     """Exemplars kept."""
+    teaching: TeachingConfig = field(default_factory=TeachingConfig)
+    """What one principal may have of a class."""
     nice: Annotated[int, Ge(0), Le(19)] = 19
     """Priority of the trainer; 19 yields to everything, so that serving keeps its cores."""
     own_nice: Annotated[int, Ge(0), Le(19)] = 10

@@ -20,13 +20,16 @@ from accrete_learner.job import Job
 from accrete_learner_service.config import LearnerServiceConfig
 from accrete_learner_service.errors import NothingToLearn, StepFailed
 from accrete_learner_service.holdout import split
-from accrete_storage.config import HoldoutConfig
+from accrete_learner_service.shares import places
+from accrete_storage.config import HoldoutConfig, TeachingConfig
 from accrete_storage.example import Example
 from accrete_storage.ids import position_key
 from accrete_storage.store import Store
 from accrete_storage.version import VersionRecord
 
 Tensors = NDArray[Any]
+
+_NO_SHARES = TeachingConfig()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +82,9 @@ def kept_labels(parent: VersionRecord | None, forgotten: dict[str, int]) -> tupl
     return tuple(label for label in parent.labels if forgotten.get(label, -1) <= parent.revision)
 
 
-def read_inputs(store: Store, labels: Collection[str], holdout: HoldoutConfig) -> Inputs:
+def read_inputs(
+    store: Store, labels: Collection[str], holdout: HoldoutConfig, teaching: TeachingConfig = _NO_SHARES
+) -> Inputs:
     """Reads what a step with the pending examples of `labels` takes.
 
     Raises:
@@ -89,7 +94,8 @@ def read_inputs(store: Store, labels: Collection[str], holdout: HoldoutConfig) -
     revision = store.registry.state().revision
     parent = store.registry.latest_ready()
     kept = kept_labels(parent, store.registry.forgotten())
-    taken = {label: _take(store, label, label in kept, holdout.cap) for label in labels}
+    each = places(teaching.holdout_share, holdout.cap)
+    taken = {label: _take(store, label, label in kept, holdout.cap, each) for label in labels}
     taken = {label: part for label, part in taken.items() if part.counts and (part.new or label in kept)}
     if not any(part.new for part in taken.values()):
         raise NothingToLearn("no pending example to train on")
@@ -122,11 +128,11 @@ class _Taken:
     counts: int
 
 
-def _take(store: Store, label: str, known: bool, cap: int) -> _Taken:
+def _take(store: Store, label: str, known: bool, cap: int, each: int) -> _Taken:
     entries = store.pending.read(label)
     # A label that is not known may have a hold-out of its own only from before it was forgotten: not its own any more.
     old = store.memory.holdout(label) if known else []
-    parts = split(old, (entry.example for entry in entries if entry.holdout), cap=cap)
+    parts = split(old, (entry.example for entry in entries if entry.holdout), cap=cap, each=each)
     return _Taken(
         new=[*(entry.example for entry in entries if not entry.holdout), *parts.trained],
         holdout=parts.kept,

@@ -27,6 +27,7 @@ from accrete_learner_service.measure import check_loads, measure
 from accrete_learner_service.phases import Outcome
 from accrete_learner_service.record import build_record, read_exemplars, summarise_step
 from accrete_learner_service.report import Report
+from accrete_learner_service.shares import share_exemplars
 from accrete_learner_service.staging import Inputs, read_inputs, step_quota, write_job
 from accrete_learner_service.timing import Stopwatch
 from accrete_learner_service.trainer_child import Trainer
@@ -132,7 +133,7 @@ def run_step(bench: Bench, decision: Decision, check: Callable[[int], None]) -> 
 
 
 def _stage(bench: Bench, decision: Decision, folder: Path) -> Inputs:
-    inputs = read_inputs(bench.store, decision.labels, bench.holdout)
+    inputs = read_inputs(bench.store, decision.labels, bench.holdout, bench.config.teaching)
     folder.mkdir(parents=True)
     if decision.cause == "hand":
         (folder / BY_HAND_FILE).touch()
@@ -194,7 +195,13 @@ def _accept(
     check: Callable[[int], None],
 ) -> VersionRecord:
     """Publishes the files, then commits; a commit that does not come to pass leaves files that no record names."""
-    exemplars = read_exemplars(folder, inputs)
+    exemplars = share_exemplars(
+        read_exemplars(folder, inputs),
+        inputs.labels,
+        [*inputs.exemplars, *inputs.new],
+        quota=step_quota(inputs, bench.config),
+        share=bench.config.teaching.exemplar_share,
+    )
     with watch.stage("publishing"):
         digest = bench.artifacts.publish(folder / files.CANDIDATE_FOLDER, inputs.version)
     record = replace(record, digest=digest, step_seconds=watch.total)

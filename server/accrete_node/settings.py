@@ -26,7 +26,7 @@ from accrete_server.access.config import AccessConfig, check_exposure, is_loopba
 from accrete_server.config import ServerConfig
 from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
 
-SECTIONS_OF_LEARNER = ("trigger", "gate", "method", "network", "training", "budget")
+SECTIONS_OF_LEARNER = ("trigger", "gate", "method", "network", "training", "budget", "teaching")
 """Fields of LearnerServiceConfig that are sections of their own here."""
 FILE_NAME = "accrete.toml"
 
@@ -103,6 +103,7 @@ class Settings(BaseSettings):
             network=self.model,
             training=self.training,
             budget=self.memory,
+            teaching=self.teaching,
         )
 
 

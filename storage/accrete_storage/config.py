@@ -51,3 +51,7 @@ class TeachingConfig:
     approve_new_labels: bool = False
     """Keep the examples of a label not known before set aside until `accrete approve`; it is neither trained nor
     answered provisionally."""
+    exemplar_share: Annotated[float, Gt(0), Le(1)] = 1.0
+    """Part of a class's places among the exemplars that one principal may take, at least one place; 1: all."""
+    holdout_share: Annotated[float, Gt(0), Le(1)] = 1.0
+    """The same of the class's places in the hold-out (`holdout.cap`), by which the gate judges."""

@@ -13,7 +13,7 @@ from accrete_learner_service.app import learn
 from accrete_learner_service.config import GateConfig, LearnerServiceConfig, TriggerConfig
 from accrete_node.log import set_up
 from accrete_node.settings import LogConfig
-from accrete_storage.config import HoldoutConfig, StoreConfig
+from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
 
 HOLDOUT = HoldoutConfig(share=0.2, cap=10)
 BUDGET: dict[str, Any] = {"kind": "per_class", "size": 5}
@@ -32,6 +32,7 @@ def config(options: dict[str, dict[str, Any]]) -> LearnerServiceConfig:
         network=NetworkConfig(**(NETWORK | options.get("network", {}))),
         training=TrainingConfig(**(training | options.get("training", {}))),
         budget=BudgetConfig(**(BUDGET | options.get("budget", {}))),
+        teaching=TeachingConfig(**options.get("teaching", {})),
         **({"metrics_port": 0, "lease_s": 3.0, "retry_s": 0.2} | options.get("learner", {})),
     )
 
