@@ -59,6 +59,8 @@ class Outcome:
     hasty: list[bool]
     cpu_s: float
     """Processor time of the sender."""
+    begun: float
+    """The start, by the clock that never goes back and that all processes share (`time.perf_counter`, on Linux)."""
 
     def count(self) -> Counter[str]:
         """Calls by code."""
@@ -91,6 +93,7 @@ class _Sender:
         self.due = np.sort(draw.random(count) * traffic.seconds).tolist()
         self.hasty = (draw.random(count) < traffic.hasty).tolist()
         self.late, self.took, self.code = [0.0] * count, [0.0] * count, [""] * count
+        self.begun = 0.0
         self._traffic = traffic
         self._cancels = (draw.random(count) < 0.5).tolist()
 
@@ -105,7 +108,8 @@ class _Sender:
                 time.sleep(0.01)
 
     def _keep_busy(self, call: Any, request: bytes) -> None:
-        free, begun = threading.Semaphore(self._traffic.in_flight), time.perf_counter()
+        free = threading.Semaphore(self._traffic.in_flight)
+        begun = self.begun = time.perf_counter()
         while free.acquire() and (now := time.perf_counter() - begun) < self._traffic.seconds:
             index = len(self.due)
             self.due.append(now)
@@ -120,7 +124,7 @@ class _Sender:
     def _send(self, call: Any, request: bytes) -> None:
         patience = self._traffic.patience_s
         cancels: list[tuple[float, Any]] = []
-        begun = time.perf_counter() + 0.1
+        begun = self.begun = time.perf_counter() + 0.1
         for index, due in enumerate(self.due):
             while cancels and cancels[0][0] <= due:
                 moment, future = cancels.pop(0)
@@ -159,6 +163,7 @@ def main() -> None:
         code=sender.code,
         hasty=sender.hasty,
         cpu_s=time.process_time(),
+        begun=sender.begun,
     )
     print(json.dumps(asdict(outcome)))
 

@@ -1,4 +1,4 @@
-"""A thousand swaps under load, and candidates that cannot serve: no failed Predict, flat memory and cost.
+"""A thousand swaps under load, and candidates that cannot serve: no failed Predict, flat memory, cost and latency.
 
 Two versions, made by two steps, are made live by turns, each time by a real load, check, warm-up and swap.
 """
@@ -26,6 +26,7 @@ from accrete import AccreteError, Client, Prediction
 from accrete_storage.artifacts import MANIFEST, ArtifactStore
 from accrete_storage.embedded import socket_path
 from accrete_storage.store import Store
+from benchmarks.around_swaps import measure
 from benchmarks.node import Node, digits, resident_bytes, side_by_side
 from benchmarks.report import Row, arguments, machine, median_row, show
 
@@ -63,7 +64,8 @@ def main() -> None:
     parsed = arguments(__doc__ or "").parse_args()
     facts = machine()
     with tempfile.TemporaryDirectory(prefix="accrete-swaps-") as folder:
-        rows, load = run(Path(folder), swaps=60 if parsed.short else 1_000, broken=12 if parsed.short else 200)
+        rows, load = run(Path(folder) / "load", swaps=60 if parsed.short else 1_000, broken=12 if parsed.short else 200)
+        rows += measure(Path(folder) / "latency", rounds=1 if parsed.short else 10, swaps=5 if parsed.short else 10)
     show(rows, facts, parsed.json)
     for problem in (load.failed + load.mixed)[:10]:
         print(f"  {problem}")
@@ -72,6 +74,7 @@ def main() -> None:
 
 def run(folder: Path, *, swaps: int, broken: int) -> tuple[list[Row], Load]:
     """A node with two versions, swapped and offered candidates that cannot serve, under load all the time."""
+    folder.mkdir(exist_ok=True)
     node, load = Node(folder, settings={"learner.keep_versions": "20"}), Load()
     node.start()
     try:
