@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.lone_server import request
+from benchmarks.lone_server import cpu_s, request
 from benchmarks.node import Node, digits, until
 from benchmarks.open_loop import Outcome, Traffic, run
 from benchmarks.report import Row, arguments, machine, median_row, show
@@ -95,9 +95,9 @@ def _rounds(node: Node, folder: Path, trainer: int, ours: set[int], rounds: int,
     for number in range(rounds):
         with _stopped(trainer):
             idle.append(send(peak / 2, number))
-        before = _cpu_s(trainer)
+        before = cpu_s(trainer)
         busy.append(send(peak / 2, number))
-        trained.append((_cpu_s(trainer) - before) / seconds)
+        trained.append((cpu_s(trainer) - before) / seconds)
     return [
         Row(name="peak, trainer stopped", value=peak, unit="/s"),
         median_row("cores that the trainer gets at half of it", trained, ""),
@@ -113,11 +113,6 @@ def _stopped(pid: int) -> Iterator[None]:
         yield
     finally:
         os.kill(pid, signal.SIGCONT)
-
-
-def _cpu_s(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _beside(idle: list[Outcome], busy: list[Outcome], share: float) -> list[Row]:

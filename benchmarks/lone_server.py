@@ -36,6 +36,8 @@ class LoneServer:
 
     process: subprocess.Popen[bytes]
     address: str
+    data_dir: Path
+    store_pid: int
     graph: Path
     """The ONNX file of the backbone that it serves."""
     ready_s: float
@@ -43,8 +45,7 @@ class LoneServer:
 
     def cpu_s(self) -> float:
         """Processor time of all its threads so far."""
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
-        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return cpu_s(self.process.pid)
 
     def resident(self) -> int:
         """Bytes in RAM."""
@@ -53,6 +54,12 @@ class LoneServer:
     def has_torch(self) -> bool:
         """Whether PyTorch's libraries are loaded."""
         return "libtorch" in Path(f"/proc/{self.process.pid}/maps").read_text()
+
+
+def cpu_s(pid: int) -> float:
+    """Processor time of a process, all threads, so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager
@@ -69,7 +76,14 @@ def lone_server(
         process, address, ready_s = _start(data_dir, cores, settings or {})
         try:
             graph = artifacts.path(1) / export.GRAPH_FILE
-            yield LoneServer(process=process, address=address, graph=graph, ready_s=ready_s)
+            yield LoneServer(
+                process=process,
+                address=address,
+                data_dir=data_dir,
+                store_pid=store.pid or 0,
+                graph=graph,
+                ready_s=ready_s,
+            )
         finally:
             process.terminate()
             process.wait(30)
