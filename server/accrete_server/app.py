@@ -45,6 +45,7 @@ from accrete_server.loading import Loader
 from accrete_server.metrics import Metrics
 from accrete_server.open_inference.describing import ServedModel
 from accrete_server.open_inference.service import OpenInference
+from accrete_server.open_inference.triton_metrics import TritonMetrics
 from accrete_server.operation import Operation
 from accrete_server.prediction import Answering, Prediction
 from accrete_server.reporting import Reporter, Setting
@@ -239,6 +240,12 @@ class Server:
         gauge("teaching_waiting", "AddExamples batches in line.", lambda: teaching.waiting)
         gauge("calls_under_way", "Calls that a handler works on.", lambda: self._edge.under_way)
         gauge("watchers", "Long-lived calls open.", lambda: self._seats.taken)
+        if self._config.triton_metrics:
+            self._metrics.registry.register(
+                TritonMetrics(
+                    self._model.name, self._metrics.statistics, lambda: working.waiting + self._batcher.waiting
+                )
+            )
 
     def _bind(self) -> int:
         address = f"{self._config.host}:{self._config.port}"

@@ -32,6 +32,9 @@ class ServerConfig:
     model_name: Annotated[str, MinLen(1)] = "accrete"
     """The model's name to clients of the Open Inference Protocol, which ask for one."""
 
+    triton_metrics: bool = False
+    """Also export what Triton's dashboards chart under its names (`nv_inference_...`). Off: nothing in them is new."""
+
     max_images: Annotated[int, Ge(1), Le(4096)] = 64
     """Images in one Predict call. 64: beyond it the cost of a call is no longer what limits images per second."""
 

@@ -57,7 +57,7 @@ class RequestMetrics:
         bound[0].inc()
         bound[1].observe(seconds)
         if code != "OK" and method in PREDICTIONS:
-            self._statistics.failed(seconds)
+            self._statistics.failed(code, seconds)
 
 
 class PredictMetrics:

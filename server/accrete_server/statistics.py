@@ -21,7 +21,8 @@ class VersionStatistics:
     queue_s: float = 0.0
     decode_s: float = 0.0
     compute_s: float = 0.0
-    failed: int = 0
+    failed: dict[str, int] = field(default_factory=dict)
+    """Calls that ended without an answer, by gRPC code."""
     failed_s: float = 0.0
     last_ms: int = 0
     """When a call was last answered, in milliseconds since 1970; 0: never."""
@@ -68,17 +69,18 @@ class Statistics:
             own.compute_s += compute_s
             own.last_ms = time.time_ns() // 1_000_000
 
-    def failed(self, seconds: float) -> None:
-        """One call has ended without an answer, whatever the reason; it counts for the version that answered last."""
+    def failed(self, code: str, seconds: float) -> None:
+        """One call has ended without an answer, with that gRPC code; it counts for the version that answered last."""
         with self._lock:
             own = self._of(self._latest)
-            own.failed += 1
+            own.failed[code] = own.failed.get(code, 0) + 1
             own.failed_s += seconds
 
     def snapshot(self) -> list[VersionStatistics]:
         """A copy of what is remembered, oldest version first."""
         with self._lock:
-            known = [replace(own, batches=dict(own.batches)) for own in self._by_version.values() if own.version]
+            of_versions = (own for own in self._by_version.values() if own.version)
+            known = [replace(own, batches=dict(own.batches), failed=dict(own.failed)) for own in of_versions]
         return sorted(known, key=lambda own: own.version)
 
     def _of(self, version: int) -> VersionStatistics:

@@ -9,6 +9,7 @@ import grpc
 import numpy as np
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from prometheus_client.parser import text_string_to_metric_families as parsed
 
 from accrete.inference import model_config_pb2, service_pb2, service_pb2_grpc
 from accrete.v1 import prediction_pb2, types_pb2
@@ -359,12 +360,47 @@ def test_calls_are_counted_and_timed_like_all_others(world: World) -> None:
     running = world.server()
     infer(running, of_pixels(1, 2))
     failure(lambda: infer(running, of_pixels(model_name="other")))
-    with urllib.request.urlopen(f"http://127.0.0.1:{running.server.metrics_port}/metrics", timeout=10) as page:
-        text = page.read().decode()
+    text = page(running)
     assert 'accrete_requests_total{code="OK",method="ModelInfer",phase=' in text
     assert 'accrete_requests_total{code="NOT_FOUND",method="ModelInfer",phase=' in text
     assert "accrete_images_total 2.0" in text
     assert 'accrete_request_seconds_count{code="OK",method="ModelInfer",phase=' in text
+
+
+def page(running: Running) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{running.server.metrics_port}/metrics", timeout=10) as answer:
+        return str(answer.read().decode())
+
+
+def test_triton_named_metrics_are_there_when_asked_for_and_say_what_the_statistics_say(world: World) -> None:
+    world.publish(1)
+    running = world.server(triton_metrics=True)
+    infer(running, of_pixels(1, 2, 3))
+    running.predict(1)
+    failure(lambda: infer(running, of_pixels(model_name="other")))
+    failure(lambda: infer(running, of_pixels(*range(65))))
+    found = {
+        sample.name: sample for family in parsed(page(running)) for sample in family.samples if "nv_" in sample.name
+    }
+    counted = found["nv_inference_request_success"]
+    assert (counted.labels, counted.value) == ({"model": "accrete", "version": "1"}, 2)
+    assert (found["nv_inference_count"].value, found["nv_inference_exec_count"].value) == (4, 2)
+    (told,) = sums(running)
+    parts = {
+        "request": told.inference_stats.success,
+        "queue": told.inference_stats.queue,
+        "compute_input": told.inference_stats.compute_input,
+        "compute_infer": told.inference_stats.compute_infer,
+        "compute_output": told.inference_stats.compute_output,
+    }
+    for name, part in parts.items():
+        assert found[f"nv_inference_{name}_duration_us"].value == pytest.approx(part.ns / 1000, abs=0.01)
+    assert found["nv_inference_pending_request_count"].value == 0
+    assert {
+        reason: f'nv_inference_request_failure{{model="accrete",reason="{reason}",version="1"}} 1.0' in page(running)
+        for reason in ("OTHER", "REJECTED", "CANCELED", "BACKEND")
+    } == {"OTHER": True, "REJECTED": True, "CANCELED": False, "BACKEND": False}
+    assert "nv_" not in page(world.server())
 
 
 @pytest.mark.parametrize("method", ["ModelStreamInfer", "RepositoryModelLoad", "SystemSharedMemoryRegister"])

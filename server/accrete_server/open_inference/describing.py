@@ -103,7 +103,7 @@ def statistics(name: str, own: VersionStatistics) -> service_pb2.ModelStatistics
         execution_count=own.executions,
         inference_stats=service_pb2.InferStatistics(
             success=duration(own.calls, own.total_s),
-            fail=duration(own.failed, own.failed_s),
+            fail=duration(sum(own.failed.values()), own.failed_s),
             queue=duration(own.calls, own.queue_s),
             compute_input=duration(own.calls, own.decode_s),
             compute_infer=duration(own.calls, own.compute_s),
