@@ -178,7 +178,7 @@ def _infer(chance: random.Random) -> bytes:
     tensor = service_pb2.ModelInferRequest.InferInputTensor(
         name=chance.choice(("image", "image", "image", "")),
         datatype=chance.choice(("UINT8", "UINT8", "BYTES", "BYTES", "FP32", "?")),
-        shape=[chance.choice((1, 1, 2, 8, 8, *NUMBERS, 2**62)) for _ in range(chance.randrange(6))],
+        shape=chance.choice(((1,), (1, 8, 8, 1), (1, 8, 8, 1), _shape(chance), _shape(chance))),
     )
     data = chance.randbytes(chance.choice((0, 1, 4, 64, 192, 4_096)))
     picture = pictures.saved("PNG", "L", chance)
@@ -192,13 +192,17 @@ def _infer(chance: random.Random) -> bytes:
     output.parameters["classification"].int64_param = chance.choice(NUMBERS)
     request = service_pb2.ModelInferRequest(
         model_name="accrete",
-        model_version=chance.choice(("", "", "1", "-1", "a\0b")),
+        model_version=chance.choice(("", "", "", "", "", "1", "-1", "a\0b")),
         inputs=[tensor] * chance.choice((0, 1, 1, 1, 2)),
-        outputs=[output] * chance.randrange(3),
+        outputs=[output] * chance.choice((0, 0, 1, 2)),
         raw_input_contents=[contents] * chance.choice((0, 1, 1, 1, 2)),
     )
     request.parameters["timeout"].int64_param = chance.choice((*NUMBERS, 2**62))
     return request.SerializeToString()
+
+
+def _shape(chance: random.Random) -> tuple[int, ...]:
+    return tuple(chance.choice((1, 1, 2, 8, 8, *NUMBERS, 2**62)) for _ in range(chance.randrange(6)))
 
 
 def _add(chance: random.Random, data: bytes) -> bytes:

@@ -61,7 +61,7 @@ def test_exported_classes_show_their_public_name():
 
 def test_all_modules_but_the_command_line_and_the_stubs_are_private():
     names = {module.name for module in pkgutil.iter_modules(accrete.__path__)}
-    assert {name for name in names if not name.startswith("_")} == {"cli", "v1"}
+    assert {name for name in names if not name.startswith("_")} == {"cli", "inference", "v1"}
 
 
 def test_the_package_is_typed():
