@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import grpc
@@ -174,6 +175,32 @@ def test_the_live_version_may_be_named_and_no_other(world: World) -> None:
     asked_for = (("accrete", ""), ("accrete", "7"), ("accrete", "6"), ("other", ""))
     told = [ready(service_pb2.ModelReadyRequest(name=name, version=version)).ready for name, version in asked_for]
     assert told == [True, True, False, False]
+
+
+def test_a_version_that_goes_while_a_call_stands_in_line_is_not_answered_by_another(world: World) -> None:
+    world.publish(1)
+    running = world.server(concurrency=1)
+    line = running.server._working
+    line._working = 1
+    with ThreadPoolExecutor() as callers:
+        named = callers.submit(failure, lambda: infer(running, of_pixels(model_version="1"), timeout=30))
+        unnamed = callers.submit(infer, running, of_pixels(), 30)
+        until(lambda: line.waiting == 2)
+        world.publish(2)
+        running.serves(2)
+        line.leave(0.0)
+        assert named.result().code is CODES.NOT_FOUND
+        assert unnamed.result().model_version == "2"
+
+
+def test_the_server_is_not_ready_while_it_shuts_down(world: World) -> None:
+    running = world.server(drain_s=1.0)
+    ready = stub(running).ServerReady
+    assert ready(service_pb2.ServerReadyRequest(), timeout=10).ready
+    with ThreadPoolExecutor() as stopping:
+        stopped = stopping.submit(running.server.stop)
+        until(lambda: not ready(service_pb2.ServerReadyRequest(), timeout=10).ready)
+        stopped.result()
 
 
 def test_another_model_is_not_found_and_the_name_is_a_setting(world: World) -> None:
