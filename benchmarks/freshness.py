@@ -27,6 +27,7 @@ from benchmarks.report import Row, arguments, machine, median_row, show
 
 FEW = 3
 """Examples from which on a new class is answered, by default."""
+UNKNOWN_RATE = 0.05
 TRAINED_IN = ("build", "train", "rebalance", "memory", "head")
 """A step's own stages: what its method computes."""
 _AROUND = ("load", "evaluate", "export")
@@ -71,6 +72,10 @@ class Found:
     """From the acknowledgement of a step's last example to the live version."""
     stages: list[Mapping[str, float]] = field(default_factory=list)
     accuracies: list[Mapping[str, float]] = field(default_factory=list)
+    false_alarms: float = 0.0
+    """Share of images of known classes that are called unknown, at `UNKNOWN_RATE`."""
+    alarms: float = 0.0
+    """The same of classes that were never taught."""
 
 
 def main() -> None:
@@ -149,6 +154,8 @@ def run(folder: Path, plan: Plan) -> Found:
             report = client.add_examples((label, image) for label in plan.old for image in plan.taught[label])
             client.wait_learned(report.ids, timeout=1800)
             _time_strangers(node, client, plan, found)
+            strangers = [label for label in plan.unseen if label not in plan.old]
+            found.false_alarms, found.alarms = _unknown(client, plan, plan.old), _unknown(client, plan, strangers)
             known = list(plan.old)
             for group in plan.groups:
                 _teach_group(node, client, plan, group, known, found)
@@ -223,6 +230,12 @@ def _accuracy(client: Client, plan: Plan, labels: Sequence[str]) -> float:
     return statistics.fmean(of_each)
 
 
+def _unknown(client: Client, plan: Plan, labels: Sequence[str]) -> float:
+    images = [image for label in labels for image in plan.unseen[label]]
+    answers = client.predict(images, top_k=1, unknown_rate=UNKNOWN_RATE)
+    return sum(answer.unknown for answer in answers) / len(answers)
+
+
 def _rows(found: Found, plan: Plan) -> list[Row]:
     answered = sorted(found.answered)
     beyond = [live - _training(stages) for live, stages in zip(found.live, found.stages, strict=True)]
@@ -251,6 +264,9 @@ def _rows(found: Found, plan: Plan) -> list[Row]:
     bound = f"<= {100 * GateConfig().max_old_drop:g}"
     rows.append(median_row(f"lost on known classes to provisional ones of {few}", lost, "points", bound))
     rows.append(median_row(f"the same to those of {plan.each - 1} examples", lost_to_most, "points", bound))
+    rate = f"at {100 * UNKNOWN_RATE:g} % of false alarms"
+    rows.append(Row(name=f"called unknown {rate}: known classes", value=100 * found.false_alarms, unit="%"))
+    rows.append(Row(name=f"called unknown {rate}: classes never taught", value=100 * found.alarms, unit="%"))
     return rows
 
 

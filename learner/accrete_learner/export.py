@@ -28,6 +28,7 @@ HEAD_FILE = "head.safetensors"
 #: Only in the artifact of a rule that is fitted on features.
 RULE_FILE = "rule.safetensors"
 GOLDEN_FILE = "golden.safetensors"
+HOLDOUT_FILE = "holdout.safetensors"
 
 SCHEMA = 1
 #: Every ONNX Runtime since 1.12 reads it, and the networks need nothing newer.
@@ -52,6 +53,8 @@ class Candidate:
     """What `rules.fit` made; empty for "head" and "nme"."""
     last_relu: bool = False
     """As the backbone was built, so that it can be built again."""
+    nearness: Tensor | None = None
+    """Of each hold-out example to the class mean that is nearest, as a cosine [H]."""
 
     def probabilities(self, features: Tensor) -> Tensor:
         """[N, C] by the candidate's rule."""
@@ -80,6 +83,8 @@ def write(folder: Path, candidate: Candidate, examples: Tensor) -> None:
     if served.rule_tensors:
         write_tensors(folder / RULE_FILE, served.rule_tensors)
     write_tensors(folder / GOLDEN_FILE, _golden(served, examples))
+    if served.nearness is not None:
+        write_tensors(folder / HOLDOUT_FILE, {"nearness": served.nearness.sort().values})
 
 
 def check_exportable(backbone: Backbone) -> None:

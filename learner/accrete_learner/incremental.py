@@ -92,7 +92,11 @@ def run(folder: Path, job: Job, progress: Progress) -> export.Candidate:
     seconds |= outcome.stage_seconds
     candidate = _candidate(job, method, outcome)
     with _timed(seconds, "evaluate"):
-        tallies = _tallies(candidate, data.holdout)
+        held = evaluate.extract(candidate.backbone, data.holdout.x) if len(data.holdout.y) else None
+        tallies = _tallies(candidate, held, data.holdout.y)
+        if held is not None:
+            nearest = evaluate.nme_scores(held, candidate.head["means"]).max(1).values / evaluate.NME_SCALE
+            candidate = replace(candidate, nearness=nearest)
     with _timed(seconds, "export"):
         _clear(folder / CANDIDATE_FOLDER)
         export.write(folder / CANDIDATE_FOLDER, candidate, _golden_examples(data))
@@ -240,15 +244,14 @@ def _candidate(job: Job, method: Method, outcome: StepOutcome) -> export.Candida
     )
 
 
-def _tallies(candidate: export.Candidate, holdout: Examples) -> dict[str, dict[str, Tally]]:
-    """Hits by the head, by the nearest mean, and by the candidate's own rule."""
+def _tallies(candidate: export.Candidate, features: Tensor | None, y: Tensor) -> dict[str, dict[str, Tally]]:
+    """Hits on the hold-out by the head, by the nearest mean, and by the candidate's own rule."""
     asked = sorted({"head", "nme", candidate.rule})
-    if not len(holdout.y):
+    if features is None:
         return {rule: {} for rule in asked}
-    features = evaluate.extract(candidate.backbone, holdout.x)
     return {
         rule: evaluate.tally(
-            evaluate.scores(rule, features, candidate.head, candidate.rule_tensors), holdout.y, candidate.labels
+            evaluate.scores(rule, features, candidate.head, candidate.rule_tensors), y, candidate.labels
         )
         for rule in asked
     }

@@ -59,6 +59,11 @@ class Answers:
         new = self._to_prototypes(features) - self._margin
         return softmax(self._scale * np.concatenate([self.strengths(features), new], axis=1))
 
+    def nearness(self, features: Floats) -> Floats:
+        """Cosine [N] to the mean or prototype that is nearest; there must be a class."""
+        nearest: Floats = np.concatenate([self._to_means(features), self._to_prototypes(features)], axis=1).max(axis=1)
+        return nearest
+
     def strengths(self, features: Floats) -> Floats:
         """The known classes' scores [N, K] on the scale of the cosines that they compete with.
 

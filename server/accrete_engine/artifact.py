@@ -62,6 +62,8 @@ class Artifact:
     """By which it answers."""
     means: Floats  # [C, d], unit length
     golden: Golden
+    nearness: Floats
+    """Of each hold-out example to the nearest mean, as a cosine, ascending [H]; empty where none was measured."""
 
     def read(self, name: str) -> bytes:
         """The bytes of one of its files. Raises LoadError when it is missing or cannot be read."""
@@ -80,7 +82,8 @@ def read_artifact(path: Path) -> Artifact:
     head = HEADS[card.head].read(take, classes=len(card.labels), length=card.feature_length)
     means = take("means", (len(card.labels), card.feature_length))
     golden = _golden(_tensors(path, "golden.safetensors"), card)
-    return Artifact(path=path, card=card, rule=_rule(path, card, head, means), means=means, golden=golden)
+    rule = _rule(path, card, head, means)
+    return Artifact(path=path, card=card, rule=rule, means=means, golden=golden, nearness=_nearness(path))
 
 
 def _rule(path: Path, card: ModelCard, head: Rule, means: Floats) -> Rule:
@@ -90,6 +93,13 @@ def _rule(path: Path, card: ModelCard, head: Rule, means: Floats) -> Rule:
         return NearestMean(means=means, scale=card.nme_scale)
     take = _tensors(path, "rule.safetensors")
     return FITTED[card.rule].read(take, classes=len(card.labels), length=card.feature_length)
+
+
+def _nearness(path: Path) -> Floats:
+    """Versions without a hold-out, and those of earlier releases, have no such file."""
+    if not (path / "holdout.safetensors").exists():
+        return np.zeros(0, np.float32)
+    return np.sort(_tensors(path, "holdout.safetensors")("nearness", (None,)))
 
 
 def _read(path: Path, name: str) -> bytes:

@@ -20,6 +20,7 @@ from accrete_engine.engines import create
 from accrete_engine.engines.base import Engine
 from accrete_engine.errors import LoadError
 from accrete_engine.spec import InputSpec
+from accrete_engine.unknown import Threshold, threshold
 from accrete_engine.vectors import Floats
 from accrete_storage.failpoints import around
 
@@ -61,6 +62,10 @@ class LoadedVersion:
         """
         artifact = self._artifact
         return Answers(artifact.card, artifact.rule, artifact.means, mask, prototypes)
+
+    def unknown_below(self, rate: float) -> Threshold:
+        """Where an image is of no class, with `rate` (0 to below 1) of false alarms at most."""
+        return threshold(self._artifact.nearness, rate)
 
     def probabilities(
         self, features: Floats, mask: Set[str] = NO_MASK, prototypes: Prototypes | None = None

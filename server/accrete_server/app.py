@@ -139,7 +139,8 @@ class Server:
             self._certificates.context if self._certificates else None,
         )
         self._grpc = self._make_grpc()
-        self._add_services(artifacts, spec, Setting(spec=spec, method=method, exemplar_budget=exemplar_budget))
+        setting = Setting(spec=spec, method=method, exemplar_budget=exemplar_budget, unknown_rate=config.unknown_rate)
+        self._add_services(artifacts, spec, setting)
         self._add_gauges()
         self.port = 0
         self.metrics_port = 0

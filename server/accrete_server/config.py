@@ -59,6 +59,10 @@ class ServerConfig:
     default_top_k: Annotated[int, Ge(1), Le(1000)] = 5
     """Labels ranked for each image when the caller names no number."""
 
+    unknown_rate: Annotated[float, Ge(0), Le(0.5)] = 0.0
+    """Share of images of known classes that may be called unknown when an image is near no class; the threshold comes
+    from the hold-out, and a caller may name another rate. 0: nothing is called unknown."""
+
     concurrency: Annotated[int, Ge(0), Le(1024)] = 0
     """Predict calls decoded and computed at once; 0: the machine's cores divided by the engine's threads."""
 

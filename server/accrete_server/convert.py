@@ -39,8 +39,8 @@ def read_image(image: types_pb2.Image, reader: ImageReader) -> NDArray[Any]:
     raise BadImage(f"tensor of unknown dtype {tensor.dtype}; UINT8 and FLOAT32 are allowed")
 
 
-def predictions(computed: Computed, top_k: int, *, features: bool) -> list[ImagePrediction]:
-    """Ranked labels, and features when asked for, of each image."""
+def predictions(computed: Computed, top_k: int, unknown: NDArray[np.bool_], *, features: bool) -> list[ImagePrediction]:
+    """Ranked labels, whether it is `unknown` [N], and features when asked for, of each image."""
     ranks = np.argsort(-computed.probabilities, axis=1, kind="stable")[:, :top_k]
     best = np.take_along_axis(computed.probabilities, ranks, axis=1).tolist()
     labels, provisional = computed.view.answers.labels, computed.view.answers.provisional.tolist()
@@ -49,9 +49,10 @@ def predictions(computed: Computed, top_k: int, *, features: bool) -> list[Image
             labels=[
                 prediction_pb2.RankedLabel(label=labels[rank], probability=probability, provisional=provisional[rank])
                 for rank, probability in zip(row, probabilities, strict=True)
-            ]
+            ],
+            unknown=is_unknown,
         )
-        for row, probabilities in zip(ranks.tolist(), best, strict=True)
+        for row, probabilities, is_unknown in zip(ranks.tolist(), best, unknown.tolist(), strict=True)
     ]
     if features:
         for answer, row in zip(answers, computed.features, strict=True):

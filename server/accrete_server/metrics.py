@@ -66,6 +66,7 @@ class PredictMetrics:
     def __init__(self, registry: CollectorRegistry, statistics: Statistics) -> None:
         self.statistics = statistics
         self._images = Counter("accrete_images", "Images computed.", registry=registry)
+        self._unknown = Counter("accrete_unknown_images", "Images that were called unknown.", registry=registry)
         self._batch = Histogram(
             "accrete_batch_images", "Images in one computation.", buckets=BATCH_SIZES, registry=registry
         )
@@ -85,6 +86,10 @@ class PredictMetrics:
         self._images.inc(images)
         self._batch.observe(images)
         self._compute.observe(seconds)
+
+    def unknown(self, images: int) -> None:
+        """Images that were called unknown."""
+        self._unknown.inc(images)
 
     def answered(self, queue_s: float, decode_s: float) -> None:
         """One call has been answered."""

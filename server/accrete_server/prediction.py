@@ -24,6 +24,7 @@ from accrete_server.metrics import PredictMetrics
 from accrete_server.slots import TEACH_FIRST, Slots
 
 MAX_TOP_K = 1000
+MAX_UNKNOWN_RATE = 0.5
 
 ALL_FORGOTTEN = "every class of the model was forgotten: add examples (accrete add DIR, or Teaching.AddExamples)"
 
@@ -66,6 +67,15 @@ class Answering:
             raise NoModel(ALL_FORGOTTEN)
         return computed
 
+    def unknown(self, computed: Computed, rate: float) -> tuple[NDArray[np.bool_], float]:
+        """Which images are near no class [N], and the rate of false alarms that this has: at most `rate`."""
+        if not rate:
+            return np.zeros(len(computed.features), np.bool_), 0.0
+        below = computed.view.slot.loaded.unknown_below(rate)
+        unknown: NDArray[np.bool_] = computed.view.answers.nearness(computed.features) < below.nearness
+        self._metrics.unknown(int(unknown.sum()))
+        return unknown, below.rate
+
     def count(self, computed: Computed, started: float) -> float:
         """Counts a call that began at `started` (`time.perf_counter`) and whose answer is made; its seconds."""
         seconds = time.perf_counter() - started
@@ -97,10 +107,12 @@ class Prediction(prediction_pb2_grpc.PredictionServicer):
         started = time.perf_counter()
         top_k = self._check(request)
         computed = self._answering.compute(request.images, self._read, context, "images")
-        predictions = convert.predictions(computed, top_k, features=request.features)
+        unknown, false_alarm_rate = self._answering.unknown(computed, request.unknown_rate or self._config.unknown_rate)
+        predictions = convert.predictions(computed, top_k, unknown, features=request.features)
         return prediction_pb2.PredictResponse(
             predictions=predictions,
             version=computed.view.version,
+            false_alarm_rate=false_alarm_rate,
             timings=prediction_pb2.Timings(
                 decode_ms=computed.decode_s * 1000,
                 queue_ms=computed.queue_s * 1000,
@@ -114,6 +126,8 @@ class Prediction(prediction_pb2_grpc.PredictionServicer):
         self._answering.check(len(request.images), "images")
         if not 0 <= request.top_k <= MAX_TOP_K:
             raise InvalidInput(f"top_k: {request.top_k}; 1 to {MAX_TOP_K} are allowed, or 0 for the default")
+        if not 0 <= request.unknown_rate <= MAX_UNKNOWN_RATE:
+            raise InvalidInput(f"unknown_rate: {request.unknown_rate}; 0 to {MAX_UNKNOWN_RATE} are allowed")
         if self._slots.live is None:
             raise NoModel(TEACH_FIRST)
         return request.top_k or self._config.default_top_k

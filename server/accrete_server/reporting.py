@@ -26,6 +26,8 @@ class Setting:
     method: str
     exemplar_budget: Callable[[int], int] | None
     """Exemplars allowed for a number of classes; None: not known here."""
+    unknown_rate: float
+    """Share of false alarms at which images are called unknown; 0: off."""
 
 
 class Reporter:
@@ -42,6 +44,7 @@ class Reporter:
             method=self._setting.method,
             release=metadata.version("accrete"),
             input_shape=self._setting.spec.shape,
+            unknown_rate=self._setting.unknown_rate,
         )
         self._add_live(answer)
         try:
@@ -73,6 +76,7 @@ class Reporter:
             answer.provisional_classes = int(view.answers.provisional.sum())
             answer.classes = len(view.answers.labels) - answer.provisional_classes
             answer.engine = view.slot.loaded.engine_name
+            answer.false_alarm_rate = view.slot.loaded.unknown_below(self._setting.unknown_rate).rate
 
 
 def held(store: Store) -> list[operation_pb2.HeldLabel]:

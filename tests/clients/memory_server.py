@@ -121,6 +121,7 @@ class Prediction(_Entry, prediction_pb2_grpc.PredictionServicer):
             predictions=[self._one(image, request) for image in request.images],
             version=self.state.version,
             timings=pr.Timings(decode_ms=0.5, queue_ms=0.25, compute_ms=1.0, total_ms=2.0),
+            false_alarm_rate=request.unknown_rate * 0.96,
         )
 
     @staticmethod
@@ -131,7 +132,9 @@ class Prediction(_Entry, prediction_pb2_grpc.PredictionServicer):
         ]
         size = len(image.encoded) or len(image.tensor.data)
         return pr.PredictResponse.ImagePrediction(
-            labels=labels[: request.top_k or 5], features=[size, 2.0] if request.features else []
+            labels=labels[: request.top_k or 5],
+            features=[size, 2.0] if request.features else [],
+            unknown=bool(request.unknown_rate),
         )
 
 
@@ -258,6 +261,8 @@ class Operation(_Entry, operation_pb2_grpc.OperationServicer):
             store="valkey 9.1.2",
             input_shape=[32, 32, 3],
             held_labels=["moth"],
+            unknown_rate=0.05,
+            false_alarm_rate=0.048,
         )
 
     def ListClasses(self, request, context):  # noqa: N802

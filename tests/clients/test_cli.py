@@ -55,6 +55,14 @@ def test_predict_prints_a_table(accrete, photos):
     assert lines[5] == "version 1, 2.0 ms in the server"
 
 
+def test_predict_tells_what_is_unknown_and_how_often_that_is_wrong(accrete, photos):
+    _, out, _ = accrete("predict", photos / "cat/a.png", "--unknown-rate", "0.05")
+    lines = out.splitlines()
+    assert lines[1].split() == [str(photos / "cat/a.png"), "cat", "0.7500", "unknown"]
+    assert lines[2].split() == ["heron", "0.2500", "provisional"]
+    assert lines[-1].endswith(", 4.8 % of known images are called unknown")
+
+
 def test_predict_prints_json(accrete, photos):
     status, out, _ = accrete("predict", photos / "cat/a.png", "--json", "--features", "--top-k", "1")
     assert status == 0
@@ -65,6 +73,8 @@ def test_predict_prints_json(accrete, photos):
             "ranked": [{"label": "cat", "probability": 0.75, "provisional": False}],
             "version": 1,
             "timings": {"decode_ms": 0.5, "queue_ms": 0.25, "compute_ms": 1.0, "total_ms": 2.0},
+            "unknown": False,
+            "false_alarm_rate": 0.0,
             "features": [9.0, 2.0],
         }
     ]
@@ -125,6 +135,7 @@ def test_status_prints_lines(accrete):
     assert "learner    training\n" in out
     assert "pending    7, oldest 1 min 5 s\n" in out
     assert "exemplars  40 of 60, 120.0 KiB\n" in out
+    assert "unknown    4.8 % of false alarms by the hold-out, 5.0 % allowed\n" in out
     assert "input      32 x 32 x 3\n" in out
 
 

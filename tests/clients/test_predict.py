@@ -31,6 +31,12 @@ def test_features_come_as_float32_when_asked_for(client, image):
     assert features.tolist() == [image.nbytes, 2.0]
 
 
+def test_images_near_no_class_are_marked_when_asked_for(client, image):
+    assert not client.predict(image).unknown
+    marked = client.predict(image, unknown_rate=0.05)
+    assert (marked.unknown, marked.label, marked.false_alarm_rate) == (True, "cat", pytest.approx(0.048))
+
+
 def test_top_k_is_passed_on(client, image):
     assert len(client.predict(image, top_k=1).ranked) == 1
 

@@ -31,6 +31,7 @@ class Recipe:
     head: Literal["linear", "cosine", "random_features"] = "linear"
     rule: Literal["head", "nme", "knn", "svm"] = "head"
     seed: int = 0
+    nearness: tuple[float, ...] = ()
     extra: dict[str, Any] = field(default_factory=dict)
 
     @property
@@ -56,6 +57,8 @@ def write_artifact(folder: pathlib.Path, recipe: Recipe) -> pathlib.Path:
         save_file(rule, folder / "rule.safetensors")
     golden = {"input": inputs, "features": features, "probabilities": answers(features)}
     save_file(golden, folder / "golden.safetensors")
+    if recipe.nearness:
+        save_file({"nearness": np.array(recipe.nearness, np.float32)}, folder / "holdout.safetensors")
     return folder
 
 

@@ -44,7 +44,7 @@ def test_too_few_examples_give_the_prototypes_nothing_extra(leads: Sequence[floa
     assert margin_of(np.array(leads, np.float32), 0.02) == pytest.approx(margin)
 
 
-def test_on_real_digits_provisional_classes_cost_the_old_ones_no_more_than_allowed(
+def test_on_real_digits_new_classes_cost_the_old_ones_no_more_than_allowed_and_are_told_from_them(
     start: Start, store: Store, data_dir: Path
 ):
     learner = start(
@@ -57,7 +57,6 @@ def test_on_real_digits_provisional_classes_cost_the_old_ones_no_more_than_allow
     learner.version(1)
     for label in range(6, 10):
         store.pending.add(digits(label, 10))
-    until(lambda: len(store.prototypes.all(1).by_label) == 4, "four prototypes")
     with_all = until(lambda: _with_prototypes(store, 4), "four prototypes")
     loaded = load(ArtifactStore(data_dir / "versions").path(1), 1, ENGINE)
     held = [example for label in range(6) for example in store.memory.holdout(f"digit {label}")]
@@ -66,10 +65,15 @@ def test_on_real_digits_provisional_classes_cost_the_old_ones_no_more_than_allow
     assert alone - 0.05 <= beside < alone
     unseen = [example for label in range(6) for example in digits(label, 70, start=100)]
     assert _accuracy(loaded, unseen, with_all) > _accuracy(loaded, unseen) - 0.05 - 0.08  # three standard errors
-    assert (
-        _accuracy(loaded, [example for label in range(6, 10) for example in digits(label, 70, start=100)], with_all)
-        > 0.3
-    )
+    strangers = [example for label in range(6, 10) for example in digits(label, 70, start=100)]
+    assert _accuracy(loaded, strangers, with_all) > 0.3
+
+    unknown = loaded.unknown_below(0.1)
+    assert 0.05 < unknown.rate <= 0.1
+    alarms, false_alarms = (_unknown(loaded, examples, unknown.nearness) for examples in (strangers, unseen))
+    assert _unknown(loaded, held, unknown.nearness) < 0.1
+    assert false_alarms < 0.25
+    assert alarms > 2 * false_alarms
 
 
 def _with_prototypes(store: Store, count: int) -> Prototypes | None:
@@ -78,6 +82,10 @@ def _with_prototypes(store: Store, count: int) -> Prototypes | None:
         return None
     vectors = np.stack([prototype.vector for prototype in found.by_label.values()])
     return Prototypes(labels=tuple(found.by_label), vectors=vectors, margin=found.margin)
+
+
+def _unknown(loaded: LoadedVersion, examples: Sequence[Example], below: float) -> float:
+    return float((loaded.answers().nearness(compute_features(loaded, examples)) < below).mean())
 
 
 def _accuracy(loaded: LoadedVersion, examples: Sequence[Example], prototypes: Prototypes | None = None) -> float:

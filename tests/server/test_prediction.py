@@ -15,7 +15,7 @@ from accrete.v1 import prediction_pb2, types_pb2
 from accrete_engine.config import EngineConfig
 from accrete_engine.loaded import load
 from accrete_storage.prototypes import Prototype
-from tests.engine.artifacts import Recipe, class_row
+from tests.engine.artifacts import Recipe, class_row, write_artifact
 from tests.server.pictures import encode, picture
 from tests.server.world import Running, World, failure, labels_of, pixels, raw, total, until
 
@@ -136,6 +136,44 @@ def test_the_published_margin_decides_between_prototypes_and_what_is_trained(wor
     until(lambda: running.status().provisional_classes == 1)
     _with_prototype(world, "owl", margin=margin)
     until(lambda: all(p.labels[0].provisional == first for p in running.predict(*range(5)).predictions))
+
+
+def _with_holdout(world: World) -> None:
+    """A version whose hold-out is nearer than half of twenty random images are."""
+    loaded = load(write_artifact(world.data_dir / "same", Recipe()), 1, EngineConfig(device="cpu"))
+    nearness = loaded.answers().nearness(loaded.features(np.stack([pixels(seed) for seed in range(20)])))
+    world.publish(1, Recipe(nearness=(float(np.median(nearness)),) * 19))
+
+
+def test_an_image_near_no_class_is_marked_at_the_rate_that_the_caller_names(world):
+    _with_holdout(world)
+    running = world.server()
+    assert not any(prediction.unknown for prediction in running.predict(*range(20)).predictions)
+    answer = running.predict(*range(20), unknown_rate=0.06)
+    assert sum(prediction.unknown for prediction in answer.predictions) == 10
+    assert all(prediction.labels for prediction in answer.predictions)
+    assert answer.false_alarm_rate == pytest.approx(0.05)
+    too_strict = running.predict(*range(20), unknown_rate=0.04)
+    assert not any(prediction.unknown for prediction in too_strict.predictions)
+    assert too_strict.false_alarm_rate == 0
+    assert running.status().unknown_rate == 0
+
+
+def test_the_server_may_have_a_rate_of_its_own_and_tells_what_it_comes_to(world):
+    _with_holdout(world)
+    running = world.server(unknown_rate=0.06)
+    assert sum(prediction.unknown for prediction in running.predict(*range(20)).predictions) == 10
+    status = running.status()
+    assert (status.unknown_rate, status.false_alarm_rate) == (pytest.approx(0.06), pytest.approx(0.05))
+
+
+@pytest.mark.parametrize("rate", [-0.1, 0.6, float("nan")])
+def test_a_rate_that_makes_no_sense_is_refused(world, rate):
+    world.publish(1)
+    running = world.server()
+    failed = failure(lambda: running.predict(unknown_rate=rate))
+    assert failed.code == grpc.StatusCode.INVALID_ARGUMENT
+    assert "unknown_rate" in failed.details
 
 
 def test_prototypes_of_another_feature_space_change_nothing(world):

@@ -67,12 +67,24 @@ class AsyncClient:
 
     @overload
     async def predict(  # type: ignore[overload-overlap]  # a path is a string, which is a sequence of strings
-        self, images: ImageLike, *, top_k: int = 5, features: bool = False, timeout: float | None = None
+        self,
+        images: ImageLike,
+        *,
+        top_k: int = 5,
+        features: bool = False,
+        unknown_rate: float = 0.0,
+        timeout: float | None = None,
     ) -> Prediction: ...
 
     @overload
     async def predict(
-        self, images: Iterable[ImageLike], *, top_k: int = 5, features: bool = False, timeout: float | None = None
+        self,
+        images: Iterable[ImageLike],
+        *,
+        top_k: int = 5,
+        features: bool = False,
+        unknown_rate: float = 0.0,
+        timeout: float | None = None,
     ) -> list[Prediction]: ...
 
     async def predict(
@@ -81,10 +93,13 @@ class AsyncClient:
         *,
         top_k: int = 5,
         features: bool = False,
+        unknown_rate: float = 0.0,
         timeout: float | None = None,
     ) -> Prediction | list[Prediction]:
         """See `Client.predict`."""
-        return await _prediction.predict(self._core, images, top_k=top_k, features=features, timeout=timeout)
+        return await _prediction.predict(
+            self._core, images, top_k=top_k, features=features, unknown_rate=unknown_rate, timeout=timeout
+        )
 
     async def add_examples(
         self,

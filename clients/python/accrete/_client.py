@@ -72,12 +72,24 @@ class Client:
 
     @overload
     def predict(  # type: ignore[overload-overlap]  # a path is a string, which is a sequence of strings
-        self, images: ImageLike, *, top_k: int = 5, features: bool = False, timeout: float | None = None
+        self,
+        images: ImageLike,
+        *,
+        top_k: int = 5,
+        features: bool = False,
+        unknown_rate: float = 0.0,
+        timeout: float | None = None,
     ) -> Prediction: ...
 
     @overload
     def predict(
-        self, images: Iterable[ImageLike], *, top_k: int = 5, features: bool = False, timeout: float | None = None
+        self,
+        images: Iterable[ImageLike],
+        *,
+        top_k: int = 5,
+        features: bool = False,
+        unknown_rate: float = 0.0,
+        timeout: float | None = None,
     ) -> list[Prediction]: ...
 
     def predict(
@@ -86,13 +98,21 @@ class Client:
         *,
         top_k: int = 5,
         features: bool = False,
+        unknown_rate: float = 0.0,
         timeout: float | None = None,
     ) -> Prediction | list[Prediction]:
         """Ranks `top_k` labels (1 to 1000) for an image, or for each of several; with `features`, the model's feature
         vectors, too. More than 64 images, or 32 MiB, take several calls, of which each answers from one version.
 
+        With `unknown_rate` (0 to 0.5) an image that is near no class is marked `unknown`, and at most that share of
+        images of known classes with it; 0 leaves it to the server, which is off by default.
+
         Raises NoModel before anything has been learned, InvalidInput naming an image that cannot be used."""
-        return run(_prediction.predict(self._core, images, top_k=top_k, features=features, timeout=timeout))
+        return run(
+            _prediction.predict(
+                self._core, images, top_k=top_k, features=features, unknown_rate=unknown_rate, timeout=timeout
+            )
+        )
 
     def add_examples(
         self, examples: Iterable[ExampleLike], *, batch_size: int = BATCH_SIZE, timeout: float | None = None

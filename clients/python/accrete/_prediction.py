@@ -19,7 +19,13 @@ MAX_BYTES = MAX_MESSAGE_BYTES // 2
 
 
 async def predict(
-    core: Core, images: ImageLike | Iterable[ImageLike], *, top_k: int, features: bool, timeout: float | None
+    core: Core,
+    images: ImageLike | Iterable[ImageLike],
+    *,
+    top_k: int,
+    features: bool,
+    unknown_rate: float,
+    timeout: float | None,
 ) -> Prediction | list[Prediction]:
     """One answer for one image, a list for several; `timeout` is for each call that the images are split into."""
     single = is_one(images)
@@ -27,7 +33,7 @@ async def predict(
     messages = [await _message(core, image, index) for index, image in enumerate(given)]
     answers: list[Prediction] = []
     async for batch in batches(each(messages), count=MAX_IMAGES, limit=MAX_BYTES, size=types_pb2.Image.ByteSize):
-        request = prediction_pb2.PredictRequest(images=batch, top_k=top_k, features=features)
+        request = prediction_pb2.PredictRequest(images=batch, top_k=top_k, features=features, unknown_rate=unknown_rate)
         answers += await _send(core, request, timeout, offset=len(answers))
     return answers[0] if single else answers
 
@@ -66,6 +72,8 @@ async def _send(
 def _halves(request: prediction_pb2.PredictRequest) -> list[prediction_pb2.PredictRequest]:
     middle = len(request.images) // 2
     return [
-        prediction_pb2.PredictRequest(images=part, top_k=request.top_k, features=request.features)
+        prediction_pb2.PredictRequest(
+            images=part, top_k=request.top_k, features=request.features, unknown_rate=request.unknown_rate
+        )
         for part in (request.images[:middle], request.images[middle:])
     ]

@@ -46,6 +46,10 @@ class Prediction:
     """The model version that all of this comes from."""
     timings: Timings
     """Of the call, which may have carried more images than this one."""
+    unknown: bool = False
+    """No class is near enough; `ranked` has the nearest all the same. Only when asked for (`unknown_rate`)."""
+    false_alarm_rate: float = 0.0
+    """How often an image of a class that the server knows is called unknown, by its hold-out; 0: nothing is."""
     features: NDArray[np.float32] | None = field(default=None, compare=False)
     """[d], when asked for."""
 
@@ -154,6 +158,10 @@ class Status:
     """(height, width, channels), or (length,) for embeddings."""
     held_labels: tuple[str, ...]
     """Labels whose examples are set aside after failed or rejected steps; `Client.held` says why."""
+    unknown_rate: float
+    """The server's setting: the share of false alarms at which images are called unknown; 0: off."""
+    false_alarm_rate: float
+    """What the live version's hold-out allows of that; 0: nothing is called unknown."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -33,6 +33,8 @@ def predictions(response: prediction_pb2.PredictResponse, *, features: bool) -> 
             ),
             version=response.version,
             timings=timings,
+            unknown=prediction.unknown,
+            false_alarm_rate=response.false_alarm_rate,
             features=np.array(prediction.features, dtype=np.float32) if features else None,
         )
         for prediction in response.predictions

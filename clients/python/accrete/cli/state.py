@@ -78,12 +78,22 @@ def _status_lines(status: Status) -> list[tuple[str, object]]:
         ("pending", f"{status.pending}{oldest}"),
         ("exemplars", kept),
         ("hold-out", status.holdout),
+        ("unknown", _unknown(status)),
         ("input", " x ".join(map(str, status.input_shape))),
         ("engine", status.engine),
         ("store", status.store if status.store_alive else f"{status.store} does not answer".strip()),
         ("release", status.release),
     ]
     return lines + ([("held back", ", ".join(status.held_labels))] if status.held_labels else [])
+
+
+def _unknown(status: Status) -> str:
+    if not status.unknown_rate:
+        return "off"
+    asked = output.percent(status.unknown_rate)
+    if not status.false_alarm_rate:
+        return f"nothing: the hold-out is too small for {asked} of false alarms"
+    return f"{output.percent(status.false_alarm_rate)} of false alarms by the hold-out, {asked} allowed"
 
 
 def _classes(options: argparse.Namespace) -> int:

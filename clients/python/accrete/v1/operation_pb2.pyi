@@ -61,6 +61,8 @@ class GetStatusResponse(_message.Message):
     STORE_FIELD_NUMBER: _builtins.int
     INPUT_SHAPE_FIELD_NUMBER: _builtins.int
     HELD_LABELS_FIELD_NUMBER: _builtins.int
+    UNKNOWN_RATE_FIELD_NUMBER: _builtins.int
+    FALSE_ALARM_RATE_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """The version this server answers from; 0: none yet."""
     active_version: _builtins.int
@@ -91,6 +93,10 @@ class GetStatusResponse(_message.Message):
     """Whether the store answers; if not, the fields that come from it are 0."""
     store: _builtins.str
     """"valkey 9.1.2"."""
+    unknown_rate: _builtins.float
+    """The server's setting: the share of false alarms at which images are called unknown; 0: off."""
+    false_alarm_rate: _builtins.float
+    """What the live version's hold-out allows of that; 0: nothing is called unknown."""
     @_builtins.property
     def input_shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """What an image must be: [height, width, channels], or [length] for an embedding."""
@@ -123,10 +129,12 @@ class GetStatusResponse(_message.Message):
         store: _builtins.str = ...,
         input_shape: _abc.Iterable[_builtins.int] | None = ...,
         held_labels: _abc.Iterable[_builtins.str] | None = ...,
+        unknown_rate: _builtins.float = ...,
+        false_alarm_rate: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_version", b"active_version", "classes", b"classes", "engine", b"engine", "exemplar_budget", b"exemplar_budget", "exemplar_bytes", b"exemplar_bytes", "exemplars", b"exemplars", "held_labels", b"held_labels", "holdout", b"holdout", "input_shape", b"input_shape", "learner_alive", b"learner_alive", "method", b"method", "oldest_pending_ms", b"oldest_pending_ms", "paused", b"paused", "pending", b"pending", "phase", b"phase", "pinned", b"pinned", "provisional_classes", b"provisional_classes", "release", b"release", "store", b"store", "store_alive", b"store_alive", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_version", b"active_version", "classes", b"classes", "engine", b"engine", "exemplar_budget", b"exemplar_budget", "exemplar_bytes", b"exemplar_bytes", "exemplars", b"exemplars", "false_alarm_rate", b"false_alarm_rate", "held_labels", b"held_labels", "holdout", b"holdout", "input_shape", b"input_shape", "learner_alive", b"learner_alive", "method", b"method", "oldest_pending_ms", b"oldest_pending_ms", "paused", b"paused", "pending", b"pending", "phase", b"phase", "pinned", b"pinned", "provisional_classes", b"provisional_classes", "release", b"release", "store", b"store", "store_alive", b"store_alive", "unknown_rate", b"unknown_rate", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

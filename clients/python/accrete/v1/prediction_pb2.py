@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from accrete.v1 import types_pb2 as accrete_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61\x63\x63rete/v1/prediction.proto\x12\naccrete.v1\x1a\x16\x61\x63\x63rete/v1/types.proto\"T\n\x0ePredictRequest\x12!\n\x06images\x18\x01 \x03(\x0b\x32\x11.accrete.v1.Image\x12\r\n\x05top_k\x18\x02 \x01(\x05\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x01(\x08\"\xd8\x01\n\x0fPredictResponse\x12@\n\x0bpredictions\x18\x01 \x03(\x0b\x32+.accrete.v1.PredictResponse.ImagePrediction\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12$\n\x07timings\x18\x03 \x01(\x0b\x32\x13.accrete.v1.Timings\x1aL\n\x0fImagePrediction\x12\'\n\x06labels\x18\x01 \x03(\x0b\x32\x17.accrete.v1.RankedLabel\x12\x10\n\x08\x66\x65\x61tures\x18\x02 \x03(\x02\"F\n\x0bRankedLabel\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x02\x12\x13\n\x0bprovisional\x18\x03 \x01(\x08\"T\n\x07Timings\x12\x11\n\tdecode_ms\x18\x01 \x01(\x02\x12\x10\n\x08queue_ms\x18\x02 \x01(\x02\x12\x12\n\ncompute_ms\x18\x03 \x01(\x02\x12\x10\n\x08total_ms\x18\x04 \x01(\x02\x32P\n\nPrediction\x12\x42\n\x07Predict\x12\x1a.accrete.v1.PredictRequest\x1a\x1b.accrete.v1.PredictResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1b\x61\x63\x63rete/v1/prediction.proto\x12\naccrete.v1\x1a\x16\x61\x63\x63rete/v1/types.proto\"j\n\x0ePredictRequest\x12!\n\x06images\x18\x01 \x03(\x0b\x32\x11.accrete.v1.Image\x12\r\n\x05top_k\x18\x02 \x01(\x05\x12\x10\n\x08\x66\x65\x61tures\x18\x03 \x01(\x08\x12\x14\n\x0cunknown_rate\x18\x04 \x01(\x01\"\x83\x02\n\x0fPredictResponse\x12@\n\x0bpredictions\x18\x01 \x03(\x0b\x32+.accrete.v1.PredictResponse.ImagePrediction\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12$\n\x07timings\x18\x03 \x01(\x0b\x32\x13.accrete.v1.Timings\x12\x18\n\x10\x66\x61lse_alarm_rate\x18\x04 \x01(\x01\x1a]\n\x0fImagePrediction\x12\'\n\x06labels\x18\x01 \x03(\x0b\x32\x17.accrete.v1.RankedLabel\x12\x10\n\x08\x66\x65\x61tures\x18\x02 \x03(\x02\x12\x0f\n\x07unknown\x18\x03 \x01(\x08\"F\n\x0bRankedLabel\x12\r\n\x05label\x18\x01 \x01(\t\x12\x13\n\x0bprobability\x18\x02 \x01(\x02\x12\x13\n\x0bprovisional\x18\x03 \x01(\x08\"T\n\x07Timings\x12\x11\n\tdecode_ms\x18\x01 \x01(\x02\x12\x10\n\x08queue_ms\x18\x02 \x01(\x02\x12\x12\n\ncompute_ms\x18\x03 \x01(\x02\x12\x10\n\x08total_ms\x18\x04 \x01(\x02\x32P\n\nPrediction\x12\x42\n\x07Predict\x12\x1a.accrete.v1.PredictRequest\x1a\x1b.accrete.v1.PredictResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -33,15 +33,15 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'accrete.v1.prediction_pb2',
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_PREDICTREQUEST']._serialized_start=67
-  _globals['_PREDICTREQUEST']._serialized_end=151
-  _globals['_PREDICTRESPONSE']._serialized_start=154
-  _globals['_PREDICTRESPONSE']._serialized_end=370
-  _globals['_PREDICTRESPONSE_IMAGEPREDICTION']._serialized_start=294
-  _globals['_PREDICTRESPONSE_IMAGEPREDICTION']._serialized_end=370
-  _globals['_RANKEDLABEL']._serialized_start=372
-  _globals['_RANKEDLABEL']._serialized_end=442
-  _globals['_TIMINGS']._serialized_start=444
-  _globals['_TIMINGS']._serialized_end=528
-  _globals['_PREDICTION']._serialized_start=530
-  _globals['_PREDICTION']._serialized_end=610
+  _globals['_PREDICTREQUEST']._serialized_end=173
+  _globals['_PREDICTRESPONSE']._serialized_start=176
+  _globals['_PREDICTRESPONSE']._serialized_end=435
+  _globals['_PREDICTRESPONSE_IMAGEPREDICTION']._serialized_start=342
+  _globals['_PREDICTRESPONSE_IMAGEPREDICTION']._serialized_end=435
+  _globals['_RANKEDLABEL']._serialized_start=437
+  _globals['_RANKEDLABEL']._serialized_end=507
+  _globals['_TIMINGS']._serialized_start=509
+  _globals['_TIMINGS']._serialized_end=593
+  _globals['_PREDICTION']._serialized_start=595
+  _globals['_PREDICTION']._serialized_end=675
 # @@protoc_insertion_point(module_scope)

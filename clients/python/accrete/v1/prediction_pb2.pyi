@@ -26,10 +26,15 @@ class PredictRequest(_message.Message):
     IMAGES_FIELD_NUMBER: _builtins.int
     TOP_K_FIELD_NUMBER: _builtins.int
     FEATURES_FIELD_NUMBER: _builtins.int
+    UNKNOWN_RATE_FIELD_NUMBER: _builtins.int
     top_k: _builtins.int
     """How many labels to rank for each image, 1 to 1000; 0 means 5. Never more than there are classes."""
     features: _builtins.bool
     """Also answer the feature vector of each image."""
+    unknown_rate: _builtins.float
+    """Also say which images are near no class, with at most this share of false alarms (images of classes that the
+    server knows), 0 to 0.5. 0: the server's `unknown_rate`, which is 0, off, by default.
+    """
     @_builtins.property
     def images(self) -> _containers.RepeatedCompositeFieldContainer[_types_pb2.Image]:
         """1 to `max_images` (default 64)."""
@@ -40,10 +45,11 @@ class PredictRequest(_message.Message):
         images: _abc.Iterable[_types_pb2.Image] | None = ...,
         top_k: _builtins.int = ...,
         features: _builtins.bool = ...,
+        unknown_rate: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "images", b"images", "top_k", b"top_k"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "images", b"images", "top_k", b"top_k", "unknown_rate", b"unknown_rate"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -61,6 +67,9 @@ class PredictResponse(_message.Message):
 
         LABELS_FIELD_NUMBER: _builtins.int
         FEATURES_FIELD_NUMBER: _builtins.int
+        UNKNOWN_FIELD_NUMBER: _builtins.int
+        unknown: _builtins.bool
+        """No class is near enough; `labels` has the nearest all the same."""
         @_builtins.property
         def labels(self) -> _containers.RepeatedCompositeFieldContainer[Global___RankedLabel]:
             """Most probable first."""
@@ -74,18 +83,24 @@ class PredictResponse(_message.Message):
             *,
             labels: _abc.Iterable[Global___RankedLabel] | None = ...,
             features: _abc.Iterable[_builtins.float] | None = ...,
+            unknown: _builtins.bool = ...,
         ) -> None: ...
         _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
         def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-        _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "labels", b"labels"]  # noqa: Y015
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["features", b"features", "labels", b"labels", "unknown", b"unknown"]  # noqa: Y015
         def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
         def WhichOneof(self, oneof_group: _Never) -> None: ...
 
     PREDICTIONS_FIELD_NUMBER: _builtins.int
     VERSION_FIELD_NUMBER: _builtins.int
     TIMINGS_FIELD_NUMBER: _builtins.int
+    FALSE_ALARM_RATE_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """The one version that all of this comes from."""
+    false_alarm_rate: _builtins.float
+    """The share of false alarms that `unknown` has by the version's hold-out, at most the one asked for; 0: nothing is
+    called unknown, since nobody asked for it or the hold-out is too small to promise that rate.
+    """
     @_builtins.property
     def predictions(self) -> _containers.RepeatedCompositeFieldContainer[Global___PredictResponse.ImagePrediction]:
         """In the order of the request's images."""
@@ -98,10 +113,11 @@ class PredictResponse(_message.Message):
         predictions: _abc.Iterable[Global___PredictResponse.ImagePrediction] | None = ...,
         version: _builtins.int = ...,
         timings: Global___Timings | None = ...,
+        false_alarm_rate: _builtins.float = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["timings", b"timings"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["predictions", b"predictions", "timings", b"timings", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["false_alarm_rate", b"false_alarm_rate", "predictions", b"predictions", "timings", b"timings", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
