@@ -61,6 +61,7 @@ def train(
     report: Report,
     teacher: Teacher | None = None,
     train_backbone: bool = True,
+    statistics: bool = True,
 ) -> list[float]:
     """Train `network` in place on the sum of `terms`; afterwards it is in evaluation mode.
 
@@ -70,6 +71,7 @@ def train(
         teacher: the network as it was before the step, or another that answers for its classes and more, for terms
             that ask for it.
         train_backbone: False leaves the backbone as it is, its batch statistics included, and trains the head alone.
+        statistics: False has batch normalisation use, and keep, the statistics that it serves with.
 
     Returns:
         The mean loss of each epoch.
@@ -82,7 +84,7 @@ def train(
         raise ValueError("a training run needs at least one example")
     network.backbone.requires_grad_(train_backbone)
     network.train()
-    network.backbone.train(train_backbone)
+    network.backbone.train(train_backbone and statistics)
     optimizer = _sgd(network, schedule)
     losses = []
     for epoch in range(schedule.epochs):

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import pytest
 import torch
 
 from accrete_learner import augment, backbones, heads
@@ -85,11 +86,17 @@ def test_fine_tuning_shortens_with_the_training_but_never_to_nothing() -> None:
     assert BalancedFineTuning().resized(epochs=0.001, learning_rate=1.0, batch_size=32).schedule.epochs == 1
 
 
-def test_fine_tuning_trains_the_backbone_too_where_it_is_told_to() -> None:
+@pytest.mark.parametrize("statistics", [True, False])
+def test_fine_tuning_trains_the_backbone_too_where_it_is_told_to(statistics: bool) -> None:
     network = make_network()
-    before = network.backbone.state_dict()["network.conv1.weight"].clone()
-    rebalance(BalancedFineTuning(backbone=True, schedule=Schedule(epochs=1, learning_rate=0.1)), network)
-    assert not torch.equal(network.backbone.state_dict()["network.conv1.weight"], before)
+    before = {name: tensor.clone() for name, tensor in network.backbone.state_dict().items()}
+    rebalance(
+        BalancedFineTuning(backbone=True, statistics=statistics, schedule=Schedule(epochs=1, learning_rate=0.1)),
+        network,
+    )
+    after = network.backbone.state_dict()
+    assert not torch.equal(before["network.conv1.weight"], after["network.conv1.weight"])
+    assert torch.equal(before["network.bn1.running_mean"], after["network.bn1.running_mean"]) != statistics
 
 
 def test_protecting_the_new_classes_distils_them_from_the_network_as_training_left_it() -> None:

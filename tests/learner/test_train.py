@@ -115,6 +115,15 @@ def test_a_backbone_that_is_not_to_train_keeps_weights_and_statistics() -> None:
     assert not torch.equal(before["head.new_rows"], after["head.new_rows"])
 
 
+def test_a_backbone_can_train_with_the_statistics_that_it_serves_with() -> None:
+    network = make_network()
+    before = state(network)
+    run(network, bright_or_dark(8), Schedule(epochs=1), statistics=False)
+    changed = {name for name, tensor in state(network).items() if not torch.equal(before[name], tensor)}
+    assert any(name.startswith("backbone.") for name in changed)
+    assert not any("running" in name for name in changed)
+
+
 def test_a_teacher_is_not_changed_by_training() -> None:
     network = make_network()
     network.head = heads.restore(network.head.export())

@@ -13,8 +13,10 @@ from accrete_learner.methods.lucir import LUCIR
 from accrete_learner.methods.lwf import LWF_EXEMPLARS
 from accrete_learner.rebalance import BalancedFineTuning, BiasCorrection, InSequence
 
-# Algorithm 1, last step: the whole model on the exemplars alone.
-_ON_EXEMPLARS = BalancedFineTuning(backbone=True)
+# Algorithm 1, last step: the whole model on the exemplars alone. With the exemplars' own statistics in batch
+# normalisation, two epochs of it took LUCIR's old classes from 47.5 to 42.7 (CIFAR-100, 10 + 5 classes), with those of
+# the training to 48 to 51.
+_ON_EXEMPLARS = BalancedFineTuning(backbone=True, statistics=False)
 
 
 def _with(method: Method, name: str, **changes: object) -> Method:
@@ -26,9 +28,10 @@ METHODS = (
     _with(
         ICARL,
         "mnemonics_icarl",
-        # A tenth of the training's own rate, as with the others.
+        # A tenth of the training's own rate, as with the others; at this one, 0.2, kept statistics diverge.
         rebalance=replace(
             _ON_EXEMPLARS,
+            statistics=True,
             schedule=replace(_ON_EXEMPLARS.schedule, learning_rate=ICARL.increment.learning_rate / 10),
             terms=(BinaryCrossEntropy(),),
         ),

@@ -21,6 +21,9 @@ class BalancedFineTuning:
     """20 epochs at 0.01, a tenth after 10: LUCIR's code for ImageNet; others use the same length on CIFAR."""
     backbone: bool = False
     """Whether the backbone trains too (EEIL, mnemonics), or the head alone (LUCIR)."""
+    statistics: bool = True
+    """Whether batch normalisation takes its statistics from the balanced set. A few exemplars, which lie near their
+    classes' means, have other ones than the images to come."""
     terms: tuple[Term, ...] = (CrossEntropy(),)
     protect_new: bool = False
     """EEIL's temporary distillation (section 3.2): the network as training left it also teaches, for the new classes,
@@ -53,6 +56,7 @@ class BalancedFineTuning:
             report=trained.report,
             teacher=teacher,
             train_backbone=self.backbone,
+            statistics=self.statistics,
         )
 
 
