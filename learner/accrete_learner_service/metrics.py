@@ -32,6 +32,8 @@ class Snapshot:
     """Pending examples set aside after failed or rejected steps; not in the other two."""
     pending_awaiting: int
     """Pending examples of new labels that await approval; in none of the others."""
+    review: int
+    """Examples set aside for review."""
     oldest_s: float
     """Age of the oldest pending example in seconds; 0 without any."""
     exemplars: int
@@ -80,6 +82,9 @@ class Metrics:
             registry=self.registry,
         )
         self._steps = Counter("accrete_steps", "Steps, by how they ended.", ["outcome"], registry=self.registry)
+        self._reviewed = Counter(
+            "accrete_reviewed_examples", "Examples set aside for review, by why.", ["reason"], registry=self.registry
+        )
         self._loss = self._gauge("train_loss", "Mean training loss of the last epoch.")
         self._held = self._gauge("learner_lease_held", "1 while this learner holds the lease.")
         self._epoch = self._gauge("learner_lease_epoch", "Epoch of the lease that it holds, or held last.")
@@ -128,6 +133,10 @@ class Metrics:
         if outcome == "committed":
             self._committed.set(time.time())
 
+    def count_reviewed(self, reason: str) -> None:
+        """An example was set aside for review."""
+        self._reviewed.labels(reason).inc()
+
     def set_quality(self, version: int, accuracy: Mapping[str, float | int | None]) -> None:
         """The newest version's numbers; NaN where nothing was measured. The names are those of `Accuracy`."""
         assert set(accuracy) <= set(Accuracy.__slots__)
@@ -144,6 +153,7 @@ class Metrics:
         self._pending.labels("known").set(snapshot.pending_known)
         self._pending.labels("held").set(snapshot.pending_held)
         self._pending.labels("awaiting").set(snapshot.pending_awaiting)
+        self._pending.labels("review").set(snapshot.review)
         self._oldest.set(snapshot.oldest_s)
         self._exemplars.set(snapshot.exemplars)
         self._bytes.set(snapshot.exemplar_bytes)

@@ -12,6 +12,7 @@ from accrete_learner_service.errors import Interrupted, NothingToLearn
 from accrete_learner_service.logs import fields
 from accrete_learner_service.metrics import Metrics
 from accrete_learner_service.retention import retire
+from accrete_learner_service.review import Reviewer
 from accrete_learner_service.staging import kept_labels
 from accrete_learner_service.step import BY_HAND_FILE, Bench, run_step
 from accrete_learner_service.trigger import Decision, Settling, Waiting, decide
@@ -41,6 +42,7 @@ class Learner:
         self._bench = bench
         self._metrics = metrics
         self._stopping = stopping
+        self._reviewer = Reviewer(bench.store, bench.artifacts, bench.lease, bench.config, metrics)
         self._todo: Todo | None = None
         self._settling = Settling(bench.config.trigger)
         self._checked = 0.0
@@ -133,6 +135,9 @@ class Learner:
     def _attempt(self, todo: Todo) -> None:
         """One attempt at a step. What is due stays due unless the step ends for good."""
         try:
+            if self._reviewer.review(todo.decision.labels) and todo.decision.cause != "hand":
+                self._todo = None  # what is left may not be enough for a step
+                return
             ended = run_step(self._bench, todo.decision, self._check)
         except NothingToLearn as error:
             log.info("step.nothing_to_learn", extra=fields(reason=str(error)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -56,3 +57,28 @@ def share_exemplars(
         spare = sorted((e for e in at_hand if e.id not in known), key=lambda example: holdout_rank(example.id))
         shared[label] = within([*left, *spare], each)[: len(own)]
     return shared
+
+
+def beyond_share(exemplars: Iterable[Example], new: Sequence[Example], *, share: float, floor: int) -> list[Example]:
+    """The new examples of a class that would make one principal's part of its training set larger than `share`.
+
+    The first of each principal stay, at least `floor` of them. A class that has examples of one principal alone is that
+    principal's, and none is beyond.
+    """
+    counts = Counter(example.principal for example in (*exemplars, *new))
+    if len(counts) < 2:
+        return []
+
+    def is_too_much(each: int) -> bool:
+        total = sum(count if not principal else min(count, each) for principal, count in counts.items())
+        return each > share * total
+
+    allowed = bisect_left(range(1, max(counts.values()) + 1), True, key=is_too_much)
+    each = max(allowed, floor)
+    taken = counts - Counter(example.principal for example in new)  # its exemplars stay
+    beyond = []
+    for example in new:
+        taken[example.principal] += 1
+        if example.principal and taken[example.principal] > each:
+            beyond.append(example)
+    return beyond

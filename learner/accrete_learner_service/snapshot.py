@@ -63,6 +63,7 @@ def take(store: Store, config: LearnerServiceConfig, newest: VersionRecord | Non
         pending_known=_examples(pending, set(known) - held),
         pending_held=_examples(pending, held - awaiting),
         pending_awaiting=_examples(pending, awaiting),
+        review=store.review.total(),
         oldest_s=max((time.time() - count.oldest_ms / 1000 for count in pending.values()), default=0.0),
         exemplars=sum(count.exemplars for count in memory.values()),
         exemplar_bytes=store.memory.exemplar_bytes(),

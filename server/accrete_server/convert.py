@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from accrete.v1 import operation_pb2, prediction_pb2, teaching_pb2, types_pb2
 from accrete_server.computing import Computed
+from accrete_server.errors import InvalidInput
 from accrete_server.images import BadImage, ImageReader
 from accrete_storage.events import StoredEvent
+from accrete_storage.review import ReviewGroup, Selection
 from accrete_storage.version import VersionRecord
 
 ImagePrediction = prediction_pb2.PredictResponse.ImagePrediction
@@ -100,6 +102,26 @@ def version_info(record: VersionRecord, *, active: bool, pinned: bool) -> operat
         digest=record.digest,
         reason=record.reason,
     )
+
+
+def review_group(group: ReviewGroup) -> operation_pb2.ReviewGroup:
+    """A group of examples in review on the wire."""
+    return operation_pb2.ReviewGroup(
+        label=group.label,
+        principal=group.principal,
+        reason=group.reason,
+        examples=group.examples,
+        bytes=group.bytes,
+        ids=group.ids,
+    )
+
+
+def selection(request: operation_pb2.ReleaseReviewRequest | operation_pb2.DropReviewRequest) -> Selection:
+    """What is meant of all that is in review. Raises InvalidInput when nothing says so."""
+    given = {field.name: value for field, value in request.ListFields()}
+    if not given:
+        raise InvalidInput("selection: empty; a label, a principal or a reason is needed")
+    return Selection(**given)
 
 
 def event(stored: StoredEvent) -> teaching_pb2.Event:

@@ -152,6 +152,30 @@ class Operation(operation_pb2_grpc.OperationServicer):
         _log.info("held_dropped", extra={"label": request.label, "dropped": dropped})
         return operation_pb2.DropHeldResponse(dropped=dropped)
 
+    def ListReview(  # noqa: N802
+        self, request: operation_pb2.ListReviewRequest, context: grpc.ServicerContext
+    ) -> operation_pb2.ListReviewResponse:
+        """What is set aside for review, and why."""
+        return operation_pb2.ListReviewResponse(groups=map(convert.review_group, self._link.get().review.groups()))
+
+    def ReleaseReview(  # noqa: N802
+        self, request: operation_pb2.ReleaseReviewRequest, context: grpc.ServicerContext
+    ) -> operation_pb2.ReleaseReviewResponse:
+        """Lets examples be learned after all."""
+        selection = convert.selection(request)
+        released = self._link.get().review.release(selection)
+        _log.info("review_released", extra={"selection": str(selection), "released": released})
+        return operation_pb2.ReleaseReviewResponse(released=released)
+
+    def DropReview(  # noqa: N802
+        self, request: operation_pb2.DropReviewRequest, context: grpc.ServicerContext
+    ) -> operation_pb2.DropReviewResponse:
+        """Removes examples that are set aside for review."""
+        selection = convert.selection(request)
+        dropped = self._link.get().review.drop(selection)
+        _log.info("review_dropped", extra={"selection": str(selection), "dropped": dropped})
+        return operation_pb2.DropReviewResponse(dropped=dropped)
+
     def DeleteExamples(  # noqa: N802
         self, request: operation_pb2.DeleteExamplesRequest, context: grpc.ServicerContext
     ) -> operation_pb2.DeleteExamplesResponse:

@@ -71,5 +71,5 @@ def _deletions(view: View | None) -> int:
 
 
 def _has_learned(view: View | None, place: Location) -> bool:
-    learned = None if view is None else view.learned.get(place.label)
+    learned = None if view is None or place.in_review else view.learned.get(place.label)
     return learned is not None and position_key(learned) >= position_key(place.position)

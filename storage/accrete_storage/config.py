@@ -55,3 +55,14 @@ class TeachingConfig:
     """Part of a class's places among the exemplars that one principal may take, at least one place; 1: all."""
     holdout_share: Annotated[float, Gt(0), Le(1)] = 1.0
     """The same of the class's places in the hold-out (`holdout.cap`), by which the gate judges."""
+    training_share: Annotated[float, Gt(0), Le(1)] = 1.0
+    """Part of a class's examples in a step, new ones and exemplars, that may be one principal's; what is beyond it, and
+    beyond `trigger.min_examples`, is set aside for review. 1: all. A class that one principal alone teaches is its."""
+    review_confidence: Annotated[float, Ge(0), Le(1)] = 0.0
+    """Probability of another label, by the live model, from which an example of a class that it knows is set aside for
+    review (`accrete review`); 0: never."""
+    review_duplicates: Annotated[int, Ge(0)] = 0
+    """Pending examples of a label with nearly the same content that are learned; more are set aside. 0: any number."""
+    review_burst: Annotated[int, Ge(0)] = 0
+    """Examples of a label within a minute from one principal that are learned; if there are more, all of them are set
+    aside. 0: any number, since an upload is a burst as well."""

@@ -88,10 +88,12 @@ class Control:
         """Remove examples from wherever they are kept."""
         wanted = list(dict.fromkeys(ids))
         keys = self._keys
-        names = [keys.state, *keys.counted, keys.exemplar_bytes]
+        names = [keys.state, *keys.counted, keys.exemplar_bytes, keys.review_labels]
         plan = _Deletion(names, keys)
         for example_id, location in self._pending.locate(wanted).items():
-            plan.pending.append([location.label, plan.key(keys.pending(location.label)), location.position, example_id])
+            label, places = location.label, (keys.pending, keys.review_notes, keys.review_records)
+            stream, notes, records = (plan.key(place(label)) for place in places)
+            plan.pending.append([label, stream, location.position, example_id, notes, records])
         self._find_kept(plan, set(wanted))
         plan.seen = {example_id: plan.key(keys.seen(example_id)) for example_id in wanted}
         removed = {name.decode() for name in self._database.call("delete", names, plan.arguments())}
@@ -119,6 +121,7 @@ class Control:
         names = [keys.state, *keys.counted, keys.kept, keys.exemplar_bytes]
         names += [keys.generations, keys.forgotten, keys.holds, keys.events]
         names += [keys.pending(label), keys.exemplars(label), keys.holdout(label)]
+        names += [keys.review_notes(label), keys.review_records(label), keys.review_labels]
         known = latest is not None and label in latest.labels
         arguments = [label, json.dumps({"label": label}), int(known)]
         counts = self._database.call("forget", names, arguments)

@@ -45,7 +45,7 @@ class Keys:
 
     @property
     def totals(self) -> str:
-        """Hash: examples and bytes pending."""
+        """Hash: examples and bytes pending; review_examples and review_bytes in review."""
         return self._key("pending_totals")
 
     @property
@@ -106,12 +106,25 @@ class Keys:
         return self._key("events")
 
     def pending(self, label: str) -> str:
-        """Stream: fields e (record), h (1: hold-out) and, where it has a name, p (principal)."""
+        """Stream: fields e (record) and h (1: hold-out), then p (principal) if it has one, or is reviewed; r: it is."""
         return self._key("pending", label)
 
     def seen(self, example_id: str) -> str:
-        """String with an expiry: "digest|position|generation|label"."""
+        """String with an expiry: "digest|position|generation|label"; an r before the position: it is in review."""
         return self._key("seen", example_id)
+
+    @property
+    def review_labels(self) -> str:
+        """Set: labels with examples in review."""
+        return self._key("review_labels")
+
+    def review_notes(self, label: str) -> str:
+        """Hash: position that an example had among the pending to why it is in review (JSON)."""
+        return self._key("review_notes", label)
+
+    def review_records(self, label: str) -> str:
+        """Hash: the same position to the example's record."""
+        return self._key("review_records", label)
 
     def quota(self, principal: str, what: str) -> str:
         """String with an expiry: how much of `what` a principal has used since the window began."""

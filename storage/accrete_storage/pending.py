@@ -54,6 +54,8 @@ class PendingEntry:
     position: str
     holdout: bool
     example: Example
+    reviewed: bool = False
+    """It was set aside for review and released."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,6 +64,8 @@ class Location:
 
     label: str
     position: str
+    in_review: bool = False
+    """Not before it is released, and has another position, is it learned."""
 
 
 class PendingLog:
@@ -151,7 +155,12 @@ class PendingLog:
         with reachable():
             entries = self._database.client.xrange(self._keys.pending(label), max=upto or "+", count=limit)
         return [
-            PendingEntry(position=position.decode(), holdout=fields[b"h"] == b"1", example=unpack(fields[b"e"]))
+            PendingEntry(
+                position=position.decode(),
+                holdout=fields[b"h"] == b"1",
+                example=unpack(fields[b"e"]),
+                reviewed=b"r" in fields,
+            )
             for position, fields in entries
         ]
 
@@ -169,7 +178,10 @@ class PendingLog:
                 continue
             _, position, generation, label = value.split(b"|", 3)
             if int(generations.get(label, 0)) == int(generation):
-                found[example_id] = Location(label=label.decode(), position=position.decode())
+                text = position.decode()
+                found[example_id] = Location(
+                    label=label.decode(), position=text.removeprefix("r"), in_review=text.startswith("r")
+                )
         return found
 
 

@@ -21,6 +21,7 @@ from accrete_storage.memory import ExemplarMemory
 from accrete_storage.pending import PendingLog
 from accrete_storage.prototypes import Prototypes
 from accrete_storage.registry import Registry
+from accrete_storage.review import Review
 
 SCHEMA = "1"
 """Of what is stored; a store of another one is refused."""
@@ -57,6 +58,7 @@ class Store:
         self.prototypes = Prototypes(database, keys)
         self.events = EventLog(database, keys)
         self.held = Held(database, keys)
+        self.review = Review(database, keys)
         self.control = Control(database, keys, pending=self.pending, memory=self.memory, registry=self.registry)
 
     @classmethod

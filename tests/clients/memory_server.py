@@ -338,6 +338,22 @@ class Operation(_Entry, operation_pb2_grpc.OperationServicer):
         self._find_held(request.label, context)
         return op.DropHeldResponse(dropped=7)
 
+    def ListReview(self, request, context):  # noqa: N802
+        self.enter("ListReview", request, context)
+        burst = op.ReviewGroup(label="owl", principal="ann", reason="burst", examples=3, bytes=90, ids=["x", "y", "z"])
+        return op.ListReviewResponse(groups=[burst])
+
+    def ReleaseReview(self, request, context):  # noqa: N802
+        self.enter("ReleaseReview", request, context)
+        self._find_held(request.label, context, "owl")
+        return op.ReleaseReviewResponse(released=3)
+
+    def DropReview(self, request, context):  # noqa: N802
+        self.enter("DropReview", request, context)
+        if not (request.HasField("principal") and request.principal == "ann" and not request.HasField("label")):
+            Fault(code=grpc.StatusCode.NOT_FOUND, details="no such example in review").abort(context)
+        return op.DropReviewResponse(dropped=3)
+
     @staticmethod
     def _find_held(label: str, context: Any, held: str = "moth") -> None:
         if label != held:

@@ -149,6 +149,8 @@ def test_all_the_rest(run, state):
         assert await client.trigger_step() == 7
         assert [one.label for one in await client.held()] == ["moth", "owl"]
         assert await client.approve("owl") == 2
+        assert [one.examples for one in await client.review()] == [3]
+        assert await client.release_review("owl") == await client.drop_review(principal="ann") == 3
         assert await client.retry_held("moth") == await client.drop_held("moth") == 7
         assert (await client.delete_examples(ids)).deleted == 1
         assert (await client.forget_class("cat")).holdout == 3

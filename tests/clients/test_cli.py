@@ -171,6 +171,12 @@ def test_what_is_set_aside_is_listed_with_its_reason(accrete):
     assert [one["awaiting_approval"] for one in json.loads(accrete("held", "--json")[1])] == [False, True]
 
 
+def test_what_is_set_aside_for_review_is_listed(accrete):
+    assert accrete("review")[1].splitlines()[1].split() == ["owl", "ann", "burst", "3", "90", "x"]
+    assert json.loads(accrete("review", "list", "--json")[1])[0]["ids"] == ["x", "y", "z"]
+    assert json.loads(accrete("review", "list", "owl", "--reason", "share", "--json")[1]) == []
+
+
 @pytest.mark.parametrize(
     ("arguments", "text", "found"),
     [
@@ -181,6 +187,8 @@ def test_what_is_set_aside_is_listed_with_its_reason(accrete):
         (["trigger"], "a step starts with 7 pending examples\n", {"pending": 7}),
         (["retry", "moth"], "7 pending examples of moth may start a step\n", {"pending": 7}),
         (["approve", "owl"], "owl is approved, with 2 pending examples\n", {"pending": 2}),
+        (["review", "release", "owl"], "released 3 examples\n", {"released": 3}),
+        (["review", "drop", "--principal", "ann"], "dropped 3 examples\n", {"dropped": 3}),
         (["drop", "moth"], "dropped 7 examples of moth\n", {"dropped": 7}),
         (
             ["forget", "cat"],
@@ -290,6 +298,7 @@ CLIENT = [
     "retry",
     "approve",
     "drop",
+    "review",
     "forget",
     "delete",
 ]

@@ -61,6 +61,9 @@ def test_what_is_set_aside_is_told_tried_again_and_dropped(client):
         HeldLabel(label="owl", pending=2, attempts=0, reason="the label is new", awaiting_approval=True),
     ]
     assert client.approve("owl") == 2
+    (group,) = client.review()
+    assert (group.label, group.principal, group.reason, group.ids) == ("owl", "ann", "burst", ("x", "y", "z"))
+    assert client.release_review("owl", reason="burst") == client.drop_review(principal="ann") == 3
     with pytest.raises(NotFound, match="moth"):
         client.approve("moth")
     assert client.retry_held("moth") == 7

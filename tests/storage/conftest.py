@@ -178,7 +178,11 @@ def assert_counters_exact(store: Store) -> None:
     total = store.pending.total()
     assert total.examples == sum(map(len, read.values()))
     assert total.bytes == sum(len(pack(entry.example)) for entries in read.values() for entry in entries)
+    in_review = store.review.groups()
+    assert store.review.total() == sum(group.examples for group in in_review)
     owed: dict[str, int] = {}
+    for group in in_review:
+        owed[group.principal] = owed.get(group.principal, 0) + group.bytes
     for entry in itertools.chain(*read.values()):
         owed[entry.example.principal] = owed.get(entry.example.principal, 0) + len(pack(entry.example))
     counted = store._database.client.hgetall(store._keys.pending_principals)

@@ -24,6 +24,7 @@ from ._results import (
     ForgetReport,
     HeldLabel,
     Prediction,
+    ReviewGroup,
     Status,
     VersionInfo,
 )
@@ -188,6 +189,32 @@ class AsyncClient:
     async def drop_held(self, label: str, *, timeout: float | None = None) -> int:
         """See `Client.drop_held`."""
         return await _operation.drop_held(self._core, label, timeout)
+
+    async def review(self, *, timeout: float | None = None) -> list[ReviewGroup]:
+        """See `Client.review`."""
+        return await _operation.review(self._core, timeout)
+
+    async def release_review(
+        self,
+        label: str | None = None,
+        *,
+        principal: str | None = None,
+        reason: str | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        """See `Client.release_review`."""
+        return await _operation.release_review(self._core, label, principal, reason, timeout)
+
+    async def drop_review(
+        self,
+        label: str | None = None,
+        *,
+        principal: str | None = None,
+        reason: str | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        """See `Client.drop_review`."""
+        return await _operation.drop_review(self._core, label, principal, reason, timeout)
 
     async def delete_examples(self, ids: Iterable[str], *, timeout: float | None = None) -> DeleteReport:
         """See `Client.delete_examples`."""

@@ -24,6 +24,7 @@ from ._results import (
     ForgetReport,
     HeldLabel,
     Prediction,
+    ReviewGroup,
     Status,
     VersionInfo,
 )
@@ -215,6 +216,33 @@ class Client:
         """Removes the pending examples of a label that is set aside, and returns how many; what is learned of it stays,
         and the ids may be sent again. Raises NotFound (see `retry_held`)."""
         return run(_operation.drop_held(self._core, label, timeout))
+
+    def review(self, *, timeout: float | None = None) -> list[ReviewGroup]:
+        """Examples that the learner set aside for review rather than learn them, in groups, and why."""
+        return run(_operation.review(self._core, timeout))
+
+    def release_review(
+        self,
+        label: str | None = None,
+        *,
+        principal: str | None = None,
+        reason: str | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        """Lets examples that were set aside be learned after all, without another review, and returns how many. What is
+        given of label, principal and reason fits. Raises InvalidInput without any, NotFound when nothing fits."""
+        return run(_operation.release_review(self._core, label, principal, reason, timeout))
+
+    def drop_review(
+        self,
+        label: str | None = None,
+        *,
+        principal: str | None = None,
+        reason: str | None = None,
+        timeout: float | None = None,
+    ) -> int:
+        """Removes examples that were set aside, and returns how many; selected as by `release_review`."""
+        return run(_operation.drop_review(self._core, label, principal, reason, timeout))
 
     def delete_examples(self, ids: Iterable[str], *, timeout: float | None = None) -> DeleteReport:
         """Removes examples from wherever they are kept. Raises NotFound when none of the ids is known (which may also

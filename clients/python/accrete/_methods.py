@@ -50,6 +50,9 @@ LIST_HELD = _method("Operation/ListHeld", op.ListHeldRequest, op.ListHeldRespons
 RETRY_HELD = _method("Operation/RetryHeld", op.RetryHeldRequest, op.RetryHeldResponse)
 APPROVE_LABEL = _method("Operation/ApproveLabel", op.ApproveLabelRequest, op.ApproveLabelResponse)
 DROP_HELD = _method("Operation/DropHeld", op.DropHeldRequest, op.DropHeldResponse)
+LIST_REVIEW = _method("Operation/ListReview", op.ListReviewRequest, op.ListReviewResponse)
+RELEASE_REVIEW = _method("Operation/ReleaseReview", op.ReleaseReviewRequest, op.ReleaseReviewResponse)
+DROP_REVIEW = _method("Operation/DropReview", op.DropReviewRequest, op.DropReviewResponse)
 DELETE_EXAMPLES = _method("Operation/DeleteExamples", op.DeleteExamplesRequest, op.DeleteExamplesResponse)
 FORGET_CLASS = _method("Operation/ForgetClass", op.ForgetClassRequest, op.ForgetClassResponse)
 

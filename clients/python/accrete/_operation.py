@@ -15,19 +15,22 @@ from ._methods import (
     APPROVE_LABEL,
     DELETE_EXAMPLES,
     DROP_HELD,
+    DROP_REVIEW,
     FORGET_CLASS,
     GET_STATUS,
     HEALTH,
     LIST_CLASSES,
     LIST_HELD,
+    LIST_REVIEW,
     LIST_VERSIONS,
     PAUSE_LEARNING,
+    RELEASE_REVIEW,
     RESUME_LEARNING,
     RETRY_HELD,
     SERVING,
     TRIGGER_STEP,
 )
-from ._results import Activation, ClassInfo, DeleteReport, ForgetReport, HeldLabel, Status, VersionInfo
+from ._results import Activation, ClassInfo, DeleteReport, ForgetReport, HeldLabel, ReviewGroup, Status, VersionInfo
 from .v1 import operation_pb2 as op
 
 MAX_IDS = 10_000  # in one call
@@ -96,6 +99,25 @@ async def approve(core: Core, label: str, timeout: float | None) -> int:
 
 async def drop_held(core: Core, label: str, timeout: float | None) -> int:
     return (await core.call(DROP_HELD, op.DropHeldRequest(label=label), timeout)).dropped
+
+
+async def review(core: Core, timeout: float | None) -> list[ReviewGroup]:
+    response = await core.call(LIST_REVIEW, op.ListReviewRequest(), timeout)
+    return [_wire.review_group(one) for one in response.groups]
+
+
+async def release_review(
+    core: Core, label: str | None, principal: str | None, reason: str | None, timeout: float | None
+) -> int:
+    request = op.ReleaseReviewRequest(label=label, principal=principal, reason=reason)
+    return (await core.call(RELEASE_REVIEW, request, timeout)).released
+
+
+async def drop_review(
+    core: Core, label: str | None, principal: str | None, reason: str | None, timeout: float | None
+) -> int:
+    request = op.DropReviewRequest(label=label, principal=principal, reason=reason)
+    return (await core.call(DROP_REVIEW, request, timeout)).dropped
 
 
 async def delete_examples(core: Core, ids: Iterable[str], timeout: float | None) -> DeleteReport:

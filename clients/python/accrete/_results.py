@@ -192,6 +192,21 @@ class HeldLabel:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ReviewGroup:
+    """Examples set aside for review, of one label, principal and reason."""
+
+    label: str
+    principal: str
+    """Who taught them; "" where nobody is asked for a name."""
+    reason: str
+    """"contradiction", "duplicates", "burst" or "share"; see the settings `teaching.review_*` and `training_share`."""
+    examples: int
+    bytes: int
+    ids: tuple[str, ...]
+    """Of the first ten."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class VersionInfo:
     """A model version."""
 

@@ -72,6 +72,17 @@ def held_label(one: operation_pb2.HeldLabel) -> results.HeldLabel:
     )
 
 
+def review_group(one: operation_pb2.ReviewGroup) -> results.ReviewGroup:
+    return results.ReviewGroup(
+        label=one.label,
+        principal=one.principal,
+        reason=one.reason,
+        examples=one.examples,
+        bytes=one.bytes,
+        ids=tuple(one.ids),
+    )
+
+
 def version_info(one: operation_pb2.VersionInfo) -> results.VersionInfo:
     fields = {name: getattr(one, name) for name in _plain_fields(one, results.VersionInfo)}
     return results.VersionInfo(

@@ -21,7 +21,7 @@ for i = 1, count do
   if not known then
     local seen = redis.call('GET', seen_key)
     if seen then
-      local seen_digest, generation, label = string.match(seen, '^(%x+)|[%d-]+|(%d+)|(.*)$')
+      local seen_digest, generation, label = string.match(seen, '^(%x+)|[^|]+|(%d+)|(.*)$')
       if number(KEYS[7], label) == tonumber(generation) then known = seen_digest end
     end
   end
@@ -63,8 +63,10 @@ for i = 1, count do
   end
 end
 
-if number(KEYS[2], 'examples') + new_count > tonumber(ARGV[1]) then return {'BUDGET', 'examples'} end
-if number(KEYS[2], 'bytes') + new_bytes > tonumber(ARGV[2]) then return {'BUDGET', 'bytes'} end
+local kept_count = number(KEYS[2], 'examples') + number(KEYS[2], 'review_examples')
+local kept_bytes = number(KEYS[2], 'bytes') + number(KEYS[2], 'review_bytes')
+if kept_count + new_count > tonumber(ARGV[1]) then return {'BUDGET', 'examples'} end
+if kept_bytes + new_bytes > tonumber(ARGV[2]) then return {'BUDGET', 'bytes'} end
 if quota_bytes > 0 and number(KEYS[6], principal) + new_bytes > quota_bytes then
   return {'QUOTA', 'pending_bytes', new_bytes > quota_bytes and 0 or STEP_MS}
 end

@@ -55,3 +55,20 @@ local function recount_exemplars(list, label, bytes_key)
   if bytes == 0 then redis.call('HDEL', bytes_key, label) else redis.call('HSET', bytes_key, label, bytes) end
 end
 
+-- An example that stands somewhere else now is found there by its id.
+local function reseat(seen, from, to)
+  local digest, position, rest = string.match(redis.call('GET', seen) or '', '^(%x+)|([^|]+)|(.*)$')
+  if position == from then redis.call('SET', seen, digest .. '|' .. to .. '|' .. rest, 'KEEPTTL') end
+end
+
+-- Takes an example out of review; its note and record, or nil when it is not there.
+local function leave_review(label, position, totals, labels, notes, records)
+  local note, record = redis.call('HGET', notes, position), redis.call('HGET', records, position)
+  if not note then return nil end
+  redis.call('HDEL', notes, position)
+  redis.call('HDEL', records, position)
+  redis.call('HINCRBY', totals, 'review_examples', -1)
+  redis.call('HINCRBY', totals, 'review_bytes', -#record)
+  if redis.call('HLEN', notes) == 0 then redis.call('SREM', labels, label) end
+  return cjson.decode(note), record
+end

@@ -1,6 +1,6 @@
 -- Removes examples wherever they are kept.
--- KEYS: state, what is counted of pending (6), exemplar_bytes, then those the plan names by their number.
--- ARGV[1]: JSON {pending: {label, stream, position, id}, lists: {label, list, argument with the record, kind, ids},
+-- KEYS: state, what is counted of pending (6), exemplar_bytes, review_labels, then those the plan names by their number.
+-- ARGV[1]: JSON {pending: {label, stream, position, id, notes, records}, lists: {label, list, argument with the record, kind, ids},
 --   seen: {id: key number}}; further ARGV: records.
 -- Returns the ids that were removed.
 local plan = cjson.decode(ARGV[1])
@@ -10,6 +10,11 @@ for _, one in ipairs(plan.pending) do
   local before = redis.call('XLEN', stream)
   if redis.call('XDEL', stream, position) == 1 then
     recount_pending(stream, label, 2, before)
+    removed[id] = true
+  end
+  local note, record = leave_review(label, position, KEYS[3], KEYS[9], KEYS[one[5]], KEYS[one[6]])
+  if note then
+    add_to(KEYS[7], note.principal, -#record)
     removed[id] = true
   end
 end

@@ -1,16 +1,22 @@
 -- Removes a label and all that is kept of it.
 -- KEYS: state, what is counted of pending (6), kept, exemplar_bytes, generations, forgotten, holds, events, then its
--- pending stream, exemplars, hold-out. ARGV: label, event, 1 if a version knows the label.
+-- pending stream, exemplars, hold-out, notes and records in review, review_labels. ARGV: label, event, 1 if a version knows the label.
 -- Returns {pending, exemplars, hold-out} removed, or {} when nothing of it is known.
 local label = ARGV[1]
 local pending, exemplars, holdout = KEYS[14], KEYS[15], KEYS[16]
+local notes, records, review_labels = KEYS[17], KEYS[18], KEYS[19]
 local counts = {redis.call('XLEN', pending), redis.call('LLEN', exemplars), redis.call('LLEN', holdout)}
-if ARGV[3] ~= '1' and counts[1] + counts[2] + counts[3] == 0 then return {} end
+local reviewed = redis.call('HKEYS', notes)
+if ARGV[3] ~= '1' and counts[1] + counts[2] + counts[3] + #reviewed == 0 then return {} end
 redis.call('DEL', exemplars, holdout)
 -- Emptied, not removed: it keeps its last position, so that the next is greater even when the clock was set back. A
 -- smaller one would be taken for learned by versions that had the label before.
 redis.call('XTRIM', pending, 'MAXLEN', 0)
 recount_pending(pending, label, 2, counts[1])
+for _, position in ipairs(reviewed) do
+  local note, record = leave_review(label, position, KEYS[3], review_labels, notes, records)
+  add_to(KEYS[7], note.principal, -#record)
+end
 redis.call('SREM', KEYS[8], label)
 redis.call('HDEL', KEYS[9], label)
 redis.call('HDEL', KEYS[12], label)
@@ -18,4 +24,5 @@ redis.call('HDEL', KEYS[12], label)
 redis.call('HINCRBY', KEYS[10], label, 1)
 redis.call('HSET', KEYS[11], label, redis.call('HINCRBY', KEYS[1], 'revision', 1))
 event(KEYS[13], 'forgotten', ARGV[2])
+counts[1] = counts[1] + #reviewed
 return counts

@@ -6,7 +6,7 @@ import argparse
 import importlib.metadata
 from collections.abc import Sequence
 
-from . import control, exits, node, predict, state, teach, watch
+from . import control, exits, node, predict, review, state, teach, watch
 
 _ADD = (
     predict.add_predict,
@@ -25,6 +25,7 @@ _ADD = (
     control.add_retry,
     control.add_approve,
     control.add_drop,
+    review.add_review,
     control.add_forget,
     control.add_delete,
 )

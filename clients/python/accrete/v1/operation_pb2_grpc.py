@@ -89,6 +89,21 @@ class OperationStub(object):
                 request_serializer=accrete_dot_v1_dot_operation__pb2.DropHeldRequest.SerializeToString,
                 response_deserializer=accrete_dot_v1_dot_operation__pb2.DropHeldResponse.FromString,
                 _registered_method=True)
+        self.ListReview = channel.unary_unary(
+                '/accrete.v1.Operation/ListReview',
+                request_serializer=accrete_dot_v1_dot_operation__pb2.ListReviewRequest.SerializeToString,
+                response_deserializer=accrete_dot_v1_dot_operation__pb2.ListReviewResponse.FromString,
+                _registered_method=True)
+        self.ReleaseReview = channel.unary_unary(
+                '/accrete.v1.Operation/ReleaseReview',
+                request_serializer=accrete_dot_v1_dot_operation__pb2.ReleaseReviewRequest.SerializeToString,
+                response_deserializer=accrete_dot_v1_dot_operation__pb2.ReleaseReviewResponse.FromString,
+                _registered_method=True)
+        self.DropReview = channel.unary_unary(
+                '/accrete.v1.Operation/DropReview',
+                request_serializer=accrete_dot_v1_dot_operation__pb2.DropReviewRequest.SerializeToString,
+                response_deserializer=accrete_dot_v1_dot_operation__pb2.DropReviewResponse.FromString,
+                _registered_method=True)
         self.DeleteExamples = channel.unary_unary(
                 '/accrete.v1.Operation/DeleteExamples',
                 request_serializer=accrete_dot_v1_dot_operation__pb2.DeleteExamplesRequest.SerializeToString,
@@ -192,8 +207,34 @@ class OperationServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ListReview(self, request, context):
+        """Examples that the learner set aside for review rather than learn them (`teaching.review_*`), in groups of one label,
+        principal and reason.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReleaseReview(self, request, context):
+        """Lets examples that were set aside for review be learned after all; they are not reviewed again.
+
+        INVALID_ARGUMENT: nothing is selected by. NOT_FOUND: nothing that was set aside fits.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DropReview(self, request, context):
+        """Removes examples that were set aside for review; their ids may be sent again.
+
+        INVALID_ARGUMENT: nothing is selected by. NOT_FOUND: nothing that was set aside fits.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def DeleteExamples(self, request, context):
-        """Removes examples from wherever they are kept: pending, exemplars, hold-out.
+        """Removes examples from wherever they are kept: pending, set aside, exemplars, hold-out.
 
         NOT_FOUND: none of the ids is known.
         """
@@ -268,6 +309,21 @@ def add_OperationServicer_to_server(servicer, server):
                     servicer.DropHeld,
                     request_deserializer=accrete_dot_v1_dot_operation__pb2.DropHeldRequest.FromString,
                     response_serializer=accrete_dot_v1_dot_operation__pb2.DropHeldResponse.SerializeToString,
+            ),
+            'ListReview': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListReview,
+                    request_deserializer=accrete_dot_v1_dot_operation__pb2.ListReviewRequest.FromString,
+                    response_serializer=accrete_dot_v1_dot_operation__pb2.ListReviewResponse.SerializeToString,
+            ),
+            'ReleaseReview': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReleaseReview,
+                    request_deserializer=accrete_dot_v1_dot_operation__pb2.ReleaseReviewRequest.FromString,
+                    response_serializer=accrete_dot_v1_dot_operation__pb2.ReleaseReviewResponse.SerializeToString,
+            ),
+            'DropReview': grpc.unary_unary_rpc_method_handler(
+                    servicer.DropReview,
+                    request_deserializer=accrete_dot_v1_dot_operation__pb2.DropReviewRequest.FromString,
+                    response_serializer=accrete_dot_v1_dot_operation__pb2.DropReviewResponse.SerializeToString,
             ),
             'DeleteExamples': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteExamples,
@@ -577,6 +633,87 @@ class Operation(object):
             '/accrete.v1.Operation/DropHeld',
             accrete_dot_v1_dot_operation__pb2.DropHeldRequest.SerializeToString,
             accrete_dot_v1_dot_operation__pb2.DropHeldResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListReview(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/accrete.v1.Operation/ListReview',
+            accrete_dot_v1_dot_operation__pb2.ListReviewRequest.SerializeToString,
+            accrete_dot_v1_dot_operation__pb2.ListReviewResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReleaseReview(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/accrete.v1.Operation/ReleaseReview',
+            accrete_dot_v1_dot_operation__pb2.ReleaseReviewRequest.SerializeToString,
+            accrete_dot_v1_dot_operation__pb2.ReleaseReviewResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DropReview(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/accrete.v1.Operation/DropReview',
+            accrete_dot_v1_dot_operation__pb2.DropReviewRequest.SerializeToString,
+            accrete_dot_v1_dot_operation__pb2.DropReviewResponse.FromString,
             options,
             channel_credentials,
             insecure,

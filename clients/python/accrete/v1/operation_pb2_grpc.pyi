@@ -70,8 +70,22 @@ class OperationStub:
 
     NOT_FOUND: the label is not set aside.
     """
+    ListReview: _grpc.UnaryUnaryMultiCallable[_operation_pb2.ListReviewRequest, _operation_pb2.ListReviewResponse]
+    """Examples that the learner set aside for review rather than learn them (`teaching.review_*`), in groups of one label,
+    principal and reason.
+    """
+    ReleaseReview: _grpc.UnaryUnaryMultiCallable[_operation_pb2.ReleaseReviewRequest, _operation_pb2.ReleaseReviewResponse]
+    """Lets examples that were set aside for review be learned after all; they are not reviewed again.
+
+    INVALID_ARGUMENT: nothing is selected by. NOT_FOUND: nothing that was set aside fits.
+    """
+    DropReview: _grpc.UnaryUnaryMultiCallable[_operation_pb2.DropReviewRequest, _operation_pb2.DropReviewResponse]
+    """Removes examples that were set aside for review; their ids may be sent again.
+
+    INVALID_ARGUMENT: nothing is selected by. NOT_FOUND: nothing that was set aside fits.
+    """
     DeleteExamples: _grpc.UnaryUnaryMultiCallable[_operation_pb2.DeleteExamplesRequest, _operation_pb2.DeleteExamplesResponse]
-    """Removes examples from wherever they are kept: pending, exemplars, hold-out.
+    """Removes examples from wherever they are kept: pending, set aside, exemplars, hold-out.
 
     NOT_FOUND: none of the ids is known.
     """
@@ -124,8 +138,22 @@ class OperationAsyncStub(OperationStub):
 
     NOT_FOUND: the label is not set aside.
     """
+    ListReview: _aio.UnaryUnaryMultiCallable[_operation_pb2.ListReviewRequest, _operation_pb2.ListReviewResponse]  # type: ignore[assignment]
+    """Examples that the learner set aside for review rather than learn them (`teaching.review_*`), in groups of one label,
+    principal and reason.
+    """
+    ReleaseReview: _aio.UnaryUnaryMultiCallable[_operation_pb2.ReleaseReviewRequest, _operation_pb2.ReleaseReviewResponse]  # type: ignore[assignment]
+    """Lets examples that were set aside for review be learned after all; they are not reviewed again.
+
+    INVALID_ARGUMENT: nothing is selected by. NOT_FOUND: nothing that was set aside fits.
+    """
+    DropReview: _aio.UnaryUnaryMultiCallable[_operation_pb2.DropReviewRequest, _operation_pb2.DropReviewResponse]  # type: ignore[assignment]
+    """Removes examples that were set aside for review; their ids may be sent again.
+
+    INVALID_ARGUMENT: nothing is selected by. NOT_FOUND: nothing that was set aside fits.
+    """
     DeleteExamples: _aio.UnaryUnaryMultiCallable[_operation_pb2.DeleteExamplesRequest, _operation_pb2.DeleteExamplesResponse]  # type: ignore[assignment]
-    """Removes examples from wherever they are kept: pending, exemplars, hold-out.
+    """Removes examples from wherever they are kept: pending, set aside, exemplars, hold-out.
 
     NOT_FOUND: none of the ids is known.
     """
@@ -243,12 +271,44 @@ class OperationServicer(metaclass=_abc_1.ABCMeta):
         """
 
     @_abc_1.abstractmethod
+    def ListReview(
+        self,
+        request: _operation_pb2.ListReviewRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operation_pb2.ListReviewResponse, _abc.Awaitable[_operation_pb2.ListReviewResponse]]:
+        """Examples that the learner set aside for review rather than learn them (`teaching.review_*`), in groups of one label,
+        principal and reason.
+        """
+
+    @_abc_1.abstractmethod
+    def ReleaseReview(
+        self,
+        request: _operation_pb2.ReleaseReviewRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operation_pb2.ReleaseReviewResponse, _abc.Awaitable[_operation_pb2.ReleaseReviewResponse]]:
+        """Lets examples that were set aside for review be learned after all; they are not reviewed again.
+
+        INVALID_ARGUMENT: nothing is selected by. NOT_FOUND: nothing that was set aside fits.
+        """
+
+    @_abc_1.abstractmethod
+    def DropReview(
+        self,
+        request: _operation_pb2.DropReviewRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operation_pb2.DropReviewResponse, _abc.Awaitable[_operation_pb2.DropReviewResponse]]:
+        """Removes examples that were set aside for review; their ids may be sent again.
+
+        INVALID_ARGUMENT: nothing is selected by. NOT_FOUND: nothing that was set aside fits.
+        """
+
+    @_abc_1.abstractmethod
     def DeleteExamples(
         self,
         request: _operation_pb2.DeleteExamplesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operation_pb2.DeleteExamplesResponse, _abc.Awaitable[_operation_pb2.DeleteExamplesResponse]]:
-        """Removes examples from wherever they are kept: pending, exemplars, hold-out.
+        """Removes examples from wherever they are kept: pending, set aside, exemplars, hold-out.
 
         NOT_FOUND: none of the ids is known.
         """
