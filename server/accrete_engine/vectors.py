@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
+_FEW = 500  # columns; up to here sorting all of a row is no slower than choosing first
+
 _SMALLEST = np.float32(1e-12)  # keeps the direction of a zero vector defined
 
 
@@ -32,3 +34,17 @@ def log_total(scores: Floats) -> Floats:
     highest: Floats = scores.max(axis=1, keepdims=True)
     total: Floats = np.exp(scores - highest).sum(axis=1, keepdims=True)
     return highest + np.log(total)
+
+
+def highest(scores: Floats, count: int) -> tuple[NDArray[np.intp], Floats]:
+    """The columns [N, k] of the k = min(count, K) highest scores of each row [N, K], highest first, and those scores.
+
+    Of equal ones the first column comes first; which of equal ones is the last to be chosen is left open.
+    """
+    rows = np.arange(len(scores))[:, None]
+    if count >= scores.shape[1] or scores.shape[1] <= _FEW:
+        columns = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+    else:
+        chosen = np.sort(np.argpartition(scores, -count, axis=1)[:, -count:], axis=1)
+        columns = chosen[rows, np.argsort(-scores[rows, chosen], axis=1, kind="stable")]
+    return columns, scores[rows, columns]

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accrete.v1 import operation_pb2, prediction_pb2, teaching_pb2, types_pb2
+from accrete_engine.vectors import highest
 from accrete_server.computing import Computed
 from accrete_server.errors import InvalidInput
 from accrete_server.images import BadImage, ImageReader
@@ -43,18 +44,18 @@ def read_image(image: types_pb2.Image, reader: ImageReader) -> NDArray[Any]:
 
 def predictions(computed: Computed, top_k: int, unknown: NDArray[np.bool_], *, features: bool) -> list[ImagePrediction]:
     """Ranked labels, whether it is `unknown` [N], and features when asked for, of each image."""
-    ranks = np.argsort(-computed.probabilities, axis=1, kind="stable")[:, :top_k]
-    best = np.take_along_axis(computed.probabilities, ranks, axis=1).tolist()
-    labels, provisional = computed.view.answers.labels, computed.view.answers.provisional.tolist()
+    ranks, best = highest(computed.probabilities, top_k)
+    labels, provisional = computed.view.answers.labels, computed.view.answers.provisional[ranks]
+    rows = zip(ranks.tolist(), best.tolist(), provisional.tolist(), strict=True)
     answers = [
         ImagePrediction(
             labels=[
-                prediction_pb2.RankedLabel(label=labels[rank], probability=probability, provisional=provisional[rank])
-                for rank, probability in zip(row, probabilities, strict=True)
+                prediction_pb2.RankedLabel(label=labels[rank], probability=probability, provisional=is_new)
+                for rank, probability, is_new in zip(*row, strict=True)
             ],
             unknown=is_unknown,
         )
-        for row, probabilities, is_unknown in zip(ranks.tolist(), best, unknown.tolist(), strict=True)
+        for row, is_unknown in zip(rows, unknown.tolist(), strict=True)
     ]
     if features:
         for answer, row in zip(answers, computed.features, strict=True):

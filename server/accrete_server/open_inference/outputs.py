@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-import numpy as np
-
 from accrete.inference import service_pb2
+from accrete_engine.vectors import highest
 from accrete_server.computing import Computed
 from accrete_server.errors import InvalidInput
 from accrete_server.open_inference.inputs import BYTES, LENGTH
@@ -84,12 +83,11 @@ def _make(wanted: Wanted, computed: Computed) -> _Made:
 
 def _classified(computed: Computed, classes: int) -> _Made:
     """The K most probable classes of each image, as texts."""
-    ranks = np.argsort(-computed.probabilities, axis=1, kind="stable")[:, :classes]  # [N, K]
-    values = np.take_along_axis(computed.probabilities, ranks, axis=1).tolist()
+    ranks, values = highest(computed.probabilities, classes)  # [N, K]
     labels = computed.view.answers.labels
     texts = (
         f"{value:f}:{index}:{labels[index]}"
-        for row, numbers in zip(ranks.tolist(), values, strict=True)
+        for row, numbers in zip(ranks.tolist(), values.tolist(), strict=True)
         for index, value in zip(row, numbers, strict=True)
     )
     return _Made(datatype=BYTES, shape=ranks.shape, data=_packed(texts))
