@@ -112,7 +112,7 @@ def _of_data(source: str, *, short: bool) -> Plan:
     names = [found.names[row] for row in np.random.default_rng(1993).permutation(len(found.names))]
     old, groups = names[:20], [names[20:25], names[25:30]]
     rows = {name: row for row, name in enumerate(found.names)}
-    each = 60 if short else 250
+    each = 60 if short else 120
 
     def images(x: Any, y: Any, count: int) -> dict[str, Images]:
         return {name: list(x[data.indices(y, [rows[name]], per_class=count)]) for name in names[:30]}
@@ -121,8 +121,8 @@ def _of_data(source: str, *, short: bool) -> Plan:
         "model.backbone": "resnet32",
         "model.input_size": str(found.train_x.shape[1]),
         "model.channels": str(found.train_x.shape[3]),
-        "training.base_epochs": "2" if short else "16",
-        "training.epochs": "2" if short else "12",
+        "training.base_epochs": "2" if short else "14",
+        "training.epochs": "2" if short else "8",
         "training.batch_size": "128",
         "training.augmentation": "auto",
         "training.threads": "0",

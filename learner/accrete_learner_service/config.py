@@ -79,7 +79,7 @@ class LearnerServiceConfig:
     provisional_min_examples: Annotated[int, Ge(1)] = 3
     """Pending examples from which on a new class is answered before any step, marked provisional; with one or two, a
     single odd image is most of what is known of it."""
-    provisional_max_drop: Annotated[float, Ge(0), Le(1)] = 0.02
+    provisional_max_drop: Annotated[float, Ge(0), Le(1)] = 0.05
     """Accuracy that the trained classes may lose to all provisional ones together, set on the hold-out; never more than
     `gate.max_old_drop`. More: provisional classes are found more often, and answered wrongly more often."""
     lease_s: Annotated[float, Ge(1), Le(600)] = 10.0

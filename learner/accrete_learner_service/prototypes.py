@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from accrete_engine.errors import LoadError
 from accrete_engine.loaded import LoadedVersion, load
 from accrete_engine.vectors import Floats, unit
-from accrete_learner_service.calibration import Calibration
+from accrete_learner_service.calibration import Calibration, allowed_drop
 from accrete_learner_service.config import LearnerServiceConfig
 from accrete_learner_service.logs import fields
 from accrete_learner_service.measure import ENGINE, compute_features
@@ -28,6 +28,8 @@ log = logging.getLogger(__name__)
 
 #: Examples that a prototype is the mean of, at most; a mean moves little after that many.
 MAX_EXAMPLES = 64
+#: Seconds of work on the hold-out between two looks at what is pending.
+SLICE_S = 0.2
 #: A prototype is computed anew once there are this many times the examples that it was made of.
 GROWTH = 1.5
 #: Prototypes are computed anew after this many seconds at the latest: the store lets those expire that no one renews.
@@ -64,8 +66,11 @@ class Prototypes:
         outdated = time.monotonic() - self._rebased_s > RENEW_S
         if outdated or (state.version, state.revision) != self._basis:
             self._rebase(state.version, state.revision)
-        if self._loaded is None:
+        if self._calibration is None:
             return
+        if not self._calibration.complete:
+            self._calibration.go_on(SLICE_S)
+            self._publish({})
         wanted = self._wanted()
         self._drop(self._vectors.keys() - wanted.keys())
         for label, count in wanted.items():
@@ -83,13 +88,13 @@ class Prototypes:
         if version != self._basis[0]:
             self.close()
             self._loaded = self._load(version)
-            self._calibration = Calibration(self._loaded) if self._loaded else None
+            self._calibration = Calibration(self._store, self._loaded) if self._loaded else None
         # What an earlier learner left may be the mean of an example deleted since: compute anew.
         self._counts = {}
         if self._calibration is not None:
             record, forgotten = self._store.registry.version(version), self._store.registry.forgotten()
             self._known = frozenset(kept_labels(record, forgotten))
-            self._calibration.refresh(self._store, self._known)
+            self._calibration.restart(self._known)
             stored, wanted = self._store.prototypes.all(version).by_label, self._wanted().keys()
             self._store.prototypes.drop(version, sorted(stored.keys() - wanted))
             self._announced = (self._announced | stored.keys()) & wanted
@@ -149,15 +154,11 @@ class Prototypes:
     def _publish(self, changed: Mapping[str, Prototype]) -> None:
         """Writes what changed, with the margin that all prototypes together need."""
         assert self._calibration is not None
-        margin = self._calibration.margin(list(self._vectors.values()), self._allowed())
+        if not self._vectors:
+            return
+        allowed = allowed_drop(self._config, new=len(self._vectors), known=len(self._known))
+        margin = self._calibration.margin(list(self._vectors.values()), allowed)
         self._store.prototypes.put(self._basis[0], changed, margin)
-
-    def _allowed(self) -> float:
-        """The accuracy that the known classes may lose: what is configured, but no more than the provisional ones'
-        share of the classes, or one new class would cost as much among thousands as among ten."""
-        config, new = self._config, len(self._vectors)
-        gate = config.gate.max_old_drop if config.gate.enabled else 1.0
-        return min(config.provisional_max_drop, gate, new / max(1, new + len(self._known)))
 
 
 def mean_direction(features: Floats) -> Floats:
