@@ -48,21 +48,18 @@ class Answers:
         self.provisional = np.arange(len(self.labels)) >= len(known)
         self._scale = np.float32(card.nme_scale)
         self._margin = np.float32(prototypes.margin if prototypes else 0)
+        self._known = len(known)
         self._scores = rule.scores(kept) if kept else None
-        self._to_means = NearestMean(means=means, scale=1.0).scores(kept)
-        self._to_prototypes = NearestMean(means=vectors, scale=1.0).scores(range(len(vectors)))
+        near = np.concatenate([means[kept], vectors])  # [K + P, d]
+        self._cosines = NearestMean(means=near, scale=1.0).scores(range(len(near)))
 
     def __call__(self, features: Floats) -> Floats:
         """Probabilities [N, K + P] of features [N, d]; each row sums to 1."""
         if self._scores is not None and not self.provisional[-1]:
             return softmax(self._scores(features))
-        new = self._to_prototypes(features) - self._margin
-        return softmax(self._scale * np.concatenate([self.strengths(features), new], axis=1))
-
-    def nearness(self, features: Floats) -> Floats:
-        """Cosine [N] to the mean or prototype that is nearest; there must be a class."""
-        nearest: Floats = np.concatenate([self._to_means(features), self._to_prototypes(features)], axis=1).max(axis=1)
-        return nearest
+        cosines = self._cosines(features)
+        known, new = self._levelled(features, cosines), cosines[:, self._known :] - self._margin
+        return softmax(self._scale * np.concatenate([known, new], axis=1))
 
     def strengths(self, features: Floats) -> Floats:
         """The known classes' scores [N, K] on the scale of the cosines that they compete with.
@@ -70,10 +67,19 @@ class Answers:
         Their differences are those of the version's own rule. Their level is that of the nearest-mean rule: all known
         classes together weigh against a prototype what their means do, softmax(nme_scale * cosine).
         """
+        return self._levelled(features, self._cosines(features))
+
+    def nearness(self, features: Floats) -> Floats:
+        """Cosine [N] to the mean or prototype that is nearest; there must be a class."""
+        nearest: Floats = self._cosines(features).max(axis=1)
+        return nearest
+
+    def _levelled(self, features: Floats, cosines: Floats) -> Floats:
+        """See `strengths`; `cosines` [N, K + P] to means and prototypes."""
         if self._scores is None:
             return np.zeros((len(features), 0), np.float32)
-        level = log_total(self._scale * self._to_means(features))
         scores = self._scores(features)
+        level = log_total(self._scale * cosines[:, : self._known])
         strengths: Floats = (scores - log_total(scores) + level) / self._scale
         return strengths
 
