@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from accrete_storage.database import Database, reachable
 from accrete_storage.errors import Fenced, NotFound
+from accrete_storage.ids import position_key
 from accrete_storage.keys import Keys
 from accrete_storage.pending import PendingEntry
 
@@ -87,7 +88,7 @@ class Review:
         """All that is in review, by label, principal and reason."""
         groups: dict[tuple[str, str, str], list[_Note]] = {}
         for label in self._labels():
-            for _, note in sorted(self._notes(label).items()):
+            for note in self._notes(label).values():
                 groups.setdefault((label, note.principal, note.reason), []).append(note)
         return [
             ReviewGroup(
@@ -127,9 +128,11 @@ class Review:
             return sorted(label.decode() for label in self._database.client.smembers(self._keys.review_labels))
 
     def _notes(self, label: str) -> Mapping[str, _Note]:
+        """By position, in order of arrival."""
         with reachable():
             found = self._database.client.hgetall(self._keys.review_notes(label))
-        return {position.decode(): _Note(**json.loads(note)) for position, note in found.items()}
+        notes = {position.decode(): _Note(**json.loads(note)) for position, note in found.items()}
+        return dict(sorted(notes.items(), key=lambda item: position_key(item[0])))
 
 
 def _fits(selection: Selection, note: _Note) -> bool:

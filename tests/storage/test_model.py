@@ -22,6 +22,7 @@ from accrete_storage.embedded import EmbeddedStore, socket_url
 from accrete_storage.errors import InputsChanged, NotFound
 from accrete_storage.ids import is_holdout
 from accrete_storage.pending import Outcome
+from accrete_storage.review import Selection
 from accrete_storage.store import Store
 
 from .conftest import assert_counters_exact, example, ids, lease, redis_process, step
@@ -36,6 +37,9 @@ ACTION = st.one_of(
     st.tuples(st.just("forget"), st.sampled_from(LABELS), st.just(0), st.just(0)),
     st.tuples(st.just("commit"), st.sampled_from(LABELS), st.integers(0, 3), st.just(0)),
     st.tuples(st.just("late"), st.sampled_from(LABELS), st.integers(0, 5), st.just(0)),
+    st.tuples(st.just("review"), st.sampled_from(LABELS), st.integers(0, 5), st.just(0)),
+    st.tuples(st.just("release"), st.sampled_from(LABELS), st.just(0), st.just(0)),
+    st.tuples(st.just("drop"), st.sampled_from(LABELS), st.just(0), st.just(0)),
     st.tuples(st.just("staged"), st.just(""), st.just(0), st.just(0)),
     st.tuples(st.just("crash"), st.just(""), st.just(0), st.just(0)),
 )
@@ -48,6 +52,9 @@ class Model:
         self.pending: dict[str, list[str]] = {}
         self.kept: dict[str, list[str]] = {}
         self.holdout: dict[str, list[str]] = {}
+        self.review: dict[str, list[str]] = {}
+        self.arrived: dict[str, int] = {}
+        self._clock = itertools.count()
         self.seen: dict[str, int] = {}
         self.known: list[str] = []
         self.learned: dict[str, int] = {}
@@ -57,12 +64,12 @@ class Model:
         if name in self.seen:
             return Outcome.DUPLICATE if self.seen[name] == value else Outcome.CONFLICT
         self.seen[name] = value
-        self.pending.setdefault(label, []).append(name)
+        self._append(name, label)
         return Outcome.STORED
 
     def delete(self, name: str, label: str) -> bool:
         found = False
-        for place in (self.pending, self.kept, self.holdout):
+        for place in (self.pending, self.kept, self.holdout, self.review):
             if name in place.get(label, []):
                 place[label].remove(name)
                 found = True
@@ -71,13 +78,29 @@ class Model:
         return found
 
     def forget(self, label: str) -> bool:
-        places = (self.pending, self.kept, self.holdout)
+        places = (self.pending, self.kept, self.holdout, self.review)
         if not any(place.get(label) for place in places) and label not in self.known:
             return False
         for place in places:
             place.pop(label, None)
         self.seen = {name: value for name, value in self.seen.items() if not name.startswith(f"{label}-")}
         return True
+
+    def set_aside(self, name: str, label: str) -> None:
+        self.pending[label].remove(name)
+        self.review.setdefault(label, []).append(name)
+
+    def release(self, label: str) -> None:
+        for name in sorted(self.review.pop(label), key=self.arrived.__getitem__):
+            self._append(name, label)
+
+    def _append(self, name: str, label: str) -> None:
+        self.pending.setdefault(label, []).append(name)
+        self.arrived[name] = next(self._clock)
+
+    def drop(self, label: str) -> None:
+        for name in self.review.pop(label):
+            del self.seen[name]
 
     def commit(self, labels: list[str], quota: int) -> None:
         for label in labels:
@@ -170,11 +193,29 @@ def _play(store: Store, model: Model, mine: Lease, action: str, label: str, numb
         else:
             with pytest.raises(NotFound):
                 store.control.forget_class(label)
+    elif action in ("review", "release", "drop"):
+        _review(store, model, mine, action, label, f"{label}-{number}")
     elif action == "staged":
         step(store, mine, [name for name, pending in model.pending.items() if pending])
     elif action != "crash":
         _commit(store, model, mine, late=action == "late", label=label, number=number)
     _compare(store, model)
+
+
+def _review(store: Store, model: Model, mine: Lease, action: str, label: str, name: str) -> None:
+    if action == "review":
+        chosen = [(entry, "burst") for entry in store.pending.read(label) if entry.example.id == name]
+        assert store.review.set_aside(mine.epoch, label, chosen) == len(chosen)
+        if chosen:
+            model.set_aside(name, label)
+        return
+    end = store.review.release if action == "release" else store.review.drop
+    if not model.review.get(label):
+        with pytest.raises(NotFound):
+            end(Selection(label=label))
+        return
+    assert end(Selection(label=label)) == len(model.review[label])
+    model.release(label) if action == "release" else model.drop(label)
 
 
 def _commit(store: Store, model: Model, mine: Lease, *, late: bool, label: str, number: int) -> None:
@@ -197,6 +238,8 @@ def _commit(store: Store, model: Model, mine: Lease, *, late: bool, label: str, 
 def _compare(store: Store, model: Model) -> None:
     pending = {label: [entry.example.id for entry in store.pending.read(label)] for label in store.pending.counts()}
     assert pending == {label: names for label, names in model.pending.items() if names}
+    reviewed = {group.label: sorted(group.ids) for group in store.review.groups()}
+    assert reviewed == {label: sorted(names) for label, names in model.review.items() if names}
     kept = {label: ids(store.memory.exemplars(label)) for label in LABELS}
     assert kept == {label: model.kept.get(label, []) for label in LABELS}
     held_out = {label: ids(store.memory.holdout(label)) for label in LABELS}
