@@ -110,6 +110,7 @@ def _stored(store: Store) -> operation_pb2.GetStatusResponse:
     answer.holdout = sum(count.holdout for count in kept)
     answer.exemplar_bytes = store.memory.exemplar_bytes()
     answer.held_labels.extend(sorted(store.holds()))
+    answer.in_review = store.review.total()
     info = store.info()
     answer.store = f"{info.engine} {info.version}"
     return answer

@@ -261,6 +261,7 @@ class Operation(_Entry, operation_pb2_grpc.OperationServicer):
             store="valkey 9.1.2",
             input_shape=[32, 32, 3],
             held_labels=["moth"],
+            in_review=3,
             unknown_rate=0.05,
             false_alarm_rate=0.048,
         )

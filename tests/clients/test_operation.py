@@ -23,7 +23,7 @@ def test_status_has_every_field_of_the_answer(client):
     status = client.status()
     assert (status.version, status.phase, status.pending, status.store) == (1, "training", 7, "valkey 9.1.2")
     assert status.input_shape == (32, 32, 3)
-    assert status.held_labels == ("moth",)
+    assert (status.held_labels, status.in_review) == (("moth",), 3)
 
 
 def test_classes_come_with_their_state(client):

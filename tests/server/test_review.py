@@ -31,6 +31,7 @@ def test_an_operator_lists_releases_and_drops_and_a_teacher_waits(world: World) 
     wait = teaching_pb2.WaitLearnedRequest(ids=sent[:3], timeout_ms=1)
     assert list(running.teaching.WaitLearned(wait, timeout=10).waiting) == sent[:2], "what is in review is not learned"
 
+    assert (running.status().in_review, running.status().pending) == (3, 0)
     assert call.ReleaseReview(operation_pb2.ReleaseReviewRequest(label="cat"), timeout=10).released == 2
     assert call.DropReview(operation_pb2.DropReviewRequest(reason="duplicates"), timeout=10).dropped == 1
     assert world.store.pending.total().examples == 2

@@ -157,7 +157,9 @@ class Status:
     input_shape: tuple[int, ...]
     """(height, width, channels), or (length,) for embeddings."""
     held_labels: tuple[str, ...]
-    """Labels whose examples are set aside after failed or rejected steps; `Client.held` says why."""
+    """Labels whose examples are set aside after failed or rejected steps, or until approved; `Client.held` says why."""
+    in_review: int
+    """Examples set aside for review, not counted in `pending`; `Client.review` says why."""
     unknown_rate: float
     """The server's setting: the share of false alarms at which images are called unknown; 0: off."""
     false_alarm_rate: float

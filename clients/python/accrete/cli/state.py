@@ -84,7 +84,8 @@ def _status_lines(status: Status) -> list[tuple[str, object]]:
         ("store", status.store if status.store_alive else f"{status.store} does not answer".strip()),
         ("release", status.release),
     ]
-    return lines + ([("held back", ", ".join(status.held_labels))] if status.held_labels else [])
+    waiting = [("held back", ", ".join(status.held_labels)), ("in review", status.in_review)]
+    return lines + [(name, value) for name, value in waiting if value]
 
 
 def _unknown(status: Status) -> str:

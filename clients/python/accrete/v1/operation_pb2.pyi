@@ -63,6 +63,7 @@ class GetStatusResponse(_message.Message):
     HELD_LABELS_FIELD_NUMBER: _builtins.int
     UNKNOWN_RATE_FIELD_NUMBER: _builtins.int
     FALSE_ALARM_RATE_FIELD_NUMBER: _builtins.int
+    IN_REVIEW_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """The version this server answers from; 0: none yet."""
     active_version: _builtins.int
@@ -97,13 +98,17 @@ class GetStatusResponse(_message.Message):
     """The server's setting: the share of false alarms at which images are called unknown; 0: off."""
     false_alarm_rate: _builtins.float
     """What the live version's hold-out allows of that; 0: nothing is called unknown."""
+    in_review: _builtins.int
+    """Examples set aside for review, not counted in `pending`; `ListReview` says why."""
     @_builtins.property
     def input_shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """What an image must be: [height, width, channels], or [length] for an embedding."""
 
     @_builtins.property
     def held_labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Labels of failed and rejected steps whose examples are set aside; `ListHeld` says why."""
+        """Labels whose pending examples are set aside: of failed and rejected steps, and new ones that wait for approval;
+        `ListHeld` says why.
+        """
 
     def __init__(
         self,
@@ -131,10 +136,11 @@ class GetStatusResponse(_message.Message):
         held_labels: _abc.Iterable[_builtins.str] | None = ...,
         unknown_rate: _builtins.float = ...,
         false_alarm_rate: _builtins.float = ...,
+        in_review: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_version", b"active_version", "classes", b"classes", "engine", b"engine", "exemplar_budget", b"exemplar_budget", "exemplar_bytes", b"exemplar_bytes", "exemplars", b"exemplars", "false_alarm_rate", b"false_alarm_rate", "held_labels", b"held_labels", "holdout", b"holdout", "input_shape", b"input_shape", "learner_alive", b"learner_alive", "method", b"method", "oldest_pending_ms", b"oldest_pending_ms", "paused", b"paused", "pending", b"pending", "phase", b"phase", "pinned", b"pinned", "provisional_classes", b"provisional_classes", "release", b"release", "store", b"store", "store_alive", b"store_alive", "unknown_rate", b"unknown_rate", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_version", b"active_version", "classes", b"classes", "engine", b"engine", "exemplar_budget", b"exemplar_budget", "exemplar_bytes", b"exemplar_bytes", "exemplars", b"exemplars", "false_alarm_rate", b"false_alarm_rate", "held_labels", b"held_labels", "holdout", b"holdout", "in_review", b"in_review", "input_shape", b"input_shape", "learner_alive", b"learner_alive", "method", b"method", "oldest_pending_ms", b"oldest_pending_ms", "paused", b"paused", "pending", b"pending", "phase", b"phase", "pinned", b"pinned", "provisional_classes", b"provisional_classes", "release", b"release", "store", b"store", "store_alive", b"store_alive", "unknown_rate", b"unknown_rate", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

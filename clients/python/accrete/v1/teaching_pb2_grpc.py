@@ -63,8 +63,8 @@ class TeachingServicer(object):
         """Stores a batch of examples. Answered when they are as durable as the store's setting promises.
 
         Each example gets an answer of its own: one that is refused does not keep the others from being stored.
-        RESOURCE_EXHAUSTED: the batch or message is over the limit, or the pending budget is full (nothing of the batch
-        is stored). UNAVAILABLE: the store does not answer; what was stored is unknown, send the same ids again.
+        RESOURCE_EXHAUSTED: the batch or message is over the limit, or the pending budget or the caller's quota is full
+        (nothing of the batch is stored). UNAVAILABLE: the store does not answer; what was stored is unknown, send the same ids again.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -78,7 +78,8 @@ class TeachingServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def WaitLearned(self, request, context):
-        """Returns once the given examples are in the live model, or when `timeout_ms` passes.
+        """Returns once the given examples are in the live model, or when `timeout_ms` passes. What is set aside for review or
+        awaits approval is not learned before an operator says so.
 
         NOT_FOUND: an id was never added (or so long ago that it is no longer remembered).
         """

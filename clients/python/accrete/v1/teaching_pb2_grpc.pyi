@@ -35,13 +35,14 @@ class TeachingStub:
     """Stores a batch of examples. Answered when they are as durable as the store's setting promises.
 
     Each example gets an answer of its own: one that is refused does not keep the others from being stored.
-    RESOURCE_EXHAUSTED: the batch or message is over the limit, or the pending budget is full (nothing of the batch
-    is stored). UNAVAILABLE: the store does not answer; what was stored is unknown, send the same ids again.
+    RESOURCE_EXHAUSTED: the batch or message is over the limit, or the pending budget or the caller's quota is full
+    (nothing of the batch is stored). UNAVAILABLE: the store does not answer; what was stored is unknown, send the same ids again.
     """
     StreamExamples: _grpc.StreamStreamMultiCallable[_teaching_pb2.AddExamplesRequest, _teaching_pb2.AddExamplesResponse]
     """AddExamples for long streams: an answer for each batch, in order."""
     WaitLearned: _grpc.UnaryUnaryMultiCallable[_teaching_pb2.WaitLearnedRequest, _teaching_pb2.WaitLearnedResponse]
-    """Returns once the given examples are in the live model, or when `timeout_ms` passes.
+    """Returns once the given examples are in the live model, or when `timeout_ms` passes. What is set aside for review or
+    awaits approval is not learned before an operator says so.
 
     NOT_FOUND: an id was never added (or so long ago that it is no longer remembered).
     """
@@ -55,13 +56,14 @@ class TeachingAsyncStub(TeachingStub):
     """Stores a batch of examples. Answered when they are as durable as the store's setting promises.
 
     Each example gets an answer of its own: one that is refused does not keep the others from being stored.
-    RESOURCE_EXHAUSTED: the batch or message is over the limit, or the pending budget is full (nothing of the batch
-    is stored). UNAVAILABLE: the store does not answer; what was stored is unknown, send the same ids again.
+    RESOURCE_EXHAUSTED: the batch or message is over the limit, or the pending budget or the caller's quota is full
+    (nothing of the batch is stored). UNAVAILABLE: the store does not answer; what was stored is unknown, send the same ids again.
     """
     StreamExamples: _aio.StreamStreamMultiCallable[_teaching_pb2.AddExamplesRequest, _teaching_pb2.AddExamplesResponse]  # type: ignore[assignment]
     """AddExamples for long streams: an answer for each batch, in order."""
     WaitLearned: _aio.UnaryUnaryMultiCallable[_teaching_pb2.WaitLearnedRequest, _teaching_pb2.WaitLearnedResponse]  # type: ignore[assignment]
-    """Returns once the given examples are in the live model, or when `timeout_ms` passes.
+    """Returns once the given examples are in the live model, or when `timeout_ms` passes. What is set aside for review or
+    awaits approval is not learned before an operator says so.
 
     NOT_FOUND: an id was never added (or so long ago that it is no longer remembered).
     """
@@ -78,8 +80,8 @@ class TeachingServicer(metaclass=_abc_1.ABCMeta):
         """Stores a batch of examples. Answered when they are as durable as the store's setting promises.
 
         Each example gets an answer of its own: one that is refused does not keep the others from being stored.
-        RESOURCE_EXHAUSTED: the batch or message is over the limit, or the pending budget is full (nothing of the batch
-        is stored). UNAVAILABLE: the store does not answer; what was stored is unknown, send the same ids again.
+        RESOURCE_EXHAUSTED: the batch or message is over the limit, or the pending budget or the caller's quota is full
+        (nothing of the batch is stored). UNAVAILABLE: the store does not answer; what was stored is unknown, send the same ids again.
         """
 
     @_abc_1.abstractmethod
@@ -96,7 +98,8 @@ class TeachingServicer(metaclass=_abc_1.ABCMeta):
         request: _teaching_pb2.WaitLearnedRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_teaching_pb2.WaitLearnedResponse, _abc.Awaitable[_teaching_pb2.WaitLearnedResponse]]:
-        """Returns once the given examples are in the live model, or when `timeout_ms` passes.
+        """Returns once the given examples are in the live model, or when `timeout_ms` passes. What is set aside for review or
+        awaits approval is not learned before an operator says so.
 
         NOT_FOUND: an id was never added (or so long ago that it is no longer remembered).
         """
