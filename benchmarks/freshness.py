@@ -112,7 +112,7 @@ def _of_data(source: str, *, short: bool) -> Plan:
     names = [found.names[row] for row in np.random.default_rng(1993).permutation(len(found.names))]
     old, groups = names[:20], [names[20:25], names[25:30]]
     rows = {name: row for row, name in enumerate(found.names)}
-    each = 60 if short else 120
+    each = 60 if short else 100
 
     def images(x: Any, y: Any, count: int) -> dict[str, Images]:
         return {name: list(x[data.indices(y, [rows[name]], per_class=count)]) for name in names[:30]}
@@ -121,8 +121,8 @@ def _of_data(source: str, *, short: bool) -> Plan:
         "model.backbone": "resnet32",
         "model.input_size": str(found.train_x.shape[1]),
         "model.channels": str(found.train_x.shape[3]),
-        "training.base_epochs": "2" if short else "14",
-        "training.epochs": "2" if short else "8",
+        "training.base_epochs": "2" if short else "12",
+        "training.epochs": "2" if short else "6",
         "training.batch_size": "128",
         "training.augmentation": "auto",
         "training.threads": "0",
@@ -275,14 +275,15 @@ def _training(stages: Mapping[str, float]) -> float:
 
 
 def _parts(found: Found) -> dict[str, list[float]]:
-    """Where the time beyond training goes, by step: the wait for the step to start and for the swap is what is left."""
+    """Where the time beyond training goes, by step; what no stage accounts for is the wait for more examples
+    (`trigger.settle_s`), the commit and the swap."""
     parts: dict[str, list[float]] = {}
     for live, stages in zip(found.live, found.stages, strict=True):
-        inner = _training(stages) + sum(stages.get(name, 0.0) for name in _AROUND)
-        named = {name: stages.get(name, 0.0) for name in (*_AROUND, "staging", "gating", "publishing", "committing")}
-        named["handing over to the trainer"] = stages["training"] - inner
-        named["waiting for more, and the swap"] = live - sum(
-            stages[name] for name in ("staging", "training", "gating", "publishing", "committing") if name in stages
+        named = {name: stages.get(name, 0.0) for name in ("staging", *_AROUND, "gating")}
+        inside = _training(stages) + sum(stages.get(name, 0.0) for name in _AROUND)
+        named["handing over to the trainer"] = stages["training"] - inside
+        named["waiting for more, commit and swap"] = live - sum(
+            stages[name] for name in ("staging", "training", "gating")
         )
         for name, seconds in named.items():
             parts.setdefault(name, []).append(seconds)
