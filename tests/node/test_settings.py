@@ -42,6 +42,7 @@ def test_sections_reach_the_learner(tmp_path: Path):
     settings = load_settings({"memory": {"size": 7}, "trigger": {"min_examples": 3}, "model": {"backbone": "resnet8"}})
     learner = settings.learner_service
     assert (learner.budget.size, learner.trigger.min_examples, learner.network.backbone) == (7, 3, "resnet8")
+    assert load_settings({"teaching": {"holdout_share": 0.5}}).learner_service.teaching.holdout_share == 0.5
 
 
 def test_a_resolved_file_is_not_overruled_by_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
