@@ -36,7 +36,7 @@ def test_a_data_directory_of_schema_1_is_served_and_learned_on_from(digits, tmp_
             again = client.add_examples(("4", vector) for vector in vectors["4"][:12])
             assert (again.stored, again.duplicates) == (2, 10), "those that were deleted are not known any more"
             client.trigger_step()
-            # What was pending has waited long: a step with it may start before the two are there, and theirs is the next.
+            # What was pending has waited long: a step with it may start before the two are there, theirs being next.
             assert client.wait_learned(again.ids, timeout=90) in (3, 4)
             assert {one.label for one in client.classes()} >= set("01234")
     finally:
