@@ -14,6 +14,10 @@ _SMOOTHING = 0.05  # weight of the latest turn in the mean length of turns
 
 _MARGIN = 2.0  # by which a deadline has to exceed the likely wait: turns differ, and an answer takes one more
 
+_TOGETHER_S = 0.006
+"""Work that one turn may do for others in line besides its own: they wait less for it than for turns of their own, and
+the one whose turn it is waits at most so much longer."""
+
 _LONGEST_WAIT_S = 86_400.0  # a call without a deadline has one in the year 292 million, which no clock can wait for
 
 
@@ -55,7 +59,7 @@ class Admission:
         self._queue = queue
         self._lock = threading.Lock()
         self._working = 0
-        self._line: deque[_Waiter] = deque()
+        self._line: deque[Waiter] = deque()
         self._mean_s = 0.001
 
     @property
@@ -73,8 +77,9 @@ class Admission:
         """Calls at work now."""
         return self._working
 
-    def enter(self, call: Call) -> float:
-        """Waits for a turn; answers the seconds waited.
+    def enter(self, call: Call, task: object = None) -> float:
+        """Waits for a turn; answers the seconds waited. A call with a `task` may find that done when this returns: then
+        it has had no turn, and does not `leave`.
 
         Raises LimitExceeded when the line is full, DeadlinePassed or CallerGone when the turn comes too late.
         """
@@ -83,10 +88,12 @@ class Admission:
                 self._working += 1
                 waiter = None
             else:
-                waiter = self._line_up(call)
+                waiter = self._line_up(call, task)
         started = time.perf_counter()
         if waiter is not None:
             self._wait(waiter, call)
+            if waiter.is_along:
+                return time.perf_counter() - started
         try:
             check_still_wanted(call)
         except BaseException:
@@ -98,11 +105,23 @@ class Admission:
                 self._mean_s += _SMOOTHING * (now - waiter.since)
         return now - started
 
-    def leave(self, seconds: float) -> None:
-        """Ends a turn that took `seconds` (0: not worth learning from)."""
+    def take_along(self) -> list[Waiter]:
+        """Takes those with a task who are next in line out of it, for the one whose turn it is to do their tasks, too,
+        and then to `finish` each of them. As many as take little time, and no more than this turn's share of the line.
+        """
+        with self._lock:
+            room = min(int(_TOGETHER_S / self._mean_s) - 1, len(self._line) // self._at_once)
+            taken: list[Waiter] = []
+            while len(taken) < room and self._line[0].task is not None:
+                taken.append(self._line.popleft())
+                taken[-1].is_along = True
+            return taken
+
+    def leave(self, seconds: float, calls: int = 1) -> None:
+        """Ends a turn that took `seconds` (0: not worth learning from) for so many calls."""
         with self._lock:
             if seconds:
-                self._mean_s += _SMOOTHING * (seconds - self._mean_s)
+                self._mean_s += _SMOOTHING * (seconds / calls - self._mean_s)
             if self._line:
                 self._line.popleft().take_turn()
             else:
@@ -113,10 +132,10 @@ class Admission:
         wait_s = max(0.01, self._mean_s * (self._queue + 1) / self._at_once)
         return LimitExceeded(self._limit, self._queue, "too many calls are waiting", wait_s)
 
-    def _line_up(self, call: Call) -> _Waiter:
+    def _line_up(self, call: Call, task: object) -> Waiter:
         if len(self._line) >= self._queue or self._comes_too_late(call):
             raise self.refusal()
-        waiter = _Waiter()
+        waiter = Waiter(task)
         self._line.append(waiter)
         return waiter
 
@@ -126,18 +145,19 @@ class Admission:
         remaining = call.time_remaining()
         return remaining is not None and remaining < _MARGIN * self._mean_s * (len(self._line) + 1) / self._at_once
 
-    def _wait(self, waiter: _Waiter, call: Call) -> None:
+    def _wait(self, waiter: Waiter, call: Call) -> None:
         """Waits until it is the waiter's turn; a call that ends before leaves the line at once."""
         if not call.add_callback(lambda: self._drop(waiter)):
             self._drop(waiter)
         remaining = call.time_remaining()
         waiter.wait(_LONGEST_WAIT_S if remaining is None else min(remaining, _LONGEST_WAIT_S))
         self._drop(waiter)
-        if not waiter.has_turn:
+        waiter.wait_finished()
+        if not waiter.has_turn and not waiter.is_along:
             check_still_wanted(call)
             raise DeadlinePassed("the deadline passed while waiting in line; nothing was computed")
 
-    def _drop(self, waiter: _Waiter) -> None:
+    def _drop(self, waiter: Waiter) -> None:
         """Takes it out of the line, if it is still there."""
         with self._lock:
             if not waiter.has_turn and waiter in self._line:
@@ -145,12 +165,17 @@ class Admission:
                 waiter.stop_waiting()
 
 
-class _Waiter:
+class Waiter:
     """One call in line. Changes under the lock of its admission; a bare lock is the cheapest thing to wait on."""
 
-    def __init__(self) -> None:
+    def __init__(self, task: object) -> None:
+        self.task = task
+        """What another call's turn may do for it; None: nothing."""
         self.has_turn = False
+        self.is_along = False
+        """Out of the line without a turn of its own: another's does its task."""
         self.since = 0.0
+        self._finished = False
         self._gate = threading.Lock()
         self._gate.acquire()
 
@@ -159,10 +184,20 @@ class _Waiter:
         self.has_turn, self.since = True, time.perf_counter()
         self._gate.release()
 
+    def finish(self) -> None:
+        """Its task has been done by another's turn."""
+        self._finished = True
+        self._gate.release()
+
     def stop_waiting(self) -> None:
         """It leaves without a turn."""
         self._gate.release()
 
     def wait(self, timeout: float) -> None:
-        """Until either, or `timeout` seconds have passed."""
+        """Until any of these, or `timeout` seconds have passed."""
         self._gate.acquire(timeout=max(0.0, timeout))
+
+    def wait_finished(self) -> None:
+        """Until its task is done, if another's turn does it: it began in time, and takes little."""
+        while self.is_along and not self._finished:
+            self._gate.acquire()

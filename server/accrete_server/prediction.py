@@ -62,7 +62,7 @@ class Answering:
                     raise InvalidInput(f"{name}[{index}]: {problem}") from problem
             return arrays[0][None] if len(arrays) == 1 else np.stack(arrays)
 
-        computed = self._predictor.run(decode, call)
+        computed = self._predictor.run(decode, call, len(sent))
         if not computed.view.answers.labels:
             raise NoModel(ALL_FORGOTTEN)
         return computed

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -166,5 +167,112 @@ def test_no_turn_is_lost_or_doubled_under_contention():
     for thread in threads:
         thread.join()
     assert most[0] <= 2
+    assert done[0] >= 500
+    assert (admission.working, admission.waiting) == (0, 0)
+
+
+def _until_waiting(admission: Admission, count: int) -> None:
+    until(lambda: admission.waiting == count)
+
+
+def _lined_up(admission: Admission, count: int, task: object) -> list[list[object]]:
+    outcomes = []
+    for number in range(1, count + 1):
+        outcomes.append(_in_background(partial(admission.enter, TestCall(), task)))
+        _until_waiting(admission, number)
+    return outcomes
+
+
+def test_those_taken_along_have_no_turn_and_go_on_when_theirs_is_done():
+    admission = Admission(limit="queue", at_once=1, queue=8)
+    admission.enter(TestCall())
+    outcomes = _lined_up(admission, 2, "task")
+    along = admission.take_along()
+    assert [waiter.task for waiter in along] == ["task", "task"]
+    assert (admission.working, admission.waiting) == (1, 0)
+    assert not any(outcomes)
+    for waiter in along:
+        waiter.finish()
+    until(lambda: all(outcomes))
+    admission.leave(0.001, 3)
+    assert admission.working == 0
+
+
+def test_a_turn_takes_its_share_of_the_line_alone():
+    admission = Admission(limit="queue", at_once=2, queue=8)
+    for _ in range(2):
+        admission.enter(TestCall())
+    outcomes = _lined_up(admission, 5, "task")
+    along = admission.take_along()
+    assert len(along) == 2
+    for waiter in along:
+        waiter.finish()
+    for _ in range(5):
+        admission.leave(0.0)
+    until(lambda: all(outcomes))
+
+
+def test_nobody_is_taken_along_where_turns_are_long_or_past_one_without_a_task():
+    slow = Admission(limit="queue", at_once=1, queue=8)
+    for _ in range(200):
+        slow.enter(TestCall())
+        slow.leave(0.01)
+    mixed = Admission(limit="queue", at_once=1, queue=8)
+    for admission, task in ((slow, "task"), (mixed, None)):
+        admission.enter(TestCall())
+        outcomes = _lined_up(admission, 2, task)
+        assert admission.take_along() == []
+        for _ in range(3):
+            admission.leave(0.0)
+        until(partial(all, outcomes))
+
+
+def test_one_taken_along_whose_deadline_passes_or_who_hangs_up_gets_what_is_done_all_the_same():
+    admission = Admission(limit="queue", at_once=1, queue=8)
+    admission.enter(TestCall())
+    late, gone = TestCall(timeout_s=0.2), TestCall()
+    outcomes = [_in_background(partial(admission.enter, call, "task")) for call in (late, gone)]
+    until(lambda: admission.waiting == 2)
+    along = admission.take_along()
+    gone.hang_up()
+    time.sleep(0.3)
+    assert not any(outcomes)
+    for waiter in along:
+        waiter.finish()
+    until(lambda: all(outcomes))
+    assert all(isinstance(outcome[0], float) for outcome in outcomes)
+    admission.leave(0.0)
+    assert (admission.working, admission.waiting) == (0, 0)
+
+
+def test_no_task_is_lost_or_done_twice_under_contention():
+    admission, done = Admission(limit="queue", at_once=2, queue=100), [0]
+    lock = threading.Lock()
+
+    def work(seed: int) -> None:
+        for step in range(100):
+            task: list[str] = []
+            try:
+                admission.enter(TestCall(timeout_s=0.0005 if (seed + step) % 3 == 0 else 5), task)
+            except DeadlinePassed:
+                assert not task
+                continue
+            if not task:
+                along = admission.take_along()
+                for waiter in along:
+                    assert isinstance(waiter.task, list)
+                    waiter.task.append("along")
+                    waiter.finish()
+                task.append("own")
+                admission.leave(0.0001, 1 + len(along))
+            assert len(task) == 1
+            with lock:
+                done[0] += 1
+
+    threads = [threading.Thread(target=work, args=(seed,)) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
     assert done[0] >= 500
     assert (admission.working, admission.waiting) == (0, 0)
