@@ -11,7 +11,6 @@ import json
 import os
 import shutil
 import subprocess
-import sys
 import venv
 from collections.abc import Iterator
 from pathlib import Path
@@ -43,8 +42,8 @@ def triton_python(request: pytest.FixtureRequest) -> Path:
     python, complete = home / "bin" / "python", home / "complete"
     if not complete.exists():
         shutil.rmtree(home)
-        venv.create(home)
-        pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--retries", "1", *REQUIRED]
+        venv.create(home, with_pip=True)  # its own pip: older ones see what is installed beside them
+        pip = [str(python), "-m", "pip", "install", "--quiet", "--retries", "1", *REQUIRED]
         try:
             made = subprocess.run(pip, capture_output=True, text=True, timeout=120)
         except subprocess.TimeoutExpired:
