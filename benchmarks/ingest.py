@@ -133,7 +133,7 @@ def main() -> None:
     """Runs it; exit status 1 when a bound is not kept."""
     parsed = arguments(__doc__ or "").parse_args()
     facts = machine()
-    rounds, count = (4, 10 * _BATCH) if parsed.short else (20, 40 * _BATCH)
+    rounds, count = (4, 10 * _BATCH) if parsed.short else (15, 20 * _BATCH)
     with (
         tempfile.TemporaryDirectory(prefix="accrete-ingest-") as folder,
         lone_server(Path(folder), os.sched_getaffinity(0)) as server,

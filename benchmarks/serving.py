@@ -98,7 +98,7 @@ def main() -> None:
     """Runs it; exit status 1 when a bound is not kept."""
     parsed = arguments(__doc__ or "").parse_args()
     facts = machine()
-    rounds, seconds = (3, 1.5) if parsed.short else (15, 3.0)
+    rounds, seconds = (3, 1.5) if parsed.short else (9, 3.0)
     with tempfile.TemporaryDirectory(prefix="accrete-serving-") as folder:
         rows = measure(Path(folder), rounds=rounds, seconds=seconds)
     show(rows, facts, parsed.json)

@@ -14,7 +14,7 @@ _SMOOTHING = 0.05  # weight of the latest turn in the mean length of turns
 
 _MARGIN = 2.0  # by which a deadline has to exceed the likely wait: turns differ, and an answer takes one more
 
-_TOGETHER_S = 0.006
+_TOGETHER_S = 0.010
 """Work that one turn may do for others in line besides its own: they wait less for it than for turns of their own, and
 the one whose turn it is waits at most so much longer."""
 
