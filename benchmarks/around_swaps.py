@@ -6,7 +6,6 @@ times. Rounds with swaps and rounds without alternate: the worst of so many call
 
 from __future__ import annotations
 
-import os
 import threading
 import time
 from dataclasses import dataclass, field
@@ -14,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.halves import node_on_one_half
 from benchmarks.lone_server import request
 from benchmarks.node import Node, digits
 from benchmarks.open_loop import Outcome, Traffic, run
@@ -22,14 +22,6 @@ from benchmarks.report import Row, median_row
 _IN_FLIGHT = 32
 _WINDOW_S = 2.0
 _PEAK_S = 3.0
-_SETTINGS = {
-    "model.backbone": "resnet32",
-    "model.input_size": "32",
-    "model.channels": "3",
-    "training.base_epochs": "1",
-    "training.epochs": "1",
-    "engine.device": "cpu",
-}
 
 
 @dataclass(kw_only=True)
@@ -49,19 +41,8 @@ class Found:
 
 def measure(folder: Path, *, rounds: int, swaps: int) -> list[Row]:
     """`rounds` times `swaps` swaps, one every two seconds."""
-    cores = sorted(os.sched_getaffinity(0))
-    ours, theirs = set(cores[len(cores) // 2 :]), set(cores[: len(cores) // 2] or cores)
-    folder.mkdir(exist_ok=True)
-    node = Node(folder, settings=_SETTINGS | {"server.concurrency": str(len(theirs))})
-    os.sched_setaffinity(0, theirs)  # which the node inherits
-    node.start()
-    try:
-        _teach(node)
-        os.sched_setaffinity(0, ours)
+    with node_on_one_half(folder, _teach) as (node, ours):
         return _rows(_rounds(node, folder, ours, rounds, swaps))
-    finally:
-        os.sched_setaffinity(0, cores)
-        node.stop()
 
 
 def _teach(node: Node) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.halves import node_on_one_half
 from benchmarks.lone_server import cpu_s, request
 from benchmarks.node import Node, digits, until
 from benchmarks.open_loop import Outcome, Traffic, run
@@ -24,15 +25,7 @@ from benchmarks.report import Row, arguments, machine, median_row, show
 
 _IN_FLIGHT = 32
 _SHARES = (50, 99, 99.9)
-_SETTINGS = {
-    "model.backbone": "resnet32",
-    "model.input_size": "32",
-    "model.channels": "3",
-    "training.base_epochs": "1",
-    "training.batch_size": "128",
-    "training.threads": "0",
-    "engine.device": "cpu",
-}
+_SETTINGS = {"training.epochs": "100000", "training.batch_size": "128", "training.threads": "0"}
 
 
 def main() -> None:
@@ -48,18 +41,9 @@ def main() -> None:
 
 def measure(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
     """Starts a node, has it train, and measures it; `seconds` for each part of a round."""
-    cores = sorted(os.sched_getaffinity(0))
-    ours, theirs = set(cores[len(cores) // 2 :]), set(cores[: len(cores) // 2] or cores)
-    node = Node(folder, epochs=100_000, settings=_SETTINGS | {"server.concurrency": str(len(theirs))})
-    os.sched_setaffinity(0, theirs)  # which the node inherits
-    node.start()
-    try:
-        trainer = _teach(node)
-        os.sched_setaffinity(0, ours)
-        return _rounds(node, folder, trainer, ours, rounds, seconds)
-    finally:
-        os.sched_setaffinity(0, cores)
-        node.stop()
+    trainers: list[int] = []
+    with node_on_one_half(folder, lambda node: trainers.append(_teach(node)), _SETTINGS) as (node, ours):
+        return _rounds(node, folder, trainers[0], ours, rounds, seconds)
 
 
 def _teach(node: Node) -> int:

@@ -8,7 +8,6 @@ are interleaved. Calls of one image are the hardest: what a refusal costs is the
 from __future__ import annotations
 
 import json
-import os
 import tempfile
 import threading
 import urllib.request
@@ -21,7 +20,8 @@ from pathlib import Path
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
-from accrete.v1 import prediction_pb2, types_pb2
+from benchmarks.halves import node_on_one_half
+from benchmarks.lone_server import cpu_s, request
 from benchmarks.node import Node, digits, resident_bytes
 from benchmarks.open_loop import Outcome, Traffic, run
 from benchmarks.report import Row, arguments, machine, median_row, show
@@ -73,8 +73,8 @@ class _Run:
 
     def peak(self) -> tuple[float, float]:
         """Answers a second, and seconds of the server's processor for each."""
-        outcome, cpu_s = self.send(0.0, in_flight=_IN_FLIGHT)
-        return outcome.answered(0.2, self.seconds), cpu_s / max(1, outcome.count()["OK"])
+        outcome, spent_s = self.send(0.0, in_flight=_IN_FLIGHT)
+        return outcome.answered(0.2, self.seconds), spent_s / max(1, outcome.count()["OK"])
 
     def send(self, rate: float, *, hasty: float = 0.0, in_flight: int = 0) -> tuple[Outcome, float]:
         """Sends traffic; its outcome, and seconds of the server's processor meanwhile."""
@@ -89,9 +89,10 @@ class _Run:
             patience_s=_PATIENCE_S,
             seed=self.seed,
         )
-        before = _cpu_s(self.node)
+        server = self.node.pid("server") or 0
+        before = cpu_s(server)
         outcome = run(traffic, self.cores)
-        return outcome, _cpu_s(self.node) - before
+        return outcome, cpu_s(server) - before
 
 
 def main() -> None:
@@ -107,27 +108,16 @@ def main() -> None:
 
 def measure(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
     """Starts a node and measures it; `seconds` for each rate of a round."""
-    cores = sorted(os.sched_getaffinity(0))
-    ours, theirs = set(cores[len(cores) // 2 :]), set(cores[: len(cores) // 2] or cores)
     found = {images: Found() for images in _IMAGES}
-    settings = {"model.backbone": "resnet32", "model.input_size": "32", "training.base_epochs": "1"}
-    node = Node(folder, settings=settings | {"server.concurrency": str(len(theirs)), "engine.device": "cpu"})
-    os.sched_setaffinity(0, theirs)  # which the node inherits
-    node.start()
-    try:
-        _teach(node)
-        os.sched_setaffinity(0, ours)
+    with node_on_one_half(folder, _teach) as (node, ours):
         for number in range(rounds):
             for images in _IMAGES:
-                file = _request(folder, images)
+                file = request(folder, images)
                 current = _Run(node=node, images=images, request=file, seconds=seconds, seed=number, cores=ours)
                 if not number:
                     current.peak()  # the first is slower than those that follow
                 with _watched(node, found[images]):
                     _round(current, found[images])
-    finally:
-        os.sched_setaffinity(0, cores)
-        node.stop()
     return [row for images in _IMAGES for row in _rows(found[images], images, seconds)]
 
 
@@ -140,22 +130,13 @@ def _teach(node: Node) -> None:
         client.pause()
 
 
-def _request(folder: Path, images: int) -> Path:
-    pixels = np.random.default_rng(1993).integers(0, 256, (32, 32), dtype=np.uint8)
-    tensor = types_pb2.Tensor(dtype=types_pb2.Tensor.UINT8, shape=pixels.shape, data=pixels.tobytes())
-    request = prediction_pb2.PredictRequest(images=[types_pb2.Image(tensor=tensor)] * images)
-    file = folder / f"request-{images}"
-    file.write_bytes(request.SerializeToString())
-    return file
-
-
 def _round(current: _Run, found: Found) -> None:
     peak, peak_cpu_s = current.peak()
     found.calm.append(current.send(peak / 2)[0])
     for times in _TIMES:
-        outcome, cpu_s = current.send(times * peak)
+        outcome, spent_s = current.send(times * peak)
         found.loaded[times].append(outcome)
-        found.loaded_cpu_s[times].append(cpu_s / max(1, outcome.count()["OK"]))
+        found.loaded_cpu_s[times].append(spent_s / max(1, outcome.count()["OK"]))
     found.after.append(current.send(peak / 2)[0])
     before = _computed(current.node)
     outcome, _ = current.send(3 * peak, hasty=1 / 3)
@@ -164,11 +145,6 @@ def _round(current: _Run, found: Found) -> None:
     again, again_cpu_s = current.peak()
     found.peak.append(max(peak, again))
     found.peak_cpu_s.append((peak_cpu_s + again_cpu_s) / 2)
-
-
-def _cpu_s(node: Node) -> float:
-    fields = Path(f"/proc/{node.pid('server')}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def _computed(node: Node) -> float:

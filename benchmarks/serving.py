@@ -18,6 +18,7 @@ from pathlib import Path
 import onnxruntime
 
 from accrete import Client
+from benchmarks.halves import halves
 from benchmarks.lone_server import LoneServer, lone_server, noise, request
 from benchmarks.open_loop import Traffic, run
 from benchmarks.report import Row, arguments, machine, median_row, show
@@ -107,8 +108,7 @@ def main() -> None:
 
 def measure(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
     """Starts a server and measures it; `seconds` for each cell of a round."""
-    cores = sorted(os.sched_getaffinity(0))
-    theirs, ours = set(cores[: len(cores) // 2] or cores), set(cores[len(cores) // 2 :])
+    theirs, ours = halves()
     starts = []
     for number in range(3):
         with lone_server(folder / f"start-{number}", theirs) as server:

@@ -9,12 +9,13 @@ no batching (it gains nothing on a CPU), access logs off. MLServer and Accrete a
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
-import os
 import shutil
 import statistics
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -23,6 +24,8 @@ from safetensors.numpy import load_file
 
 from accrete.inference import service_pb2
 from accrete.v1 import prediction_pb2, types_pb2
+from benchmarks.halves import SETTINGS, halves, on
+from benchmarks.lone_server import cpu_s
 from benchmarks.node import Node, descendants, digits
 from benchmarks.peers.callers import Asking, run
 from benchmarks.peers.systems import PEERS, Peer, Running, install
@@ -67,55 +70,56 @@ def main() -> None:
 
 def measure(folder: Path, programs: dict[str, Path], *, rounds: int, seconds: float) -> list[Row]:
     """Teaches a node, gives the peers its graph, and asks all of them."""
-    cores = sorted(os.sched_getaffinity(0))
-    ours, theirs = cores[len(cores) // 2 :], cores[: len(cores) // 2] or cores
+    theirs, ours = halves()
     found = {name: Found() for name in ("accrete", "accrete, open inference", *programs)}
-    os.sched_setaffinity(0, theirs)  # which the node inherits
-    node = _node(folder, len(theirs))
-    os.sched_setaffinity(0, ours)
-    try:
-        model = _model(node, folder)
-        bodies = _bodies(folder)
-        for number in range(rounds):
-            node.start()
+    with on(theirs):
+        node = _node(folder, len(theirs))
+    model, bodies = _model(node, folder), _bodies(folder)
+    for number in range(rounds):
+        with _running(node, theirs) as pid:
+            for name, path, body in (("accrete", _OURS, "ours"), ("accrete, open inference", _OPEN, "open")):
+                asking = _asking(node.address, path, bodies[body], "grpc", seconds)
+                _ask(asking, pid, found[name], ours)
+        for peer in PEERS:
+            body = {"grpc": "open", "application/json": "json"}.get(peer.content_type, "raw")
+            running = Running(peer, programs[peer.name], folder / f"{peer.name}-{number}", model, theirs)
             try:
-                with node.client() as client:
-                    client.wait_ready(60)
-                for name, path, body in (("accrete", _OURS, "ours"), ("accrete, open inference", _OPEN, "open")):
-                    asking = _asking(node.address, path, bodies[body], "grpc", seconds)
-                    _ask(asking, node.process.pid if node.process else 0, found[name], ours)
+                asking = _asking(running.address, peer.path, bodies[body], peer.content_type, seconds)
+                running.wait_ready(asking)
+                _ask(asking, running.process.pid, found[peer.name], ours)
             finally:
-                node.stop()
-            for peer in PEERS:
-                body = {"grpc": "open", "application/json": "json"}.get(peer.content_type, "raw")
-                running = Running(peer, programs[peer.name], folder / f"{peer.name}-{number}", model, theirs)
-                try:
-                    asking = _asking(running.address, peer.path, bodies[body], peer.content_type, seconds)
-                    running.wait_ready(asking)
-                    _ask(asking, running.process.pid, found[peer.name], ours)
-                finally:
-                    running.stop()
-    finally:
-        os.sched_setaffinity(0, cores)
+                running.stop()
     return _rows(found)
 
 
 def _node(folder: Path, concurrency: int) -> Node:
     """Taught two classes; stopped."""
-    settings = {"model.backbone": "resnet32", "model.input_size": "32", "model.channels": "3"}
-    settings |= {"training.base_epochs": "1", "server.concurrency": str(concurrency), "engine.device": "cpu"}
-    node = Node(folder, settings=settings)
+    node = Node(folder, settings=SETTINGS | {"server.concurrency": str(concurrency)})
     node.start()
     try:
         with node.client() as client:
             client.wait_ready(60)
-            scans = {label: [np.stack([scan] * 3, axis=-1) for scan in own[:40]] for label, own in digits().items()}
-            report = client.add_examples((label, scan) for label in "01" for scan in scans[label])
+            scans = digits()
+            report = client.add_examples((label, scan) for label in "01" for scan in scans[label][:40])
             client.wait_learned(report.ids, timeout=120)
             client.pause()
     finally:
         node.stop()
     return node
+
+
+@contextmanager
+def _running(node: Node, cores: set[int]) -> Iterator[int]:
+    """The process that all of the node's are below."""
+    with on(cores):
+        node.start()
+    try:
+        with node.client() as client:
+            client.wait_ready(60)
+        assert node.process is not None
+        yield node.process.pid
+    finally:
+        node.stop()
 
 
 def _model(node: Node, folder: Path) -> Path:
@@ -154,26 +158,23 @@ def _asking(address: str, path: str, body: Path, content_type: str, seconds: flo
     )
 
 
-def _ask(asking: Asking, pid: int, found: Found, cores: Sequence[int]) -> None:
-    run(replace(asking, seconds=asking.seconds / 4), set(cores))  # warm
-    before = _cpu_s(pid)
-    told = run(asking, set(cores))
-    found.cpu_ms.append(1000 * (_cpu_s(pid) - before) / max(1, told.answers) * told.seconds / asking.seconds)
+def _ask(asking: Asking, pid: int, found: Found, cores: set[int]) -> None:
+    run(replace(asking, seconds=asking.seconds / 4), cores)  # warm
+    before = _spent_s(pid)
+    told = run(asking, cores)
+    found.cpu_ms.append(1000 * (_spent_s(pid) - before) / max(1, told.answers) * told.seconds / asking.seconds)
     found.rate.append(told.answers / told.seconds)
     found.p99_ms.append(float(np.percentile(told.latencies_ms, 99)) if told.latencies_ms else float("nan"))
     found.failed += told.failed
 
 
-def _cpu_s(pid: int) -> float:
+def _spent_s(pid: int) -> float:
     """Processor time of a process and all below it."""
-    ticks = 0
+    seconds = 0.0
     for one in (pid, *descendants(pid)):
-        try:
-            fields = Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
+        with contextlib.suppress(OSError):  # ended meanwhile
+            seconds += cpu_s(one)
+    return seconds
 
 
 def _rows(found: dict[str, Found]) -> list[Row]:

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,7 +82,7 @@ def install(peer: Peer, environments: Path) -> Path:
 class Running:
     """A peer's server process, with all that it starts."""
 
-    def __init__(self, peer: Peer, programs: Path, folder: Path, model: Path, cores: Sequence[int]) -> None:
+    def __init__(self, peer: Peer, programs: Path, folder: Path, model: Path, cores: Set[int]) -> None:
         """Starts it on these cores; it is not ready yet."""
         self.peer = peer
         self.port = free_port()
@@ -93,7 +93,7 @@ class Running:
         command = [part.format(folder=folder, port=self.port) for part in peer.command]
         with (folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
-                ["taskset", "-c", ",".join(map(str, cores)), str(programs / command[0]), *command[1:]],
+                ["taskset", "-c", ",".join(map(str, sorted(cores))), str(programs / command[0]), *command[1:]],
                 cwd=_SERVERS,
                 env=_environment(peer, programs, folder, model, self.port),
                 stdout=log,
