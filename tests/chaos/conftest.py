@@ -22,12 +22,15 @@ FIRST, SECOND = 60, 40
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope="session", autouse=True)
-def _one_ancestor() -> None:
+@pytest.fixture(scope="module", autouse=True)
+def _one_ancestor() -> Iterator[None]:
     """The process that the others are forked from sees the packages that the test sees, and keeps to one thread."""
-    os.environ["PYTHONPATH"] = os.pathsep.join(path for path in sys.path if path)
-    os.environ |= {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    multiprocessing.get_context("forkserver").set_forkserver_preload(["pytest", "tests.chaos.processes"])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        patch.setenv("OPENBLAS_NUM_THREADS", "1")
+        multiprocessing.get_context("forkserver").set_forkserver_preload(["pytest", "tests.chaos.processes"])
+        yield
 
 
 @pytest.fixture(scope="session")

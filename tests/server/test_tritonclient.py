@@ -31,6 +31,11 @@ SCRIPT = Path(__file__).with_name("triton_client.py")
 FOUR = ("cat", "dog", "owl", "yak")
 
 
+def _clean() -> dict[str, str]:
+    """The environment without what would have a Python look for packages in ours."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+
+
 @pytest.fixture(scope="session")
 def triton_python(request: pytest.FixtureRequest) -> Path:
     """The Python of an environment that has tritonclient."""
@@ -45,7 +50,7 @@ def triton_python(request: pytest.FixtureRequest) -> Path:
         venv.create(home, with_pip=True)  # its own pip: older ones see what is installed beside them
         pip = [str(python), "-m", "pip", "install", "--quiet", "--retries", "1", *REQUIRED]
         try:
-            made = subprocess.run(pip, capture_output=True, text=True, timeout=120)
+            made = subprocess.run(pip, capture_output=True, text=True, timeout=120, env=_clean())
         except subprocess.TimeoutExpired:
             pytest.skip("tritonclient cannot be installed: PyPI does not answer")
         if made.returncode:
@@ -71,9 +76,8 @@ def told(triton_python: Path, folder: Path, tmp_path_factory: pytest.TempPathFac
     world.publish(1, Recipe(labels=FOUR))
     running = world.server()
     command = [str(triton_python), str(SCRIPT), running.server.address, *map(str, sorted(folder.iterdir()))]
-    clean = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     try:
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env=clean)
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env=_clean())
         assert ended.returncode == 0, ended.stderr
         batch = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), dtype=np.uint8)
         sent = [types_pb2.Image(encoded=path.read_bytes()) for path in sorted(folder.iterdir())]
