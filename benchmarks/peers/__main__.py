@@ -140,7 +140,7 @@ def _bodies(folder: Path) -> dict[str, Path]:
     tensor = types_pb2.Tensor(dtype=types_pb2.Tensor.UINT8, shape=pixels.shape[1:], data=raw)
     request = prediction_pb2.PredictRequest(images=[types_pb2.Image(tensor=tensor)])
     given = service_pb2.ModelInferRequest.InferInputTensor(name="image", datatype="UINT8", shape=pixels.shape)
-    infer = service_pb2.ModelInferRequest(model_name="m", inputs=[given], raw_input_contents=[raw])
+    infer = service_pb2.ModelInferRequest(model_name="accrete", inputs=[given], raw_input_contents=[raw])
     forms = {
         "raw": raw,
         "json": json.dumps({"image": base64.b64encode(raw).decode()}).encode(),
