@@ -141,7 +141,8 @@ def _configure_mlserver(folder: Path, port: int, workers: int) -> None:
         "logging_settings": None,
     }
     (folder / "settings.json").write_text(json.dumps(settings))
-    (folder / "model-settings.json").write_text(json.dumps({"name": "accrete", "implementation": "mlserver_runtime.Runtime"}))
+    model = {"name": "accrete", "implementation": "mlserver_runtime.Runtime"}
+    (folder / "model-settings.json").write_text(json.dumps(model))
 
 
 def _environment(peer: Peer, programs: Path, folder: Path, model: Path, port: int) -> Mapping[str, str]:
