@@ -27,7 +27,8 @@ from accrete_storage.config import HoldoutConfig, StoreConfig
 from accrete_storage.embedded import socket_path
 from accrete_storage.example import Example, pack
 from accrete_storage.store import Store
-from benchmarks.lone_server import SHAPE, LoneServer, cpu_s, lone_server
+from benchmarks.lone_server import SHAPE, LoneServer, lone_server
+from benchmarks.node import cpu_s
 from benchmarks.report import Row, arguments, machine, median_row, show
 
 _BATCH = 256

@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.halves import node_on_one_half
-from benchmarks.lone_server import cpu_s, request
-from benchmarks.node import Node, digits, until
+from benchmarks.lone_server import request
+from benchmarks.node import Node, cpu_s, digits, until
 from benchmarks.open_loop import Outcome, Traffic, run
 from benchmarks.report import Row, arguments, machine, median_row, show
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -25,7 +24,7 @@ from accrete_storage.config import HoldoutConfig, StoreConfig
 from accrete_storage.embedded import EmbeddedStore
 from accrete_storage.store import Store
 from accrete_storage.version import VersionRecord
-from benchmarks.node import free_port, resident_bytes, until
+from benchmarks.node import cpu_s, free_port, resident_bytes, until
 
 SHAPE = (32, 32, 3)
 
@@ -54,12 +53,6 @@ class LoneServer:
     def has_torch(self) -> bool:
         """Whether PyTorch's libraries are loaded."""
         return "libtorch" in Path(f"/proc/{self.process.pid}/maps").read_text()
-
-
-def cpu_s(pid: int) -> float:
-    """Processor time of a process, all threads, so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager

@@ -21,8 +21,8 @@ import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
 from benchmarks.halves import node_on_one_half
-from benchmarks.lone_server import cpu_s, request
-from benchmarks.node import Node, digits, resident_bytes
+from benchmarks.lone_server import request
+from benchmarks.node import Node, cpu_s, digits, resident_bytes
 from benchmarks.open_loop import Outcome, Traffic, run
 from benchmarks.report import Row, arguments, machine, median_row, show
 

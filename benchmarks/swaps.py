@@ -27,7 +27,7 @@ from accrete_storage.artifacts import MANIFEST, ArtifactStore
 from accrete_storage.embedded import socket_path
 from accrete_storage.store import Store
 from benchmarks.around_swaps import measure
-from benchmarks.node import Node, digits, resident_bytes, side_by_side
+from benchmarks.node import Node, cpu_s, digits, resident_bytes, side_by_side
 from benchmarks.report import Row, arguments, machine, median_row, show
 
 _ASKERS = 2
@@ -235,9 +235,7 @@ def _sample(node: Node, load: Load, at: int) -> Sample:
     pid = node.pid("server")
     if pid is None:
         raise RuntimeError("the server is gone")
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    cpu_s = (int(fields[11]) + int(fields[12])) / 100
-    return Sample(at=at, resident=resident_bytes(pid), cpu_s=cpu_s, calls=load.answers.total())
+    return Sample(at=at, resident=resident_bytes(pid), cpu_s=cpu_s(pid), calls=load.answers.total())
 
 
 def _trend(what: str, samples: Sequence[Sample]) -> list[Row]:

@@ -25,8 +25,7 @@ from safetensors.numpy import load_file
 from accrete.inference import service_pb2
 from accrete.v1 import prediction_pb2, types_pb2
 from benchmarks.halves import SETTINGS, halves, on
-from benchmarks.lone_server import cpu_s
-from benchmarks.node import Node, descendants, digits
+from benchmarks.node import Node, cpu_s, descendants, digits
 from benchmarks.peers.callers import Asking, run
 from benchmarks.peers.systems import PEERS, Peer, Running, install
 from benchmarks.report import Row, arguments, machine, median_row, show
