@@ -95,12 +95,13 @@ def run(folder: Path, *, seed: int, count: int, stop_s: float, pace_s: float = 1
     chance, story = random.Random(seed), Story()
     can_mount = _can_mount(folder)
     with _disk(folder / "data", can_mount) as disk_mib:
-        node = Node(folder, settings=_SETTINGS)
+        clock = folder / "clock"
+        node = Node(folder, settings=_SETTINGS, environment=strikes.clock_environment(clock))
         proxy = Proxy(node.port)
         node.start()
         ledger = Ledger(folder / "ledger.jsonl")
         target = strikes.Target(
-            node=node, proxy=proxy, chance=chance, stop_s=stop_s, disk_mib=disk_mib, can_mount=can_mount
+            node=node, proxy=proxy, chance=chance, stop_s=stop_s, disk_mib=disk_mib, can_mount=can_mount, clock=clock
         )
         try:
             with node.client() as client:

@@ -101,8 +101,15 @@ _MARKS = {"store": "valkey-server", "server": "accrete_node serve", "learner": "
 class Node:
     """`accrete up` as a process, small: steps of a second or two on digits of 8 x 8 pixels."""
 
-    def __init__(self, folder: Path, epochs: int = 2, settings: Mapping[str, str] | None = None) -> None:
-        """Starts nothing. `settings`: further ones by `SECTION.FIELD`, as for `--set`."""
+    def __init__(
+        self,
+        folder: Path,
+        epochs: int = 2,
+        settings: Mapping[str, str] | None = None,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        """Starts nothing. `settings`: further ones by `SECTION.FIELD`, as for `--set`; `environment`: further
+        variables."""
         self.settings = dict(settings or {})
         self.folder = folder
         self.data_dir = folder / "data"
@@ -110,6 +117,7 @@ class Node:
         self.address = f"127.0.0.1:{self.port}"
         self.config = folder / "accrete.toml"
         self.config.write_text(SETTINGS.format(epochs=epochs, port=self.port))
+        self._environment = dict(environment or {})
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -126,7 +134,8 @@ class Node:
             str(self.config),
             *(part for name, value in self.settings.items() for part in ("--set", f"{name}={value}")),
         ]
-        self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+        environment = os.environ | self._environment
+        self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=environment)
         log.close()
 
     def pid(self, name: str) -> int | None:

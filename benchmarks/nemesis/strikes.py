@@ -20,6 +20,7 @@ from benchmarks.nemesis.proxy import Proxy
 from benchmarks.node import Node
 
 PROCESSES = ("trainer", "learner", "server", "store")
+_CLOCK_STEP_S = 3_600
 Undo = Callable[[], None]
 
 
@@ -39,6 +40,8 @@ class Target:
     disk_mib: int
     """Size of the file system that the data directory has to itself; 0: it has none."""
     can_mount: bool
+    clock: Path
+    """Where the seconds stand by which the processes' wall clock is off; see `clock_environment`."""
     damaged: set[int] = field(default_factory=set)
     """Versions whose files were damaged for good."""
     mending: bool = False
@@ -48,6 +51,12 @@ class Target:
     def versions(self) -> Path:
         """The folder of versions."""
         return self.node.data_dir / "versions"
+
+
+def clock_environment(clock: Path) -> dict[str, str]:
+    """What a node needs in its environment for `step_clock` to reach its processes."""
+    path = os.pathsep.join(filter(None, (str(Path(__file__).parent / "clock"), os.environ.get("PYTHONPATH"))))
+    return {"PYTHONPATH": path, "STEPPED_CLOCK": str(clock)}
 
 
 def kill(target: Target, name: str) -> Undo:
@@ -72,6 +81,19 @@ def cut(target: Target) -> Undo:
     """Replies are lost, then all connections of the writers."""
     target.proxy.cut(0.2)
     return _nothing
+
+
+def step_clock(target: Target) -> Undo:
+    """The wall clock of our processes jumps an hour one way, and back afterwards. What the store lets expire within an
+    hour does so at once when the clock jumps forward."""
+    seconds = target.chance.choice((-_CLOCK_STEP_S, _CLOCK_STEP_S))
+    target.clock.write_text(str(seconds), encoding="ascii")
+    if seconds > 0:
+        with contextlib.suppress(redis.RedisError), _connection(target) as client:
+            for key in client.scan_iter(count=1_000):
+                if 0 < int(client.pttl(key)) <= 1_000 * _CLOCK_STEP_S:
+                    client.delete(key)
+    return lambda: target.clock.unlink(missing_ok=True)
 
 
 def out_of_memory(target: Target) -> Undo:
@@ -160,6 +182,7 @@ def every_strike(target: Target) -> dict[str, Callable[[], Undo]]:
         strikes[f"stop {name}"] = lambda name=name: stop(target, name)  # type: ignore[misc]
     strikes |= {
         "cut connections": lambda: cut(target),
+        "wall clock stepped": lambda: step_clock(target),
         "store out of memory": lambda: out_of_memory(target),
         "older version damaged": lambda: damage_old(target),
         "newest version damaged": lambda: damage_newest(target),
