@@ -9,6 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -59,27 +60,17 @@ def _rounds(node: Node, folder: Path, ours: set[int], rounds: int, swaps: int) -
     found = Found()
     seconds = swaps * _WINDOW_S
 
-    def send(rate: float, seed: int, in_flight: int = 0, lasting: float = seconds) -> Outcome:
-        traffic = Traffic(
-            address=node.address,
-            request=str(request(folder, 1)),
-            rate=rate,
-            in_flight=in_flight,
-            seconds=lasting,
-            deadline_s=10.0,
-            seed=seed,
-        )
-        return run(traffic, ours)
-
-    peak = max(send(0.0, 0, _IN_FLIGHT, _PEAK_S).answered(0.5, _PEAK_S) for _ in range(3))
+    traffic = partial(Traffic, address=node.address, request=str(request(folder, 1)))
+    peaks = [run(traffic(in_flight=_IN_FLIGHT, seconds=_PEAK_S), ours).answered(0.5, _PEAK_S) for _ in range(3)]
+    half = max(peaks) / 2
     for number in range(rounds):
-        calm = send(peak / 2, number)
+        calm = run(traffic(rate=half, seconds=seconds, seed=number), ours)
         found.idle_p99.append(float(np.percentile(calm.latencies_ms("OK"), 99)))
         found.calm += [_worst(calm, (one + 0.5) * _WINDOW_S) for one in range(swaps)]
         moments: list[float] = []
         swapping = threading.Thread(target=_swap, args=(node, found, moments, swaps))
         swapping.start()
-        busy = send(peak / 2, number, lasting=seconds + _WINDOW_S)
+        busy = run(traffic(rate=half, seconds=seconds + _WINDOW_S, seed=number), ours)
         swapping.join()
         inside = [moment - busy.begun for moment in moments]
         found.around += [_worst(busy, at) for at in inside if _WINDOW_S / 2 <= at <= seconds + _WINDOW_S / 2]

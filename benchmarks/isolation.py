@@ -13,6 +13,7 @@ import statistics
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -59,28 +60,17 @@ def _teach(node: Node) -> int:
 
 
 def _rounds(node: Node, folder: Path, trainer: int, ours: set[int], rounds: int, seconds: float) -> list[Row]:
-    def send(rate: float, seed: int, in_flight: int = 0) -> Outcome:
-        traffic = Traffic(
-            address=node.address,
-            request=str(request(folder, 1)),
-            rate=rate,
-            in_flight=in_flight,
-            seconds=seconds,
-            deadline_s=10.0,
-            seed=seed,
-        )
-        return run(traffic, ours)
-
+    traffic = partial(Traffic, address=node.address, request=str(request(folder, 1)), seconds=seconds)
     idle: list[Outcome] = []
     busy: list[Outcome] = []
     trained: list[float] = []
     with _stopped(trainer):
-        peak = statistics.median(send(0.0, 0, _IN_FLIGHT).answered(0.5, seconds) for _ in range(3))
+        peak = statistics.median(run(traffic(in_flight=_IN_FLIGHT), ours).answered(0.5, seconds) for _ in range(3))
     for number in range(rounds):
         with _stopped(trainer):
-            idle.append(send(peak / 2, number))
+            idle.append(run(traffic(rate=peak / 2, seed=number), ours))
         before = cpu_s(trainer)
-        busy.append(send(peak / 2, number))
+        busy.append(run(traffic(rate=peak / 2, seed=number), ours))
         trained.append((cpu_s(trainer) - before) / seconds)
     return [
         Row(name="peak, trainer stopped", value=peak, unit="/s"),

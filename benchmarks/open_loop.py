@@ -32,12 +32,12 @@ class Traffic:
     address: str
     request: str
     """File of a serialised PredictRequest."""
-    rate: float
-    """Calls a second; the pauses between them are exponential."""
-    in_flight: int
-    """Other than 0: instead of at a rate, a call is sent whenever fewer are under way."""
     seconds: float
-    deadline_s: float
+    rate: float = 0.0
+    """Calls a second; the pauses between them are exponential."""
+    in_flight: int = 0
+    """Other than 0: instead of at a rate, a call is sent whenever fewer are under way."""
+    deadline_s: float = 10.0
     hasty: float = 0.0
     """Share of calls whose caller does not wait that long: half of them by a deadline, half by cancelling."""
     patience_s: float = 0.0
