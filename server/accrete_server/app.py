@@ -207,7 +207,7 @@ class Server:
             options=(
                 ("grpc.max_receive_message_length", self._config.max_message_bytes),
                 ("grpc.max_send_message_length", self._config.max_message_bytes),
-                ("grpc.so_reuseport", 0),  # a second server on the port is a mistake that should be told
+                ("grpc.so_reuseport", int(self._config.share_port)),  # else a second is a mistake to be told
                 ("grpc.keepalive_permit_without_calls", 1),
                 ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
             ),

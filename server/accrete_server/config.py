@@ -23,6 +23,10 @@ class ServerConfig:
     port: Port = 50051
     """gRPC port; 0: any free one, written to `server.json` in the data directory."""
 
+    share_port: bool = False
+    """Let several server processes listen on the port; the kernel shares out the connections. For many cores: one
+    process has one interpreter, which they wait for. Each needs its own `metrics_port`. Off: a second is an error."""
+
     metrics_host: Annotated[str, MinLen(1)] = "127.0.0.1"
     """Address of the Prometheus endpoint `/metrics`."""
 
