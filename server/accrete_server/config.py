@@ -77,7 +77,7 @@ class ServerConfig:
     """AddExamples batches decoded and stored at once; as many as `queue` may wait. 2: it leaves cores to Predict."""
 
     max_watchers: Annotated[int, Ge(0), Le(10_000)] = 64
-    """Watch, WaitLearned and StreamExamples calls open at once; each holds a thread."""
+    """Watch, WaitLearned and StreamExamples calls open at once; each holds a thread, StreamExamples two."""
 
     drain_s: Annotated[float, Ge(0), Le(60)] = 0.2
     """Seconds at shutdown between health NOT_SERVING and refusing new calls, for who watches it to look elsewhere."""

@@ -9,9 +9,10 @@ import grpc
 from accrete.v1 import teaching_pb2, teaching_pb2_grpc
 from accrete_server import convert
 from accrete_server.access.guard import Guard
+from accrete_server.ahead import one_ahead
 from accrete_server.config import ServerConfig
 from accrete_server.errors import InvalidInput, LimitExceeded
-from accrete_server.intake import Intake
+from accrete_server.intake import Batch, Intake
 from accrete_server.link import StoreLink
 from accrete_server.slots import Slots
 from accrete_server.waiting import wait_learned
@@ -62,11 +63,15 @@ class Teaching(teaching_pb2_grpc.TeachingServicer):
     def StreamExamples(  # noqa: N802
         self, request_iterator: Iterator[teaching_pb2.AddExamplesRequest], context: grpc.ServicerContext
     ) -> Iterator[teaching_pb2.AddExamplesResponse]:
-        """Stores batch after batch, with an answer for each."""
+        """Stores batch after batch, with an answer for each; the next one is read while the one before is stored."""
         principal = self._guard.principal(context).name
-        with self._seats:
-            for request in request_iterator:
-                yield teaching_pb2.AddExamplesResponse(results=self._intake.add(request, context, principal))
+
+        def read(request: teaching_pb2.AddExamplesRequest) -> Batch:
+            return self._intake.read(request, context, principal)
+
+        with self._seats, one_ahead(request_iterator, read) as batches:
+            for batch in batches:
+                yield teaching_pb2.AddExamplesResponse(results=self._intake.store(batch, context))
 
     def WaitLearned(  # noqa: N802
         self, request: teaching_pb2.WaitLearnedRequest, context: grpc.ServicerContext

@@ -6,7 +6,7 @@ the same pixels, and two encodings of one picture are one content.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgpack
 import numpy as np
@@ -14,13 +14,14 @@ import numpy as np
 from accrete_storage.errors import CorruptRecord
 from accrete_storage.ids import content_digest, content_id, holdout_rank, is_holdout
 
-__all__ = ["Example", "content_id", "holdout_rank", "is_holdout", "pack", "unpack"]
+__all__ = ["Arrival", "Example", "content_digest", "content_id", "holdout_rank", "is_holdout", "pack", "unpack"]
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "uint8": np.dtype(np.uint8),
     "float16": np.dtype("<f2"),
     "float32": np.dtype("<f4"),
 }
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -42,19 +43,31 @@ class Example:
         return content_digest(self.label, self.tensor)
 
 
+class Arrival(NamedTuple):
+    """An example as it goes into the pending log: what takes time to make of it has been made."""
+
+    id: str
+    label: str
+    principal: str
+    digest: str
+    """Hexadecimal; see `Example.digest`."""
+    record: bytes
+    """See `pack`."""
+
+    @classmethod
+    def of(cls, example: Example, digest: bytes | None = None) -> "Arrival":
+        """`digest`: the example's, if it is known already. Raises ValueError as `pack`."""
+        found = digest or example.digest()
+        return cls(example.id, example.label, example.principal, found.hex(), pack(example))
+
+
 def pack(example: Example) -> bytes:
     """The example's bytes (MessagePack). Raises ValueError for any other dtype."""
-    if example.tensor.dtype.name not in _DTYPES:
-        raise ValueError(f"an example is uint8, float16 or float32, not {example.tensor.dtype}")
     tensor = np.ascontiguousarray(example.tensor)
-    fields = [
-        example.id,
-        example.label,
-        tensor.dtype.name,
-        list(tensor.shape),
-        tensor.tobytes(),
-        dict(example.metadata),
-    ]
+    dtype = _NAMES.get(tensor.dtype)
+    if dtype is None:
+        raise ValueError(f"an example is uint8, float16 or float32, not {example.tensor.dtype}")
+    fields = [example.id, example.label, dtype, tensor.shape, tensor.tobytes(), dict(example.metadata)]
     # Left out where there is nothing to say: the bytes are then those of releases that knew of neither.
     if example.made_from or example.principal:
         fields += [sorted(example.made_from), example.principal]

@@ -1,6 +1,8 @@
 """Ids of examples, and positions in a stream."""
 
 import hashlib
+from functools import lru_cache
+from typing import Any
 
 import numpy as np
 
@@ -12,11 +14,14 @@ def content_id(label: str, tensor: np.ndarray) -> str:
 
 def content_digest(label: str, tensor: np.ndarray) -> bytes:
     """BLAKE2b, 16 bytes, over label, dtype, shape and values."""
-    digest = hashlib.blake2b(digest_size=16)
-    head = f"{label}\0{tensor.dtype.str}\0{','.join(map(str, tensor.shape))}\0"
-    digest.update(head.encode())
-    digest.update(np.ascontiguousarray(tensor).tobytes())
-    return digest.digest()
+    head = f"{label}\0{_form(tensor.dtype, tensor.shape)}\0".encode()
+    return hashlib.blake2b(head + tensor.tobytes(), digest_size=16).digest()
+
+
+@lru_cache(maxsize=64)
+def _form(dtype: np.dtype[Any], shape: tuple[int, ...]) -> str:
+    """A model's inputs have one; to make it takes longer than to look it up."""
+    return f"{dtype.str}\0{','.join(map(str, shape))}"
 
 
 def holdout_rank(example_id: str) -> int:

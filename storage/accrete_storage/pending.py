@@ -9,7 +9,7 @@ from typing import Any
 from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
 from accrete_storage.database import Database, reachable
 from accrete_storage.errors import BudgetExceeded, QuotaExceeded
-from accrete_storage.example import Example, pack, unpack
+from accrete_storage.example import Arrival, Example, unpack
 from accrete_storage.ids import is_holdout
 from accrete_storage.keys import Keys
 
@@ -81,15 +81,19 @@ class PendingLog:
         self._teaching = teaching
 
     def add(self, examples: Sequence[Example]) -> list[Outcome]:
+        """Stores a batch of examples; as `append`, besides ValueError as `pack`."""
+        return self.append([Arrival.of(example) for example in examples])
+
+    def append(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
         """Store a batch of one principal's; returns, one outcome each, once it is as durable as promised.
 
         Raises BudgetExceeded and QuotaExceeded (nothing was stored), StoreUnavailable (what was stored is unknown; the
         same ids can be sent again), ValueError for examples of several principals.
         """
-        if not examples:
+        if not arrivals:
             return []
-        principal = examples[0].principal
-        if any(example.principal != principal for example in examples):
+        principal = arrivals[0].principal
+        if any(arrival.principal != principal for arrival in arrivals):
             raise ValueError("a batch is of one principal")
         keys, config, teaching = self._keys, self._config, self._teaching
         names = [*keys.counted, keys.generations, keys.state, keys.versions, keys.forgotten, keys.kept]
@@ -104,10 +108,10 @@ class PendingLog:
             teaching.pending_bytes,
             _awaiting(principal) if teaching.approve_new_labels else "",
         ]
-        for example in examples:
-            names += (keys.seen(example.id), keys.pending(example.label))
-            flag = int(is_holdout(example.id, self._holdout.share))
-            arguments += (example.label, example.digest().hex(), flag, pack(example))
+        for arrival in arrivals:
+            names += (keys.seen(arrival.id), keys.pending(arrival.label))
+            flag = int(is_holdout(arrival.id, self._holdout.share))
+            arguments += (arrival.label, arrival.digest, flag, arrival.record)
         answer = self._database.call("add", names, arguments)
         self._check_refused(answer)
         return [Outcome(part.decode()) for part in answer]

@@ -1,0 +1,140 @@
+"""Streams of examples: one batch is read ahead of the one being stored, and nothing else about them changes by it."""
+
+from __future__ import annotations
+
+import itertools
+import queue
+import threading
+import time
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import grpc
+import pytest
+
+from accrete.v1 import teaching_pb2
+from accrete_server.ahead import one_ahead
+from accrete_storage.config import TeachingConfig
+from tests.server.world import Running, World, example, failure, ids_of, until
+
+
+def batch(*seeds: int, label: str = "cat") -> teaching_pb2.AddExamplesRequest:
+    return teaching_pb2.AddExamplesRequest(examples=[example(label, seed=seed) for seed in seeds])
+
+
+def reading() -> int:
+    """Threads that read ahead."""
+    return sum(thread.name == "ahead" for thread in threading.enumerate())
+
+
+class Talk:
+    """A stream whose batches are sent one by one."""
+
+    def __init__(self, running: Running) -> None:
+        self._requests: queue.SimpleQueue[teaching_pb2.AddExamplesRequest | None] = queue.SimpleQueue()
+        self.call: Any = running.teaching.StreamExamples(iter(self._requests.get, None), timeout=30)
+
+    def send(self, *batches: teaching_pb2.AddExamplesRequest | None) -> None:
+        """None: nothing more comes."""
+        for one in batches:
+            self._requests.put(one)
+
+
+def test_one_item_is_made_ready_ahead_and_no_more():
+    taken: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in itertools.count():
+            taken.append(number)
+            yield number
+
+    with one_ahead(items(), lambda number: -number) as results:
+        for number in range(3):
+            assert next(results) == -number
+            until(partial(lambda number: len(taken) == number + 2, number))
+            time.sleep(0.05)
+            assert len(taken) == number + 2
+    until(lambda: not reading())
+
+
+def test_what_goes_wrong_comes_in_its_place():
+    with one_ahead(iter([1, 2, 0, 3]), lambda number: 6 // number) as results:
+        assert [next(results), next(results)] == [6, 3]
+        with pytest.raises(ZeroDivisionError):
+            next(results)
+    until(lambda: not reading())
+
+
+def test_an_answer_does_not_wait_for_the_next_batch(world: World):
+    talk = Talk(world.server())
+    for seed in range(3):
+        talk.send(batch(seed))
+        (answered,) = next(talk.call).results
+        assert answered.id in world.store.pending.locate([answered.id])
+    talk.send(None)
+    assert list(talk.call) == []
+
+
+def test_a_batch_that_waits_for_the_one_before_it_holds_no_turn(world: World):
+    running = world.server()
+    running.server._teaching._at_once = 1
+    batches = [batch(number) for number in range(20)]
+    answers = list(running.teaching.StreamExamples(iter(batches), timeout=20))
+    assert [ids_of(answer.results) for answer in answers] == [ids_of(running.add(*one.examples)) for one in batches]
+
+
+def test_a_batch_behind_one_that_failed_is_not_stored(world: World):
+    running = world.server(teaching=TeachingConfig(examples_per_minute=3))
+    talk = Talk(running)
+    talk.send(batch(1, 2), batch(3, 4), batch(5), None)
+    assert len(next(talk.call).results) == 2
+    failed = failure(lambda: next(talk.call))
+    assert failed.code == grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "examples_per_minute is 3" in failed.details
+    until(lambda: not reading())
+    assert world.store.pending.total().examples == 2, "the third would have fitted"
+
+
+def test_a_batch_that_cannot_be_read_fails_after_the_answers_to_those_before_it(world: World):
+    running = world.server()
+    talk = Talk(running)
+    talk.send(batch(1), batch(2), teaching_pb2.AddExamplesRequest(), batch(3), None)
+    assert [len(next(talk.call).results) for _ in range(2)] == [1, 1]
+    assert failure(lambda: next(talk.call)).code == grpc.StatusCode.INVALID_ARGUMENT
+    until(lambda: not reading())
+    assert world.store.pending.total().examples == 2
+
+
+def test_a_store_that_goes_away_ends_the_stream_and_acknowledges_nothing(world: World):
+    running = world.server()
+    talk = Talk(running)
+    talk.send(batch(1))
+    assert len(next(talk.call).results) == 1
+    world.kill_store()
+    talk.send(batch(2), batch(3))
+    assert failure(lambda: next(talk.call)).code == grpc.StatusCode.UNAVAILABLE
+    world.start_store()
+    assert world.store.pending.total().examples == 1
+
+
+def test_nothing_is_left_of_a_stream_whose_caller_hangs_up_whatever_it_was_at(world: World):
+    running = world.server()
+    for sent in ((), (batch(1),), (batch(1), batch(2), batch(3))):
+        talk = Talk(running)
+        talk.send(*sent)
+        until(lambda: reading() == 1)
+        talk.call.cancel()
+        until(lambda: not reading() and running.server._seats.taken == 0)
+        assert (running.server._teaching.working, running.server._teaching.waiting) == (0, 0)
+
+
+def test_a_server_that_stops_ends_a_stream_that_rests(world: World):
+    running = world.server(grace_s=0.1)
+    talk = Talk(running)
+    talk.send(batch(1))
+    assert len(next(talk.call).results) == 1
+    running.server.stop()
+    assert failure(lambda: next(talk.call)).code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+    until(lambda: not reading())
+    world._running.remove(running)
