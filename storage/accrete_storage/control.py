@@ -1,12 +1,8 @@
 """What operators ask of the learner, and what they take out of the store."""
 
-import contextlib
 import json
-import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-
-import redis
 
 from accrete_storage.database import Database, reachable
 from accrete_storage.errors import NotFound
@@ -15,9 +11,6 @@ from accrete_storage.keys import Keys
 from accrete_storage.memory import ExemplarMemory
 from accrete_storage.pending import PendingLog
 from accrete_storage.registry import Registry
-
-_REWRITE_WAIT_S = 5.0
-"""How long a deletion waits for a rewrite of the append-only file that began before it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -98,7 +91,7 @@ class Control:
         plan.seen = {example_id: plan.key(keys.seen(example_id)) for example_id in wanted}
         removed = {name.decode() for name in self._database.call("delete", names, plan.arguments())}
         if removed:
-            self._rewrite_log()
+            self._database.rewrite_log()
         return DeleteResult(deleted=len(removed), unknown=[one for one in wanted if one not in removed])
 
     def _find_kept(self, plan: "_Deletion", wanted: set[str]) -> None:
@@ -127,21 +120,9 @@ class Control:
         counts = self._database.call("forget", names, arguments)
         if not counts:
             raise NotFound("label", label)
-        self._rewrite_log()
+        self._database.rewrite_log()
         pending, exemplars, holdout = counts
         return ForgetResult(pending=pending, exemplars=exemplars, holdout=holdout)
-
-    def _rewrite_log(self) -> None:
-        """Have the append-only file written anew, in the background: until then it holds what was removed.
-
-        One that runs already has read the data before, so it is waited for. A user that may not ask for it leaves it to
-        the store's own growth limit.
-        """
-        client, deadline = self._database.client, time.monotonic() + _REWRITE_WAIT_S
-        with contextlib.suppress(redis.RedisError):
-            while client.info("persistence")["aof_rewrite_in_progress"] and time.monotonic() < deadline:
-                time.sleep(0.05)
-            client.bgrewriteaof()
 
     def _set(self, name: str, value: str) -> None:
         with self._database.transaction() as pipeline:

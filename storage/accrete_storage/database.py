@@ -1,5 +1,7 @@
 """The connection: one pool, errors of one kind, scripts, and no connection to a server that lost its settings."""
 
+import contextlib
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -18,6 +20,9 @@ _PASSING = ("MISCONF", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLI
 """First words of answers that mean: not now, and nothing was written."""
 _MAX_CONNECTIONS = 1024
 """One for each thread that is in the store at one time; redis-py's own limit of 100 is below a large thread pool."""
+
+_REWRITE_WAIT_S = 5.0
+"""How long a deletion waits for a rewrite of the append-only file that began before it."""
 
 
 @contextmanager
@@ -80,6 +85,18 @@ class Database:
         """A MULTI/EXEC to fill; the caller executes it."""
         with reachable(), self.client.pipeline(transaction=True) as pipeline:
             yield pipeline
+
+    def rewrite_log(self) -> None:
+        """Have the append-only file written anew, in the background: until then it holds what was removed.
+
+        One that runs already has read the data before, so it is waited for. A user that may not ask for it leaves it to
+        the store's own growth limit.
+        """
+        deadline = time.monotonic() + _REWRITE_WAIT_S
+        with contextlib.suppress(redis.RedisError):
+            while self.client.info("persistence")["aof_rewrite_in_progress"] and time.monotonic() < deadline:
+                time.sleep(0.05)
+            self.client.bgrewriteaof()
 
     def close(self) -> None:
         """Close the pool's connections."""

@@ -41,6 +41,7 @@ class Held:
         while last and (dropped_now := self._drop_some(label, last[0][0])):
             dropped += dropped_now
         self._end(label, hold, only_empty=_awaits(hold))
+        self._database.rewrite_log()
         return dropped
 
     def _release(self, label: str, kind: str, *, awaiting: bool) -> int:

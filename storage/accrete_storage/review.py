@@ -121,6 +121,8 @@ class Review:
                 ended += int(self._database.call("review", names, arguments))
         if not ended:
             raise NotFound("example in review", str(selection))
+        if not release:
+            self._database.rewrite_log()
         return ended
 
     def _labels(self) -> list[str]:

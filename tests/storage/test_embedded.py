@@ -10,14 +10,17 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from accrete_storage.config import HoldoutConfig, StoreConfig
 from accrete_storage.embedded import EmbeddedStore, socket_path
 from accrete_storage.errors import DataDirInUse, EngineMismatch, StoreUnavailable
+from accrete_storage.example import Example
+from accrete_storage.review import Selection
 from accrete_storage.store import Store
 
-from .conftest import example
+from .conftest import example, lease
 
 
 def test_it_starts_answers_and_ends_without_a_trace(tmp_path: Path):
@@ -145,3 +148,40 @@ def test_it_ends_with_the_process_that_started_it(tmp_path: Path):
     while Path(f"/proc/{pid}").exists():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+def test_what_an_operator_drops_leaves_no_bytes(tmp_path: Path):
+    server = EmbeddedStore(tmp_path, StoreConfig())
+    server.start()
+    try:
+        store = Store.connect(StoreConfig(), HoldoutConfig(), data_dir=tmp_path)
+        store.pending.add([taught := noisy("held", 0), doubted := noisy("reviewed", 1)])
+        mine = lease(store)
+        store.hold(mine.epoch, {"held": 1}, {"reason": "it broke", "attempt": 3})
+        store.review.set_aside(mine.epoch, "reviewed", [(store.pending.read("reviewed")[0], "burst")])
+        assert in_files(tmp_path, taught) and in_files(tmp_path, doubted)  # noqa: PT018
+        store.held.drop("held")
+        until_gone(tmp_path, taught)
+        store.review.drop(Selection(label="reviewed"))
+        until_gone(tmp_path, doubted)
+        store.close()
+    finally:
+        server.stop()
+
+
+def noisy(label: str, seed: int) -> Example:
+    """Noise cannot be compressed: its bytes lie in the store's files as they are."""
+    pixels = np.random.default_rng(seed).integers(0, 256, (16, 16), dtype=np.uint8)
+    return Example(id=label, label=label, tensor=pixels)
+
+
+def in_files(folder: Path, one: Example) -> bool:
+    logs = (folder / "store" / "appendonlydir").glob("*.aof")
+    return any(one.tensor.tobytes() in log.read_bytes() for log in logs if log.exists())
+
+
+def until_gone(folder: Path, one: Example) -> None:
+    deadline = time.monotonic() + 20
+    while in_files(folder, one):
+        assert time.monotonic() < deadline, "its bytes are still there"
+        time.sleep(0.05)
