@@ -176,7 +176,7 @@ def noisy(label: str, seed: int) -> Example:
 
 
 def in_files(folder: Path, one: Example) -> bool:
-    logs = (folder / "store" / "appendonlydir").glob("*.aof")
+    logs = (folder / "store" / "appendonlydir").iterdir()
     return any(one.tensor.tobytes() in log.read_bytes() for log in logs if log.exists())
 
 
