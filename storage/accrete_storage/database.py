@@ -64,6 +64,7 @@ class Database:
             retry=Retry(NoBackoff(), 0),
             max_connections=_MAX_CONNECTIONS,
             redis_connect_func=self._greet,
+            command_packer=InOnePiece(),
             decode_responses=False,
             protocol=2,
         )
@@ -112,6 +113,20 @@ class Database:
         except StoreMisconfigured as error:
             # An error of redis-py's own, so that it drops the connection: the store is away until it is set right.
             raise redis.ConnectionError(str(error)) from error
+
+
+class InOnePiece:
+    """Makes one piece of a command. redis-py makes pieces of 6 KB, each with calls to the kernel of its own and a store
+    that wakes up for it: for a batch of examples, more than a hundred."""
+
+    def pack(self, name: str, *words: bytes | str | float) -> list[bytes]:
+        """The command's bytes; its name may be two words."""
+        given = [*name.split(), *words]
+        parts = [b"*%d\r\n" % len(given)]
+        for word in given:
+            data = str(word).encode() if isinstance(word, str | int | float) else word
+            parts += (b"$%d\r\n" % len(data), data, b"\r\n")
+        return [b"".join(parts)]
 
 
 def read_settings(answer: Any) -> dict[str, str]:

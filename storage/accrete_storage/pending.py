@@ -27,6 +27,9 @@ class Outcome(Enum):
     """The same id was stored with other content."""
 
 
+_OUTCOMES = {outcome.value.encode(): outcome for outcome in Outcome}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PendingCount:
     """A label's pending examples."""
@@ -108,13 +111,16 @@ class PendingLog:
             teaching.pending_bytes,
             _awaiting(principal) if teaching.approve_new_labels else "",
         ]
+        labels = {label: number for number, label in enumerate(dict.fromkeys(one.label for one in arrivals), 1)}
+        names += map(keys.pending, labels)
+        arguments += (len(labels), *labels)
         for arrival in arrivals:
-            names += (keys.seen(arrival.id), keys.pending(arrival.label))
+            names.append(keys.seen(arrival.id))
             flag = int(is_holdout(arrival.id, self._holdout.share))
-            arguments += (arrival.label, arrival.digest, flag, arrival.record)
+            arguments += (f"{flag}{labels[arrival.label]}", arrival.digest, arrival.record)
         answer = self._database.call("add", names, arguments)
         self._check_refused(answer)
-        return [Outcome(part.decode()) for part in answer]
+        return [_OUTCOMES[part] for part in answer]
 
     def _check_refused(self, answer: list[Any]) -> None:
         if answer[0] == b"BUDGET":

@@ -114,3 +114,15 @@ def test_all_that_was_acknowledged_is_there_after_the_server_was_killed(tmp_path
     finally:
         store.close()
         server.stop()
+
+
+def test_every_example_of_a_batch_of_thousands_is_told_for_itself(store: Store):
+    sent = [example(f"label {number % 7}", number, value=1) for number in range(9_800)]
+    assert store.pending.add(sent[::2]) == [Outcome.STORED] * 4900
+    other = [example(one.label, number, value=9) for number, one in enumerate(sent) if number % 49 == 0]
+    outcomes = store.pending.add([*sent, *other])
+    assert outcomes == [Outcome.DUPLICATE, Outcome.STORED] * 4900 + [Outcome.CONFLICT] * 200
+    assert [count.examples for count in store.pending.counts().values()] == [1400] * 7
+    found = store.pending.locate(one.id for one in sent)
+    assert [found[one.id].label for one in sent] == [one.label for one in sent]
+    assert_counters_exact(store)

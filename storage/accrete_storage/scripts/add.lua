@@ -1,35 +1,50 @@
 -- Stores a batch of one principal's examples, or, where it would not fit into the budget or the quotas, none of it.
 -- KEYS: what is counted of pending (6), generations, state, versions, forgotten, kept, the principal's windows (examples,
--- labels), holds, then for each example: seen, pending stream.
+-- labels), holds, then the pending stream of each label, then for each example: seen.
 -- ARGV: max examples, max bytes, days remembered in ms, principal, and its quotas (0: none): examples a minute, new labels
--- a day, pending bytes; the hold (JSON) of labels not known before, or ''; then for each example: label, digest, hold-out flag, record.
+-- a day, pending bytes; the hold (JSON) of labels not known before, or ''; number of labels, the labels; then for each
+-- example: hold-out flag (one digit) and which label, digest, record.
 -- Returns "S" (stored), "D" (duplicate) or "C" (same id, other content) for each, or {"BUDGET", which}, or {"QUOTA", which,
 -- ms until there is room; 0: there never is for that much at once}.
-local FIRST_KEY, FIRST_ARG, ARGS = 14, 8, 4
+local FIRST_KEY, FIRST_ARG, ARGS = 14, 9, 3
 local MINUTE_MS, DAY_MS, STEP_MS = 60000, 86400000, 5000
 local principal = ARGV[4]
 local quota_examples, quota_labels, quota_bytes = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local hold = ARGV[8]
-local count = (#KEYS - FIRST_KEY) / 2
+local label_count = tonumber(ARGV[9])
+local first_seen, first_example = FIRST_KEY + label_count, FIRST_ARG + label_count
+local count = #KEYS - first_seen
 local outcomes, batch, new_count, new_bytes = {}, {}, 0, 0
 
+local generations = {}
+local function generation_of(label)
+  if not generations[label] then generations[label] = redis.call('HGET', KEYS[7], label) or '0' end
+  return generations[label]
+end
+
+-- What is remembered of the ids, a thousand at a time: Lua's stack bounds how many arguments a call may have.
+local remembered = {}
+for first = 1, count, 1000 do
+  local last = math.min(first + 999, count)
+  for i, seen in ipairs(redis.call('MGET', unpack(KEYS, first_seen + first, first_seen + last))) do
+    remembered[first + i - 1] = seen
+  end
+end
+
 for i = 1, count do
-  local seen_key = KEYS[FIRST_KEY + 2 * i - 1]
-  local at = FIRST_ARG + ARGS * (i - 1)
+  local seen_key, seen = KEYS[first_seen + i], remembered[i]
+  local at = first_example + ARGS * (i - 1)
   local digest = ARGV[at + 2]
   local known = batch[seen_key]
-  if not known then
-    local seen = redis.call('GET', seen_key)
-    if seen then
-      local seen_digest, generation, label = string.match(seen, '^(%x+)|[^|]+|(%d+)|(.*)$')
-      if number(KEYS[7], label) == tonumber(generation) then known = seen_digest end
-    end
+  if not known and seen then
+    local seen_digest, generation, label = string.match(seen, '^(%x+)|[^|]+|(%d+)|(.*)$')
+    if generation_of(label) == generation then known = seen_digest end
   end
   if known == nil then
     batch[seen_key] = digest
     outcomes[i] = 'S'
     new_count = new_count + 1
-    new_bytes = new_bytes + #ARGV[at + 4]
+    new_bytes = new_bytes + #ARGV[at + 3]
   elseif known == digest then
     outcomes[i] = 'D'
   else
@@ -53,12 +68,16 @@ local function is_known(label)
   return redis.call('SISMEMBER', KEYS[1], label) == 1 or redis.call('SISMEMBER', KEYS[11], label) == 1 or in_latest(label)
 end
 
+-- By the place of the label among the labels.
 local added, new_labels = {}, 0
+local function place(i)
+  return tonumber(string.sub(ARGV[first_example + ARGS * (i - 1) + 1], 2))
+end
 for i = 1, count do
-  local label = ARGV[FIRST_ARG + ARGS * (i - 1) + 1]
-  if outcomes[i] == 'S' and not added[label] then
-    local is_new = (quota_labels > 0 or hold ~= '') and not is_known(label)
-    added[label] = {bytes = 0, holdout = 0, is_new = is_new}
+  local nth = place(i)
+  if outcomes[i] == 'S' and not added[nth] then
+    local is_new = (quota_labels > 0 or hold ~= '') and not is_known(ARGV[FIRST_ARG + nth])
+    added[nth] = {bytes = 0, holdout = 0, is_new = is_new}
     if is_new then new_labels = new_labels + 1 end
   end
 end
@@ -89,18 +108,20 @@ use(KEYS[12], quota_examples, new_count, MINUTE_MS)
 use(KEYS[13], quota_labels, new_labels, DAY_MS)
 for i = 1, count do
   if outcomes[i] == 'S' then
-    local at = FIRST_ARG + ARGS * (i - 1)
-    local label, digest, holdout, record = ARGV[at + 1], ARGV[at + 2], ARGV[at + 3], ARGV[at + 4]
+    local at, nth = first_example + ARGS * (i - 1), place(i)
+    local holdout, digest, record = string.sub(ARGV[at + 1], 1, 1), ARGV[at + 2], ARGV[at + 3]
     local entry = {'e', record, 'h', holdout}
     if principal ~= '' then entry[5], entry[6] = 'p', principal end
-    local position = redis.call('XADD', KEYS[FIRST_KEY + 2 * i], '*', unpack(entry))
-    local value = digest .. '|' .. position .. '|' .. (redis.call('HGET', KEYS[7], label) or '0') .. '|' .. label
-    redis.call('SET', KEYS[FIRST_KEY + 2 * i - 1], value, 'PX', ARGV[3])
-    added[label].bytes = added[label].bytes + #record
-    added[label].holdout = added[label].holdout + tonumber(holdout)
+    local position = redis.call('XADD', KEYS[FIRST_KEY + nth], '*', unpack(entry))
+    local label = ARGV[FIRST_ARG + nth]
+    local value = digest .. '|' .. position .. '|' .. generation_of(label) .. '|' .. label
+    redis.call('SET', KEYS[first_seen + i], value, 'PX', ARGV[3])
+    added[nth].bytes = added[nth].bytes + #record
+    added[nth].holdout = added[nth].holdout + tonumber(holdout)
   end
 end
-for label, new in pairs(added) do
+for nth, new in pairs(added) do
+  local label = ARGV[FIRST_ARG + nth]
   local owned = owners(KEYS[5], label)
   owned[principal] = (owned[principal] or 0) + new.bytes
   if new.is_new and hold ~= '' then redis.call('HSET', KEYS[14], label, hold) end
