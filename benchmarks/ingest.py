@@ -32,7 +32,8 @@ from benchmarks.node import cpu_s
 from benchmarks.report import Row, arguments, machine, median_row, show
 
 _BATCH = 256
-"""Examples in a message, and records in a pipeline: the client library's own."""
+"""Records in a pipeline, and examples in a message that is ready: as many as a server takes. The client library sends
+its own number."""
 _PLAIN = "XADD in pipelines"
 """The store syncs as often as it reads from the socket, many times a pipeline."""
 _IN_TRANSACTIONS = "XADD in transactions"

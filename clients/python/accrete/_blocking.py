@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterator
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
 from typing import Any, Generic, TypeVar
 
 import grpc
@@ -29,7 +30,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
     raise RuntimeError("a coroutine of the blocking client suspended")
 
 
-def iterate(source: AsyncGenerator[T, None]) -> Iterator[T]:
+def iterate(source: AsyncGenerator[T, None]) -> Generator[T, None, None]:
     """The values of an asynchronous generator that never suspends."""
     try:
         while True:
@@ -40,6 +41,13 @@ def iterate(source: AsyncGenerator[T, None]) -> Iterator[T]:
             yield value
     finally:
         run(_close(source))
+
+
+def each_of(batches: AsyncGenerator[list[T], None]) -> Iterator[T]:
+    """The values in the lists of such a generator: to take them one by one from the generator itself costs more."""
+    with contextlib.closing(iterate(batches)) as lists:
+        for values in lists:
+            yield from values
 
 
 async def _next(source: AsyncGenerator[T, None]) -> T:

@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self, overload
 
 from . import _operation, _prediction, _stream, _teaching, _watch
-from ._blocking import BlockingTransport, iterate, run
+from ._blocking import BlockingTransport, each_of, iterate, run
 from ._config import DEFAULT_TIMEOUT_S, NO_RETRY, Retry, TlsConfig, endpoint
 from ._core import Core
 from ._events import Event
@@ -135,8 +135,8 @@ class Client:
     ) -> Iterator[ExampleResult]:
         """`add_examples` for long or endless streams: yields each example's result as it is acknowledged, with at most
         `window` batches on their way. `timeout` is for the acknowledgement of a batch."""
-        return iterate(
-            _stream.stream_examples(self._core, examples, batch_size=batch_size, window=window, timeout=timeout)
+        return each_of(
+            _stream.stream_batches(self._core, examples, batch_size=batch_size, window=window, timeout=timeout)
         )
 
     def add_folder(

@@ -76,28 +76,40 @@ def to_example(given: ExampleLike, index: int) -> Example:
     )
 
 
-def example_message(example: Example) -> teaching_pb2.Example:
-    """The message of an example. Raises InvalidInput with a reason."""
+def fill_example(message: teaching_pb2.Example, example: Example) -> None:
+    """Fills the message of an example. Raises InvalidInput with a reason."""
     if not isinstance(example.id, str):
         raise InvalidInput(f"its id is {_described(example.id)}; a string is allowed")
-    image = image_message(example.image)
+    fill_image(message.image, example.image)
     try:
-        return teaching_pb2.Example(label=example.label, image=image, id=example.id, metadata=dict(example.metadata))
+        message.label = example.label
+        message.id = example.id
+        if example.metadata:
+            message.metadata.update(example.metadata)
     except (TypeError, ValueError) as problem:  # a label that is no text, or not UTF-8; metadata that is not strings
         raise InvalidInput(f"its label or metadata cannot be sent: {problem}") from problem
 
 
 def image_message(image: ImageLike) -> types_pb2.Image:
-    """The message of an image. Raises InvalidInput with a reason that does not name the image."""
+    """The message of an image. Raises as `fill_image`."""
+    message = types_pb2.Image()
+    fill_image(message, image)
+    return message
+
+
+def fill_image(message: types_pb2.Image, image: ImageLike) -> None:
+    """Fills the message of an image, in its place in a larger one: to be put there later it would be copied, which
+    takes longer than to make it. Raises InvalidInput with a reason that does not name the image."""
     if isinstance(image, np.ndarray):
-        return types_pb2.Image(tensor=_tensor(image))
-    if isinstance(image, bytes | bytearray | memoryview):
-        return types_pb2.Image(encoded=bytes(image))
-    if isinstance(image, str | os.PathLike):
-        return _file(pathlib.Path(image))
-    if is_pillow(image):
-        return types_pb2.Image(encoded=_png(image))
-    raise InvalidInput(f"{_described(image)}; an array, bytes, a path or a Pillow image is allowed")
+        _fill_tensor(message.tensor, image)
+    elif isinstance(image, bytes | bytearray | memoryview):
+        message.encoded = bytes(image)
+    elif isinstance(image, str | os.PathLike):
+        _fill_from_file(message, pathlib.Path(image))
+    elif is_pillow(image):
+        message.encoded = _png(image)
+    else:
+        raise InvalidInput(f"{_described(image)}; an array, bytes, a path or a Pillow image is allowed")
 
 
 def is_one(images: ImageLike | Iterable[ImageLike]) -> bool:
@@ -131,40 +143,45 @@ def _described(value: object) -> str:
     return f"a {type(value).__module__}.{type(value).__qualname__}".replace("builtins.", "")
 
 
-def _tensor(array: NDArray[Any]) -> types_pb2.Tensor:
+def _fill_tensor(message: types_pb2.Tensor, array: NDArray[Any]) -> None:
     if array.dtype == np.uint8:
-        return _pixels(array)
-    if array.ndim == 1 and np.issubdtype(array.dtype, np.floating):
-        vector = np.ascontiguousarray(array, dtype="<f4")
-        return types_pb2.Tensor(dtype=types_pb2.Tensor.FLOAT32, shape=vector.shape, data=vector.tobytes())
-    raise InvalidInput(
-        f"{array.dtype} array of shape {list(array.shape)}; "
-        "uint8 images (values 0 to 255) or float32 vectors are allowed"
-    )
+        _check_pixels(array.shape)
+        message.dtype = types_pb2.Tensor.UINT8
+    elif array.ndim == 1 and np.issubdtype(array.dtype, np.floating):
+        array = array.astype("<f4", copy=False)
+        message.dtype = types_pb2.Tensor.FLOAT32
+    else:
+        raise InvalidInput(
+            f"{array.dtype} array of shape {list(array.shape)}; "
+            "uint8 images (values 0 to 255) or float32 vectors are allowed"
+        )
+    message.shape.extend(array.shape)
+    message.data = array.tobytes()
 
 
-def _pixels(array: NDArray[np.uint8]) -> types_pb2.Tensor:
-    if array.ndim == 2 or (array.ndim == 3 and array.shape[2] in _CHANNELS):
-        return types_pb2.Tensor(dtype=types_pb2.Tensor.UINT8, shape=array.shape, data=array.tobytes())
+def _check_pixels(shape: tuple[int, ...]) -> None:
+    if len(shape) == 2 or (len(shape) == 3 and shape[2] in _CHANNELS):
+        return
     hint = ""
-    if array.ndim == 4:
+    if len(shape) == 4:
         hint = "; for several images give a list of them"
-    elif array.ndim == 3 and array.shape[0] in _CHANNELS:
+    elif len(shape) == 3 and shape[0] in _CHANNELS:
         hint = "; channels come last"
     raise InvalidInput(
-        f"uint8 array of shape {list(array.shape)}; [height, width] or [height, width, 1, 3 or 4] is allowed{hint}"
+        f"uint8 array of shape {list(shape)}; [height, width] or [height, width, 1, 3 or 4] is allowed{hint}"
     )
 
 
-def _file(path: pathlib.Path) -> types_pb2.Image:
+def _fill_from_file(message: types_pb2.Image, path: pathlib.Path) -> None:
     try:
         data = path.read_bytes()
     except OSError as problem:
         raise InvalidInput(f"{path}: {problem.strerror}") from problem
     if path.suffix.lower() != ".npy":
-        return types_pb2.Image(encoded=data)
+        message.encoded = data
+        return
     try:
-        return types_pb2.Image(tensor=_tensor(np.load(io.BytesIO(data), allow_pickle=False)))
+        _fill_tensor(message.tensor, np.load(io.BytesIO(data), allow_pickle=False))
     except (ValueError, EOFError, InvalidInput) as problem:
         raise InvalidInput(f"{path}: {problem}") from problem
 

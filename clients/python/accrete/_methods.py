@@ -34,8 +34,13 @@ def _same(data: bytes) -> bytes:
 
 PREDICT = _method("Prediction/Predict", pr.PredictRequest, pr.PredictResponse)
 
-ADD_EXAMPLES = _method("Teaching/AddExamples", te.AddExamplesRequest, te.AddExamplesResponse)
-STREAM_EXAMPLES = _method("Teaching/StreamExamples", te.AddExamplesRequest, te.AddExamplesResponse)
+# Their requests are put together from parts that are bytes already: see `_prepared`.
+ADD_EXAMPLES: Method[bytes, te.AddExamplesResponse] = Method(
+    "/accrete.v1.Teaching/AddExamples", _same, te.AddExamplesResponse.FromString
+)
+STREAM_EXAMPLES: Method[bytes, te.AddExamplesResponse] = Method(
+    "/accrete.v1.Teaching/StreamExamples", _same, te.AddExamplesResponse.FromString
+)
 WAIT_LEARNED = _method("Teaching/WaitLearned", te.WaitLearnedRequest, te.WaitLearnedResponse)
 WATCH = _method("Teaching/Watch", te.WatchRequest, te.Event)
 

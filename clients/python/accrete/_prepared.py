@@ -10,7 +10,7 @@ import grpc
 from ._config import MAX_MESSAGE_BYTES
 from ._core import Core, batches, each
 from ._errors import IncompatibleServer, InvalidInput
-from ._inputs import Example, ExampleLike, example_message, is_quick, source_of, to_example
+from ._inputs import Example, ExampleLike, fill_example, is_quick, source_of, to_example
 from ._results import ExampleResult, Outcome
 from ._wire import outcome
 from .v1 import teaching_pb2
@@ -21,20 +21,22 @@ MAX_BYTES = MAX_MESSAGE_BYTES // 2
 Examples = Iterable[ExampleLike] | AsyncIterable[ExampleLike]
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(slots=True)
 class Prepared:
-    """An example ready to be sent, or (`message` None) refused here, for `reason`."""
+    """An example ready to be sent, or (`request` None) refused here, for `reason`."""
 
     index: int
     label: str
     id: str
     source: str
-    message: teaching_pb2.Example | None
+    request: bytes | None
+    """Of this example alone. The bytes of several, one behind the other, are those of one request with all of them: so
+    protobuf defines it, and a batch is put together without copying its messages into a larger one."""
     reason: str = ""
 
     @property
     def size(self) -> int:
-        return self.message.ByteSize() if self.message else 0
+        return len(self.request or b"")
 
     def result(
         self,
@@ -77,24 +79,19 @@ async def _prepared(core: Core, examples: Examples) -> AsyncGenerator[Prepared, 
 
 
 def _prepare(example: Example, index: int) -> Prepared:
-    message, reason = None, ""
+    one = teaching_pb2.AddExamplesRequest()
+    request, reason = None, ""
     try:
-        message = example_message(example)
+        fill_example(one.examples.add(), example)
+        request = one.SerializeToString()
     except InvalidInput as problem:
         reason = problem.details
-    return Prepared(
-        index=index,
-        label=example.label,
-        id=example.id,
-        source=source_of(example.image),
-        message=message,
-        reason=reason,
-    )
+    return Prepared(index, example.label, example.id, source_of(example.image), request, reason)
 
 
 def to_send(batch: Batch) -> Batch:
     """Without those refused here."""
-    return [one for one in batch if one.message is not None]
+    return [one for one in batch if one.request is not None]
 
 
 def merged(batch: Batch, answered: list[ExampleResult]) -> list[ExampleResult]:
@@ -102,13 +99,13 @@ def merged(batch: Batch, answered: list[ExampleResult]) -> list[ExampleResult]:
     here = [
         one.result("refused", reason=one.reason, code=grpc.StatusCode.INVALID_ARGUMENT.name)
         for one in batch
-        if one.message is None
+        if one.request is None
     ]
     return sorted(answered + here, key=lambda result: result.index)
 
 
-def request_of(batch: Batch) -> teaching_pb2.AddExamplesRequest:
-    return teaching_pb2.AddExamplesRequest(examples=[one.message for one in batch if one.message is not None])
+def request_of(batch: Batch) -> bytes:
+    return b"".join(one.request for one in batch if one.request is not None)
 
 
 def read_results(batch: Batch, response: teaching_pb2.AddExamplesResponse) -> list[ExampleResult]:
@@ -124,6 +121,8 @@ def _result(sent: Prepared, result: teaching_pb2.ExampleResult, position: int) -
     became = outcome(result)
     if became is None:
         raise IncompatibleServer(f"an outcome {result.outcome} that this client does not know")
+    if became != "refused":
+        return sent.result(became, id=result.id)
     reason = result.reason.removeprefix(f"examples[{position}].")
     return sent.result(became, id=result.id, reason=reason, code=_code_name(result.code))
 

@@ -21,13 +21,24 @@ from ._teaching import send
 from ._transport import Duplex
 from .v1 import teaching_pb2
 
-_Call = Duplex[teaching_pb2.AddExamplesRequest, teaching_pb2.AddExamplesResponse]
+_Call = Duplex[bytes, teaching_pb2.AddExamplesResponse]
 
 
 async def stream_examples(
     core: Core, examples: Examples, *, batch_size: int, window: int, timeout: float | None
 ) -> AsyncGenerator[ExampleResult, None]:
     """The result of each example, in order, as the server acknowledges them."""
+    batches = stream_batches(core, examples, batch_size=batch_size, window=window, timeout=timeout)
+    async with aclosing(batches):
+        async for results in batches:
+            for result in results:
+                yield result
+
+
+async def stream_batches(
+    core: Core, examples: Examples, *, batch_size: int, window: int, timeout: float | None
+) -> AsyncGenerator[list[ExampleResult], None]:
+    """The same, batch by batch."""
     if window < 1:
         raise InvalidInput(f"window {window}: 1 or more is allowed")
     sender = _Sender(core, prepared_batches(core, examples, batch_size), window, core.seconds(timeout))
@@ -35,8 +46,7 @@ async def stream_examples(
         while not sender.finished:
             async with aclosing(sender.one_call()) as answers:
                 async for results in answers:
-                    for result in results:
-                        yield result
+                    yield results
     finally:
         sender.hang_up()
 
