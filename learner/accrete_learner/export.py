@@ -5,9 +5,7 @@ Shapes: N examples, H x W pixels, C channels, d feature length.
 
 import copy
 import tempfile
-import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +17,8 @@ from torch import Tensor
 from accrete_learner.backbones import Backbone
 from accrete_learner.config import NetworkConfig
 from accrete_learner.evaluate import NME_SCALE, extract, head_kind, scores
-from accrete_learner.job import write_json
+from accrete_learner.graph import write_graph
+from accrete_learner.job import HOLDOUT_FILE, write_json
 
 MODEL_FILE = "model.json"
 GRAPH_FILE = "graph.onnx"
@@ -28,11 +27,8 @@ HEAD_FILE = "head.safetensors"
 #: Only in the artifact of a rule that is fitted on features.
 RULE_FILE = "rule.safetensors"
 GOLDEN_FILE = "golden.safetensors"
-HOLDOUT_FILE = "holdout.safetensors"
 
 SCHEMA = 1
-#: Every ONNX Runtime since 1.12 reads it, and the networks need nothing newer.
-OPSET = 17
 #: Examples whose answers travel with the artifact.
 GOLDEN_EXAMPLES = 8
 
@@ -61,7 +57,7 @@ class Candidate:
         return scores(self.rule, features, self.head, self.rule_tensors).softmax(1)
 
 
-def write(folder: Path, candidate: Candidate, examples: Tensor) -> None:
+def write(folder: Path, candidate: Candidate, examples: Tensor, parent: Path | None = None) -> None:
     """Writes the artifact's files, without a manifest, into `folder`, which it makes.
 
     Args:
@@ -69,6 +65,7 @@ def write(folder: Path, candidate: Candidate, examples: Tensor) -> None:
         candidate: is left as it is.
         examples: at least one, in the model's input form: their answers become the golden outputs. They stay in the
             artifact, so they should be nobody's.
+        parent: folder of an artifact of the same network, if there is one; only its graph is read.
 
     Raises:
         ValueError: when a weight is not finite: such a model must never be seen by a server.
@@ -77,7 +74,7 @@ def write(folder: Path, candidate: Candidate, examples: Tensor) -> None:
     _check_finite(served)
     folder.mkdir(parents=True)
     write_json(folder / MODEL_FILE, _description(served))
-    write_graph(served.backbone, folder / GRAPH_FILE)
+    write_graph(served.backbone, folder / GRAPH_FILE, None if parent is None else parent / GRAPH_FILE)
     write_tensors(folder / WEIGHTS_FILE, served.backbone.state_dict())
     write_tensors(folder / HEAD_FILE, served.head)
     if served.rule_tensors:
@@ -104,53 +101,6 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     another user.
     """
     path.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
-
-
-def write_graph(backbone: Backbone, path: Path) -> None:
-    """Writes the backbone as ONNX: "input" uint8 [N, H, W, C] or float32 [N, d] -> "features" float32 [N, d].
-
-    Args:
-        backbone: on the CPU, in evaluation mode.
-        path: of the file.
-
-    Raises:
-        ValueError: when ONNX has no form for one of the backbone's layers at this image size.
-    """
-    dtype = torch.float32 if len(backbone.input_shape) == 1 else torch.uint8
-    example = torch.zeros((2, *backbone.input_shape), dtype=dtype)
-    with _tracing():
-        try:
-            torch.onnx.export(
-                backbone,
-                (example,),
-                str(path),
-                dynamo=False,
-                opset_version=OPSET,
-                input_names=["input"],
-                output_names=["features"],
-                dynamic_axes={"input": {0: "N"}, "features": {0: "N"}},
-            )
-        except torch.onnx.OnnxExporterError as error:
-            # The exporter appends advice, and its whole graph, to what it says.
-            fault = str(error).partition(". Please feel free")[0].partition("\n")[0]
-            raise ValueError(f"the backbone cannot be served with inputs of {backbone.input_shape}: {fault}") from error
-
-
-@contextmanager
-def _tracing() -> Iterator[None]:
-    """Attention in its plain form, which ONNX has, and without warnings about what is meant to be so."""
-    fast_attention = torch.backends.mha.get_fastpath_enabled()
-    torch.backends.mha.set_fastpath_enabled(False)
-    with warnings.catch_warnings():
-        # The exporter that needs no second package will not be extended, and says so; it writes all that is used here.
-        warnings.filterwarnings("ignore", "You are using the legacy TorchScript", DeprecationWarning)
-        warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning)
-        # Some of torchvision's networks decide by the image's size, which is fixed here; the batch's stays free.
-        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
-        try:
-            yield
-        finally:
-            torch.backends.mha.set_fastpath_enabled(fast_attention)
 
 
 def _served(candidate: Candidate) -> Candidate:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -85,12 +86,15 @@ def run(folder: Path, job: Job, progress: Progress) -> export.Candidate:
     device = resolve_device(job.training.device)
     generator = torch.Generator(device).manual_seed(seed(job))
     method = methods.configured(job.method)
+    if method.restart:
+        job = replace(job, parent=None, parent_rows=(), old_count=0)
+    parent = None if job.parent is None else Path(job.parent)
     with _timed(seconds, "load"):
         data = load_data(folder, job, device)
         inputs = _step_inputs(job, method, data, device, generator)
     outcome = run_step(inputs, method, progress=progress, generator=generator)
     seconds |= outcome.stage_seconds
-    candidate = _candidate(job, method, outcome)
+    candidate = _candidate(job, parent, method, outcome)
     with _timed(seconds, "evaluate"):
         held = evaluate.extract(candidate.backbone, data.holdout.x) if len(data.holdout.y) else None
         tallies = _tallies(candidate, held, data.holdout.y)
@@ -99,7 +103,7 @@ def run(folder: Path, job: Job, progress: Progress) -> export.Candidate:
             candidate = replace(candidate, nearness=nearest)
     with _timed(seconds, "export"):
         _clear(folder / CANDIDATE_FOLDER)
-        export.write(folder / CANDIDATE_FOLDER, candidate, _golden_examples(data))
+        export.write(folder / CANDIDATE_FOLDER, candidate, _golden_examples(data), parent)
         if outcome.statistics:
             export.write_tensors(folder / CANDIDATE_FOLDER / STATISTICS_FILE, outcome.statistics)
         _write_exemplars(folder / EXEMPLARS_FILE, outcome.exemplars, job, data.place.cpu())
@@ -157,8 +161,6 @@ def _examples(tensors: Mapping[str, Tensor], x_name: str, y_name: str, job: Job,
 
 
 def _step_inputs(job: Job, method: Method, data: Data, device: torch.device, generator: torch.Generator) -> StepInputs:
-    if method.restart:
-        job = replace(job, parent=None, parent_rows=(), old_count=0)
     return StepInputs(
         # Convolutions are fastest in the order in which images are stored anyway.
         backbone=_backbone(job, method, generator).to(device).to(memory_format=torch.channels_last),
@@ -197,8 +199,7 @@ def _backbone(job: Job, method: Method, generator: torch.Generator) -> Backbone:
         export.check_exportable(backbone)
         return backbone
     parent = Path(job.parent)
-    model = json.loads((parent / export.MODEL_FILE).read_text(encoding="utf-8"))
-    network = job.network
+    model, network = _description(parent), job.network
     if (model["backbone"], tuple(model["input"]["shape"])) != (network.backbone, network.input_shape):
         raise ValueError(
             f"the parent is a {model['backbone']} for {model['input']['shape']}, "
@@ -209,6 +210,11 @@ def _backbone(job: Job, method: Method, generator: torch.Generator) -> Backbone:
     file = parent / export.WEIGHTS_FILE
     weights.load(backbone, load_file(file), source=str(file))
     return backbone
+
+
+def _description(artifact: Path) -> dict[str, Any]:
+    model: dict[str, Any] = json.loads((artifact / export.MODEL_FILE).read_text(encoding="utf-8"))
+    return model
 
 
 def _parent_head(job: Job, device: torch.device) -> dict[str, Tensor] | None:
@@ -231,7 +237,7 @@ def _statistics(job: Job, device: torch.device) -> dict[str, Tensor] | None:
     return ridge.keep_rows(load_file(file, device=str(device)), list(job.parent_rows))
 
 
-def _candidate(job: Job, method: Method, outcome: StepOutcome) -> export.Candidate:
+def _candidate(job: Job, parent: Path | None, method: Method, outcome: StepOutcome) -> export.Candidate:
     return export.Candidate(
         backbone=outcome.backbone,
         head={**outcome.head.export(), "means": outcome.means},
@@ -240,7 +246,8 @@ def _candidate(job: Job, method: Method, outcome: StepOutcome) -> export.Candida
         method=method.name,
         rule=outcome.rule,
         rule_tensors=outcome.rule_tensors,
-        last_relu=method.last_relu,
+        # The parent's network goes on as it was built, whatever this method would have built.
+        last_relu=method.last_relu if parent is None else _description(parent).get("last_relu", False),
     )
 
 

@@ -9,7 +9,7 @@
 Arrays (n examples, m exemplars, h hold-out examples; an example has the network's input shape and dtype):
     new_x [n, ...]       new_y [n] int64, index into Job.labels
     exemplar_x [m, ...]  exemplar_y [m] int64    exemplar_rank [m] int64, 0 first, within its class
-    holdout_x [h, ...]   holdout_y [h] int64
+    holdout_x [h, ...]   holdout_y [h] int64         only for a trainer that is to measure the candidate itself
     x, y                 as above; source int64: index into concat(exemplar_x, new_x), or -1 for a synthesised one
     shown [n, k] int64   of synthesised ones: the examples that each was made from, counted like `source`; -1: no more
 """
@@ -32,6 +32,8 @@ EXEMPLARS_FILE = "exemplars.safetensors"
 RESULT_FILE = "result.json"
 #: In the candidate's folder: what a closed-form method keeps of all examples so far; servers do not read it.
 STATISTICS_FILE = "statistics.safetensors"
+#: There too: how near the hold-out's examples are to the classes. Written by whoever measures the candidate.
+HOLDOUT_FILE = "holdout.safetensors"
 
 INPUT_NEW_X, INPUT_NEW_Y = "new_x", "new_y"
 INPUT_EXEMPLAR_X, INPUT_EXEMPLAR_Y, INPUT_EXEMPLAR_RANK = "exemplar_x", "exemplar_y", "exemplar_rank"

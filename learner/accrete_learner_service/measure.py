@@ -1,11 +1,15 @@
-"""Hits of a loaded version on the hold-out, by the rule that serves.
+"""What a version answers to the hold-out, computed by the engine and by the rule that serve.
 
 Shapes: N examples, K labels answered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +20,7 @@ from accrete_engine.errors import LoadError
 from accrete_engine.loaded import LoadedVersion, load
 from accrete_engine.vectors import Floats
 from accrete_learner.metrics import Tally
-from accrete_learner_service.errors import StepFailed
+from accrete_learner_service.errors import Interrupted, StepFailed
 from accrete_storage.example import Example
 
 #: The learner's own computing: one thread of the CPU, wherever serving and training run.
@@ -25,32 +29,69 @@ ENGINE = EngineConfig(engine="onnxruntime", device="cpu", threads=1)
 BATCH = 32
 
 
-def measure(files: Path, version: int, holdout: Mapping[str, Sequence[Example]]) -> dict[str, Tally]:
-    """Hits of a version on the hold-out of the given labels; no other label is offered as an answer.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """How a version did on a hold-out of H examples."""
+
+    tallies: dict[str, Tally]
+    """By label, of those that have examples."""
+    nearness: Floats
+    """Of each example to the class that is nearest, as a cosine [H]."""
+
+
+def measure(files: Path, version: int, holdout: Mapping[str, Sequence[Example]], check: Callable[[], None]) -> Measured:
+    """Loads a version as a server will, and has it answer the hold-out of the given labels; no other label is offered.
 
     Args:
         files: the version's artifact folder.
         version: its number.
         holdout: examples by label; all labels that the version knows and that are not masked.
+        check: called for each label; what it raises ends the measurement.
 
     Raises:
-        StepFailed: the version cannot be loaded.
+        StepFailed: the version cannot be loaded: parts that do not fit, weights that are not finite, other answers than
+            the trainer's.
     """
     loaded = load_checked(files, version)
     try:
         answers = loaded.answers(frozenset(loaded.labels) - holdout.keys())
-        return {label: _tally(loaded, answers, label, examples) for label, examples in holdout.items() if examples}
+        tallies, nearness = {}, [np.zeros(0, np.float32)]
+        for label, examples in holdout.items():
+            check()
+            if examples:
+                features = compute_features(loaded, examples)
+                tallies[label] = _tally(answers, features, label)
+                nearness.append(answers.nearness(features))
+        return Measured(tallies=tallies, nearness=np.concatenate(nearness))
     finally:
         loaded.close()
 
 
-def check_loads(files: Path, version: int) -> None:
-    """Loads a candidate as a server will: parts that fit, finite weights, golden outputs.
+@contextmanager
+def measuring_beside(
+    files: Path | None, version: int, holdout: Mapping[str, Sequence[Example]]
+) -> Iterator[Future[Measured]]:
+    """Measures on a thread of its own while the block does something else; at the block's end it is given up.
 
-    Raises:
-        StepFailed: it cannot be loaded, so it must not serve.
+    Without `files` nothing is measured, and no label has a tally.
     """
-    load_checked(files, version).close()
+    ended = threading.Event()
+
+    def check() -> None:
+        if ended.is_set():
+            raise Interrupted("nobody waits for the measurement any more")
+
+    with ThreadPoolExecutor(1, "measuring") as thread:
+        try:
+            yield thread.submit(measure, files, version, holdout, check) if files else _nothing()
+        finally:
+            ended.set()
+
+
+def _nothing() -> Future[Measured]:
+    future: Future[Measured] = Future()
+    future.set_result(Measured(tallies={}, nearness=np.zeros(0, np.float32)))
+    return future
 
 
 def load_checked(files: Path, version: int) -> LoadedVersion:
@@ -72,6 +113,6 @@ def compute_features(loaded: LoadedVersion, examples: Sequence[Example]) -> Floa
     return np.concatenate([np.zeros((0, loaded.feature_length), np.float32), *computed])
 
 
-def _tally(loaded: LoadedVersion, answers: Answers, label: str, examples: Sequence[Example]) -> Tally:
-    best = answers(compute_features(loaded, examples)).argmax(axis=1)  # [N], of K
-    return Tally(hits=sum(answers.labels[row] == label for row in best), total=len(examples))
+def _tally(answers: Answers, features: Floats, label: str) -> Tally:
+    best = answers(features).argmax(axis=1)  # [N], of K
+    return Tally(hits=sum(answers.labels[row] == label for row in best), total=len(features))

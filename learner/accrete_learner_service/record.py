@@ -11,7 +11,6 @@ from typing import Any
 from safetensors.numpy import load_file
 
 from accrete_learner import job as files
-from accrete_learner.job import Result
 from accrete_learner.metrics import Accuracy, Tally, class_accuracy, summarise
 from accrete_learner_service.staging import Inputs
 from accrete_storage.example import Example
@@ -20,7 +19,7 @@ from accrete_storage.version import VersionRecord
 
 def build_record(
     inputs: Inputs,
-    result: Result,
+    tallies: Mapping[str, Tally],
     accuracy: Accuracy,
     *,
     method: str,
@@ -42,7 +41,7 @@ def build_record(
         method=method,
         digest="",
         accuracy=accuracy.to_dict(),
-        class_accuracy=class_accuracy(result.tallies[result.rule]),
+        class_accuracy=class_accuracy(tallies),
         step_seconds=step_seconds,
         stage_seconds=dict(stage_seconds),
         learned=learned | inputs.consumed,

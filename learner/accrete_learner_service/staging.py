@@ -1,12 +1,13 @@
 """Reads one step's inputs from the store, and writes them as the folder that the trainer takes.
 
-Shapes: n new, m exemplars, h hold-out examples; each has the network's input shape and type.
+Shapes: n new, m exemplars; each has the network's input shape and type.
 """
 
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,16 @@ class Inputs:
     def new_labels(self) -> tuple[str, ...]:
         """Labels that the step adds."""
         return self.labels[self.old_count :]
+
+    @property
+    def parent_version(self) -> int:
+        """The parent's number; 0 without one."""
+        return 0 if self.parent is None else self.parent.version
+
+    @property
+    def old_holdout(self) -> dict[str, list[Example]]:
+        """The hold-out of the labels that the parent knows."""
+        return {label: self.holdout[label] for label in self.old_labels}
 
     @property
     def trained(self) -> frozenset[str]:
@@ -143,12 +154,14 @@ def _take(store: Store, label: str, known: bool, cap: int, each: int) -> _Taken:
 
 
 def write_job(folder: Path, inputs: Inputs, config: LearnerServiceConfig, parent_files: Path | None) -> None:
-    """Writes the step's folder for the trainer; job.json last.
+    """Writes the step's folder for the trainer; job.json last. The hold-out is not for the trainer.
 
     Raises:
         StepFailed: an example does not have the network's input form.
         OSError: the disk is full or not there.
     """
+    for example in chain.from_iterable(inputs.holdout.values()):
+        _check_form(example, config)  # now, not after the training
     save_file(_tensors(inputs, config), folder / files.INPUTS_FILE)
     rows = {label: row for row, label in enumerate(inputs.parent.labels)} if inputs.parent else {}
     Job(
@@ -172,12 +185,10 @@ def step_quota(inputs: Inputs, config: LearnerServiceConfig) -> int:
 
 def _tensors(inputs: Inputs, config: LearnerServiceConfig) -> dict[str, Tensors]:
     index = {label: row for row, label in enumerate(inputs.labels)}
-    held = [example for label in inputs.labels for example in inputs.holdout[label]]
     tensors: dict[str, Tensors] = {}
     for x, y, examples in (
         (files.INPUT_NEW_X, files.INPUT_NEW_Y, inputs.new),
         (files.INPUT_EXEMPLAR_X, files.INPUT_EXEMPLAR_Y, inputs.exemplars),
-        (files.INPUT_HOLDOUT_X, files.INPUT_HOLDOUT_Y, held),
     ):
         if examples:
             tensors[x] = _stack(examples, config)
@@ -188,13 +199,17 @@ def _tensors(inputs: Inputs, config: LearnerServiceConfig) -> dict[str, Tensors]
 
 
 def _stack(examples: Sequence[Example], config: LearnerServiceConfig) -> Tensors:
-    shape, dtype = config.network.input_shape, config.network.input_dtype
     for example in examples:
-        # An exemplar that a step made may have been stored with more digits than an image has.
-        if example.tensor.shape != shape or example.tensor.dtype.name not in (dtype, "float16"):
-            got = f"{example.tensor.dtype} {list(example.tensor.shape)}"
-            raise StepFailed(f"example {example.id!r} is {got}; the network takes {dtype} {list(shape)}")
+        _check_form(example, config)
     return np.stack([example.tensor for example in examples])
+
+
+def _check_form(example: Example, config: LearnerServiceConfig) -> None:
+    shape, dtype = config.network.input_shape, config.network.input_dtype
+    # An exemplar that a step made may have been stored with more digits than an image has.
+    if example.tensor.shape != shape or example.tensor.dtype.name not in (dtype, "float16"):
+        got = f"{example.tensor.dtype} {list(example.tensor.shape)}"
+        raise StepFailed(f"example {example.id!r} is {got}; the network takes {dtype} {list(shape)}")
 
 
 def _ranks(exemplars: Sequence[Example]) -> Iterator[int]:

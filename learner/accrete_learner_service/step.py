@@ -11,26 +11,30 @@ import shutil
 import time
 import uuid
 from collections.abc import Callable
+from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
+from safetensors.numpy import save
+
 from accrete_learner import job as files
 from accrete_learner.job import Result
-from accrete_learner.metrics import Accuracy
+from accrete_learner.metrics import Tally
 from accrete_learner_service.config import LearnerServiceConfig
 from accrete_learner_service.errors import StepFailed
 from accrete_learner_service.gate import Verdict, judge
 from accrete_learner_service.lease import LeaseKeeper
 from accrete_learner_service.logs import fields
-from accrete_learner_service.measure import check_loads, measure
+from accrete_learner_service.measure import Measured, measure, measuring_beside
 from accrete_learner_service.phases import Outcome
 from accrete_learner_service.record import build_record, read_exemplars, summarise_step
 from accrete_learner_service.report import Report
 from accrete_learner_service.shares import share_exemplars
 from accrete_learner_service.staging import Inputs, read_inputs, step_quota, write_job
 from accrete_learner_service.timing import Stopwatch
-from accrete_learner_service.trainer_child import Trainer
+from accrete_learner_service.trainer_child import CHECK_S, Trainer
 from accrete_learner_service.trigger import Decision
 from accrete_storage.artifacts import ArtifactStore
 from accrete_storage.commit import Commit, Reject
@@ -97,21 +101,17 @@ def run_step(bench: Bench, decision: Decision, check: Callable[[int], None]) -> 
     try:
         bench.report.phase("staging", decision.reason)
         with watch.stage("staging"):
-            inputs = _stage(bench, decision, folder)
+            inputs, parent_files = _stage(bench, decision, folder)
         log.info(
             "step.staged", extra=fields(version=inputs.version, new=len(inputs.new), exemplars=len(inputs.exemplars))
         )
-        bench.report.phase("training")
-        with watch.stage("training"):
-            _train(bench, inputs, folder, check)
-        bench.report.phase("gating")
-        with watch.stage("gating"):
-            result, accuracy, verdict = _gate(bench, inputs, folder)
+        result, tallies, verdict = _make(bench, inputs, parent_files, folder, watch, check)
+        accuracy = summarise_step(inputs, tallies)
         number = _insist(lambda: bench.store.registry.reserve(bench.lease.epoch), lambda: check(inputs.revision))
         inputs = replace(inputs, version=number)
         record = build_record(
             inputs,
-            result,
+            tallies,
             accuracy,
             method=bench.config.method.name,
             stage_seconds={**watch.seconds, **result.stage_seconds},
@@ -132,13 +132,39 @@ def run_step(bench: Bench, decision: Decision, check: Callable[[int], None]) -> 
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _stage(bench: Bench, decision: Decision, folder: Path) -> Inputs:
+def _make(
+    bench: Bench,
+    inputs: Inputs,
+    parent_files: Path | None,
+    folder: Path,
+    watch: Stopwatch,
+    check: Callable[[int], None],
+) -> tuple[Result, dict[str, Tally], Verdict]:
+    """Trains the candidate, measures it and judges it; the parent is measured meanwhile."""
+    with measuring_beside(parent_files, inputs.parent_version, inputs.old_holdout) as parent:
+        bench.report.phase("training")
+        with watch.stage("training"):
+            bench.trainer.run(
+                folder,
+                on_progress=lambda progress: bench.report.progress(inputs.version, progress),
+                check=lambda: check(inputs.revision),
+            )
+        bench.report.phase("gating")
+        with watch.stage("gating"):
+            result = _read_result(folder)
+            tallies, verdict = _gate(bench, inputs, folder, parent, lambda: check(inputs.revision))
+    return result, tallies, verdict
+
+
+def _stage(bench: Bench, decision: Decision, folder: Path) -> tuple[Inputs, Path | None]:
+    """The inputs, also in the step's folder, and the parent's files."""
     inputs = read_inputs(bench.store, decision.labels, bench.holdout, bench.config.teaching)
     folder.mkdir(parents=True)
     if decision.cause == "hand":
         (folder / BY_HAND_FILE).touch()
-    write_job(folder, inputs, bench.config, _parent_files(bench, inputs))
-    return inputs
+    parent_files = _parent_files(bench, inputs)
+    write_job(folder, inputs, bench.config, parent_files)
+    return inputs, parent_files
 
 
 def _parent_files(bench: Bench, inputs: Inputs) -> Path | None:
@@ -151,31 +177,29 @@ def _parent_files(bench: Bench, inputs: Inputs) -> Path | None:
         raise StepFailed(f"the parent, version {inputs.parent.version}, is unreadable: {error}") from error
 
 
-def _train(bench: Bench, inputs: Inputs, folder: Path, check: Callable[[int], None]) -> None:
-    bench.trainer.run(
-        folder,
-        on_progress=lambda progress: bench.report.progress(inputs.version, progress),
-        check=lambda: check(inputs.revision),
-    )
-
-
-def _gate(bench: Bench, inputs: Inputs, folder: Path) -> tuple[Result, Accuracy, Verdict]:
+def _gate(
+    bench: Bench, inputs: Inputs, folder: Path, parent: Future[Measured], check: Callable[[], None]
+) -> tuple[dict[str, Tally], Verdict]:
     """Loads the candidate as a server will, and compares its hits with the parent's on the same hold-out.
 
-    The candidate's hits are the trainer's, by the rule that serves; the parent's are measured here and now, since the
-    hold-out is not the one that the parent was measured on when it was made.
+    The parent's are measured in this step too, since the hold-out is not the one that the parent was measured on when
+    it was made. Also leaves in the candidate how near the hold-out is to its classes.
     """
-    result = _read_result(folder)
-    check_loads(folder / files.CANDIDATE_FOLDER, inputs.version)
-    tallies = result.tallies[result.rule]
-    before = {}
-    parent_files = _parent_files(bench, inputs)
-    if inputs.parent is not None and parent_files is not None:
-        before = measure(
-            parent_files, inputs.parent.version, {label: inputs.holdout[label] for label in inputs.old_labels}
-        )
-    verdict = judge(tallies, before, new_labels=inputs.new_labels, config=bench.config.gate)
-    return result, summarise_step(inputs, tallies), verdict
+    candidate = folder / files.CANDIDATE_FOLDER
+    measured = measure(candidate, inputs.version, inputs.holdout, check)
+    if len(measured.nearness):
+        nearness = {"nearness": np.sort(measured.nearness)}
+        (candidate / files.HOLDOUT_FILE).write_bytes(save(nearness))
+    before = _awaited(parent, check).tallies
+    verdict = judge(measured.tallies, before, new_labels=inputs.new_labels, config=bench.config.gate)
+    return measured.tallies, verdict
+
+
+def _awaited(future: Future[T], check: Callable[[], None]) -> T:
+    while True:
+        check()
+        if wait([future], CHECK_S).done:
+            return future.result()
 
 
 def _read_result(folder: Path) -> Result:

@@ -44,6 +44,8 @@ class Trainer:
         self._nice = nice
         self._module = module
         self._child: _Child | None = None
+        self._spent: _Child | None = None
+        """One that has done its step, and is killed but perhaps not gone."""
 
     @property
     def pid(self) -> int | None:
@@ -74,16 +76,21 @@ class Trainer:
         try:
             child.begin(folder)
             failure = _follow(child, on_progress, check)
-        finally:
+            if failure is not None:
+                raise TrainerFailed(failure)
+        except BaseException:
             self.kill()
-        if failure is not None:
-            raise TrainerFailed(failure)
+            raise
+        # Its end is not waited for: at the lowest priority, giving back what torch holds takes long on busy cores.
+        child.process.kill()
+        self._child, self._spent = None, child
 
     def kill(self) -> None:
-        """Ends the child at once, whatever it does."""
-        if self._child is not None:
-            self._child.kill()
-            self._child = None
+        """Ends the child at once, whatever it does; returns when it is gone."""
+        for child in (self._child, self._spent):
+            if child is not None:
+                child.kill()
+        self._child = self._spent = None
 
 
 class _Child:
@@ -152,8 +159,7 @@ class _Child:
 def _follow(child: _Child, on_progress: Callable[[Progress], None], check: Callable[[], None]) -> str | None:
     """Reads the child's lines until it has done the step; if it failed instead, returns why.
 
-    Its files are written by then. Its end is not waited for: a process with torch in it takes seconds to take itself
-    down at the lowest priority, on cores that are busy.
+    Its files are written by then.
     """
     reason = ""
     while True:

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from accrete_learner import export, rules
 from accrete_learner.backbones import Backbone, build
 from accrete_learner.config import NetworkConfig
+from accrete_learner.graph import write_graph
 
 NETWORKS = [
     NetworkConfig(backbone="resnet32"),
@@ -193,7 +194,7 @@ def test_attention_is_exported_and_its_fast_form_left_on(tmp_path: Path):
             return mixed
 
     backbone = Backbone(Attentive(), 3, (8, 8, 3), torch.zeros(3), torch.ones(3)).eval().requires_grad_(False)
-    export.write_graph(backbone, tmp_path / "graph.onnx")
+    write_graph(backbone, tmp_path / "graph.onnx")
     batch = examples(NETWORKS[0], 3)[:, :8, :8]
     (features,) = session(tmp_path / "graph.onnx").run(["features"], {"input": batch.numpy()})
     np.testing.assert_allclose(features, backbone(batch).numpy(), rtol=1e-3, atol=1e-5)

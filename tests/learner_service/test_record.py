@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from accrete_learner.job import EXEMPLARS_FILE, Result
+from accrete_learner.job import EXEMPLARS_FILE
 from accrete_learner.metrics import Tally
 from accrete_learner_service.record import build_record, lineage, read_exemplars, summarise_step
 from accrete_learner_service.staging import Inputs
@@ -38,10 +38,6 @@ def inputs(versions: list[VersionRecord], **changes: object) -> Inputs:
     return Inputs(**(fields | changes))
 
 
-def result(tallies: dict[str, Tally]) -> Result:
-    return Result(version=9, rule="nme", tallies={"nme": tallies}, stage_seconds={}, images=100, epochs=1, losses=())
-
-
 def tally(hits: int) -> Tally:
     return Tally(hits=hits, total=10)
 
@@ -54,7 +50,7 @@ def parent(**changes: object) -> VersionRecord:
 def test_what_was_learned_adds_up_over_versions():
     step = inputs([parent()])
     accuracy = summarise_step(step, {})
-    made = build_record(step, result({}), accuracy, method="icarl", stage_seconds={}, step_seconds=1.0)
+    made = build_record(step, {}, accuracy, method="icarl", stage_seconds={}, step_seconds=1.0)
     assert made.learned == {ZERO: "5-0", ONE: "2-0", TWO: "6-0"}
     assert made.since == {ZERO: 1, ONE: 1, TWO: 9}
     assert (made.parent, made.revision, made.new_labels) == (1, 4, [TWO])
@@ -63,7 +59,7 @@ def test_what_was_learned_adds_up_over_versions():
 def test_a_forgotten_class_leaves_no_trace_in_the_next_record():
     step = inputs([parent()], labels=(ONE, TWO), old_count=1, new=digits(2, 3), consumed={TWO: "6-0"})
     accuracy = summarise_step(step, {})
-    made = build_record(step, result({}), accuracy, method="icarl", stage_seconds={}, step_seconds=1.0)
+    made = build_record(step, {}, accuracy, method="icarl", stage_seconds={}, step_seconds=1.0)
     assert (set(made.learned), set(made.since)) == ({ONE, TWO}, {ONE, TWO})
 
 

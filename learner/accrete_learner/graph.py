@@ -1,0 +1,110 @@
+"""The backbone as an ONNX graph: traced once, then filled with each later step's weights.
+
+A graph keeps every weight under its name in the backbone, and is stamped with what traced it. A step whose parent has
+such a graph writes its own weights into a copy: the graph that a new trace gives, without the seconds that one takes.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import metadata
+from pathlib import Path
+
+import onnx
+import torch
+from onnx import helper, numpy_helper
+
+from accrete_learner.backbones import Backbone
+
+#: Every ONNX Runtime since 1.12 reads it, and the networks need nothing newer.
+OPSET = 17
+_STAMP = "accrete"
+#: Another release may build or trace a network otherwise.
+_TRACED_BY = f"{metadata.version('accrete')}, torch {torch.__version__}"
+
+
+def write_graph(backbone: Backbone, path: Path, parent: Path | None = None) -> None:
+    """Writes the backbone as ONNX: "input" uint8 [N, H, W, C] or float32 [N, d] -> "features" float32 [N, d].
+
+    Args:
+        backbone: float32 on the CPU, in evaluation mode.
+        path: of the file.
+        parent: a graph of the same network with other weights, if there is one.
+
+    Raises:
+        ValueError: when ONNX has no form for one of the backbone's layers at this image size.
+        OSError: when a file cannot be read or written.
+    """
+    filled = None if parent is None else _filled(onnx.load(parent, load_external_data=False), backbone)
+    if filled is not None:
+        path.write_bytes(filled.SerializeToString())
+        return
+    _trace(backbone, path)
+    traced = onnx.load(path, load_external_data=False)
+    helper.set_model_props(traced, {_STAMP: _TRACED_BY})
+    path.write_bytes(traced.SerializeToString())
+
+
+def _filled(graph: onnx.ModelProto, backbone: Backbone) -> onnx.ModelProto | None:
+    """`graph` with the backbone's weights; None unless each has exactly one place in it, and each place its weight.
+
+    Where two weights were alike when it was traced, the exporter may have made one place of them.
+    """
+    weights = {name: tensor.numpy() for name, tensor in backbone.state_dict().items()}
+    places = {place.name: place for place in graph.graph.initializer}
+    if not _is_stamped(graph) or not {name for name in weights if weights[name].dtype.kind == "f"} <= places.keys():
+        return None
+    for name, place in places.items():
+        weight = weights.get(name)
+        if weight is None or (*place.dims, place.data_type) != (
+            *weight.shape,
+            helper.np_dtype_to_tensor_dtype(weight.dtype),
+        ):
+            return None
+        place.CopyFrom(numpy_helper.from_array(weight, name))
+    return graph
+
+
+def _is_stamped(graph: onnx.ModelProto) -> bool:
+    return any((prop.key, prop.value) == (_STAMP, _TRACED_BY) for prop in graph.metadata_props)
+
+
+def _trace(backbone: Backbone, path: Path) -> None:
+    dtype = torch.float32 if len(backbone.input_shape) == 1 else torch.uint8
+    example = torch.zeros((2, *backbone.input_shape), dtype=dtype)
+    with _tracing():
+        try:
+            torch.onnx.export(
+                backbone,
+                (example,),
+                str(path),
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=["input"],
+                output_names=["features"],
+                dynamic_axes={"input": {0: "N"}, "features": {0: "N"}},
+                # Weights are neither merged nor computed with here, so that they keep their names; engines do both.
+                training=torch.onnx.TrainingMode.PRESERVE,
+                do_constant_folding=False,
+            )
+        except torch.onnx.OnnxExporterError as error:
+            # The exporter appends advice, and its whole graph, to what it says.
+            fault = str(error).partition(". Please feel free")[0].partition("\n")[0]
+            raise ValueError(f"the backbone cannot be served with inputs of {backbone.input_shape}: {fault}") from error
+
+
+@contextmanager
+def _tracing() -> Iterator[None]:
+    """Attention in its plain form, which ONNX has, and without warnings about what is meant to be so."""
+    fast_attention = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)
+    with warnings.catch_warnings():
+        # The exporter that needs no second package will not be extended, and says so; it writes all that is used here.
+        warnings.filterwarnings("ignore", "You are using the legacy TorchScript", DeprecationWarning)
+        warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning)
+        # Some of torchvision's networks decide by the image's size, which is fixed here; the batch's stays free.
+        warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
+        try:
+            yield
+        finally:
+            torch.backends.mha.set_fastpath_enabled(fast_attention)

@@ -1,0 +1,72 @@
+"""A graph filled with a later step's weights is the one that a new trace would give."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from onnx import helper
+
+from accrete_learner.backbones import Backbone, build
+from accrete_learner.config import NetworkConfig
+from accrete_learner.graph import write_graph
+
+NETWORKS = [
+    NetworkConfig(backbone="resnet32"),
+    NetworkConfig(backbone="resnet8", input_size=8, channels=1),
+    NetworkConfig(backbone="mobilenet_v3_small", channels=1),
+    NetworkConfig(backbone="swin_t"),
+    NetworkConfig(backbone="identity", embedding=6),
+]
+SMALL = NETWORKS[1]
+
+
+def trained(network: NetworkConfig, seed: int, *, alike: bool = False) -> Backbone:
+    """Every weight another one, as training leaves them, or all that a layer starts with alike."""
+    generator = torch.Generator().manual_seed(seed)
+    backbone = build(network, generator=generator)
+    for weight in backbone.parameters() if not alike else ():
+        weight.data += 0.01 * torch.rand(weight.shape, generator=generator)
+    for name, buffer in backbone.named_buffers():
+        if "running" in name and not alike:
+            buffer += torch.rand(buffer.shape, generator=generator)
+    return backbone.eval().requires_grad_(False)
+
+
+@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.backbone)
+def test_a_later_steps_graph_is_the_same_without_a_trace(
+    network: NetworkConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    first, second = trained(network, 1), trained(network, 2)
+    write_graph(first, tmp_path / "first.onnx")
+    write_graph(second, tmp_path / "traced.onnx")
+    monkeypatch.setattr(torch.onnx, "export", None)
+    write_graph(second, tmp_path / "filled.onnx", tmp_path / "first.onnx")
+    assert (tmp_path / "filled.onnx").read_bytes() == (tmp_path / "traced.onnx").read_bytes()
+
+
+def test_weights_that_were_alike_and_are_no_longer_are_traced_anew(tmp_path: Path):
+    write_graph(trained(SMALL, 1, alike=True), tmp_path / "first.onnx")
+    backbone = trained(SMALL, 2)
+    write_graph(backbone, tmp_path / "second.onnx", tmp_path / "first.onnx")
+    batch = np.random.default_rng(3).integers(0, 256, (5, *backbone.input_shape), dtype=np.uint8)
+    runner = onnxruntime.InferenceSession(str(tmp_path / "second.onnx"), providers=["CPUExecutionProvider"])
+    wanted = backbone(torch.from_numpy(batch)).numpy()
+    np.testing.assert_allclose(runner.run(["features"], {"input": batch})[0], wanted, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("of", ["another release", "another network"])
+def test_a_graph_that_is_not_this_networks_is_not_filled(of: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    network = SMALL if of == "another release" else NetworkConfig(backbone="resnet8", input_size=8, channels=3)
+    write_graph(trained(network, 1), tmp_path / "first.onnx")
+    if of == "another release":
+        graph = onnx.load(tmp_path / "first.onnx")
+        helper.set_model_props(graph, {"accrete": "0.0.1, torch 2.0"})
+        onnx.save(graph, tmp_path / "first.onnx")
+    monkeypatch.setattr(torch.onnx, "export", None)
+    with pytest.raises(TypeError):
+        write_graph(trained(SMALL, 2), tmp_path / "second.onnx", tmp_path / "first.onnx")
