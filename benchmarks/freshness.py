@@ -30,7 +30,7 @@ FEW = 3
 UNKNOWN_RATE = 0.05
 TRAINED_IN = ("build", "train", "rebalance", "memory", "head")
 """A step's own stages: what its method computes."""
-_AROUND = ("load", "evaluate", "export")
+_AROUND = ("load", "export")
 """What the trainer does besides."""
 _PAUSE_S = 0.005  # between two questions
 _PATIENCE_S = 60.0
@@ -209,7 +209,8 @@ def _teach_group(
     until(lambda: client.predict(image).version > before, seconds=1800, what="the next version")
     found.live.append(time.perf_counter() - acknowledged)
     with node.store() as store:
-        found.stages.append(store.registry.version(before + 1).stage_seconds)
+        record = store.registry.version(before + 1)
+        found.stages.append(record.stage_seconds | {"step": record.step_seconds})
     reached["old, after the step"] = _accuracy(client, plan, known)
     reached["new, after the step"] = _accuracy(client, plan, group)
     found.accuracies.append(reached)
@@ -279,12 +280,12 @@ def _parts(found: Found) -> dict[str, list[float]]:
     (`trigger.settle_s`), the commit and the swap."""
     parts: dict[str, list[float]] = {}
     for live, stages in zip(found.live, found.stages, strict=True):
-        named = {name: stages.get(name, 0.0) for name in ("staging", *_AROUND, "gating")}
+        named = {name: stages.get(name, 0.0) for name in ("staging", *_AROUND)}
         inside = _training(stages) + sum(stages.get(name, 0.0) for name in _AROUND)
         named["handing over to the trainer"] = stages["training"] - inside
-        named["waiting for more, commit and swap"] = live - sum(
-            stages[name] for name in ("staging", "training", "gating")
-        )
+        named["measuring and gate"] = stages["gating"]
+        named["publishing"] = stages["step"] - sum(stages[name] for name in ("staging", "training", "gating"))
+        named["waiting for more, commit and swap"] = live - stages["step"]
         for name, seconds in named.items():
             parts.setdefault(name, []).append(seconds)
     return parts

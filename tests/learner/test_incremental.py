@@ -12,6 +12,8 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
+from accrete_engine.config import EngineConfig
+from accrete_engine.loaded import load
 from accrete_learner import incremental
 from accrete_learner.config import MethodConfig, NetworkConfig
 from accrete_learner.job import INPUTS_FILE, Job, Result
@@ -135,6 +137,21 @@ def test_a_later_step_may_use_another_method_with_the_same_kind_of_head(
     method = MethodConfig(name="lucir", rule="nme", selection="random")
     write_step(tmp_path, classes=4, old=3, parent=base / "candidate", arrays=memory_of(base), method=method)
     assert run(tmp_path).rule == "nme"
+
+
+def test_a_network_goes_on_as_it_was_built_under_a_method_that_builds_another(tmp_path: Path, write_step: WriteStep):
+    """WA builds a last ReLU, fine-tuning none; what describes the network must be what was trained."""
+    write_step(tmp_path / "first", classes=3, method=MethodConfig(name="finetune"))
+    run(tmp_path / "first")
+    method = MethodConfig(name="wa")
+    parent = tmp_path / "first" / "candidate"
+    for number in (2, 3):
+        folder = tmp_path / f"step {number}"
+        write_step(folder, classes=number + 2, old=number + 1, parent=parent, method=method)
+        run(folder)
+        parent = folder / "candidate"
+        load(parent, number, EngineConfig(engine="onnxruntime", device="cpu"))
+        load(parent, number, EngineConfig(engine="torch", device="cpu"))
 
 
 @pytest.mark.parametrize(

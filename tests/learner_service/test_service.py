@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from accrete_storage.artifacts import ArtifactStore
 from accrete_storage.example import Example
@@ -36,7 +37,7 @@ def committed(store: Store) -> list[dict[str, Any]]:
     return [event.body for event in store.events.read("0", block_ms=None, count=10_000) if event.kind == "committed"]
 
 
-def test_two_steps_learn_each_example_once_within_the_budget(start: Start, store: Store):
+def test_two_steps_learn_each_example_once_within_the_budget(start: Start, store: Store, data_dir: Path):
     learner = start()
     teach(store, 0, 1)
     first = learner.version(1)
@@ -64,6 +65,9 @@ def test_two_steps_learn_each_example_once_within_the_budget(start: Start, store
     assert not exemplars & holdout
     assert [event["version"] for event in committed(store)][:2] == [1, 2]
     assert second.accuracy["examples"] > 0
+    for record in (first, second):
+        nearness = load_file(data_dir / "versions" / f"v{record.version:06d}" / "holdout.safetensors")["nearness"]
+        assert len(nearness) == record.accuracy["examples"]
     assert second.accuracy["average_incremental"] == pytest.approx((first.accuracy["all"] + second.accuracy["all"]) / 2)
 
 

@@ -53,6 +53,17 @@ def test_a_step_that_is_done_does_not_wait_for_the_trainers_end(trainer: Trainer
     trainer.run(folder(tmp_path, act), print, nothing)
 
 
+def test_before_the_next_trainer_starts_the_one_before_is_gone(trainer: Trainer, tmp_path: Path):
+    trainer.stand_by()
+    before = trainer.pid
+    assert before is not None
+    trainer.run(folder(tmp_path, 'print(json.dumps({"stage": "done"}), flush=True); time.sleep(60)'), print, nothing)
+    trainer.stand_by()
+    assert trainer.pid not in (None, before)
+    with pytest.raises(ProcessLookupError):
+        os.kill(before, 0)
+
+
 def test_a_failed_step_says_the_trainers_reason(trainer: Trainer, tmp_path: Path):
     act = 'print(json.dumps({"stage": "error", "reason": "out of memory"})); sys.exit(3)'
     with pytest.raises(TrainerFailed, match=r"^out of memory$"):
