@@ -4,6 +4,8 @@ A graph keeps every weight under its name in the backbone, and is stamped with w
 such a graph writes its own weights into a copy: the graph that a new trace gives, without the seconds that one takes.
 """
 
+import copy
+import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -36,32 +38,41 @@ def write_graph(backbone: Backbone, path: Path, parent: Path | None = None) -> N
         OSError: when a file cannot be read or written.
     """
     filled = None if parent is None else _filled(onnx.load(parent, load_external_data=False), backbone)
-    if filled is not None:
-        path.write_bytes(filled.SerializeToString())
-        return
-    _trace(backbone, path)
-    traced = onnx.load(path, load_external_data=False)
-    helper.set_model_props(traced, {_STAMP: _TRACED_BY})
-    path.write_bytes(traced.SerializeToString())
+    path.write_bytes((_traced(backbone) if filled is None else filled).SerializeToString())
+
+
+def _traced(backbone: Backbone) -> onnx.ModelProto:
+    graph = _trace(_distinct(backbone))
+    helper.set_model_props(graph, {_STAMP: _TRACED_BY})
+    filled = _filled(graph, backbone)
+    return _trace(backbone) if filled is None else filled
+
+
+def _distinct(backbone: Backbone) -> Backbone:
+    """A copy in which no two weights are alike: of such the exporter makes one, for which a later step has two.
+
+    They are less rare than they seem. What two layers add to one sum, each by an offset that began at 0, never differs.
+    """
+    copied = copy.deepcopy(backbone)
+    for number, weight in enumerate(copied.state_dict().values(), start=1):
+        if weight.is_floating_point():
+            weight.view(-1)[:1] = number
+    return copied
 
 
 def _filled(graph: onnx.ModelProto, backbone: Backbone) -> onnx.ModelProto | None:
-    """`graph` with the backbone's weights; None unless each has exactly one place in it, and each place its weight.
-
-    Where two weights were alike when it was traced, the exporter may have made one place of them.
-    """
+    """`graph` with the backbone's weights; None if another release made it, or if a tensor in it is none of them."""
     weights = {name: tensor.numpy() for name, tensor in backbone.state_dict().items()}
-    places = {place.name: place for place in graph.graph.initializer}
-    if not _is_stamped(graph) or not {name for name in weights if weights[name].dtype.kind == "f"} <= places.keys():
+    if not _is_stamped(graph):
         return None
-    for name, place in places.items():
-        weight = weights.get(name)
-        if weight is None or (*place.dims, place.data_type) != (
-            *weight.shape,
-            helper.np_dtype_to_tensor_dtype(weight.dtype),
-        ):
+    for place in graph.graph.initializer:
+        weight = weights.get(place.name)
+        if weight is None:
             return None
-        place.CopyFrom(numpy_helper.from_array(weight, name))
+        filled = numpy_helper.from_array(weight, place.name)
+        if (filled.dims, filled.data_type) != (place.dims, place.data_type):
+            return None
+        place.CopyFrom(filled)
     return graph
 
 
@@ -69,7 +80,8 @@ def _is_stamped(graph: onnx.ModelProto) -> bool:
     return any((prop.key, prop.value) == (_STAMP, _TRACED_BY) for prop in graph.metadata_props)
 
 
-def _trace(backbone: Backbone, path: Path) -> None:
+def _trace(backbone: Backbone) -> onnx.ModelProto:
+    written = io.BytesIO()
     dtype = torch.float32 if len(backbone.input_shape) == 1 else torch.uint8
     example = torch.zeros((2, *backbone.input_shape), dtype=dtype)
     with _tracing():
@@ -77,7 +89,7 @@ def _trace(backbone: Backbone, path: Path) -> None:
             torch.onnx.export(
                 backbone,
                 (example,),
-                str(path),
+                written,
                 dynamo=False,
                 opset_version=OPSET,
                 input_names=["input"],
@@ -91,6 +103,7 @@ def _trace(backbone: Backbone, path: Path) -> None:
             # The exporter appends advice, and its whole graph, to what it says.
             fault = str(error).partition(". Please feel free")[0].partition("\n")[0]
             raise ValueError(f"the backbone cannot be served with inputs of {backbone.input_shape}: {fault}") from error
+    return onnx.load_model_from_string(written.getvalue())
 
 
 @contextmanager

@@ -41,7 +41,7 @@ from accrete_learner.job import (
 from accrete_learner.memory import SYNTHESISED, Exemplars
 from accrete_learner.methods.base import Method
 from accrete_learner.metrics import Tally
-from accrete_learner.precision import resolve_device, resolve_precision
+from accrete_learner.precision import one_thread, resolve_device, resolve_precision
 from accrete_learner.step import StepInputs, StepOutcome, run_step
 
 _GOLDEN_SEED = 0x676F6C64
@@ -89,7 +89,7 @@ def run(folder: Path, job: Job, progress: Progress) -> export.Candidate:
     if method.restart:
         job = replace(job, parent=None, parent_rows=(), old_count=0)
     parent = None if job.parent is None else Path(job.parent)
-    with _timed(seconds, "load"):
+    with _timed(seconds, "load"), one_thread():
         data = load_data(folder, job, device)
         inputs = _step_inputs(job, method, data, device, generator)
     outcome = run_step(inputs, method, progress=progress, generator=generator)
@@ -101,7 +101,7 @@ def run(folder: Path, job: Job, progress: Progress) -> export.Candidate:
         if held is not None:
             nearest = evaluate.nme_scores(held, candidate.head["means"]).max(1).values / evaluate.NME_SCALE
             candidate = replace(candidate, nearness=nearest)
-    with _timed(seconds, "export"):
+    with _timed(seconds, "export"), one_thread():
         _clear(folder / CANDIDATE_FOLDER)
         export.write(folder / CANDIDATE_FOLDER, candidate, _golden_examples(data), parent)
         if outcome.statistics:

@@ -1,6 +1,8 @@
 """Which numbers, device and cores a training process uses."""
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 
@@ -41,6 +43,18 @@ def resolve_threads(threads: int) -> int:
 def use_threads(threads: int) -> None:
     """Let this process compute on so many threads; 0: on all cores."""
     torch.set_num_threads(resolve_threads(threads))
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Computes on one thread in this block, which is for what is many small things: on cores that others use, the
+    threads of a small operation wait for each other longer than they compute."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _cpu_has_bfloat16() -> bool:
