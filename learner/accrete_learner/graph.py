@@ -5,7 +5,7 @@ such a graph writes its own weights into a copy: the graph that a new trace give
 """
 
 import copy
-import io
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -81,15 +81,15 @@ def _is_stamped(graph: onnx.ModelProto) -> bool:
 
 
 def _trace(backbone: Backbone) -> onnx.ModelProto:
-    written = io.BytesIO()
     dtype = torch.float32 if len(backbone.input_shape) == 1 else torch.uint8
     example = torch.zeros((2, *backbone.input_shape), dtype=dtype)
-    with _tracing():
+    with tempfile.TemporaryDirectory() as folder, _tracing():
+        path = Path(folder) / "graph.onnx"
         try:
             torch.onnx.export(
                 backbone,
                 (example,),
-                written,
+                str(path),
                 dynamo=False,
                 opset_version=OPSET,
                 input_names=["input"],
@@ -103,7 +103,7 @@ def _trace(backbone: Backbone) -> onnx.ModelProto:
             # The exporter appends advice, and its whole graph, to what it says.
             fault = str(error).partition(". Please feel free")[0].partition("\n")[0]
             raise ValueError(f"the backbone cannot be served with inputs of {backbone.input_shape}: {fault}") from error
-    return onnx.load_model_from_string(written.getvalue())
+        return onnx.load(path, load_external_data=False)
 
 
 @contextmanager
