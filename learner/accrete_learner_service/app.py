@@ -21,6 +21,7 @@ from accrete_learner_service.background import Repeated, lower_priority
 from accrete_learner_service.config import LearnerServiceConfig
 from accrete_learner_service.lease import LeaseKeeper
 from accrete_learner_service.logs import fields
+from accrete_learner_service.measure import Handover
 from accrete_learner_service.metrics import Metrics
 from accrete_learner_service.prototypes import Prototypes
 from accrete_learner_service.report import Report
@@ -81,6 +82,7 @@ def _work(
         artifacts=ArtifactStore(data_dir / "versions"),
         lease=lease,
         trainer=Trainer(nice=config.nice),
+        handover=Handover(),
         report=Report(store, lease, metrics),
         config=config,
         holdout=holdout,
@@ -108,7 +110,7 @@ def _work(
 
 def _beside(bench: Bench, metrics: Metrics, give_up: Callable[[Exception], None]) -> Iterator[Repeated]:
     """What goes on beside the steps."""
-    prototypes = Prototypes(bench.store, bench.artifacts, bench.config)
+    prototypes = Prototypes(bench.store, bench.artifacts, bench.handover, bench.config)
     observer = Observer(bench.store, bench.lease, bench.config, metrics)
 
     def keep_prototypes() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 
 import numpy as np
 
@@ -16,13 +16,13 @@ from accrete_engine.loaded import LoadedVersion
 from accrete_engine.vectors import Floats, unit
 from accrete_learner_service.config import LearnerServiceConfig
 from accrete_learner_service.logs import fields
-from accrete_learner_service.measure import compute_features
+from accrete_learner_service.measure import MAX_KEPT, compute_features
 from accrete_storage.errors import StoreUnavailable
 from accrete_storage.store import Store
 
 log = logging.getLogger(__name__)
 
-MAX_HOLDOUT = 1000
+MAX_HOLDOUT = MAX_KEPT
 """Hold-out examples that calibrate, at most: a share of 5 % is then known to 0.7 %, after a second of ResNet-32 on one
 core."""
 LOWEST = -1.0
@@ -32,14 +32,15 @@ LOWEST = -1.0
 class Calibration:
     """What one version answers to the hold-out of the classes that it knows, computed by and by. For one thread."""
 
-    def __init__(self, store: Store, loaded: LoadedVersion) -> None:
+    def __init__(self, store: Store, loaded: LoadedVersion, computed: Mapping[str, Floats] | None = None) -> None:
+        """`computed`: features that the version is known to have for examples of the hold-out, by id."""
         self._store = store
         self._loaded = loaded
         self._answers = loaded.answers()
         self._features: dict[str, Floats] = {}
         """By an example's id [d]."""
-        self._before: dict[str, Floats] = {}
-        """The same from before a restart, which a deletion elsewhere was the reason of: to be taken over."""
+        self._before = dict(computed or {})
+        """The same from elsewhere, or from before a restart, which a deletion was the reason of: to be taken over."""
         self._directions: list[Floats] = []
         """A label's at a time, [h, d]."""
         self._strengths: list[Floats] = []

@@ -27,6 +27,8 @@ from accrete_storage.example import Example
 ENGINE = EngineConfig(engine="onnxruntime", device="cpu", threads=1)
 #: Examples computed at once; bounds memory, and a CPU gains nothing from more.
 BATCH = 32
+#: Examples of a hold-out whose features are kept.
+MAX_KEPT = 1000
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,6 +39,8 @@ class Measured:
     """By label, of those that have examples."""
     nearness: Floats
     """Of each example to the class that is nearest, as a cosine [H]."""
+    features: dict[str, Floats]
+    """By an example's id, each [d]: of up to `MAX_KEPT` in all, each label's first."""
 
 
 def measure(files: Path, version: int, holdout: Mapping[str, Sequence[Example]], check: Callable[[], None]) -> Measured:
@@ -56,13 +60,16 @@ def measure(files: Path, version: int, holdout: Mapping[str, Sequence[Example]],
     try:
         answers = loaded.answers(frozenset(loaded.labels) - holdout.keys())
         tallies, nearness = {}, [np.zeros(0, np.float32)]
+        kept: dict[str, Floats] = {}
+        each = MAX_KEPT // max(1, len(holdout))
         for label, examples in holdout.items():
             check()
             if examples:
                 features = compute_features(loaded, examples)
                 tallies[label] = _tally(answers, features, label)
                 nearness.append(answers.nearness(features))
-        return Measured(tallies=tallies, nearness=np.concatenate(nearness))
+                kept |= {example.id: row for example, row in zip(examples[:each], features, strict=False)}
+        return Measured(tallies=tallies, nearness=np.concatenate(nearness), features=kept)
     finally:
         loaded.close()
 
@@ -90,8 +97,27 @@ def measuring_beside(
 
 def _nothing() -> Future[Measured]:
     future: Future[Measured] = Future()
-    future.set_result(Measured(tallies={}, nearness=np.zeros(0, np.float32)))
+    future.set_result(Measured(tallies={}, nearness=np.zeros(0, np.float32), features={}))
     return future
+
+
+class Handover:
+    """The features of the newest candidate, from the step that measured it to what looks at the hold-out after it."""
+
+    def __init__(self) -> None:
+        self._latest: tuple[int, dict[str, Floats]] = 0, {}
+
+    def put(self, version: int, features: dict[str, Floats]) -> None:
+        """Replaces what was there."""
+        self._latest = version, features
+
+    def take(self, version: int) -> dict[str, Floats]:
+        """By an example's id, once; empty unless they are that version's."""
+        found, features = self._latest
+        if found != version:
+            return {}
+        self._latest = 0, {}
+        return features
 
 
 def load_checked(files: Path, version: int) -> LoadedVersion:

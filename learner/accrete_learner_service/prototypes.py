@@ -15,7 +15,7 @@ from accrete_engine.vectors import Floats, unit
 from accrete_learner_service.calibration import Calibration, allowed_drop
 from accrete_learner_service.config import LearnerServiceConfig
 from accrete_learner_service.logs import fields
-from accrete_learner_service.measure import ENGINE, compute_features
+from accrete_learner_service.measure import ENGINE, Handover, compute_features
 from accrete_learner_service.staging import kept_labels
 from accrete_storage.artifacts import ArtifactStore
 from accrete_storage.errors import StoreUnavailable
@@ -39,8 +39,12 @@ RENEW_S = 86_400
 class Prototypes:
     """Keeps the store's prototypes in step with what is pending. For one thread."""
 
-    def __init__(self, store: Store, artifacts: ArtifactStore, config: LearnerServiceConfig) -> None:
+    def __init__(
+        self, store: Store, artifacts: ArtifactStore, handover: Handover, config: LearnerServiceConfig
+    ) -> None:
+        """`handover`: where a step leaves what it has computed of a version that goes live after it."""
         self._store = store
+        self._handover = handover
         self._artifacts = artifacts
         self._config = config
         self._basis = (0, 0)
@@ -88,7 +92,8 @@ class Prototypes:
         if version != self._basis[0]:
             self.close()
             self._loaded = self._load(version)
-            self._calibration = Calibration(self._store, self._loaded) if self._loaded else None
+            computed = self._handover.take(version)
+            self._calibration = Calibration(self._store, self._loaded, computed) if self._loaded else None
         # What an earlier learner left may be the mean of an example deleted since: compute anew.
         self._counts = {}
         if self._calibration is not None:

@@ -21,13 +21,12 @@ from safetensors.numpy import save
 
 from accrete_learner import job as files
 from accrete_learner.job import Result
-from accrete_learner.metrics import Tally
 from accrete_learner_service.config import LearnerServiceConfig
 from accrete_learner_service.errors import StepFailed
 from accrete_learner_service.gate import Verdict, judge
 from accrete_learner_service.lease import LeaseKeeper
 from accrete_learner_service.logs import fields
-from accrete_learner_service.measure import Measured, measure, measuring_beside
+from accrete_learner_service.measure import Handover, Measured, measure, measuring_beside
 from accrete_learner_service.phases import Outcome
 from accrete_learner_service.record import build_record, read_exemplars, summarise_step
 from accrete_learner_service.report import Report
@@ -61,6 +60,8 @@ class Bench:
     artifacts: ArtifactStore
     lease: LeaseKeeper
     trainer: Trainer
+    handover: Handover
+    """To what looks at the hold-out after the swap."""
     report: Report
     config: LearnerServiceConfig
     holdout: HoldoutConfig
@@ -105,13 +106,13 @@ def run_step(bench: Bench, decision: Decision, check: Callable[[int], None]) -> 
         log.info(
             "step.staged", extra=fields(version=inputs.version, new=len(inputs.new), exemplars=len(inputs.exemplars))
         )
-        result, tallies, verdict = _make(bench, inputs, parent_files, folder, watch, check)
-        accuracy = summarise_step(inputs, tallies)
+        result, measured, verdict = _make(bench, inputs, parent_files, folder, watch, check)
+        accuracy = summarise_step(inputs, measured.tallies)
         number = _insist(lambda: bench.store.registry.reserve(bench.lease.epoch), lambda: check(inputs.revision))
         inputs = replace(inputs, version=number)
         record = build_record(
             inputs,
-            tallies,
+            measured.tallies,
             accuracy,
             method=bench.config.method.name,
             stage_seconds={**watch.seconds, **result.stage_seconds},
@@ -119,6 +120,7 @@ def run_step(bench: Bench, decision: Decision, check: Callable[[int], None]) -> 
         )
         bench.report.phase("committing")
         if verdict.accepted:
+            bench.handover.put(number, measured.features)
             record = _accept(bench, inputs, record, folder, step_id, watch, check)
         else:
             record = replace(record, state="rejected", reason=verdict.reason)
@@ -139,7 +141,7 @@ def _make(
     folder: Path,
     watch: Stopwatch,
     check: Callable[[int], None],
-) -> tuple[Result, dict[str, Tally], Verdict]:
+) -> tuple[Result, Measured, Verdict]:
     """Trains the candidate, measures it and judges it; the parent is measured meanwhile."""
     with measuring_beside(parent_files, inputs.parent_version, inputs.old_holdout) as parent:
         bench.report.phase("training")
@@ -152,8 +154,8 @@ def _make(
         bench.report.phase("gating")
         with watch.stage("gating"):
             result = _read_result(folder)
-            tallies, verdict = _gate(bench, inputs, folder, parent, lambda: check(inputs.revision))
-    return result, tallies, verdict
+            measured, verdict = _gate(bench, inputs, folder, parent, lambda: check(inputs.revision))
+    return result, measured, verdict
 
 
 def _stage(bench: Bench, decision: Decision, folder: Path) -> tuple[Inputs, Path | None]:
@@ -179,7 +181,7 @@ def _parent_files(bench: Bench, inputs: Inputs) -> Path | None:
 
 def _gate(
     bench: Bench, inputs: Inputs, folder: Path, parent: Future[Measured], check: Callable[[], None]
-) -> tuple[dict[str, Tally], Verdict]:
+) -> tuple[Measured, Verdict]:
     """Loads the candidate as a server will, and compares its hits with the parent's on the same hold-out.
 
     The parent's are measured in this step too, since the hold-out is not the one that the parent was measured on when
@@ -192,7 +194,7 @@ def _gate(
         (candidate / files.HOLDOUT_FILE).write_bytes(save(nearness))
     before = _awaited(parent, check).tallies
     verdict = judge(measured.tallies, before, new_labels=inputs.new_labels, config=bench.config.gate)
-    return measured.tallies, verdict
+    return measured, verdict
 
 
 def _awaited(future: Future[T], check: Callable[[], None]) -> T:

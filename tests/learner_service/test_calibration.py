@@ -12,7 +12,7 @@ from accrete_engine.answers import Prototypes
 from accrete_engine.loaded import LoadedVersion, load
 from accrete_learner_service.calibration import LOWEST, Calibration, allowed_drop, margin_of
 from accrete_learner_service.config import GateConfig, LearnerServiceConfig
-from accrete_learner_service.measure import ENGINE, compute_features
+from accrete_learner_service.measure import ENGINE, Handover, compute_features, measure
 from accrete_storage.artifacts import ArtifactStore
 from accrete_storage.commit import Commit
 from accrete_storage.example import Example
@@ -133,6 +133,26 @@ def test_the_holdout_is_looked_at_by_and_by_and_anew_when_something_was_deleted(
     calibration.restart(frozenset(labels))
     calibration.go_on(60)
     assert calibration.margin(vectors, 0.1) == whole
+
+
+def test_what_a_step_has_computed_of_the_holdout_is_not_computed_again(store: Store, tmp_path: Path):
+    labels = tuple(f"digit {n}" for n in range(6))
+    files = write_artifact(tmp_path / "v", Recipe(labels=labels, shape=(8, 8, 1), head="cosine"))
+    _commit_holdout(store, {label: digits(n, 20) for n, label in enumerate(labels)})
+    held = {label: store.memory.holdout(label) for label in labels}
+    handover, margins = Handover(), []
+    handover.put(1, measure(files, 1, held, lambda: None).features)
+    assert handover.take(2) == {}
+    for computed in (handover.take(1), {}):
+        loaded = load(files, 1, ENGINE)
+        calibration = Calibration(store, loaded, computed)
+        if computed:
+            loaded.close()  # it computes nothing any more
+        calibration.restart(frozenset(labels))
+        calibration.go_on(60)
+        margins.append(calibration.margin([np.eye(6, dtype=np.float32)[0]], 0.1))
+    assert margins[0] == margins[1] != 0
+    assert handover.take(1) == {}
 
 
 def _commit_holdout(store: Store, examples: dict[str, list[Example]]) -> None:
