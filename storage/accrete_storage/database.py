@@ -64,7 +64,7 @@ class Database:
             retry=Retry(NoBackoff(), 0),
             max_connections=_MAX_CONNECTIONS,
             redis_connect_func=self._greet,
-            command_packer=InOnePiece(),
+            command_packer=LargePieces(),
             decode_responses=False,
             protocol=2,
         )
@@ -115,18 +115,26 @@ class Database:
             raise redis.ConnectionError(str(error)) from error
 
 
-class InOnePiece:
-    """Makes one piece of a command. redis-py makes pieces of 6 KB, each with calls to the kernel of its own and a store
-    that wakes up for it: for a batch of examples, more than a hundred."""
+class LargePieces:
+    """Makes pieces of a mebibyte of a command. redis-py makes pieces of 6 KB, each with calls to the kernel of its own
+    and a store that wakes up for it: for a batch of examples, more than a hundred. Not a single piece: each has the
+    whole timeout to be sent in."""
+
+    SIZE = 1 << 20
+    """Bytes from which on a piece is complete."""
 
     def pack(self, name: str, *words: bytes | str | float) -> list[bytes]:
         """The command's bytes; its name may be two words."""
         given = [*name.split(), *words]
-        parts = [b"*%d\r\n" % len(given)]
+        pieces, size, parts = [], 0, [b"*%d\r\n" % len(given)]
         for word in given:
             data = str(word).encode() if isinstance(word, str | int | float) else word
             parts += (b"$%d\r\n" % len(data), data, b"\r\n")
-        return [b"".join(parts)]
+            size += len(data)
+            if size >= self.SIZE:
+                pieces.append(b"".join(parts))
+                parts, size = [], 0
+        return [*pieces, b"".join(parts)]
 
 
 def read_settings(answer: Any) -> dict[str, str]:
