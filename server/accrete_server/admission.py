@@ -105,6 +105,13 @@ class Admission:
                 self._mean_s += _SMOOTHING * (now - waiter.since)
         return now - started
 
+    def enter_if_free(self) -> bool:
+        """Takes a turn if one is free now, without a place in the line; answers whether it did."""
+        with self._lock:
+            is_free = self._working < self._at_once
+            self._working += is_free
+        return is_free
+
     def take_along(self) -> list[Waiter]:
         """Takes those with a task who are next in line out of it, for the one whose turn it is to do their tasks, too,
         and then to `finish` each of them. As many as take little time, and no more than this turn's share of the line.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from functools import partial
 
 import grpc
 
@@ -30,12 +30,11 @@ _EXISTS = int(grpc.StatusCode.ALREADY_EXISTS.value[0])
 _ANSWERS = {Outcome.STORED: _Result.STORED, Outcome.DUPLICATE: _Result.DUPLICATE}
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Batch:
-    """A batch of examples that was read, and is not stored yet."""
+_Items = list[Arrival | teaching_pb2.ExampleResult]
+"""Each example of a batch, or why it is refused."""
 
-    items: list[Arrival | teaching_pb2.ExampleResult]
-    """Each example, or why it is refused."""
+Batch = Callable[[], _Items]
+"""A batch on its way into the store: gives its examples, read now or before."""
 
 
 class Intake:
@@ -59,24 +58,27 @@ class Intake:
         QuotaExceeded.
         """
         self._check(request)
-        with self._turn(call):
-            return self._store(self._read(request, principal))
+        return self.store(partial(self._read, request, principal), call)
 
-    def read(self, request: teaching_pb2.AddExamplesRequest, call: Call, principal: str) -> Batch:
-        """The first half of `add`, in a turn of its own. Raises as it."""
+    def read_ahead(self, request: teaching_pb2.AddExamplesRequest, principal: str) -> Batch:
+        """A batch to be stored later, read by now if a turn was free for that. It waits for none: a stream stands in
+        line once, with the batch that it stores. Raises InvalidInput, LimitExceeded, StoreUnavailable."""
         self._check(request)
-        with self._turn(call):
-            return self._read(request, principal)
+        if not self._admission.enter_if_free():
+            return partial(self._read, request, principal)
+        with self._leaving():
+            items = self._read(request, principal)
+        return lambda: items
 
     def store(self, batch: Batch, call: Call) -> list[teaching_pb2.ExampleResult]:
-        """The second half of `add`, in another turn: what is read ahead holds none while it waits for the batch before
-        to be stored, and for the caller to take that answer. Raises as `add`."""
-        with self._turn(call):
-            return self._store(batch)
+        """An answer for each example, once those that are fit are stored. Raises as `add`."""
+        self._admission.enter(call)
+        with self._leaving():
+            return self._store(batch())
 
     @contextmanager
-    def _turn(self, call: Call) -> Iterator[None]:
-        self._admission.enter(call)
+    def _leaving(self) -> Iterator[None]:
+        """Ends the turn."""
         began = time.perf_counter()
         try:
             yield
@@ -92,8 +94,8 @@ class Intake:
             raise LimitExceeded("max_batch", self._config.max_batch, f"{count} examples in one call")
         self._link.get()
 
-    def _read(self, request: teaching_pb2.AddExamplesRequest, principal: str) -> Batch:
-        return Batch(items=[self._example(index, wire, principal) for index, wire in enumerate(request.examples)])
+    def _read(self, request: teaching_pb2.AddExamplesRequest, principal: str) -> _Items:
+        return [self._example(index, wire, principal) for index, wire in enumerate(request.examples)]
 
     def _example(self, index: int, wire: teaching_pb2.Example, principal: str) -> Arrival | teaching_pb2.ExampleResult:
         """The example, or why it is refused."""
@@ -114,20 +116,20 @@ class Intake:
         )
         return Arrival.of(example, digest)
 
-    def _store(self, batch: Batch) -> list[teaching_pb2.ExampleResult]:
-        arrivals = [item for item in batch.items if isinstance(item, Arrival)]
+    def _store(self, items: _Items) -> list[teaching_pb2.ExampleResult]:
+        arrivals = [item for item in items if isinstance(item, Arrival)]
         try:
             outcomes = self._link.get().pending.append(arrivals)
         except QuotaExceeded as problem:
             self._metrics.quota(problem.limit)
             raise
-        self._metrics.example("refused", len(batch.items) - len(arrivals))
+        self._metrics.example("refused", len(items) - len(arrivals))
         for outcome, count in Counter(outcomes).items():
             self._metrics.example(outcome.name.lower(), count)
         became = iter(outcomes)
         return [
             _result(index, item, next(became)) if isinstance(item, Arrival) else item
-            for index, item in enumerate(batch.items)
+            for index, item in enumerate(items)
         ]
 
 

@@ -67,7 +67,7 @@ class Teaching(teaching_pb2_grpc.TeachingServicer):
         principal = self._guard.principal(context).name
 
         def read(request: teaching_pb2.AddExamplesRequest) -> Batch:
-            return self._intake.read(request, context, principal)
+            return self._intake.read_ahead(request, principal)
 
         with self._seats, one_ahead(request_iterator, read) as batches:
             for batch in batches:

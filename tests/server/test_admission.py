@@ -45,6 +45,17 @@ def test_a_free_place_is_taken_without_waiting_and_given_back():
     assert admission.working == 0
 
 
+def test_what_can_wait_takes_a_turn_only_when_one_is_free():
+    admission = Admission(limit="queue", at_once=1, queue=1)
+    assert admission.enter_if_free()
+    assert not admission.enter_if_free()
+    assert (admission.working, admission.waiting) == (1, 0)
+    admission.leave(0.001)
+    assert admission.enter_if_free()
+    admission.leave(0.001)
+    assert admission.working == 0
+
+
 def test_beyond_the_line_a_call_is_refused_at_once_and_told_when_to_retry():
     admission = Admission(limit="queue", at_once=1, queue=1)
     admission.enter(TestCall())

@@ -14,8 +14,10 @@ import grpc
 import pytest
 
 from accrete.v1 import teaching_pb2
+from accrete_server import convert
 from accrete_server.ahead import one_ahead
 from accrete_storage.config import TeachingConfig
+from tests.server.calls import TestCall
 from tests.server.world import Running, World, example, failure, ids_of, until
 
 
@@ -76,12 +78,47 @@ def test_an_answer_does_not_wait_for_the_next_batch(world: World):
     assert list(talk.call) == []
 
 
-def test_a_batch_that_waits_for_the_one_before_it_holds_no_turn(world: World):
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_a_batch_that_waits_for_the_one_before_it_holds_no_turn(world: World, at_once: int):
     running = world.server()
-    running.server._teaching._at_once = 1
+    running.server._teaching._at_once = at_once
     batches = [batch(number) for number in range(20)]
     answers = list(running.teaching.StreamExamples(iter(batches), timeout=20))
     assert [ids_of(answer.results) for answer in answers] == [ids_of(running.add(*one.examples)) for one in batches]
+    assert running.server._teaching.working == 0
+
+
+def test_a_stream_stands_in_line_once(world: World, monkeypatch: pytest.MonkeyPatch):
+    running = world.server()
+    pending, teaching, opened = running.server._link.get().pending, running.server._teaching, threading.Event()
+    append, teaching._at_once = pending.append, 1
+    monkeypatch.setattr(pending, "append", lambda arrivals: append(arrivals) if opened.wait(20) else [])
+    talks = [Talk(running) for _ in range(3)]
+    for number, talk in enumerate(talks):
+        talk.send(*[batch(10 * number + n) for n in range(3)], None)
+    until(lambda: teaching.waiting == 2)
+    time.sleep(0.1)
+    assert (teaching.working, teaching.waiting) == (1, 2)
+    opened.set()
+    assert [len(list(talk.call)) for talk in talks] == [3, 3, 3]
+
+
+def test_nothing_is_decoded_without_a_turn(world: World, monkeypatch: pytest.MonkeyPatch):
+    running = world.server()
+    teaching, decoded = running.server._teaching, itertools.count()
+    read = convert.read_image
+    monkeypatch.setattr(convert, "read_image", lambda *given: (next(decoded), read(*given))[1])
+    for _ in range(teaching._at_once):
+        teaching.enter(TestCall())
+    talk = Talk(running)
+    talk.send(batch(1), batch(2), None)
+    until(lambda: teaching.waiting == 1)
+    time.sleep(0.1)
+    assert next(decoded) == 0
+    for _ in range(teaching._at_once):
+        teaching.leave(0.0)
+    assert [len(answer.results) for answer in talk.call] == [1, 1]
+    assert next(decoded) == 3
 
 
 def test_a_batch_behind_one_that_failed_is_not_stored(world: World):
