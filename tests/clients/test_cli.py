@@ -363,6 +363,15 @@ def test_the_module_runs_as_the_script_does(server):
     assert (done.returncode, done.stdout) == (0, "a step starts with 7 pending examples\n"), done.stderr
 
 
+@pytest.fixture
+def heeds_interrupts():
+    """A shell has what it starts in the background ignore SIGINT, and so would our children."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeds_interrupts")
 def test_a_watch_that_is_interrupted_has_ended_well(server, state):
     state.emit(forgotten=te.ClassForgotten(label="cat"))
     command = [sys.executable, "-m", "accrete", "watch", "--after", "0", "--address", server.address]
