@@ -102,7 +102,7 @@ class Ways:
 
         return write
 
-    def library(self, images: np.ndarray) -> Callable[[], None]:
+    def client_library(self, images: np.ndarray) -> Callable[[], None]:
         """The client library."""
 
         def write() -> None:
@@ -154,7 +154,7 @@ def measure(ways: Ways, *, rounds: int, count: int) -> list[Row]:
         _IN_TRANSACTIONS: partial(ways.xadd, transaction=True),
         "storage without a server": ways.storage,
         "streamed, ready messages": ways.messages,
-        "streamed, client library": ways.library,
+        "streamed, client library": ways.client_library,
     }
     found = {name: Found() for name in kinds}
     for number in range(rounds + 1):
