@@ -70,7 +70,8 @@ class Reviewer:
         for _, reason in chosen:
             self._metrics.count_reviewed(reason)
         if chosen:
-            told = sorted(set(reasons.values()))
+            told = sorted({reason for _, reason in chosen})
+            self._store.events.append("reviewed", {"label": label, "examples": moved, "reasons": told})
             log.warning("review.set_aside", extra=fields(label=label, examples=moved, reasons=told))
         return moved
 

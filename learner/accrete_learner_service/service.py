@@ -33,6 +33,19 @@ class Todo:
     """Failed attempts in a row."""
     not_before: float = 0.0
     """When the next attempt may start, by `time.monotonic`."""
+    rest: tuple[Decision, ...] = ()
+    """Other parts of a step that failed as a whole, to be tried after this one."""
+
+    def then(self) -> Todo | None:
+        """What is due once this has come to its end."""
+        return Todo(decision=self.rest[0], rest=self.rest[1:]) if self.rest else None
+
+    def halves(self) -> Todo:
+        """The first half of its labels, the other one to follow."""
+        labels = sorted(self.decision.labels)
+        first, second = labels[: len(labels) // 2], labels[len(labels) // 2 :]
+        parts = (replace(self.decision, labels=frozenset(part)) for part in (first, second))
+        return Todo(decision=next(parts), rest=(*parts, *self.rest))
 
 
 class Learner:
@@ -141,7 +154,7 @@ class Learner:
             ended = run_step(self._bench, todo.decision, self._check)
         except NothingToLearn as error:
             log.info("step.nothing_to_learn", extra=fields(reason=str(error)))
-            self._todo = None
+            self._todo = todo.then()
         except InputsChanged as error:
             self._discarded(str(error))
         except (Fenced, Interrupted, StoreUnavailable) as error:
@@ -152,7 +165,7 @@ class Learner:
             log.exception("step.failed", extra=fields(attempt=todo.failures + 1))
             self._failed(todo, str(error) or type(error).__name__)
         else:
-            self._todo = None
+            self._todo = todo.then()
             self._metrics.count_step(ended.outcome, ended.seconds)
             bench = self._bench
             retire(bench.store, bench.artifacts, keep=bench.config.keep_versions, epoch=bench.lease.epoch)
@@ -162,7 +175,9 @@ class Learner:
         self._metrics.count_step("discarded")
 
     def _failed(self, todo: Todo, reason: str) -> None:
-        """Tells of a failure; the last one that is allowed sets the examples aside."""
+        """Tells of a failure; after the last one that is allowed, halves are tried, and a label that fails alone is set
+        aside. All of a first step are, since a model of a part of them tells too little apart.
+        """
         config, store = self._bench.config, self._bench.store
         failures = todo.failures + 1
         self._metrics.count_step("failed")
@@ -170,13 +185,17 @@ class Learner:
         if failures < config.max_failures:
             wait_s = config.retry_s * 2 ** (failures - 1)
             self._todo = replace(todo, failures=failures, not_before=time.monotonic() + wait_s)
-            store.events.append("failed", event)
-            return
-        counts = store.pending.counts()
-        holds = {label: counts[label].examples for label in todo.decision.labels if label in counts}
-        store.hold(self._bench.lease.epoch, holds, event)
-        self._todo = None
-        log.error("step.held", extra=fields(labels=sorted(holds), reason=reason))
+        elif len(todo.decision.labels) > 1 and store.registry.latest_ready() is not None:
+            self._todo = todo.halves()
+            log.warning("step.halved", extra=fields(labels=sorted(todo.decision.labels), reason=reason))
+        else:
+            counts = store.pending.counts()
+            holds = {label: counts[label].examples for label in todo.decision.labels if label in counts}
+            store.hold(self._bench.lease.epoch, holds, event)
+            self._todo = todo.then()
+            log.error("step.held", extra=fields(labels=sorted(holds), reason=reason))
+            return  # the hold tells of the failure, too
+        store.events.append("failed", event)
 
     def _check(self, revision: int) -> None:
         """Ends a step that cannot count any more.

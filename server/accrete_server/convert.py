@@ -186,6 +186,10 @@ def _provisional(wire: teaching_pb2.Event, body: Mapping[str, Any]) -> None:
     wire.provisional.CopyFrom(teaching_pb2.ClassProvisional(label=body["label"], examples=body["examples"]))
 
 
+def _reviewed(wire: teaching_pb2.Event, body: Mapping[str, Any]) -> None:
+    wire.reviewed.CopyFrom(teaching_pb2.ExamplesReviewed(**body))
+
+
 _KINDS = {
     "phase": _phase,
     "progress": _progress,
@@ -195,4 +199,5 @@ _KINDS = {
     "failed": _failed,
     "forgotten": _forgotten,
     "provisional": _provisional,
+    "reviewed": _reviewed,
 }

@@ -218,7 +218,8 @@ def test_watch_prints_a_line_for_each_event(accrete, state):
     state.emit(failed=te.StepFailed(reason="killed", attempt=2))
     state.emit(forgotten=te.ClassForgotten(label="cat"))
     state.emit(provisional=te.ClassProvisional(label="dog", examples=5))
-    status, out, _ = accrete("watch", "--after", "0", "--count", "9")
+    state.emit(reviewed=te.ExamplesReviewed(label="dog", examples=9, reasons=["burst", "share"]))
+    status, out, _ = accrete("watch", "--after", "0", "--count", "10")
     assert status == 0
     assert [line[10:] for line in out.splitlines()] == [
         "phase        staging: 2 new classes",
@@ -230,6 +231,7 @@ def test_watch_prints_a_line_for_each_event(accrete, state):
         "failed       attempt 2: killed",
         "forgotten    cat",
         "provisional  dog, from 5 examples",
+        "reviewed     dog: 9 examples set aside (burst, share)",
     ]
 
 

@@ -13,6 +13,7 @@ from accrete import (
     ClassProvisional,
     Client,
     Event,
+    ExamplesReviewed,
     IncompatibleServer,
     PhaseChanged,
     Progress,
@@ -42,8 +43,9 @@ def test_every_kind_of_event_becomes_its_value(client, state):
     state.emit(failed=te.StepFailed(reason="killed", attempt=2))
     state.emit(forgotten=te.ClassForgotten(label="cat"))
     state.emit(provisional=te.ClassProvisional(label="dog", examples=5))
+    state.emit(reviewed=te.ExamplesReviewed(label="dog", examples=9, reasons=["burst", "share"]))
     state.emit()
-    events = _take(client, 9, after="0")
+    events = _take(client, 10, after="0")
     committed = events[2].what
     assert isinstance(committed, VersionCommitted)
     accuracy = committed.accuracy
@@ -56,10 +58,11 @@ def test_every_kind_of_event_becomes_its_value(client, state):
         StepFailed(reason="killed", attempt=2),
         ClassForgotten(label="cat"),
         ClassProvisional(label="dog", examples=5),
+        ExamplesReviewed(label="dog", examples=9, reasons=("burst", "share")),
         Unrecognised(),
     ]
     assert (accuracy.all, accuracy.old) == (0.95, None)
-    assert [event.id for event in events] == [f"{n}-0" for n in range(1, 10)]
+    assert [event.id for event in events] == [f"{n}-0" for n in range(1, 11)]
     assert events[3].kind == "activated"
     assert events[0].time_ms == 1_700_000_000_001
 

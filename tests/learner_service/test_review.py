@@ -51,6 +51,8 @@ def test_a_flood_is_set_aside_before_it_makes_a_class(start: Start, store: Store
     until(lambda: reasons(store).get(("digit 2", "duplicates")) == 35, lambda: f"the flood\n{learner.log()}")
     assert learner.version(1).labels == ["digit 0", "digit 1"], "what is left of it is too little for a step"
     assert store.pending.counts()["digit 2"].examples == 5
+    told = [event.body for event in store.events.read("0", count=1000) if event.kind == "reviewed"]
+    assert {"label": "digit 2", "examples": 35, "reasons": ["duplicates"]} in told
 
 
 def test_a_principals_share_of_a_known_class_in_training(start: Start, store: Store) -> None:

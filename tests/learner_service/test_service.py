@@ -179,6 +179,21 @@ def test_a_step_that_fails_three_times_is_set_aside_and_the_learner_goes_on_with
     assert store.pending.total().examples == 0
 
 
+def test_of_a_step_that_fails_only_the_label_to_blame_is_set_aside(start: Start, store: Store):
+    learner = start(learner={"retry_s": 0.01})
+    teach(store, 0, 1)
+    learner.version(1)
+    store.control.pause()
+    store.pending.add([Example(id=f"bad-{n}", label="bad", tensor=np.zeros((4, 4, 1), np.uint8)) for n in range(30)])
+    teach(store, 2, 3, 4)
+    store.control.resume()
+    until(lambda: store.pending.total().examples == 30, lambda: f"all others learned\n{learner.log()}")
+    assert list(store.holds()) == ["bad"]
+    newest = learner.version(store.registry.state().version)
+    assert newest.labels == [f"digit {n}" for n in range(5)]
+    assert learner.event("failed", 9)["attempt"] == 3, "all, the half with it, it alone: each three times"
+
+
 def test_an_example_deleted_during_a_step_is_not_learned(start: Start, store: Store):
     learner = start(training=LONG)
     taught = teach(store, 0, 1)

@@ -156,6 +156,7 @@ def test_watching_tells_every_kind_of_event_as_it_happens(world):
         "failed": {"reason": "no disk", "attempt": 2},
         "forgotten": {"label": "cat"},
         "provisional": {"label": "owl", "examples": 3},
+        "reviewed": {"label": "owl", "examples": 9, "reasons": ["burst", "share"]},
     }
     for kind, body in bodies.items():
         world.store.events.append(kind, body)
@@ -166,6 +167,7 @@ def test_watching_tells_every_kind_of_event_as_it_happens(world):
         assert events[2].committed.accuracy.all == 0.5
         assert np.isnan(events[2].committed.accuracy.old)
         assert events[7].provisional.label == "owl"
+        assert list(events[8].reviewed.reasons) == ["burst", "share"]
         assert all(event.time_ms > 0 for event in events)
 
 

@@ -85,6 +85,17 @@ class ClassProvisional:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ExamplesReviewed:
+    """Examples were set aside for review rather than learned; `Client.review` tells of all that are."""
+
+    label: str
+    examples: int
+    """Set aside now."""
+    reasons: tuple[str, ...]
+    """Why, of some at least: "contradiction", "duplicates", "burst", "share"."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Unrecognised:
     """Something that a newer server tells and this client does not know."""
 
@@ -98,6 +109,7 @@ What: TypeAlias = (
     | StepFailed
     | ClassForgotten
     | ClassProvisional
+    | ExamplesReviewed
     | Unrecognised
 )
 
@@ -111,5 +123,5 @@ class Event:
     time_ms: int
     """Milliseconds since 1970, by the store's clock."""
     kind: str
-    """phase, progress, committed, activated, rejected, failed, forgotten or provisional; empty if unknown."""
+    """phase, progress, committed, activated, rejected, failed, forgotten, provisional or reviewed; empty if unknown."""
     what: What

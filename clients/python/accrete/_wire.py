@@ -120,6 +120,7 @@ _KINDS: dict[str, type[Any]] = {
     "failed": events.StepFailed,
     "forgotten": events.ClassForgotten,
     "provisional": events.ClassProvisional,
+    "reviewed": events.ExamplesReviewed,
 }
 
 
@@ -130,8 +131,8 @@ def _what(kind: str, body: Any) -> events.What:
         fields["phase"] = _phase(fields["phase"])
     if "accuracy" in fields:
         fields["accuracy"] = accuracy(fields["accuracy"])
-    if "new_labels" in fields:
-        fields["new_labels"] = tuple(fields["new_labels"])
+    for name in fields.keys() & {"new_labels", "reasons"}:
+        fields[name] = tuple(fields[name])
     return cast(events.What, _KINDS[kind](**fields))
 
 

@@ -66,6 +66,8 @@ def _told(what: events.What) -> str:
             return what.label
         case events.ClassProvisional():
             return f"{what.label}, from {what.examples} examples"
+        case events.ExamplesReviewed():
+            return f"{what.label}: {what.examples} examples set aside ({', '.join(what.reasons)})"
         case events.Unrecognised():
             return "something that this client does not know"
 

@@ -265,6 +265,7 @@ class Event(_message.Message):
     FAILED_FIELD_NUMBER: _builtins.int
     FORGOTTEN_FIELD_NUMBER: _builtins.int
     PROVISIONAL_FIELD_NUMBER: _builtins.int
+    REVIEWED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Grows with time; give it as `after` to go on from here."""
     time_ms: _builtins.int
@@ -285,6 +286,8 @@ class Event(_message.Message):
     def forgotten(self) -> Global___ClassForgotten: ...
     @_builtins.property
     def provisional(self) -> Global___ClassProvisional: ...
+    @_builtins.property
+    def reviewed(self) -> Global___ExamplesReviewed: ...
     def __init__(
         self,
         *,
@@ -298,12 +301,13 @@ class Event(_message.Message):
         failed: Global___StepFailed | None = ...,
         forgotten: Global___ClassForgotten | None = ...,
         provisional: Global___ClassProvisional | None = ...,
+        reviewed: Global___ExamplesReviewed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["activated", b"activated", "committed", b"committed", "failed", b"failed", "forgotten", b"forgotten", "phase", b"phase", "progress", b"progress", "provisional", b"provisional", "rejected", b"rejected", "what", b"what"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activated", b"activated", "committed", b"committed", "failed", b"failed", "forgotten", b"forgotten", "phase", b"phase", "progress", b"progress", "provisional", b"provisional", "rejected", b"rejected", "reviewed", b"reviewed", "what", b"what"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activated", b"activated", "committed", b"committed", "failed", b"failed", "forgotten", b"forgotten", "id", b"id", "phase", b"phase", "progress", b"progress", "provisional", b"provisional", "rejected", b"rejected", "time_ms", b"time_ms", "what", b"what"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activated", b"activated", "committed", b"committed", "failed", b"failed", "forgotten", b"forgotten", "id", b"id", "phase", b"phase", "progress", b"progress", "provisional", b"provisional", "rejected", b"rejected", "reviewed", b"reviewed", "time_ms", b"time_ms", "what", b"what"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["phase", "progress", "committed", "activated", "rejected", "failed", "forgotten", "provisional"]  # noqa: Y015
+    _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["phase", "progress", "committed", "activated", "rejected", "failed", "forgotten", "provisional", "reviewed"]  # noqa: Y015
     _WhichOneofArgType_what: _TypeAlias = _typing.Literal["what", b"what"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_what) -> _WhichOneofReturnType_what | None: ...
 
@@ -511,6 +515,37 @@ class ClassProvisional(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ClassProvisional: _TypeAlias = ClassProvisional  # noqa: Y015
+
+@_typing.final
+class ExamplesReviewed(_message.Message):
+    """Examples were set aside for review rather than learned; `ListReview` tells of all that are."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    EXAMPLES_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    examples: _builtins.int
+    """Set aside now."""
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Why, of some at least; the words are those of `ReviewGroup`."""
+
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        examples: _builtins.int = ...,
+        reasons: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["examples", b"examples", "label", b"label", "reasons", b"reasons"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ExamplesReviewed: _TypeAlias = ExamplesReviewed  # noqa: Y015
 
 @_typing.final
 class Accuracy(_message.Message):
