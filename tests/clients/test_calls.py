@@ -180,7 +180,19 @@ def test_addresses_of_all_kinds_are_understood(address, target):
 
 
 @pytest.mark.parametrize(
-    "address", ["host", ":1", "host:", "host:port", "host:0", "host:65536", "unix:", "a:1,b:2", "10.0.0.1:1,[::1]:1"]
+    "address",
+    [
+        "host",
+        ":1",
+        "host:",
+        "host:port",
+        "host:0",
+        "host:65536",
+        "unix:",
+        "a:1,b:2",
+        "10.0.0.1:1,[::1]:1",
+        "http://a:1",
+    ],
 )
 def test_an_address_that_makes_no_sense_is_named(address):
     with pytest.raises(accrete.InvalidInput, match="address") as caught:

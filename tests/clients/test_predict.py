@@ -135,8 +135,14 @@ def test_one_image_that_is_too_much_is_an_error(client, state):
 
 
 def test_an_image_that_the_server_refuses_is_named_also_behind_a_split(client):
-    with pytest.raises(InvalidInput, match=r"images\[2\]: not an image \(counted from images\[64\]\)"):
+    with pytest.raises(InvalidInput, match=r"^images\[66\]: not an image"):
         client.predict([b"good"] * 66 + [b"bad"])
+
+
+def test_a_file_that_the_server_refuses_is_named(client, tmp_path):
+    (tmp_path / "broken.jpg").write_bytes(b"bad")
+    with pytest.raises(InvalidInput, match=r"^images\[1\]: .*broken\.jpg: not an image"):
+        client.predict([b"good", tmp_path / "broken.jpg"])
 
 
 def test_no_model_yet_has_an_error_of_its_own(client, state, image):

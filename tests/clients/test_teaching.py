@@ -146,6 +146,12 @@ def test_a_folder_without_images_is_refused_by_name(client, tmp_path, name):
         client.add_folder(tmp_path / name)
 
 
+def test_a_file_in_place_of_a_folder_is_told_what_to_do(client, tmp_path):
+    (tmp_path / "heron.png").write_bytes(b"heron")
+    with pytest.raises(InvalidInput, match=r"heron\.png: a file; .*label"):
+        client.add_folder(tmp_path / "heron.png")
+
+
 def test_waiting_ends_with_the_version_that_knows_the_examples(client, state):
     ids = client.add_examples(_examples(5)).ids
     state.learn(ids)

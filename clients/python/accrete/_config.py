@@ -136,7 +136,8 @@ def _is_address(part: str) -> bool:
     if part.startswith("unix:"):
         return len(part) > len("unix:")
     host, _, port = part.removeprefix("dns:///").rpartition(":")
-    return bool(host) and port.isdecimal() and 0 < int(port) < 65_536
+    url = "//" in host and not host.startswith("dns:")  # gRPC would take http://host for a name and look it up for ever
+    return bool(host) and not url and port.isdecimal() and 0 < int(port) < 65_536
 
 
 def _is_local(part: str) -> bool:

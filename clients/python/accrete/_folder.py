@@ -15,6 +15,10 @@ def folder_examples(path: str | os.PathLike[str]) -> list[Example]:
     """The files in sorted order; their label is the name of the folder directly below `path` that they are in, at any
     depth. Other files and hidden ones are left out. Raises InvalidInput when there is nothing."""
     root = pathlib.Path(path)
+    if root.is_file():
+        raise InvalidInput(
+            f"{root}: a file; a folder with one folder for each label is expected, or a label for the file"
+        )
     try:
         folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not _hidden(entry.name))
     except OSError as problem:
@@ -22,7 +26,7 @@ def folder_examples(path: str | os.PathLike[str]) -> list[Example]:
     found = [Example(folder.name, file) for folder in folders for file in _files(folder)]
     if not found:
         raise InvalidInput(
-            f"{root}: no images; one folder for each label, with {', '.join(SUFFIXES)} files, is expected"
+            f"{root}: no folder with images; one for each label, with {', '.join(SUFFIXES)} files, is expected"
         )
     return found
 

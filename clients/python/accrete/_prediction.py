@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Sequence
 from typing import cast
 
 from ._config import MAX_MESSAGE_BYTES
 from ._core import Core, batches, each
 from ._errors import IncompatibleServer, InvalidInput, LimitExceeded, NoModel, NotNow
-from ._inputs import ImageLike, image_message, is_one, is_quick
+from ._inputs import ImageLike, image_message, is_one, is_quick, source_of
 from ._methods import PREDICT
 from ._results import Prediction
 from ._wire import predictions
@@ -34,7 +35,7 @@ async def predict(
     answers: list[Prediction] = []
     async for batch in batches(each(messages), count=MAX_IMAGES, limit=MAX_BYTES, size=types_pb2.Image.ByteSize):
         request = prediction_pb2.PredictRequest(images=batch, top_k=top_k, features=features, unknown_rate=unknown_rate)
-        answers += await _send(core, request, timeout, offset=len(answers))
+        answers += await _send(core, request, timeout, given, offset=len(answers))
     return answers[0] if single else answers
 
 
@@ -45,10 +46,26 @@ async def _message(core: Core, image: ImageLike, index: int) -> types_pb2.Image:
         raise InvalidInput(f"images[{index}]: {problem.details}") from problem
 
 
+def _named(details: str, given: Sequence[ImageLike], offset: int) -> str:
+    """A server's "images[3]: ...", which counts within its call, by the caller's own count and the file's name."""
+
+    def name(found: re.Match[str]) -> str:
+        index = offset + int(found[1])
+        source = source_of(given[index]) if index < len(given) else ""
+        return f"images[{index}]: {source}: " if source else f"images[{index}]: "
+
+    return re.sub(r"^images\[(\d+)\]: ", name, details)
+
+
 async def _send(
-    core: Core, request: prediction_pb2.PredictRequest, timeout: float | None, offset: int
+    core: Core,
+    request: prediction_pb2.PredictRequest,
+    timeout: float | None,
+    given: Sequence[ImageLike],
+    offset: int,
 ) -> list[Prediction]:
-    """Answers for the images of a request; halved while the server says that it is too much at once."""
+    """Answers for the images of a request, which begin at `offset` of what was given; halved while the server says
+    that it is too much at once."""
     try:
         response = await core.call(PREDICT, request, timeout)
     except LimitExceeded as problem:
@@ -57,7 +74,7 @@ async def _send(
     except NotNow as problem:
         raise NoModel(problem.details, attempts=problem.attempts) from problem
     except InvalidInput as problem:
-        problem.details += f" (counted from images[{offset}])" if offset else ""
+        problem.details = _named(problem.details, given, offset)
         raise
     else:
         if len(response.predictions) != len(request.images):
@@ -65,7 +82,7 @@ async def _send(
         return predictions(response, features=request.features)
     answers: list[Prediction] = []
     for part in _halves(request):
-        answers += await _send(core, part, timeout, offset + len(answers))
+        answers += await _send(core, part, timeout, given, offset + len(answers))
     return answers
 
 

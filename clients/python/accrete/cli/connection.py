@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import argparse
 import pathlib
+import random
+import sys
+from dataclasses import dataclass
 
 from .._client import Client
-from .._config import ADDRESS_VARIABLE, DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, TOKEN_VARIABLE, TlsConfig
-from .._errors import InvalidInput
+from .._config import ADDRESS_VARIABLE, DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, TOKEN_VARIABLE, Retry, TlsConfig
+from .._errors import AccreteError, InvalidInput
 from .exits import UsageError
+
+_TOLD_AT = 3
+"""Failed attempts in a row before a person is told: what is over within half a second is not worth a line."""
 
 Subparsers = argparse._SubParsersAction  # what `add_subparsers` returns; argparse gives it no public name
 
@@ -59,9 +65,22 @@ def connect(options: argparse.Namespace) -> Client:
         tls = options.tls
         if options.ca or options.cert or options.key:
             tls = TlsConfig(root_certificates=options.ca, certificate=options.cert, private_key=options.key)
-        return Client(options.address, timeout=options.timeout, tls=tls, token=_token(options.token_file))
+        return Client(
+            options.address, timeout=options.timeout, retry=_Telling(), tls=tls, token=_token(options.token_file)
+        )
     except InvalidInput as problem:
         raise UsageError(problem.details) from problem
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Telling(Retry):
+    """Tells whoever sits before a terminal why nothing happens."""
+
+    def pause_s(self, problem: AccreteError, attempt: int, generator: random.Random) -> float | None:
+        seconds = super().pause_s(problem, attempt, generator)
+        if seconds is not None and attempt == _TOLD_AT and sys.stderr.isatty():
+            print(f"accrete: {problem}; trying again, for as long as --timeout says", file=sys.stderr)
+        return seconds
 
 
 def _token(path: str | None) -> str | None:
