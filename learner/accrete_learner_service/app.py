@@ -158,9 +158,15 @@ def _only_learner(data_dir: Path) -> Iterator[None]:
 def _metrics_served(metrics: Metrics, config: LearnerServiceConfig, data_dir: Path) -> Iterator[None]:
     """Serves /metrics, and writes its address to learner.json."""
     server: WSGIServer
-    server, thread = prometheus_client.start_http_server(
-        config.metrics_port, config.metrics_host, registry=metrics.registry
-    )
+    try:
+        server, thread = prometheus_client.start_http_server(
+            config.metrics_port, config.metrics_host, registry=metrics.registry
+        )
+    except OSError as problem:
+        asked = f"{config.metrics_host}:{config.metrics_port}"
+        raise OSError(
+            f"/metrics cannot listen on {asked}: {problem.strerror}; change learner.metrics_port"
+        ) from problem
     address = f"{config.metrics_host}:{server.server_port}"
     _write_ready(data_dir / READY_FILE, {"metrics": address, "pid": os.getpid()})
     log.info("learner.started", extra=fields(metrics=address))

@@ -255,10 +255,11 @@ class Server:
                 port = self._grpc.add_insecure_port(address)
             else:
                 port = self._grpc.add_secure_port(address, self._certificates.credentials())
-        except RuntimeError as problem:
-            raise OSError(f"cannot listen on {address}: {problem}") from problem
-        if not port:
-            raise OSError(f"cannot listen on {address}")
+        except RuntimeError as problem:  # gRPC does not tell which of both it is
+            raise OSError(
+                f"cannot listen on {address}: another process has the port, or the address is not this machine's; "
+                "change server.port (--port) or server.host (--host)"
+            ) from problem
         return port
 
     def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:

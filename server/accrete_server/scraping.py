@@ -35,7 +35,12 @@ class MetricsPage:
     def start(self, host: str, port: int) -> int:
         """Answers the port in use; `port` 0 takes any free one. Raises OSError when it is taken."""
         kind = _IPv6 if ":" in host else _Endpoint
-        server = make_server(host, port, self._answer, kind, _Quiet)
+        try:
+            server = make_server(host, port, self._answer, kind, _Quiet)
+        except OSError as problem:
+            raise OSError(
+                f"/metrics cannot listen on {host}:{port}: {problem.strerror}; change server.metrics_port"
+            ) from problem
         server.tls = self._tls
         thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
         thread.start()

@@ -95,15 +95,17 @@ def test_a_store_that_keeps_nothing_ends_it_with_its_reason(up: Up, unfit_store:
     assert "appendonly" in output
 
 
-def test_a_port_that_is_taken_ends_it_with_its_reason(up: Up):
+@pytest.mark.parametrize("setting", ["server.port", "server.metrics_port", "learner.metrics_port"])
+def test_a_port_that_is_taken_ends_it_with_its_reason(up: Up, setting: str):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        process = up("--port", port)
+        process = up("--port", 0, "--set", f"{setting}={port}")
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 2
-    assert str(port) in output
+    assert f"127.0.0.1:{port}" in output
+    assert f"change {setting}" in output
 
 
 def test_started_at_once_after_a_kill_it_serves_on_the_same_port(up: Up, tmp_path: Path):

@@ -115,8 +115,10 @@ def test_the_address_is_written_for_others_to_find_and_removed_at_the_end(world)
 
 def test_a_port_that_is_taken_is_an_error_at_the_start(world):
     running = world.server()
-    with pytest.raises(OSError, match="cannot listen"):
+    with pytest.raises(OSError, match=rf"cannot listen on 127.0.0.1:{running.server.port}: .*server\.port"):
         world.server(port=running.server.port)
+    with pytest.raises(OSError, match=rf"/metrics cannot listen on .*:{running.server.metrics_port}: .*metrics_port"):
+        world.server(metrics_port=running.server.metrics_port)
     assert running.status().store_alive
 
 
