@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from accrete_storage.database import Database, reachable
+from accrete_storage.deletion import Deletion
 from accrete_storage.errors import NotFound
 from accrete_storage.example import unpack
 from accrete_storage.keys import Keys
@@ -80,21 +81,30 @@ class Control:
     def delete_examples(self, ids: Iterable[str]) -> DeleteResult:
         """Remove examples from wherever they are kept."""
         wanted = list(dict.fromkeys(ids))
-        keys = self._keys
-        names = [keys.state, *keys.counted, keys.exemplar_bytes, keys.review_labels]
-        plan = _Deletion(names, keys)
-        for example_id, location in self._pending.locate(wanted).items():
-            label, places = location.label, (keys.pending, keys.review_notes, keys.review_records)
-            stream, notes, records = (plan.key(place(label)) for place in places)
-            plan.pending.append([label, stream, location.position, example_id, notes, records])
-        self._find_kept(plan, set(wanted))
-        plan.seen = {example_id: plan.key(keys.seen(example_id)) for example_id in wanted}
-        removed = {name.decode() for name in self._database.call("delete", names, plan.arguments())}
+        # What was found may have been learned, released or deleted by the time that it is to be removed: look again.
+        while (removed := self._delete(wanted)) is None:
+            pass
         if removed:
             self._database.rewrite_log()
         return DeleteResult(deleted=len(removed), unknown=[one for one in wanted if one not in removed])
 
-    def _find_kept(self, plan: "_Deletion", wanted: set[str]) -> None:
+    def _delete(self, wanted: list[str]) -> set[str] | None:
+        """The ids that were removed; None, and nothing is, when something moved since it was found."""
+        keys = self._keys
+        with reachable():
+            moment = self._database.client.hmget(keys.state, "revision", "last_step")
+        plan = Deletion(keys, *((value or b"").decode() for value in moment))
+        places = self._pending.locate(wanted)
+        for example_id, location in places.items():
+            plan.add_pending(example_id, location, remembered=True)
+        for example_id, location in self._pending.search(set(wanted) - places.keys()):
+            plan.add_pending(example_id, location, remembered=False)
+        self._find_kept(plan, set(wanted))
+        plan.add_seen(wanted)
+        removed = self._database.call("delete", plan.names, plan.arguments())
+        return None if removed is None else {name.decode() for name in removed}
+
+    def _find_kept(self, plan: Deletion, wanted: set[str]) -> None:
         """Lists are short (budgets), so they are read whole: an id may be older than what is remembered of ids."""
         for label in self._memory.labels():
             for kind, key in (("exemplars", self._keys.exemplars(label)), ("holdout", self._keys.holdout(label))):
@@ -104,8 +114,7 @@ class Control:
                     example = unpack(record)
                     named = sorted(wanted & {example.id, *example.made_from})
                     if named:
-                        plan.records.append(record)
-                        plan.lists.append([label, plan.key(key), len(plan.records) + 1, kind, named])
+                        plan.add_kept(label, kind, key, record, named)
 
     def forget_class(self, label: str) -> ForgetResult:
         """Remove all that is kept of a label and mask it in every version trained before now. Raises NotFound."""
@@ -115,6 +124,8 @@ class Control:
         names += [keys.generations, keys.forgotten, keys.holds, keys.events]
         names += [keys.pending(label), keys.exemplars(label), keys.holdout(label)]
         names += [keys.review_notes(label), keys.review_records(label), keys.review_labels]
+        # The learner would remove them, too; but it may be away, and the class is to be gone from answers at once.
+        names += [keys.prototypes(record.version) for record in self._registry.versions() if record.state == "ready"]
         known = latest is not None and label in latest.labels
         arguments = [label, json.dumps({"label": label}), int(known)]
         counts = self._database.call("forget", names, arguments)
@@ -133,23 +144,3 @@ class Control:
         with reachable():
             value: bytes | None = self._database.client.hget(self._keys.state, name)
         return value
-
-
-class _Deletion:
-    """What the script is to remove."""
-
-    def __init__(self, names: list[str], keys: Keys) -> None:
-        self._names = names
-        self._keys = keys
-        self.pending: list[list[object]] = []
-        self.lists: list[list[object]] = []
-        self.records: list[bytes] = []
-        self.seen: dict[str, int] = {}
-
-    def key(self, name: str) -> int:
-        self._names.append(name)
-        return len(self._names)
-
-    def arguments(self) -> list[str | bytes]:
-        plan = {"pending": self.pending, "lists": self.lists, "seen": self.seen}
-        return [json.dumps(plan), *self.records]

@@ -1,7 +1,7 @@
 """Examples acknowledged and not yet learned: one stream a label."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -14,6 +14,7 @@ from accrete_storage.ids import is_holdout
 from accrete_storage.keys import Keys
 
 _DAY_MS = 86_400_000
+_PAGE = 1000
 _RETRY_AFTER_S = 5.0
 """A step makes room, and a small one takes about this long."""
 
@@ -160,10 +161,11 @@ class PendingLog:
             examples, size = self._database.client.hmget(self._keys.totals, "examples", "bytes")
         return PendingTotal(examples=int(examples or 0), bytes=int(size or 0), oldest_ms=min(oldest, default=None))
 
-    def read(self, label: str, *, upto: str | None = None, limit: int | None = None) -> list[PendingEntry]:
-        """A label's pending examples, oldest first, up to and with the position `upto`."""
+    def read(self, label: str, *, after: str = "", limit: int | None = None) -> list[PendingEntry]:
+        """A label's pending examples, oldest first, from behind the position `after` on."""
+        first = f"({after}" if after else "-"
         with reachable():
-            entries = self._database.client.xrange(self._keys.pending(label), max=upto or "+", count=limit)
+            entries = self._database.client.xrange(self._keys.pending(label), min=first, count=limit)
         return [
             PendingEntry(
                 position=position.decode(),
@@ -193,6 +195,30 @@ class PendingLog:
                     label=label.decode(), position=text.removeprefix("r"), in_review=text.startswith("r")
                 )
         return found
+
+    def search(self, ids: Set[str]) -> Iterator[tuple[str, Location]]:
+        """Where examples wait whose ids are no longer remembered: reads all that is pending or in review."""
+        if not ids:
+            return
+        for label in self.labels():
+            for entry in self._pages(label):
+                if entry.example.id in ids:
+                    yield entry.example.id, Location(label=label, position=entry.position)
+        with reachable():
+            labels = self._database.client.smembers(self._keys.review_labels)
+        for label in (name.decode() for name in labels):
+            with reachable():
+                notes = self._database.client.hgetall(self._keys.review_notes(label))
+            for position, note in notes.items():
+                if (example_id := json.loads(note)["id"]) in ids:
+                    yield example_id, Location(label=label, position=position.decode(), in_review=True)
+
+    def _pages(self, label: str) -> Iterator[PendingEntry]:
+        """All of a label's, a thousand in memory at a time."""
+        after = ""
+        while page := self.read(label, after=after, limit=_PAGE):
+            yield from page
+            after = page[-1].position
 
 
 def _awaiting(principal: str) -> str:

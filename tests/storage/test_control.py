@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from accrete_storage.example import Example
 from accrete_storage.ids import position_key
 from accrete_storage.pending import Outcome
 from accrete_storage.prototypes import Prototype
+from accrete_storage.review import Selection
 from accrete_storage.store import Store
 
 from .conftest import Connect, assert_counters_exact, examples, ids, lease, step
@@ -48,6 +50,68 @@ def test_examples_are_deleted_wherever_they_are_kept(connect: Connect):
     assert holdout not in ids(store.memory.holdout("a"))
     assert [entry.example.id for entry in store.pending.read("a")] == ["a-101"]
     assert store.pending.locate([exemplar, "a-100"]) == {}
+    assert_counters_exact(store)
+
+
+def test_many_examples_of_one_label_are_deleted_in_one_pass_over_it(store: Store, url: str):
+    """A pass for each would hold the store for minutes."""
+    store.pending.add(examples("a", 40))
+    client = redis.Redis.from_url(url)
+    client.config_resetstat()
+    assert store.control.delete_examples([f"a-{n}" for n in range(30)]).deleted == 30
+    assert client.info("commandstats")["cmdstat_xrange"]["calls"] == 1
+    client.close()
+    assert_counters_exact(store)
+
+
+def test_an_example_that_is_learned_while_it_is_deleted_goes(store: Store, monkeypatch: pytest.MonkeyPatch):
+    mine = lease(store)
+    store.pending.add(examples("a", 4))
+    commit = step(store, mine, ["a"])
+    call, moves = store._database.call, iter([lambda: store.commit(commit)])
+
+    def late(script: str, *rest: Any) -> Any:
+        if script == "delete":
+            next(moves, lambda: None)()  # after the places were found, before anything is removed
+        return call(script, *rest)
+
+    monkeypatch.setattr(store._database, "call", late)
+    assert store.control.delete_examples(["a-0", "a-1"]).deleted == 2
+    assert store.memory.exemplars("a") == []
+    assert_counters_exact(store)
+
+
+def test_an_example_that_is_released_from_review_while_it_is_deleted_goes(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    mine = lease(store)
+    store.pending.add(examples("a", 2))
+    store.review.set_aside(mine.epoch, "a", [(store.pending.read("a")[0], "burst")])
+    call, moves = store._database.call, iter([lambda: store.review.release(Selection(label="a"))])
+
+    def late(script: str, *rest: Any) -> Any:
+        if script == "delete":
+            next(moves, lambda: None)()
+        return call(script, *rest)
+
+    monkeypatch.setattr(store._database, "call", late)
+    assert store.control.delete_examples(["a-0"]).deleted == 1
+    assert [entry.example.id for entry in store.pending.read("a")] == ["a-1"]
+    assert_counters_exact(store)
+
+
+def test_an_example_that_waits_for_longer_than_ids_are_remembered_is_deleted(connect: Connect):
+    store = connect(dedup_days=2e-7)
+    mine = lease(store)
+    store.pending.add(examples("a", 3))
+    store.review.set_aside(mine.epoch, "a", [(store.pending.read("a")[0], "burst")])
+    deadline = time.monotonic() + 10
+    while store.pending.locate(["a-0", "a-1"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    assert store.control.delete_examples(["a-0", "a-1", "nobody"]).unknown == ["nobody"]
+    assert [entry.example.id for entry in store.pending.read("a")] == ["a-2"]
+    assert store.review.total() == 0
     assert_counters_exact(store)
 
 
@@ -138,6 +202,18 @@ def test_prototypes_are_kept_by_version(store: Store):
     assert (found[1].vector == vector).all()
     store.prototypes.drop(1, ["a b", "nobody"])
     assert store.prototypes.all(1).by_label == {}
+
+
+def test_a_forgotten_class_leaves_no_prototype_of_a_version_that_can_be_activated(store: Store):
+    """The learner, which removes them as well, may be away."""
+    mine = lease(store)
+    store.pending.add(examples("a", 2))
+    store.commit(step(store, mine, ["a"]))
+    store.pending.add(examples("b", 2))
+    prototype = Prototype(vector=np.ones(4, np.float32), count=2)
+    store.prototypes.put(1, {"b": prototype, "c": prototype}, 0.0)
+    store.control.forget_class("b")
+    assert list(store.prototypes.all(1).by_label) == ["c"]
 
 
 def test_events_are_read_from_a_place_on_and_waited_for(store: Store):

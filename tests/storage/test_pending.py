@@ -88,7 +88,7 @@ def test_positions_grow_and_locate_finds_them(store: Store):
     located = store.pending.locate([entry.example.id for entry in entries] + ["never"])
     assert [located[entry.example.id].position for entry in entries] == [entry.position for entry in entries]
     assert "never" not in located
-    assert len(store.pending.read("a", upto=entries[4].position)) == 5
+    assert len(store.pending.read("a", after=entries[4].position)) == len(entries) - 5
     assert len(store.pending.read("a", limit=3)) == 3
 
 

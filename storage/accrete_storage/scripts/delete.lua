@@ -1,15 +1,22 @@
 -- Removes examples wherever they are kept.
 -- KEYS: state, what is counted of pending (6), exemplar_bytes, review_labels, then those the plan names by their number.
--- ARGV[1]: JSON {pending: {label, stream, position, id, notes, records}, lists: {label, list, argument with the record, kind, ids},
---   seen: {id: key number}}; further ARGV: records.
--- Returns the ids that were removed.
+-- ARGV[1]: JSON {revision, last_step, pending: {label, stream, position, id, notes, records, whether seen
+--   says so}, lists: {label, list, argument with the record, kind, ids}, seen: {id: key number}}; further ARGV: records.
+-- Returns the ids that were removed, or nothing where the plan was made before a commit, a deletion or a release.
 local plan = cjson.decode(ARGV[1])
-local removed, counted = {}, {}
+if (redis.call('HGET', KEYS[1], 'revision') or '') ~= plan.revision then return false end
+if (redis.call('HGET', KEYS[1], 'last_step') or '') ~= plan.last_step then return false end
+for _, one in ipairs(plan.pending) do
+  local seen = one[7] and redis.call('GET', KEYS[plan.seen[one[4]]])
+  if seen and string.match(seen, '^%x+|r?([^|]+)|') ~= one[3] then return false end
+end
+
+local removed, before = {}, {}
 for _, one in ipairs(plan.pending) do
   local label, stream, position, id = one[1], KEYS[one[2]], one[3], one[4]
-  local before = redis.call('XLEN', stream)
+  local length = redis.call('XLEN', stream)
   if redis.call('XDEL', stream, position) == 1 then
-    recount_pending(stream, label, 2, before)
+    before[label] = before[label] or {stream, length}
     removed[id] = true
   end
   local note, record = leave_review(label, position, KEYS[3], KEYS[9], KEYS[one[5]], KEYS[one[6]])
@@ -18,6 +25,8 @@ for _, one in ipairs(plan.pending) do
     removed[id] = true
   end
 end
+-- Once a label: it reads all that is left of it.
+for label, found in pairs(before) do recount_pending(found[1], label, 2, found[2]) end
 for _, one in ipairs(plan.lists) do
   local label, list, record, kind, named = one[1], KEYS[one[2]], ARGV[one[3]], one[4], one[5]
   if redis.call('LREM', list, 0, record) > 0 then

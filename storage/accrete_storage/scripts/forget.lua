@@ -1,6 +1,7 @@
 -- Removes a label and all that is kept of it.
 -- KEYS: state, what is counted of pending (6), kept, exemplar_bytes, generations, forgotten, holds, events, then its
--- pending stream, exemplars, hold-out, notes and records in review, review_labels. ARGV: label, event, 1 if a version knows the label.
+-- pending stream, exemplars, hold-out, notes and records in review, review_labels, then prototypes of each version. ARGV: label,
+-- event, 1 if a version knows the label.
 -- Returns {pending, exemplars, hold-out} removed, or {} when nothing of it is known.
 local label = ARGV[1]
 local pending, exemplars, holdout = KEYS[14], KEYS[15], KEYS[16]
@@ -17,6 +18,7 @@ for _, position in ipairs(reviewed) do
   local note, record = leave_review(label, position, KEYS[3], review_labels, notes, records)
   add_to(KEYS[7], note.principal, -#record)
 end
+for i = 20, #KEYS do redis.call('HDEL', KEYS[i], label) end
 redis.call('SREM', KEYS[8], label)
 redis.call('HDEL', KEYS[9], label)
 redis.call('HDEL', KEYS[12], label)
