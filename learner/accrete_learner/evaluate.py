@@ -1,16 +1,15 @@
-"""What a finished network answers: features in batches, scores by any rule, hits per class.
+"""What a finished network answers: features in batches, scores by any rule.
 
 Shapes: n examples, d feature length, C classes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from accrete_learner import rules
-from accrete_learner.metrics import Tally
 
 #: Temperature of nearest-mean scores: softmax(10 cos). Only the probabilities depend on it, never the ranking.
 NME_SCALE = 10.0
@@ -81,17 +80,3 @@ def head_scores(features: Tensor, head: Mapping[str, Tensor]) -> Tensor:
 def nme_scores(features: Tensor, means: Tensor) -> Tensor:
     """Scores [n, C]: `NME_SCALE` times the cosine with each class's mean [C, d]. Rebuffi et al. (CVPR 2017), eq. 2."""
     return NME_SCALE * F.linear(F.normalize(features, dim=1), F.normalize(means, dim=1))
-
-
-def tally(scores: Tensor, y: Tensor, labels: Sequence[str]) -> dict[str, Tally]:
-    """Hits and examples of each class that has any.
-
-    Args:
-        scores: [n, C].
-        y: [n] int64 true classes.
-        labels: C of them, by class index.
-    """
-    hit = scores.argmax(1) == y
-    totals = torch.bincount(y, minlength=len(labels)).tolist()
-    hits = torch.bincount(y[hit], minlength=len(labels)).tolist()
-    return {label: Tally(hits=hits[index], total=totals[index]) for index, label in enumerate(labels) if totals[index]}

@@ -18,7 +18,7 @@ from accrete_learner.backbones import Backbone
 from accrete_learner.config import NetworkConfig
 from accrete_learner.evaluate import NME_SCALE, extract, head_kind, scores
 from accrete_learner.graph import write_graph
-from accrete_learner.job import HOLDOUT_FILE, write_json
+from accrete_learner.job import write_json
 
 MODEL_FILE = "model.json"
 GRAPH_FILE = "graph.onnx"
@@ -49,8 +49,6 @@ class Candidate:
     """What `rules.fit` made; empty for "head" and "nme"."""
     last_relu: bool = False
     """As the backbone was built, so that it can be built again."""
-    nearness: Tensor | None = None
-    """Of each hold-out example to the class mean that is nearest, as a cosine [H]."""
 
     def probabilities(self, features: Tensor) -> Tensor:
         """[N, C] by the candidate's rule."""
@@ -80,8 +78,6 @@ def write(folder: Path, candidate: Candidate, examples: Tensor, parent: Path | N
     if served.rule_tensors:
         write_tensors(folder / RULE_FILE, served.rule_tensors)
     write_tensors(folder / GOLDEN_FILE, _golden(served, examples))
-    if served.nearness is not None:
-        write_tensors(folder / HOLDOUT_FILE, {"nearness": served.nearness.sort().values})
 
 
 def check_exportable(backbone: Backbone) -> None:

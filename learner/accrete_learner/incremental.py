@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
-from accrete_learner import evaluate, export, methods, ridge
+from accrete_learner import export, methods, ridge
 from accrete_learner.backbones import Backbone, build, weights
 from accrete_learner.budget import quota
 from accrete_learner.config import IDENTITY, NetworkConfig, TrainingConfig
@@ -29,8 +29,6 @@ from accrete_learner.job import (
     INPUT_EXEMPLAR_RANK,
     INPUT_EXEMPLAR_X,
     INPUT_EXEMPLAR_Y,
-    INPUT_HOLDOUT_X,
-    INPUT_HOLDOUT_Y,
     INPUT_NEW_X,
     INPUT_NEW_Y,
     INPUTS_FILE,
@@ -40,7 +38,6 @@ from accrete_learner.job import (
 )
 from accrete_learner.memory import SYNTHESISED, Exemplars
 from accrete_learner.methods.base import Method
-from accrete_learner.metrics import Tally
 from accrete_learner.precision import one_thread, resolve_device, resolve_precision
 from accrete_learner.step import StepInputs, StepOutcome, run_step
 
@@ -66,7 +63,6 @@ class Data:
     """Each class's in rank order."""
     place: Tensor
     """[m] int64: where each of `exemplars` is in the file."""
-    holdout: Examples
 
 
 def run(folder: Path, job: Job, progress: Progress) -> export.Candidate:
@@ -95,27 +91,13 @@ def run(folder: Path, job: Job, progress: Progress) -> export.Candidate:
     outcome = run_step(inputs, method, progress=progress, generator=generator)
     seconds |= outcome.stage_seconds
     candidate = _candidate(job, parent, method, outcome)
-    with _timed(seconds, "evaluate"):
-        held = evaluate.extract(candidate.backbone, data.holdout.x) if len(data.holdout.y) else None
-        tallies = _tallies(candidate, held, data.holdout.y)
-        if held is not None:
-            nearest = evaluate.nme_scores(held, candidate.head["means"]).max(1).values / evaluate.NME_SCALE
-            candidate = replace(candidate, nearness=nearest)
     with _timed(seconds, "export"), one_thread():
         _clear(folder / CANDIDATE_FOLDER)
         export.write(folder / CANDIDATE_FOLDER, candidate, _golden_examples(data), parent)
         if outcome.statistics:
             export.write_tensors(folder / CANDIDATE_FOLDER / STATISTICS_FILE, outcome.statistics)
         _write_exemplars(folder / EXEMPLARS_FILE, outcome.exemplars, job, data.place.cpu())
-    Result(
-        version=job.version,
-        rule=outcome.rule,
-        tallies=tallies,
-        stage_seconds=seconds,
-        epochs=outcome.epochs,
-        images=outcome.images,
-        losses=tuple(outcome.losses),
-    ).write(folder)
+    Result(stage_seconds=seconds, images=outcome.images, losses=tuple(outcome.losses)).write(folder)
     return candidate
 
 
@@ -141,7 +123,6 @@ def load_data(folder: Path, job: Job, device: torch.device) -> Data:
         new=_examples(tensors, INPUT_NEW_X, INPUT_NEW_Y, job, device),
         exemplars=Examples(x=exemplars.x[order], y=exemplars.y[order]),
         place=order,
-        holdout=_examples(tensors, INPUT_HOLDOUT_X, INPUT_HOLDOUT_Y, job, device),
     )
 
 
@@ -249,19 +230,6 @@ def _candidate(job: Job, parent: Path | None, method: Method, outcome: StepOutco
         # The parent's network goes on as it was built, whatever this method would have built.
         last_relu=method.last_relu if parent is None else _description(parent).get("last_relu", False),
     )
-
-
-def _tallies(candidate: export.Candidate, features: Tensor | None, y: Tensor) -> dict[str, dict[str, Tally]]:
-    """Hits on the hold-out by the head, by the nearest mean, and by the candidate's own rule."""
-    asked = sorted({"head", "nme", candidate.rule})
-    if features is None:
-        return {rule: {} for rule in asked}
-    return {
-        rule: evaluate.tally(
-            evaluate.scores(rule, features, candidate.head, candidate.rule_tensors), y, candidate.labels
-        )
-        for rule in asked
-    }
 
 
 def _golden_examples(data: Data) -> Tensor:

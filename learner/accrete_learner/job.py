@@ -6,10 +6,9 @@
     exemplars.safetensors  x, y, source, shown of the classes chosen anew, in rank order within each class
     result.json            the `Result`; written last and by rename, so that it is there only when all the rest is
 
-Arrays (n examples, m exemplars, h hold-out examples; an example has the network's input shape and dtype):
+Arrays (n examples, m exemplars; an example has the network's input shape and dtype):
     new_x [n, ...]       new_y [n] int64, index into Job.labels
     exemplar_x [m, ...]  exemplar_y [m] int64    exemplar_rank [m] int64, 0 first, within its class
-    holdout_x [h, ...]   holdout_y [h] int64         only for a trainer that is to measure the candidate itself
     x, y                 as above; source int64: index into concat(exemplar_x, new_x), or -1 for a synthesised one
     shown [n, k] int64   of synthesised ones: the examples that each was made from, counted like `source`; -1: no more
 """
@@ -23,7 +22,6 @@ from typing import Any, Self
 
 from accrete_learner.budget import BudgetConfig
 from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
-from accrete_learner.metrics import Tally
 
 JOB_FILE = "job.json"
 INPUTS_FILE = "inputs.safetensors"
@@ -37,7 +35,6 @@ HOLDOUT_FILE = "holdout.safetensors"
 
 INPUT_NEW_X, INPUT_NEW_Y = "new_x", "new_y"
 INPUT_EXEMPLAR_X, INPUT_EXEMPLAR_Y, INPUT_EXEMPLAR_RANK = "exemplar_x", "exemplar_y", "exemplar_rank"
-INPUT_HOLDOUT_X, INPUT_HOLDOUT_Y = "holdout_x", "holdout_y"
 
 #: Exit code of a trainer whose step failed and which said why; any other code but 0 is a crash.
 EXIT_STEP_FAILED = 3
@@ -118,21 +115,14 @@ class Job:
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a finished step says about its candidate."""
+    """What a finished step says about its training."""
 
-    version: int
-    rule: str
-    """The rule of the candidate: "head", "nme", "knn", "mlp" or "svm"."""
-    tallies: Mapping[str, Mapping[str, Tally]]
-    """Per rule, per label with hold-out examples, how it did on them; always head and nme, as papers report both."""
     stage_seconds: Mapping[str, float]
     """Wall seconds by stage."""
-    epochs: int
-    """Epochs run, rebalancing included."""
     images: int
     """Images that training took: examples times epochs, without rebalancing."""
     losses: tuple[float, ...]
-    """Mean loss of each epoch."""
+    """Mean loss of each epoch, rebalancing included."""
 
     def write(self, folder: Path) -> None:
         """Writes result.json; the trainer's last act on a folder."""
@@ -148,12 +138,8 @@ class Result:
         """
         raw = _read_object(folder / RESULT_FILE)
         try:
-            tallies = {
-                rule: {label: Tally(**tally) for label, tally in per_label.items()}
-                for rule, per_label in raw.pop("tallies").items()
-            }
-            return cls(tallies=tallies, losses=tuple(raw.pop("losses")), **raw)
-        except (AttributeError, KeyError, TypeError) as error:
+            return cls(stage_seconds=raw["stage_seconds"], images=raw["images"], losses=tuple(raw["losses"]))
+        except (KeyError, TypeError) as error:
             raise ValueError(f"{folder / RESULT_FILE} is not a result: {error!r}") from error
 
 

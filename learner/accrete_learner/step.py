@@ -89,11 +89,6 @@ class StepOutcome:
     """Images that training took: examples times epochs, without rebalancing."""
     stage_seconds: dict[str, float]
 
-    @property
-    def epochs(self) -> int:
-        """Epochs run, rebalancing included."""
-        return len(self.losses)
-
 
 def run_step(inputs: StepInputs, method: Method, *, progress: Progress, generator: torch.Generator) -> StepOutcome:
     """Run one step of any shape: any number of new classes, none too, and classes of any size from one example up.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import os
 import subprocess
 import sys
@@ -19,7 +20,10 @@ from sklearn.datasets import load_digits
 import accrete_learner
 from accrete_learner.budget import BudgetConfig
 from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
-from accrete_learner.job import INPUTS_FILE, Job
+from accrete_learner.job import CANDIDATE_FOLDER, INPUTS_FILE, Job
+from accrete_learner.metrics import Tally
+from accrete_learner_service.measure import measure
+from accrete_storage.example import Example
 
 # On small networks a second thread costs more than it gives.
 torch.set_num_threads(1)
@@ -52,9 +56,7 @@ def _write_step(
 ) -> Job:
     folder.mkdir(parents=True, exist_ok=True)
     new_x, new_y = _examples(range(old, classes), 40)
-    holdout_x, holdout_y = _examples(range(classes), 20, skip=40)
-    inputs = {"new_x": new_x, "new_y": new_y, "holdout_x": holdout_x, "holdout_y": holdout_y}
-    save_file(inputs | (arrays or {}), folder / INPUTS_FILE)
+    save_file({"new_x": new_x, "new_y": new_y} | (arrays or {}), folder / INPUTS_FILE)
     defaults: dict[str, Any] = {
         "version": 2 if parent else 1,
         "labels": tuple(f"digit {label}" for label in range(classes)),
@@ -69,6 +71,15 @@ def _write_step(
     job = Job(**defaults | fields)
     job.write(folder)
     return job
+
+
+def _tallies(folder: Path, x: np.ndarray, y: np.ndarray) -> dict[str, Tally]:
+    candidate = folder / CANDIDATE_FOLDER
+    labels = json.loads((candidate / "model.json").read_text())["labels"]
+    holdout: dict[str, list[Example]] = {label: [] for label in labels}
+    for index, (tensor, row) in enumerate(zip(x, y, strict=True)):
+        holdout[labels[row]].append(Example(id=str(index), label=labels[row], tensor=tensor))
+    return measure(candidate, 1, holdout, lambda: None).tallies
 
 
 def _start_trainer() -> subprocess.Popen[str]:
@@ -94,10 +105,15 @@ def digits() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
 def write_step() -> Callable[..., Job]:
     """write_step(folder, classes=, old=, parent=, arrays=, ...): a step in which digits `old` to `classes` - 1 are new.
 
-    40 examples of each new class; 20 others of every class are the hold-out. `arrays` replaces or adds inputs, further
-    fields replace those of the job.
+    40 examples of each new class. `arrays` replaces or adds inputs, further fields replace those of the job.
     """
     return _write_step
+
+
+@pytest.fixture(scope="session")
+def tallies() -> Callable[..., dict[str, Tally]]:
+    """tallies(folder, x, y): how a finished step's candidate answers x, of classes y, measured as the learner does."""
+    return _tallies
 
 
 @pytest.fixture(scope="session")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,20 +11,25 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 
 from accrete_engine.config import EngineConfig
 from accrete_engine.loaded import load
 from accrete_learner import incremental
 from accrete_learner.config import MethodConfig, NetworkConfig
-from accrete_learner.job import INPUTS_FILE, Job, Result
+from accrete_learner.job import INPUTS_FILE, Job
+from accrete_learner.metrics import Tally
 
 WriteStep = Callable[..., Job]
+Tallies = Callable[..., dict[str, Tally]]
+Digits = Callable[..., tuple[np.ndarray, np.ndarray]]
+
+# Few epochs are enough for features that tell classes apart, and not for a head.
+NEAREST = MethodConfig(name="lucir", rule="nme")
 
 
-def run(folder: Path, job: Job | None = None) -> Result:
+def run(folder: Path, job: Job | None = None) -> None:
     incremental.run(folder, job or Job.read(folder), lambda stage, done, total, loss: None)
-    return Result.read(folder)
 
 
 def head(folder: Path) -> dict[str, np.ndarray]:
@@ -54,39 +60,41 @@ def test_the_same_step_run_again_makes_the_same_model(base: Path, tmp_path: Path
 
 
 def test_a_forgotten_class_leaves_the_head_and_the_others_keep_their_rows(
-    base: Path, tmp_path: Path, write_step: WriteStep, digits: Callable[..., tuple[np.ndarray, np.ndarray]]
+    base: Path, tmp_path: Path, write_step: WriteStep, tallies: Tallies, digits: Digits
 ):
     # Digit 1 is forgotten and 3 is new: labels 0, 2, 3 are classes 0, 1, 2.
     memory = memory_of(base)
     stays = memory["exemplar_y"] != 1
     new_x, new_y = digits([3], 40)
-    holdout_x, holdout_y = digits([0, 2, 3], 20, 40)
     place = np.array([0, -1, 1, 2])
     arrays = {name: array[stays] for name, array in memory.items()}
     arrays |= {"exemplar_y": place[arrays["exemplar_y"]], "new_x": new_x, "new_y": place[new_y]}
-    arrays |= {"holdout_x": holdout_x, "holdout_y": place[holdout_y]}
     labels = ("digit 0", "digit 2", "digit 3")
     parent = base / "candidate"
-    write_step(tmp_path, classes=3, old=2, parent=parent, arrays=arrays, labels=labels, parent_rows=(0, 2))
-    result = run(tmp_path)
-    assert set(result.tallies["nme"]) == set(labels)
-    assert result.tallies["nme"]["digit 2"].hits > 10
+    rows = {"labels": labels, "parent_rows": (0, 2)}
+    write_step(tmp_path, classes=3, old=2, parent=parent, arrays=arrays, method=NEAREST, **rows)
+    run(tmp_path)
+    x, y = digits([0, 2, 3], 20, 40)
+    found = tallies(tmp_path, x, place[y])
+    assert set(found) == set(labels)
+    assert found["digit 2"].hits > 10
     assert head(tmp_path)["weight"].shape == (3, 128)
 
 
 def test_new_examples_of_known_classes_alone_are_a_step(
-    base: Path, tmp_path: Path, write_step: WriteStep, digits: Callable[..., tuple[np.ndarray, np.ndarray]]
+    base: Path, tmp_path: Path, write_step: WriteStep, tallies: Tallies, digits: Digits
 ):
     new_x, new_y = digits([1], 30, 60)
     arrays = memory_of(base) | {"new_x": new_x, "new_y": new_y}
-    write_step(tmp_path, classes=3, old=3, parent=base / "candidate", arrays=arrays)
-    result = run(tmp_path)
+    write_step(tmp_path, classes=3, old=3, parent=base / "candidate", arrays=arrays, method=NEAREST)
+    run(tmp_path)
     assert set(load_file(tmp_path / "exemplars.safetensors")["y"].tolist()) == {1}
-    assert min(tally.hits for tally in result.tallies["nme"].values()) > 10
+    found = tallies(tmp_path, *digits(range(3), 20, 40))
+    assert min(tally.hits for tally in found.values()) > 10
 
 
 def test_an_exemplar_names_the_example_of_the_inputs_that_it_is(
-    base: Path, tmp_path: Path, write_step: WriteStep, digits: Callable[..., tuple[np.ndarray, np.ndarray]]
+    base: Path, tmp_path: Path, write_step: WriteStep, digits: Digits
 ):
     new_x, new_y = digits([1, 2], 10, 60)
     memory = memory_of(base)
@@ -99,16 +107,10 @@ def test_an_exemplar_names_the_example_of_the_inputs_that_it_is(
     np.testing.assert_array_equal(kept["x"], pool_x[kept["source"]])
 
 
-def test_one_new_class_is_a_step(base: Path, tmp_path: Path, write_step: WriteStep):
-    write_step(tmp_path, classes=4, old=3, parent=base / "candidate", arrays=memory_of(base))
-    assert run(tmp_path).tallies["nme"]["digit 3"].hits > 10
-
-
-def test_a_step_without_a_hold_out_has_no_accuracy_and_still_golden_answers(tmp_path: Path, write_step: WriteStep):
-    arrays = {"holdout_x": np.empty((0, 8, 8, 1), np.uint8), "holdout_y": np.empty(0, np.int64)}
-    write_step(tmp_path, classes=2, arrays=arrays)
-    assert run(tmp_path).tallies == {"head": {}, "nme": {}}
-    assert len(load_file(tmp_path / "candidate" / "golden.safetensors")["input"]) == 8
+def test_one_new_class_is_a_step(base: Path, tmp_path: Path, write_step: WriteStep, tallies: Tallies, digits: Digits):
+    write_step(tmp_path, classes=4, old=3, parent=base / "candidate", arrays=memory_of(base), method=NEAREST)
+    run(tmp_path)
+    assert tallies(tmp_path, *digits(range(4), 20, 40))["digit 3"].hits > 10
 
 
 def test_exemplars_reach_the_method_in_rank_order(base: Path, tmp_path: Path, write_step: WriteStep):
@@ -136,7 +138,9 @@ def test_a_later_step_may_use_another_method_with_the_same_kind_of_head(
 ):
     method = MethodConfig(name="lucir", rule="nme", selection="random")
     write_step(tmp_path, classes=4, old=3, parent=base / "candidate", arrays=memory_of(base), method=method)
-    assert run(tmp_path).rule == "nme"
+    run(tmp_path)
+    description = json.loads((tmp_path / "candidate" / "model.json").read_text())
+    assert (description["method"], description["rule"]) == ("lucir", "nme")
 
 
 def test_a_network_goes_on_as_it_was_built_under_a_method_that_builds_another(tmp_path: Path, write_step: WriteStep):
@@ -190,7 +194,8 @@ def test_a_parent_without_that_row_is_refused(base: Path, tmp_path: Path, write_
 def test_a_parents_step_does_not_need_the_first_weights_any_more(base: Path, tmp_path: Path, write_step: WriteStep):
     job = write_step(tmp_path, classes=4, old=3, parent=base / "candidate", arrays=memory_of(base))
     gone = dataclasses.replace(job.network, weights="/nowhere/weights.pth")
-    assert run(tmp_path, dataclasses.replace(job, network=gone)).version == 2
+    run(tmp_path, dataclasses.replace(job, network=gone))
+    assert head(tmp_path)["weight"].shape == (4, 128)
 
 
 def test_a_missing_input_file_is_an_os_error(tmp_path: Path, write_step: WriteStep):
@@ -198,12 +203,3 @@ def test_a_missing_input_file_is_an_os_error(tmp_path: Path, write_step: WriteSt
     (tmp_path / INPUTS_FILE).unlink()
     with pytest.raises(OSError, match="No such file"):
         run(tmp_path, job)
-
-
-def test_inputs_of_new_examples_alone_are_enough(
-    tmp_path: Path, write_step: WriteStep, digits: Callable[..., tuple[np.ndarray, np.ndarray]]
-):
-    write_step(tmp_path, classes=2)
-    x, y = digits([0, 1], 12)
-    save_file({"new_x": x, "new_y": y}, tmp_path / INPUTS_FILE)
-    assert run(tmp_path).tallies["head"] == {}
