@@ -3,6 +3,7 @@
 StepEnded
 ├── StepFailed       the step itself went wrong; tried again, then set aside
 │   └── TrainerFailed    the trainer said so, crashed or was killed
+├── VersionDamaged   files that it starts from are not what was published; no label is to blame, so it waits for them
 ├── NothingToLearn   between the decision and the reading, what was to be learned went away
 └── Interrupted      this process is to stop, or no longer holds the lease
 """
@@ -20,6 +21,10 @@ class StepFailed(StepEnded):
 
 class TrainerFailed(StepFailed):
     """The trainer did not finish the step."""
+
+
+class VersionDamaged(StepEnded):
+    """A version that the step needs is damaged; the message names the file."""
 
 
 class NothingToLearn(StepEnded):

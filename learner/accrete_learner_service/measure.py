@@ -20,8 +20,11 @@ from accrete_engine.errors import LoadError
 from accrete_engine.loaded import LoadedVersion, load
 from accrete_engine.vectors import Floats
 from accrete_learner.metrics import Tally
-from accrete_learner_service.errors import Interrupted, StepFailed
+from accrete_learner_service.errors import Interrupted, StepFailed, VersionDamaged
+from accrete_storage.artifacts import ArtifactStore
+from accrete_storage.errors import CorruptArtifact
 from accrete_storage.example import Example
+from accrete_storage.version import VersionRecord
 
 #: The learner's own computing: one thread of the CPU, wherever serving and training run.
 ENGINE = EngineConfig(engine="onnxruntime", device="cpu", threads=1)
@@ -118,6 +121,18 @@ class Handover:
             return {}
         self._latest = 0, {}
         return features
+
+
+def verified(artifacts: ArtifactStore, record: VersionRecord) -> Path:
+    """A version's folder, its files as they were published.
+
+    Raises:
+        VersionDamaged: they are not.
+    """
+    try:
+        return artifacts.verify(record.version, record.digest)
+    except CorruptArtifact as error:
+        raise VersionDamaged(f"version {record.version} is damaged: {error}") from error
 
 
 def load_checked(files: Path, version: int) -> LoadedVersion:

@@ -12,7 +12,7 @@ from safetensors.numpy import load_file
 
 from accrete_learner import job as files
 from accrete_learner.metrics import Accuracy, Tally, class_accuracy, summarise
-from accrete_learner_service.staging import Inputs
+from accrete_learner_service.staging import Inputs, learned_before
 from accrete_storage.example import Example
 from accrete_storage.version import VersionRecord
 
@@ -28,7 +28,8 @@ def build_record(
 ) -> VersionRecord:
     """The record of an accepted candidate; its digest is known once its files are published."""
     parent = inputs.parent
-    learned = {} if parent is None else {label: parent.learned[label] for label in inputs.old_labels}
+    before = learned_before(inputs.versions)
+    learned = {label: before[label] for label in inputs.labels if label in before}
     since = {} if parent is None else {label: parent.since[label] for label in inputs.old_labels}
     return VersionRecord(
         version=inputs.version,

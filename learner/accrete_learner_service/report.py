@@ -25,7 +25,7 @@ class Report:
         self._store = store
         self._lease = lease
         self._metrics = metrics
-        self._phase: tuple[int, str] | None = None
+        self._phase: tuple[int, str, str] | None = None
         self._stage = ""
         self._told = 0.0
 
@@ -37,7 +37,7 @@ class Report:
             Fenced: another learner holds it.
         """
         epoch = self._lease.epoch
-        if self._phase == (epoch, phase):
+        if self._phase == (epoch, phase, reason):
             return
         self._metrics.set_phase(phase)
         log.info("phase", extra=fields(phase=phase, reason=reason))
@@ -49,7 +49,7 @@ class Report:
             return
         if not told:
             raise Fenced(f"epoch {epoch} is over: another learner holds the lease")
-        self._phase = (epoch, phase)
+        self._phase = (epoch, phase, reason)
 
     def progress(self, version: int, progress: Progress) -> None:
         """Passes on how far the trainer is, not more often than anyone can read; the last of a stage always."""

@@ -11,7 +11,7 @@ from accrete_engine.loaded import LoadedVersion
 from accrete_learner_service.config import LearnerServiceConfig
 from accrete_learner_service.lease import LeaseKeeper
 from accrete_learner_service.logs import fields
-from accrete_learner_service.measure import load_checked
+from accrete_learner_service.measure import load_checked, verified
 from accrete_learner_service.metrics import Metrics
 from accrete_learner_service.shares import beyond_share
 from accrete_learner_service.staging import kept_labels
@@ -45,7 +45,8 @@ class Reviewer:
         """How many examples of these labels were set aside now.
 
         Raises:
-            StepFailed: the live version cannot be loaded.
+            VersionDamaged: the live version's files are damaged.
+            StepFailed: it cannot be loaded.
             CorruptRecord: an example cannot be read.
             Fenced: another learner holds the lease.
             StoreUnavailable: the store does not answer.
@@ -106,8 +107,12 @@ class Reviewer:
         if not (self._config.review_confidence and version):
             yield None
             return
-        known = kept_labels(registry.version(version), registry.forgotten())
-        loaded = load_checked(self._artifacts.path(version), version)
+        record = registry.version(version)
+        if record.state != "ready":  # it was given up, and servers that have it in memory go on with it
+            yield None
+            return
+        known = kept_labels(record, registry.forgotten())
+        loaded = load_checked(verified(self._artifacts, record), version)
         try:
             yield (loaded, loaded.answers(frozenset(loaded.labels) - set(known))) if known else None
         finally:

@@ -8,12 +8,12 @@ import threading
 import time
 from dataclasses import dataclass, replace
 
-from accrete_learner_service.errors import Interrupted, NothingToLearn
+from accrete_learner_service.errors import Interrupted, NothingToLearn, VersionDamaged
 from accrete_learner_service.logs import fields
 from accrete_learner_service.metrics import Metrics
 from accrete_learner_service.retention import retire
 from accrete_learner_service.review import Reviewer
-from accrete_learner_service.staging import kept_labels
+from accrete_learner_service.staging import kept_labels, lost_labels
 from accrete_learner_service.step import BY_HAND_FILE, Bench, run_step
 from accrete_learner_service.trigger import Decision, Settling, Waiting, decide
 from accrete_storage.errors import Fenced, InputsChanged, StoreUnavailable
@@ -22,6 +22,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks, during a step, whether its inputs still stand.
 REVISION_CHECK_S = 1.0
+#: Seconds between two looks at files that are damaged: each reads them again.
+BLOCKED_S = 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +35,8 @@ class Todo:
     """Failed attempts in a row."""
     not_before: float = 0.0
     """When the next attempt may start, by `time.monotonic`."""
+    blocked: str = ""
+    """What is damaged that it starts from; it is tried until that is back or given up."""
     rest: tuple[Decision, ...] = ()
     """Other parts of a step that failed as a whole, to be tried after this one."""
 
@@ -97,7 +101,8 @@ class Learner:
             return
         self._todo = self._todo or self._next()
         if self._todo is None or time.monotonic() < self._todo.not_before:
-            bench.report.phase("waiting")
+            blocked = "" if self._todo is None else self._todo.blocked
+            bench.report.phase("blocked" if blocked else "waiting", blocked)
             return
         self._attempt(self._todo)
 
@@ -139,6 +144,8 @@ class Learner:
         now_ms = int(time.time() * 1000)
         config = self._bench.config.trigger
         decision = decide(pending, known=known, held=held, config=config, now_ms=now_ms, by_hand=by_hand)
+        if by_hand and decision is None and lost_labels(store, known):
+            decision = Decision(labels=frozenset(), reason="a version was given up", cause="hand")
         if by_hand and decision is None:
             log.info("step.nothing_to_learn", extra=fields(labels=len(pending)))
         arrived = sum(waiting.examples for waiting in pending.values())
@@ -147,6 +154,7 @@ class Learner:
 
     def _attempt(self, todo: Todo) -> None:
         """One attempt at a step. What is due stays due unless the step ends for good."""
+        self._todo = todo = replace(todo, blocked="")
         try:
             if self._reviewer.review(todo.decision.labels) and todo.decision.cause != "hand":
                 self._todo = None  # what is left may not be enough for a step
@@ -155,6 +163,8 @@ class Learner:
         except NothingToLearn as error:
             log.info("step.nothing_to_learn", extra=fields(reason=str(error)))
             self._todo = todo.then()
+        except VersionDamaged as error:
+            self._todo = replace(todo, not_before=time.monotonic() + BLOCKED_S, blocked=str(error))
         except InputsChanged as error:
             self._discarded(str(error))
         except (Fenced, Interrupted, StoreUnavailable) as error:

@@ -93,6 +93,24 @@ def kept_labels(parent: VersionRecord | None, forgotten: dict[str, int]) -> tupl
     return tuple(label for label in parent.labels if forgotten.get(label, -1) <= parent.revision)
 
 
+def lost_labels(store: Store, kept: Collection[str]) -> frozenset[str]:
+    """Labels with a memory that the parent does not know: only versions that were given up did. They are to be learned
+    again from it.
+    """
+    return frozenset(store.memory.labels()).difference(kept)
+
+
+def learned_before(versions: Sequence[VersionRecord]) -> dict[str, str]:
+    """By label, the last position that any of the versions, oldest first, has taken in: given up or not, it is not
+    pending any more.
+    """
+    taken: dict[str, str] = {}
+    for record in versions:
+        if record.state != "rejected":
+            taken |= record.learned
+    return taken
+
+
 def read_inputs(
     store: Store, labels: Collection[str], holdout: HoldoutConfig, teaching: TeachingConfig = _NO_SHARES
 ) -> Inputs:
@@ -104,27 +122,39 @@ def read_inputs(
     """
     revision = store.registry.state().revision
     parent = store.registry.latest_ready()
+    versions = store.registry.versions()
     kept = kept_labels(parent, store.registry.forgotten())
+    lost = lost_labels(store, kept)
     each = places(teaching.holdout_share, holdout.cap)
-    taken = {label: _take(store, label, label in kept, holdout.cap, each) for label in labels}
-    taken = {label: part for label, part in taken.items() if part.counts and (part.new or label in kept)}
+    taken = {
+        label: _take(
+            store, label, known=label in kept, lost=label in lost, pending=label in labels, cap=holdout.cap, each=each
+        )
+        for label in {*labels, *lost}
+    }
+    taken = {label: part for label, part in taken.items() if part.new or (part.counts and label in kept)}
     if not any(part.new for part in taken.values()):
         raise NothingToLearn("no pending example to train on")
     # Labels of one batch arrived at the same moment: by name then, so that the order is the same at each attempt.
-    added = sorted((position_key(part.first), label) for label, part in taken.items() if label not in kept)
+    before = learned_before(versions)
+    added = sorted(
+        (position_key(before[label] if label in lost else part.first), label)
+        for label, part in taken.items()
+        if label not in kept
+    )
     untouched = {label: store.memory.holdout(label) for label in kept if label not in taken}
     return Inputs(
         revision=revision,
         version=store.registry.next_version(),
         parent=parent,
-        versions=store.registry.versions(),
+        versions=versions,
         labels=(*kept, *(label for _, label in added)),
         old_count=len(kept),
         new=[example for part in taken.values() for example in part.new],
         exemplars=[example for label in kept for example in store.memory.exemplars(label)],
         holdout=untouched | {label: part.holdout for label, part in taken.items()},
-        consumed={label: part.last for label, part in taken.items()},
-        counts={label: part.counts for label, part in taken.items()},
+        consumed={label: part.last for label, part in taken.items() if part.counts},
+        counts={label: part.counts for label, part in taken.items() if part.counts},
     )
 
 
@@ -139,13 +169,14 @@ class _Taken:
     counts: int
 
 
-def _take(store: Store, label: str, known: bool, cap: int, each: int) -> _Taken:
-    entries = store.pending.read(label)
+def _take(store: Store, label: str, *, known: bool, lost: bool, pending: bool, cap: int, each: int) -> _Taken:
+    entries = store.pending.read(label) if pending else []
     # A label that is not known may have a hold-out of its own only from before it was forgotten: not its own any more.
-    old = store.memory.holdout(label) if known else []
+    old = store.memory.holdout(label) if known or lost else []
+    again = store.memory.exemplars(label) if lost else []
     parts = split(old, (entry.example for entry in entries if entry.holdout), cap=cap, each=each)
     return _Taken(
-        new=[*(entry.example for entry in entries if not entry.holdout), *parts.trained],
+        new=[*again, *(entry.example for entry in entries if not entry.holdout), *parts.trained],
         holdout=parts.kept,
         first=entries[0].position if entries else "",
         last=entries[-1].position if entries else "",

@@ -26,19 +26,19 @@ from accrete_learner_service.errors import StepFailed
 from accrete_learner_service.gate import Verdict, judge
 from accrete_learner_service.lease import LeaseKeeper
 from accrete_learner_service.logs import fields
-from accrete_learner_service.measure import Handover, Measured, measure, measuring_beside
+from accrete_learner_service.measure import Handover, Measured, measure, measuring_beside, verified
 from accrete_learner_service.phases import Outcome
 from accrete_learner_service.record import build_record, read_exemplars, summarise_step
 from accrete_learner_service.report import Report
 from accrete_learner_service.shares import share_exemplars
-from accrete_learner_service.staging import Inputs, read_inputs, step_quota, write_job
+from accrete_learner_service.staging import Inputs, kept_labels, read_inputs, step_quota, write_job
 from accrete_learner_service.timing import Stopwatch
 from accrete_learner_service.trainer_child import CHECK_S, Trainer
 from accrete_learner_service.trigger import Decision
 from accrete_storage.artifacts import ArtifactStore
 from accrete_storage.commit import Commit, Reject
 from accrete_storage.config import HoldoutConfig
-from accrete_storage.errors import CorruptArtifact, InputsChanged, StoreUnavailable
+from accrete_storage.errors import InputsChanged, StoreUnavailable
 from accrete_storage.store import Store
 from accrete_storage.version import VersionRecord
 
@@ -89,8 +89,10 @@ def run_step(bench: Bench, decision: Decision, check: Callable[[int], None]) -> 
 
     Raises:
         NothingToLearn: nothing to train on is left.
+        VersionDamaged: the version that it starts from is; nothing was told of a step by then.
         StepFailed: there is no candidate that can be loaded.
-        InputsChanged: examples that it learned from were deleted meanwhile.
+        InputsChanged: examples that it learned from were deleted meanwhile, or the version that it starts from was
+            given up.
         Fenced: another learner holds the lease.
         Interrupted: the lease is lost, or what `check` raises.
         StoreUnavailable: the store did not answer while the inputs were read. Later on it is waited for.
@@ -100,13 +102,14 @@ def run_step(bench: Bench, decision: Decision, check: Callable[[int], None]) -> 
     folder = bench.work / step_id
     watch = Stopwatch()
     try:
-        bench.report.phase("staging", decision.reason)
         with watch.stage("staging"):
-            inputs, parent_files = _stage(bench, decision, folder)
+            base, base_files = _base(bench)
+            bench.report.phase("staging", decision.reason)
+            inputs = _stage(bench, decision, folder, base, base_files)
         log.info(
             "step.staged", extra=fields(version=inputs.version, new=len(inputs.new), exemplars=len(inputs.exemplars))
         )
-        result, measured, verdict = _make(bench, inputs, parent_files, folder, watch, check)
+        result, measured, verdict = _make(bench, inputs, base_files, folder, watch, check)
         accuracy = summarise_step(inputs, measured.tallies)
         number = _insist(lambda: bench.store.registry.reserve(bench.lease.epoch), lambda: check(inputs.revision))
         inputs = replace(inputs, version=number)
@@ -158,25 +161,27 @@ def _make(
     return result, measured, verdict
 
 
-def _stage(bench: Bench, decision: Decision, folder: Path) -> tuple[Inputs, Path | None]:
-    """The inputs, also in the step's folder, and the parent's files."""
+def _base(bench: Bench) -> tuple[VersionRecord | None, Path | None]:
+    """The parent of the step, and its folder, its files as they were published, if any class of it stays."""
+    registry = bench.store.registry
+    parent = registry.latest_ready()
+    if parent is None or not kept_labels(parent, registry.forgotten()):
+        return parent, None
+    return parent, verified(bench.artifacts, parent)
+
+
+def _stage(
+    bench: Bench, decision: Decision, folder: Path, base: VersionRecord | None, base_files: Path | None
+) -> Inputs:
+    """The inputs, also in the step's folder."""
     inputs = read_inputs(bench.store, decision.labels, bench.holdout, bench.config.teaching)
     folder.mkdir(parents=True)
     if decision.cause == "hand":
         (folder / BY_HAND_FILE).touch()
-    parent_files = _parent_files(bench, inputs)
-    write_job(folder, inputs, bench.config, parent_files)
-    return inputs, parent_files
-
-
-def _parent_files(bench: Bench, inputs: Inputs) -> Path | None:
-    """The parent's folder, its files as they were published."""
-    if inputs.parent is None or not inputs.old_count:
-        return None
-    try:
-        return bench.artifacts.verify(inputs.parent.version, inputs.parent.digest)
-    except CorruptArtifact as error:
-        raise StepFailed(f"the parent, version {inputs.parent.version}, is unreadable: {error}") from error
+    if inputs.parent != base:
+        raise InputsChanged("the version that the step starts from was given up")
+    write_job(folder, inputs, bench.config, base_files)
+    return inputs
 
 
 def _gate(

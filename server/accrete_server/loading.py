@@ -27,8 +27,7 @@ def verify(artifacts: ArtifactStore, version: int, digest: str | None) -> Path:
     try:
         return artifacts.verify(version, digest)
     except (StorageError, OSError) as problem:
-        reason = str(problem).replace(f"{artifacts.path(version).parent}/", "")
-        raise BrokenCandidate(version, "verify", reason) from problem
+        raise BrokenCandidate(version, "verify", str(problem)) from problem
 
 
 class Loader:

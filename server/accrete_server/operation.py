@@ -12,13 +12,14 @@ from accrete.v1 import operation_pb2, operation_pb2_grpc
 from accrete_server import convert, reporting
 from accrete_server.broken import BrokenCandidates
 from accrete_server.config import ServerConfig
-from accrete_server.errors import NotNow, Unknown
+from accrete_server.errors import BrokenCandidate, NotNow, Unknown
 from accrete_server.labels import check_label
 from accrete_server.link import StoreLink
 from accrete_server.loading import verify
 from accrete_server.slots import Slots
 from accrete_server.teaching import check_ids
 from accrete_storage.artifacts import ArtifactStore
+from accrete_storage.version import VersionRecord
 
 FOLLOW_S = 5.0
 """How long a call that changes what is served waits for this server to serve it."""
@@ -88,6 +89,19 @@ class Operation(operation_pb2_grpc.OperationServicer):
         _log.info("version_activated", extra={"version": version, "pinned": not request.unpin})
         self._await_version(version, context)
         return operation_pb2.ActivateVersionResponse(version=version, pinned=not request.unpin)
+
+    def DiscardVersion(  # noqa: N802
+        self, request: operation_pb2.DiscardVersionRequest, context: grpc.ServicerContext
+    ) -> operation_pb2.DiscardVersionResponse:
+        """Gives a damaged version up."""
+        store = self._link.get()
+        version = request.version
+        record = store.registry.version(version)
+        base = store.registry.discard(version, self._damage(record))
+        known = store.registry.version(base).labels if base else []
+        relearned = [label for label in record.labels if label not in known and store.memory.exemplars(label)]
+        _log.warning("version_discarded", extra={"version": version, "base": base, "relearned": relearned})
+        return operation_pb2.DiscardVersionResponse(base=base, relearned=relearned)
 
     def TriggerStep(  # noqa: N802
         self, request: operation_pb2.TriggerStepRequest, context: grpc.ServicerContext
@@ -198,6 +212,16 @@ class Operation(operation_pb2_grpc.OperationServicer):
         return operation_pb2.ForgetClassResponse(
             pending_deleted=result.pending, exemplars_deleted=result.exemplars, holdout_deleted=result.holdout
         )
+
+    def _damage(self, record: VersionRecord) -> str:
+        """What is wrong with a ready version's files. Raises NotNow when nothing is."""
+        if record.state != "ready":
+            return ""
+        try:
+            verify(self._artifacts, record.version, record.digest)
+        except BrokenCandidate as problem:
+            return problem.reason
+        raise NotNow(f"version {record.version}: its files are whole; `activate` takes servers back to another one")
 
     def _await_version(self, version: int, context: grpc.ServicerContext) -> None:
         self._await(lambda: self._slots.version == version or self._broken.reason(version) is not None, context)

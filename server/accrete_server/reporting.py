@@ -100,6 +100,7 @@ def _stored(store: Store) -> operation_pb2.GetStatusResponse:
     state = store.registry.state()
     answer.active_version, answer.pinned = state.version, state.pinned
     answer.phase, answer.paused = convert.phase(store.control.phase()), store.control.paused()
+    answer.phase_reason = store.control.phase_reason()
     answer.learner_alive = store.lease_holder() is not None
     total = store.pending.total()
     answer.pending = total.examples

@@ -83,13 +83,13 @@ class ArtifactStore:
         folder = self.path(version)
         manifest = _read(folder / MANIFEST)
         if digest and hashlib.sha256(manifest).hexdigest() != digest:
-            raise CorruptArtifact(f"{folder / MANIFEST} is not the one that was published")
+            raise CorruptArtifact(f"{_shown(folder / MANIFEST)} is not the one that was published")
         for name, expected in _parse(manifest, folder, version).items():
             content = _read(folder / name)
             if len(content) != expected["bytes"]:
-                raise CorruptArtifact(f"{folder / name} has {len(content)} bytes, not {expected['bytes']}")
+                raise CorruptArtifact(f"{_shown(folder / name)} has {len(content)} bytes, not {expected['bytes']}")
             if hashlib.sha256(content).hexdigest() != expected["sha256"]:
-                raise CorruptArtifact(f"{folder / name} does not match its checksum")
+                raise CorruptArtifact(f"{_shown(folder / name)} does not match its checksum")
         return folder
 
     def remove(self, version: int) -> None:
@@ -121,22 +121,27 @@ def _parse(manifest: bytes, folder: Path, version: int) -> dict[str, dict[str, A
         parsed = json.loads(manifest)
         if parsed["schema"] != SCHEMA or parsed["version"] != version:
             raise CorruptArtifact(
-                f"{folder / MANIFEST} is of schema {parsed['schema']}, version {parsed['version']}; "
+                f"{_shown(folder / MANIFEST)} is of schema {parsed['schema']}, version {parsed['version']}; "
                 f"schema {SCHEMA}, version {version} is expected"
             )
         files: dict[str, dict[str, Any]] = parsed["files"]
         if any("/" in name or name.startswith(".") for name in files):
-            raise CorruptArtifact(f"{folder / MANIFEST} names files outside its folder")
+            raise CorruptArtifact(f"{_shown(folder / MANIFEST)} names files outside its folder")
         return files
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorruptArtifact(f"{folder / MANIFEST} is unreadable: {error}") from error
+        raise CorruptArtifact(f"{_shown(folder / MANIFEST)} is unreadable: {error}") from error
 
 
 def _read(file: Path) -> bytes:
     try:
         return file.read_bytes()
     except OSError as error:
-        raise CorruptArtifact(f"{file} cannot be read: {error.strerror}") from error
+        raise CorruptArtifact(f"{_shown(file)} cannot be read: {error.strerror}") from error
+
+
+def _shown(file: Path) -> str:
+    """For messages, which callers and events carry on: no path of this machine."""
+    return f"{file.parent.name}/{file.name}"
 
 
 def _sync(path: Path) -> None:

@@ -74,6 +74,10 @@ class Control:
         keys = [self._keys.state, self._keys.events]
         return bool(self._database.call("phase", keys, [epoch, phase, reason, event]))
 
+    def phase_reason(self) -> str:
+        """What started the phase, or stands in the way of another; for people."""
+        return (self._get("reason") or b"").decode()
+
     def phase(self) -> str:
         """What the learner did last; "waiting" at first."""
         return (self._get("phase") or b"waiting").decode()

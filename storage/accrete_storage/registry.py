@@ -107,6 +107,24 @@ class Registry:
         if answer != b"OK":
             raise VersionUnusable(f"version {version} cannot be retired: it is {answer.decode().lower()}")
 
+    def discard(self, version: int, reason: str) -> int:
+        """Give a ready version up; answers the newest that is left (0: none), which the next step starts from.
+
+        It stays active until another is, for servers that have it in memory, but is not pinned any more. Raises
+        NotFound, and VersionUnusable for one that is not ready.
+        """
+        while True:
+            record = self.version(version)
+            if record.state != "ready":
+                raise VersionUnusable(f"version {version} is {record.state} and cannot be given up")
+            with reachable():
+                before = self._database.client.hget(self._keys.versions, str(version))
+            given_up = replace(record, state="retired", reason=reason)
+            keys = [self._keys.state, self._keys.versions]
+            answer = self._database.call("discard", keys, [version, before or b"", given_up.to_json()])
+            if answer != b"CHANGED":
+                return int(answer)
+
     def _switch(self, version: int) -> int | list[bytes]:
         keys = [self._keys.state, self._keys.versions, self._keys.events]
         answer: int | list[bytes] = self._database.call("activate", keys, [version])

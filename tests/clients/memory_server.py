@@ -262,6 +262,7 @@ class Operation(_Entry, operation_pb2_grpc.OperationServicer):
             input_shape=[32, 32, 3],
             held_labels=["moth"],
             in_review=3,
+            phase_reason="2 new classes",
             unknown_rate=0.05,
             false_alarm_rate=0.048,
         )
@@ -300,6 +301,10 @@ class Operation(_Entry, operation_pb2_grpc.OperationServicer):
             Fault(code=grpc.StatusCode.NOT_FOUND, details=f"no version {request.version}").abort(context)
         self.state.pinned = not request.unpin
         return op.ActivateVersionResponse(version=1, pinned=self.state.pinned)
+
+    def DiscardVersion(self, request, context):  # noqa: N802
+        self.enter("DiscardVersion", request, context)
+        return op.DiscardVersionResponse(base=request.version - 1, relearned=["moth"])
 
     def TriggerStep(self, request, context):  # noqa: N802
         self.enter("TriggerStep", request, context)

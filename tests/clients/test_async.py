@@ -142,6 +142,7 @@ def test_all_the_rest(run, state):
         assert len(await client.classes()) == len(await client.versions()) == 2
         assert (await client.activate(1)).pinned
         assert not (await client.unpin()).pinned
+        assert (await client.discard(3)).base == 2
         await client.pause()
         with pytest.raises(accrete.NotNow):
             await client.trigger_step()

@@ -181,6 +181,11 @@ def test_what_is_set_aside_for_review_is_listed(accrete):
     ("arguments", "text", "found"),
     [
         (["activate", "1"], "version 1 is live, pinned\n", {"version": 1, "pinned": True}),
+        (
+            ["discard", "3"],
+            "version 3 is given up, steps start from version 2; to be learned again: moth\n",
+            {"base": 2, "relearned": ["moth"]},
+        ),
         (["unpin"], "version 1 is live\n", {"version": 1, "pinned": False}),
         (["pause"], "paused\n", {"paused": True}),
         (["resume"], "resumed\n", {"paused": False}),
@@ -301,6 +306,7 @@ CLIENT = [
     "held",
     "activate",
     "unpin",
+    "discard",
     "pause",
     "resume",
     "trigger",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import urllib.request
 from collections.abc import Callable
@@ -35,6 +36,10 @@ def teach(store: Store, *labels: int, count: int = 30, start: int = 0) -> list[E
 
 def committed(store: Store) -> list[dict[str, Any]]:
     return [event.body for event in store.events.read("0", block_ms=None, count=10_000) if event.kind == "committed"]
+
+
+def learner_events(store: Store) -> list[str]:
+    return [event.kind for event in store.events.read("0", block_ms=None, count=10_000)]
 
 
 def test_two_steps_learn_each_example_once_within_the_budget(start: Start, store: Store, data_dir: Path):
@@ -192,6 +197,31 @@ def test_of_a_step_that_fails_only_the_label_to_blame_is_set_aside(start: Start,
     newest = learner.version(store.registry.state().version)
     assert newest.labels == [f"digit {n}" for n in range(5)]
     assert learner.event("failed", 9)["attempt"] == 3, "all, the half with it, it alone: each three times"
+
+
+def test_a_damaged_version_blocks_steps_until_it_is_given_up_and_its_classes_come_back_from_exemplars(
+    start: Start, store: Store, data_dir: Path
+):
+    learner = start(teaching={"review_confidence": 0.99})
+    teach(store, 0, 1)
+    learner.version(1)
+    files = ArtifactStore(data_dir / "versions")
+    (files.path(1) / "head.safetensors").unlink()
+    teach(store, 2)
+    until(lambda: store.control.phase() == "blocked", lambda: f"blocked\n{learner.log()}")
+    assert store.control.phase_reason().startswith("version 1 is damaged: v000001/head.safetensors cannot be read")
+    assert store.registry.discard(1, "damaged") == 0
+    again = learner.version(2)
+    assert (again.labels, again.parent) == (["digit 0", "digit 1", "digit 2"], 0)
+    assert again.consumed == {"digit 2": 30}
+
+    store.registry.activate(2)
+    shutil.rmtree(files.path(2))
+    assert store.registry.discard(2, "damaged") == 0, "with nothing pending"
+    last = learner.version(3)
+    assert (last.labels, last.consumed, last.learned) == (again.labels, {}, again.learned)
+    assert "failed" not in learner_events(store), "no step has failed"
+    assert {label: count.exemplars for label, count in store.memory.counts().items()} == dict.fromkeys(last.labels, 5)
 
 
 def test_an_example_deleted_during_a_step_is_not_learned(start: Start, store: Store):

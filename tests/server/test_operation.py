@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import shutil
 
 import grpc
 
@@ -78,6 +79,28 @@ def test_versions_are_listed_newest_first(world):
     assert failed.code == grpc.StatusCode.FAILED_PRECONDITION
     assert "rejected" in failed.details
     assert list(running.status().held_labels) == ["cat"]
+
+
+def test_a_version_is_given_up_only_when_its_files_are_damaged(world):
+    world.publish(1, Recipe(labels=("cat",)))
+    world.publish(2, Recipe(labels=("cat", "dog")))
+    running = world.server()
+
+    def discard(version: int) -> operation_pb2.DiscardVersionResponse:
+        return running.operation.DiscardVersion(operation_pb2.DiscardVersionRequest(version=version), timeout=10)
+
+    failed = failure(lambda: discard(2))
+    assert (failed.code, "its files are whole" in failed.details) == (grpc.StatusCode.FAILED_PRECONDITION, True)
+    assert failure(lambda: discard(7)).code == grpc.StatusCode.NOT_FOUND
+    (world.artifacts.path(2) / "head.safetensors").write_bytes(b"")
+    assert (discard(2).base, running.predict().version) == (1, 2), "what is in memory goes on"
+    assert failure(lambda: discard(2)).code == grpc.StatusCode.FAILED_PRECONDITION
+    given_up = running.operation.ListVersions(operation_pb2.ListVersionsRequest(), timeout=10).versions[0]
+    assert given_up.state == operation_pb2.VersionInfo.RETIRED
+    assert given_up.reason.startswith("v000002/head.safetensors has 0 bytes"), "no path of the server's"
+    shutil.rmtree(world.artifacts.path(1))
+    assert discard(1).base == 0
+    assert world.store.registry.latest_ready() is None
 
 
 def test_what_is_set_aside_is_listed_with_its_reason_tried_again_and_dropped(world):

@@ -20,6 +20,7 @@ from ._results import (
     AddReport,
     ClassInfo,
     DeleteReport,
+    Discarded,
     ExampleResult,
     ForgetReport,
     HeldLabel,
@@ -161,6 +162,10 @@ class AsyncClient:
     async def unpin(self, *, timeout: float | None = None) -> Activation:
         """See `Client.unpin`."""
         return await _operation.unpin(self._core, timeout)
+
+    async def discard(self, version: int, *, timeout: float | None = None) -> Discarded:
+        """See `Client.discard`."""
+        return await _operation.discard(self._core, version, timeout)
 
     async def pause(self, *, timeout: float | None = None) -> None:
         """See `Client.pause`."""

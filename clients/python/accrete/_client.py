@@ -20,6 +20,7 @@ from ._results import (
     AddReport,
     ClassInfo,
     DeleteReport,
+    Discarded,
     ExampleResult,
     ForgetReport,
     HeldLabel,
@@ -182,6 +183,12 @@ class Client:
     def unpin(self, *, timeout: float | None = None) -> Activation:
         """Makes the newest ready version live, and later ones as they come."""
         return run(_operation.unpin(self._core, timeout))
+
+    def discard(self, version: int, *, timeout: float | None = None) -> Discarded:
+        """Gives up a version whose files are damaged for good, which nothing undoes. If it is the newest, steps go on
+        from the ready one before it, and classes that this one does not know are learned again from their exemplars.
+        Raises NotFound, and NotNow when its files are whole or it is not ready."""
+        return run(_operation.discard(self._core, version, timeout))
 
     def pause(self, *, timeout: float | None = None) -> None:
         """No step starts until `resume`; one that runs is finished."""

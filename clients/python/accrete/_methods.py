@@ -48,6 +48,7 @@ GET_STATUS = _method("Operation/GetStatus", op.GetStatusRequest, op.GetStatusRes
 LIST_CLASSES = _method("Operation/ListClasses", op.ListClassesRequest, op.ListClassesResponse)
 LIST_VERSIONS = _method("Operation/ListVersions", op.ListVersionsRequest, op.ListVersionsResponse)
 ACTIVATE_VERSION = _method("Operation/ActivateVersion", op.ActivateVersionRequest, op.ActivateVersionResponse)
+DISCARD_VERSION = _method("Operation/DiscardVersion", op.DiscardVersionRequest, op.DiscardVersionResponse)
 TRIGGER_STEP = _method("Operation/TriggerStep", op.TriggerStepRequest, op.TriggerStepResponse)
 PAUSE_LEARNING = _method("Operation/PauseLearning", op.PauseLearningRequest, op.PauseLearningResponse)
 RESUME_LEARNING = _method("Operation/ResumeLearning", op.ResumeLearningRequest, op.ResumeLearningResponse)

@@ -14,6 +14,7 @@ from ._methods import (
     ACTIVATE_VERSION,
     APPROVE_LABEL,
     DELETE_EXAMPLES,
+    DISCARD_VERSION,
     DROP_HELD,
     DROP_REVIEW,
     FORGET_CLASS,
@@ -30,7 +31,17 @@ from ._methods import (
     SERVING,
     TRIGGER_STEP,
 )
-from ._results import Activation, ClassInfo, DeleteReport, ForgetReport, HeldLabel, ReviewGroup, Status, VersionInfo
+from ._results import (
+    Activation,
+    ClassInfo,
+    DeleteReport,
+    Discarded,
+    ForgetReport,
+    HeldLabel,
+    ReviewGroup,
+    Status,
+    VersionInfo,
+)
 from .v1 import operation_pb2 as op
 
 MAX_IDS = 10_000  # in one call
@@ -70,6 +81,11 @@ async def unpin(core: Core, timeout: float | None) -> Activation:
 async def _activate(core: Core, request: op.ActivateVersionRequest, timeout: float | None) -> Activation:
     response = await core.call(ACTIVATE_VERSION, request, timeout)
     return Activation(version=response.version, pinned=response.pinned)
+
+
+async def discard(core: Core, version: int, timeout: float | None) -> Discarded:
+    response = await core.call(DISCARD_VERSION, op.DiscardVersionRequest(version=version), timeout)
+    return Discarded(base=response.base, relearned=tuple(response.relearned))
 
 
 async def trigger_step(core: Core, timeout: float | None) -> int:

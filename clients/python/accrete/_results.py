@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 Outcome = Literal["stored", "duplicate", "refused"]
 ClassState = Literal["pending", "provisional", "learned", "forgotten", "unknown"]
-Phase = Literal["waiting", "staging", "training", "gating", "committing", "paused", "unknown"]
+Phase = Literal["waiting", "staging", "training", "gating", "committing", "paused", "blocked", "unknown"]
 VersionState = Literal["ready", "rejected", "retired", "unknown"]
 
 
@@ -158,6 +158,8 @@ class Status:
     """(height, width, channels), or (length,) for embeddings."""
     held_labels: tuple[str, ...]
     """Labels whose examples are set aside after failed or rejected steps, or until approved; `Client.held` says why."""
+    phase_reason: str
+    """What started the phase or, when it is "blocked", what is damaged; for people."""
     in_review: int
     """Examples set aside for review, not counted in `pending`; `Client.review` says why."""
     unknown_rate: float
@@ -236,6 +238,16 @@ class Activation:
 
     version: int
     pinned: bool
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Discarded:
+    """What giving a damaged version up comes to."""
+
+    base: int
+    """The version that steps start from now; 0: none is left."""
+    relearned: tuple[str, ...]
+    """Labels that are to be learned again from their exemplars."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -25,6 +25,7 @@ ROLES: Mapping[str, frozenset[Role] | None] = {
     "/accrete.v1.Operation/ListClasses": ALL,
     "/accrete.v1.Operation/ListVersions": _WATCHERS,
     "/accrete.v1.Operation/ActivateVersion": _OPERATE,
+    "/accrete.v1.Operation/DiscardVersion": _OPERATE,
     "/accrete.v1.Operation/TriggerStep": _OPERATE,
     "/accrete.v1.Operation/PauseLearning": _OPERATE,
     "/accrete.v1.Operation/ResumeLearning": _OPERATE,

@@ -32,6 +32,22 @@ def add_unpin(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     ).set_defaults(run=_unpin)
 
 
+def add_discard(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
+    command = add_command(
+        subparsers,
+        "discard",
+        summary="give up a version whose files are damaged for good",
+        description=(
+            "Gives up a version whose files are damaged, when they cannot be brought back (from a backup, say). If it\n"
+            "is the newest, steps go on from the one before it, and classes that this one does not know are learned\n"
+            "again from their exemplars. This cannot be undone."
+        ),
+        example="accrete discard 12",
+    )
+    command.add_argument("version", type=int, help="see `accrete versions`")
+    command.set_defaults(run=_discard)
+
+
 def add_pause(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     add_command(
         subparsers,
@@ -144,6 +160,14 @@ def _unpin(options: argparse.Namespace) -> int:
 def _activated(options: argparse.Namespace, activation: Activation) -> int:
     pinned = ", pinned" if activation.pinned else ""
     return _done(options, activation, f"version {activation.version} is live{pinned}")
+
+
+def _discard(options: argparse.Namespace) -> int:
+    with connect(options) as client:
+        discarded = client.discard(options.version)
+    again = f"; to be learned again: {', '.join(discarded.relearned)}" if discarded.relearned else ""
+    base = f"version {discarded.base}" if discarded.base else "nothing"
+    return _done(options, discarded, f"version {options.version} is given up, steps start from {base}{again}")
 
 
 def _pause(options: argparse.Namespace) -> int:

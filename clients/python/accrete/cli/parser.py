@@ -19,6 +19,7 @@ _ADD = (
     state.add_held,
     control.add_activate,
     control.add_unpin,
+    control.add_discard,
     control.add_pause,
     control.add_resume,
     control.add_trigger,

@@ -67,7 +67,8 @@ def _status(options: argparse.Namespace) -> int:
 def _status_lines(status: Status) -> list[tuple[str, object]]:
     live = f"{status.version or 'none yet'}{' (pinned)' if status.pinned else ''}"
     catching_up = f", version {status.active_version} is loading" if status.active_version != status.version else ""
-    learner = status.phase if status.learner_alive else "not running"
+    blocked = f": {status.phase_reason}" if status.phase == "blocked" else ""
+    learner = f"{status.phase}{blocked}" if status.learner_alive else "not running"
     oldest = f", oldest {output.duration(status.oldest_pending_ms)}" if status.pending else ""
     kept = f"{status.exemplars} of {status.exemplar_budget}, {output.size(status.exemplar_bytes)}"
     lines: list[tuple[str, object]] = [

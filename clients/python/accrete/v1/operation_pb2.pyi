@@ -64,6 +64,7 @@ class GetStatusResponse(_message.Message):
     UNKNOWN_RATE_FIELD_NUMBER: _builtins.int
     FALSE_ALARM_RATE_FIELD_NUMBER: _builtins.int
     IN_REVIEW_FIELD_NUMBER: _builtins.int
+    PHASE_REASON_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """The version this server answers from; 0: none yet."""
     active_version: _builtins.int
@@ -100,6 +101,8 @@ class GetStatusResponse(_message.Message):
     """What the live version's hold-out allows of that; 0: nothing is called unknown."""
     in_review: _builtins.int
     """Examples set aside for review, not counted in `pending`; `ListReview` says why."""
+    phase_reason: _builtins.str
+    """What started the phase or, in BLOCKED, what is damaged; for people."""
     @_builtins.property
     def input_shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """What an image must be: [height, width, channels], or [length] for an embedding."""
@@ -137,10 +140,11 @@ class GetStatusResponse(_message.Message):
         unknown_rate: _builtins.float = ...,
         false_alarm_rate: _builtins.float = ...,
         in_review: _builtins.int = ...,
+        phase_reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_version", b"active_version", "classes", b"classes", "engine", b"engine", "exemplar_budget", b"exemplar_budget", "exemplar_bytes", b"exemplar_bytes", "exemplars", b"exemplars", "false_alarm_rate", b"false_alarm_rate", "held_labels", b"held_labels", "holdout", b"holdout", "in_review", b"in_review", "input_shape", b"input_shape", "learner_alive", b"learner_alive", "method", b"method", "oldest_pending_ms", b"oldest_pending_ms", "paused", b"paused", "pending", b"pending", "phase", b"phase", "pinned", b"pinned", "provisional_classes", b"provisional_classes", "release", b"release", "store", b"store", "store_alive", b"store_alive", "unknown_rate", b"unknown_rate", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_version", b"active_version", "classes", b"classes", "engine", b"engine", "exemplar_budget", b"exemplar_budget", "exemplar_bytes", b"exemplar_bytes", "exemplars", b"exemplars", "false_alarm_rate", b"false_alarm_rate", "held_labels", b"held_labels", "holdout", b"holdout", "in_review", b"in_review", "input_shape", b"input_shape", "learner_alive", b"learner_alive", "method", b"method", "oldest_pending_ms", b"oldest_pending_ms", "paused", b"paused", "pending", b"pending", "phase", b"phase", "phase_reason", b"phase_reason", "pinned", b"pinned", "provisional_classes", b"provisional_classes", "release", b"release", "store", b"store", "store_alive", b"store_alive", "unknown_rate", b"unknown_rate", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -304,7 +308,7 @@ class VersionInfo(_message.Message):
     digest: _builtins.str
     """SHA-256 of the artifact's manifest, in hex."""
     reason: _builtins.str
-    """Why it was rejected."""
+    """Why it was rejected, or given up."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -380,6 +384,51 @@ class ActivateVersionResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ActivateVersionResponse: _TypeAlias = ActivateVersionResponse  # noqa: Y015
+
+@_typing.final
+class DiscardVersionRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERSION_FIELD_NUMBER: _builtins.int
+    version: _builtins.int
+    def __init__(
+        self,
+        *,
+        version: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiscardVersionRequest: _TypeAlias = DiscardVersionRequest  # noqa: Y015
+
+@_typing.final
+class DiscardVersionResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BASE_FIELD_NUMBER: _builtins.int
+    RELEARNED_FIELD_NUMBER: _builtins.int
+    base: _builtins.int
+    """The version that steps start from now; 0: none is left."""
+    @_builtins.property
+    def relearned(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Labels that are to be learned again from their exemplars."""
+
+    def __init__(
+        self,
+        *,
+        base: _builtins.int = ...,
+        relearned: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["base", b"base", "relearned", b"relearned"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DiscardVersionResponse: _TypeAlias = DiscardVersionResponse  # noqa: Y015
 
 @_typing.final
 class TriggerStepRequest(_message.Message):

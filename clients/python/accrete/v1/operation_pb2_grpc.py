@@ -54,6 +54,11 @@ class OperationStub(object):
                 request_serializer=accrete_dot_v1_dot_operation__pb2.ActivateVersionRequest.SerializeToString,
                 response_deserializer=accrete_dot_v1_dot_operation__pb2.ActivateVersionResponse.FromString,
                 _registered_method=True)
+        self.DiscardVersion = channel.unary_unary(
+                '/accrete.v1.Operation/DiscardVersion',
+                request_serializer=accrete_dot_v1_dot_operation__pb2.DiscardVersionRequest.SerializeToString,
+                response_deserializer=accrete_dot_v1_dot_operation__pb2.DiscardVersionResponse.FromString,
+                _registered_method=True)
         self.TriggerStep = channel.unary_unary(
                 '/accrete.v1.Operation/TriggerStep',
                 request_serializer=accrete_dot_v1_dot_operation__pb2.TriggerStepRequest.SerializeToString,
@@ -144,6 +149,18 @@ class OperationServicer(object):
         With `unpin`: the newest ready version goes live, and later ones as they come.
 
         NOT_FOUND: no such version. FAILED_PRECONDITION: it was rejected, or its files are gone.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DiscardVersion(self, request, context):
+        """Gives up a version whose files are damaged for good, which nothing undoes: it cannot be activated any more. If it is
+        the newest, steps go on from the ready one before it. Classes that this one does not know are learned again, by a step
+        that starts at once, from their exemplars, which are all that is left of them; until then servers that have the
+        version in memory go on with it.
+
+        NOT_FOUND: no such version. FAILED_PRECONDITION: its files are whole, or it was rejected or retired.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -274,6 +291,11 @@ def add_OperationServicer_to_server(servicer, server):
                     servicer.ActivateVersion,
                     request_deserializer=accrete_dot_v1_dot_operation__pb2.ActivateVersionRequest.FromString,
                     response_serializer=accrete_dot_v1_dot_operation__pb2.ActivateVersionResponse.SerializeToString,
+            ),
+            'DiscardVersion': grpc.unary_unary_rpc_method_handler(
+                    servicer.DiscardVersion,
+                    request_deserializer=accrete_dot_v1_dot_operation__pb2.DiscardVersionRequest.FromString,
+                    response_serializer=accrete_dot_v1_dot_operation__pb2.DiscardVersionResponse.SerializeToString,
             ),
             'TriggerStep': grpc.unary_unary_rpc_method_handler(
                     servicer.TriggerStep,
@@ -444,6 +466,33 @@ class Operation(object):
             '/accrete.v1.Operation/ActivateVersion',
             accrete_dot_v1_dot_operation__pb2.ActivateVersionRequest.SerializeToString,
             accrete_dot_v1_dot_operation__pb2.ActivateVersionResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DiscardVersion(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/accrete.v1.Operation/DiscardVersion',
+            accrete_dot_v1_dot_operation__pb2.DiscardVersionRequest.SerializeToString,
+            accrete_dot_v1_dot_operation__pb2.DiscardVersionResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -42,6 +42,14 @@ class OperationStub:
 
     NOT_FOUND: no such version. FAILED_PRECONDITION: it was rejected, or its files are gone.
     """
+    DiscardVersion: _grpc.UnaryUnaryMultiCallable[_operation_pb2.DiscardVersionRequest, _operation_pb2.DiscardVersionResponse]
+    """Gives up a version whose files are damaged for good, which nothing undoes: it cannot be activated any more. If it is
+    the newest, steps go on from the ready one before it. Classes that this one does not know are learned again, by a step
+    that starts at once, from their exemplars, which are all that is left of them; until then servers that have the
+    version in memory go on with it.
+
+    NOT_FOUND: no such version. FAILED_PRECONDITION: its files are whole, or it was rejected or retired.
+    """
     TriggerStep: _grpc.UnaryUnaryMultiCallable[_operation_pb2.TriggerStepRequest, _operation_pb2.TriggerStepResponse]
     """Starts a step with what is pending, whatever the trigger says. Returns at once.
 
@@ -109,6 +117,14 @@ class OperationAsyncStub(OperationStub):
     With `unpin`: the newest ready version goes live, and later ones as they come.
 
     NOT_FOUND: no such version. FAILED_PRECONDITION: it was rejected, or its files are gone.
+    """
+    DiscardVersion: _aio.UnaryUnaryMultiCallable[_operation_pb2.DiscardVersionRequest, _operation_pb2.DiscardVersionResponse]  # type: ignore[assignment]
+    """Gives up a version whose files are damaged for good, which nothing undoes: it cannot be activated any more. If it is
+    the newest, steps go on from the ready one before it. Classes that this one does not know are learned again, by a step
+    that starts at once, from their exemplars, which are all that is left of them; until then servers that have the
+    version in memory go on with it.
+
+    NOT_FOUND: no such version. FAILED_PRECONDITION: its files are whole, or it was rejected or retired.
     """
     TriggerStep: _aio.UnaryUnaryMultiCallable[_operation_pb2.TriggerStepRequest, _operation_pb2.TriggerStepResponse]  # type: ignore[assignment]
     """Starts a step with what is pending, whatever the trigger says. Returns at once.
@@ -198,6 +214,20 @@ class OperationServicer(metaclass=_abc_1.ABCMeta):
         With `unpin`: the newest ready version goes live, and later ones as they come.
 
         NOT_FOUND: no such version. FAILED_PRECONDITION: it was rejected, or its files are gone.
+        """
+
+    @_abc_1.abstractmethod
+    def DiscardVersion(
+        self,
+        request: _operation_pb2.DiscardVersionRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operation_pb2.DiscardVersionResponse, _abc.Awaitable[_operation_pb2.DiscardVersionResponse]]:
+        """Gives up a version whose files are damaged for good, which nothing undoes: it cannot be activated any more. If it is
+        the newest, steps go on from the ready one before it. Classes that this one does not know are learned again, by a step
+        that starts at once, from their exemplars, which are all that is left of them; until then servers that have the
+        version in memory go on with it.
+
+        NOT_FOUND: no such version. FAILED_PRECONDITION: its files are whole, or it was rejected or retired.
         """
 
     @_abc_1.abstractmethod

@@ -68,6 +68,8 @@ class _PhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Phase.ValueType
     """The candidate is being made the new version."""
     PAUSED: _Phase.ValueType  # 6
     """An operator has paused learning."""
+    BLOCKED: _Phase.ValueType  # 7
+    """The files that a step starts from are damaged: none starts until they are back, or given up (`DiscardVersion`)."""
 
 class Phase(_Phase, metaclass=_PhaseEnumTypeWrapper):
     """What the learner does at present."""
@@ -85,6 +87,8 @@ COMMITTING: Phase.ValueType  # 5
 """The candidate is being made the new version."""
 PAUSED: Phase.ValueType  # 6
 """An operator has paused learning."""
+BLOCKED: Phase.ValueType  # 7
+"""The files that a step starts from are damaged: none starts until they are back, or given up (`DiscardVersion`)."""
 Global___Phase: _TypeAlias = Phase  # noqa: Y015
 
 @_typing.final
