@@ -87,7 +87,9 @@ def test_a_version_is_given_up_only_when_its_files_are_damaged(world):
     running = world.server()
 
     def discard(version: int) -> operation_pb2.DiscardVersionResponse:
-        return running.operation.DiscardVersion(operation_pb2.DiscardVersionRequest(version=version), timeout=10)
+        request = operation_pb2.DiscardVersionRequest(version=version)
+        answer: operation_pb2.DiscardVersionResponse = running.operation.DiscardVersion(request, timeout=10)
+        return answer
 
     failed = failure(lambda: discard(2))
     assert (failed.code, "its files are whole" in failed.details) == (grpc.StatusCode.FAILED_PRECONDITION, True)
