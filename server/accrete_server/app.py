@@ -113,7 +113,13 @@ class Server:
         self._metrics = Metrics()
         self._slots, self._hub, self._seats = Slots(), Hub(), Seats(config.max_watchers)
         at_once = config.at_once(engine.threads)
-        self._model = ServedModel(name=config.model_name, spec=spec, max_images=config.max_images, at_once=at_once)
+        self._model = ServedModel(
+            name=config.model_name,
+            spec=spec,
+            max_images=config.max_images,
+            at_once=at_once,
+            unknown_rate=config.unknown_rate,
+        )
         self._ready = False
         self._working = Admission(limit="queue", at_once=at_once, queue=config.queue)
         self._teaching = Admission(limit="queue", at_once=config.teaching, queue=config.queue)

@@ -31,6 +31,13 @@ ALL_FORGOTTEN = "every class of the model was forgotten: add examples (accrete a
 Sent = TypeVar("Sent")
 
 
+def check_unknown_rate(rate: float) -> float:
+    """The rate of false alarms that a caller names. Raises InvalidInput."""
+    if not 0 <= rate <= MAX_UNKNOWN_RATE:
+        raise InvalidInput(f"unknown_rate: {rate}; 0 to {MAX_UNKNOWN_RATE} are allowed")
+    return rate
+
+
 class Answering:
     """The way of images to an answer: limits, admission, decoding, computing; and what it is counted as."""
 
@@ -126,8 +133,7 @@ class Prediction(prediction_pb2_grpc.PredictionServicer):
         self._answering.check(len(request.images), "images")
         if not 0 <= request.top_k <= MAX_TOP_K:
             raise InvalidInput(f"top_k: {request.top_k}; 1 to {MAX_TOP_K} are allowed, or 0 for the default")
-        if not 0 <= request.unknown_rate <= MAX_UNKNOWN_RATE:
-            raise InvalidInput(f"unknown_rate: {request.unknown_rate}; 0 to {MAX_UNKNOWN_RATE} are allowed")
+        check_unknown_rate(request.unknown_rate)
         if self._slots.live is None:
             raise NoModel(TEACH_FIRST)
         return request.top_k or self._config.default_top_k

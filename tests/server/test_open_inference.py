@@ -72,6 +72,7 @@ def assert_as_predicted(response: service_pb2.ModelInferResponse, predicted: pre
     for index, prediction in enumerate(predicted.predictions):
         assert found["label"][index, 0] == prediction.labels[0].label
         assert found["provisional"][index, 0] == prediction.labels[0].provisional
+        assert found["unknown"][index, 0] == prediction.unknown
         ranked = sorted((ranked.probability for ranked in prediction.labels), reverse=True)
         np.testing.assert_allclose(np.sort(found["probabilities"][index])[::-1], ranked, rtol=1e-6)
 
@@ -85,6 +86,7 @@ def test_raw_pixels_are_answered_as_predict_answers_them(world: World) -> None:
         ("label", "BYTES", [3, 1]),
         ("probabilities", "FP32", [3, 4]),
         ("provisional", "BOOL", [3, 1]),
+        ("unknown", "BOOL", [3, 1]),
     ]
     assert_as_predicted(response, running.predict(1, 2, 3))
 
@@ -136,6 +138,25 @@ def test_the_classification_extension_ranks_classes_with_index_and_label(world: 
             assert float(value) == pytest.approx(ranked.probability, abs=1e-6)
     many = Output(name="probabilities", parameters={"classification": service_pb2.InferParameter(int64_param=99)})
     assert list(infer(running, of_pixels(1, outputs=[many])).outputs[0].shape) == [1, 4]
+
+
+def test_an_image_near_no_class_is_marked_as_predict_marks_it(world: World) -> None:
+    world.publish_with_holdout(np.stack([pixels(seed) for seed in range(20)]))
+    running = world.server()
+    predicted = running.predict(*range(20), unknown_rate=0.06)
+    assert sum(prediction.unknown for prediction in predicted.predictions) == 10
+    for rate in (_rate(double_param=0.06), _rate(string_param="0.06")):
+        response = infer(running, of_pixels(*range(20), **rate))
+        assert_as_predicted(response, predicted)
+        assert response.parameters["false_alarm_rate"].double_param == pytest.approx(0.05)
+    response = infer(running, of_pixels(*range(20), **_rate(double_param=0.06), outputs=[Output(name="label")]))
+    assert "false_alarm_rate" not in response.parameters
+    response = infer(running, of_pixels(*range(20)))
+    assert not outputs(response)["unknown"].any()
+    assert "false_alarm_rate" not in response.parameters
+    by_itself = world.server(unknown_rate=0.06)
+    for rate in ({}, _rate(int64_param=0)):
+        assert_as_predicted(infer(by_itself, of_pixels(*range(20), **rate)), predicted)
 
 
 def test_only_the_outputs_that_were_named_come_in_the_order_of_their_naming(world: World) -> None:
@@ -269,6 +290,10 @@ def _input(**changed: Any) -> dict[str, Any]:
     return {"inputs": [Tensor(**{"name": "image", "datatype": "UINT8", "shape": [1, 4, 4, 3]} | changed)]}
 
 
+def _rate(**given: Any) -> dict[str, Any]:
+    return {"parameters": {"unknown_rate": service_pb2.InferParameter(**given)}}
+
+
 _REGION = {"shared_memory_region": service_pb2.InferParameter(string_param="region")}
 _CLASSES = {"classification": service_pb2.InferParameter(int64_param=1)}
 _NO_CLASSES = {"classification": service_pb2.InferParameter(int64_param=0)}
@@ -304,10 +329,15 @@ _BYTES = {"datatype": "BYTES", "shape": [2]}
             _input(**_BYTES, contents=Contents(bytes_contents=[b"a"])) | {"raw_input_contents": []},
             "1 elements; the shape says 2",
         ),
-        ({"outputs": [Output(name="logits")]}, "'logits'; there are label, probabilities, provisional"),
+        ({"outputs": [Output(name="logits")]}, "'logits'; there are label, probabilities, provisional, unknown"),
         ({"outputs": [Output(name="label", parameters=_CLASSES)]}, "label: classification 1"),
         ({"outputs": [Output(name="probabilities", parameters=_NO_CLASSES)]}, "classification 0"),
         ({"outputs": [Output(name="label", parameters=_REGION)]}, "shared memory is not offered"),
+        (_rate(double_param=0.6), "unknown_rate: 0.6; 0 to 0.5 are allowed"),
+        (_rate(double_param=float("nan")), "unknown_rate: nan"),
+        (_rate(bool_param=True), "unknown_rate: 1.0; 0 to 0.5"),
+        (_rate(string_param="few"), "unknown_rate: 'few'; a number is allowed"),
+        (_rate(), "unknown_rate: ''; a number is allowed"),
         ({"parameters": {"sequence_id": service_pb2.InferParameter(int64_param=4)}}, "keeps no state"),
     ],
 )

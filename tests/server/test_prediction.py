@@ -15,7 +15,7 @@ from accrete.v1 import prediction_pb2, types_pb2
 from accrete_engine.config import EngineConfig
 from accrete_engine.loaded import load
 from accrete_storage.prototypes import Prototype
-from tests.engine.artifacts import Recipe, class_row, write_artifact
+from tests.engine.artifacts import Recipe, class_row
 from tests.server.pictures import encode, picture
 from tests.server.world import Running, World, failure, labels_of, pixels, raw, total, until
 
@@ -138,15 +138,8 @@ def test_the_published_margin_decides_between_prototypes_and_what_is_trained(wor
     until(lambda: all(p.labels[0].provisional == first for p in running.predict(*range(5)).predictions))
 
 
-def _with_holdout(world: World) -> None:
-    """A version whose hold-out is nearer than half of twenty random images are."""
-    loaded = load(write_artifact(world.data_dir / "same", Recipe()), 1, EngineConfig(device="cpu"))
-    nearness = loaded.answers().nearness(loaded.features(np.stack([pixels(seed) for seed in range(20)])))
-    world.publish(1, Recipe(nearness=(float(np.median(nearness)),) * 19))
-
-
 def test_an_image_near_no_class_is_marked_at_the_rate_that_the_caller_names(world):
-    _with_holdout(world)
+    world.publish_with_holdout(np.stack([pixels(seed) for seed in range(20)]))
     running = world.server()
     assert not any(prediction.unknown for prediction in running.predict(*range(20)).predictions)
     answer = running.predict(*range(20), unknown_rate=0.06)
@@ -160,7 +153,7 @@ def test_an_image_near_no_class_is_marked_at_the_rate_that_the_caller_names(worl
 
 
 def test_the_server_may_have_a_rate_of_its_own_and_tells_what_it_comes_to(world):
-    _with_holdout(world)
+    world.publish_with_holdout(np.stack([pixels(seed) for seed in range(20)]))
     running = world.server(unknown_rate=0.06)
     assert sum(prediction.unknown for prediction in running.predict(*range(20)).predictions) == 10
     status = running.status()

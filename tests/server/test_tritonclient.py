@@ -73,17 +73,19 @@ def told(triton_python: Path, folder: Path, tmp_path_factory: pytest.TempPathFac
     """What tritonclient was answered; and by Predict, of the same images."""
     world = World(tmp_path_factory.mktemp("w"))
     world.start_store()
-    world.publish(1, Recipe(labels=FOUR))
+    batch = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), dtype=np.uint8)
+    world.publish_with_holdout(batch, Recipe(labels=FOUR))
     running = world.server()
     command = [str(triton_python), str(SCRIPT), running.server.address, *map(str, sorted(folder.iterdir()))]
     try:
         ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env=_clean())
         assert ended.returncode == 0, ended.stderr
-        batch = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), dtype=np.uint8)
         sent = [types_pb2.Image(encoded=path.read_bytes()) for path in sorted(folder.iterdir())]
         ask = running.prediction.Predict
+        images = [raw(image) for image in batch]
         yield json.loads(ended.stdout) | {
-            "pixels": ask(prediction_pb2.PredictRequest(images=[raw(image) for image in batch]), timeout=10),
+            "pixels": ask(prediction_pb2.PredictRequest(images=images), timeout=10),
+            "marked": ask(prediction_pb2.PredictRequest(images=images, unknown_rate=0.06), timeout=10),
             "files": ask(prediction_pb2.PredictRequest(images=sent), timeout=10),
         }
     finally:
@@ -100,7 +102,12 @@ def test_it_lists_and_checks(told: dict[str, Any]) -> None:
     assert asked["index"] == {"models": [{"name": "accrete", "version": "1", "state": "READY"}]}
     config = asked["config"]
     assert (config["max_batch_size"], config["input"][0]["dims"]) == (64, ["4", "4", "3"])
-    assert [output["data_type"] for output in config["output"]] == ["TYPE_STRING", "TYPE_FP32", "TYPE_BOOL"]
+    assert [output["data_type"] for output in config["output"]] == [
+        "TYPE_STRING",
+        "TYPE_FP32",
+        "TYPE_BOOL",
+        "TYPE_BOOL",
+    ]
 
 
 @pytest.mark.parametrize("way", ["pixels", "named version", "async", "asyncio", "files"])
@@ -108,10 +115,16 @@ def test_it_infers_what_predict_answers(way: str, told: dict[str, Any]) -> None:
     got, wanted = told["asked"][way], told["files" if way == "files" else "pixels"]
     assert got["version"] == "1"
     assert got["label"] == [[prediction.labels[0].label] for prediction in wanted.predictions]
-    assert got["provisional"] == [[False]] * len(wanted.predictions)
+    assert got["provisional"] == got["unknown"] == [[False]] * len(wanted.predictions)
     for probabilities, prediction in zip(got["probabilities"], wanted.predictions, strict=True):
         by_label = {ranked.label: ranked.probability for ranked in prediction.labels}
         np.testing.assert_allclose(probabilities, [by_label[label] for label in FOUR], rtol=1e-5)
+
+
+def test_it_has_images_near_no_class_marked(told: dict[str, Any]) -> None:
+    marks = [[prediction.unknown] for prediction in told["marked"].predictions]
+    assert sum(mark for [mark] in marks) == 1
+    assert told["asked"]["unknown"]["unknown"] == marks
 
 
 def test_it_reads_classes_with_their_labels(told: dict[str, Any]) -> None:
@@ -130,12 +143,12 @@ def test_it_is_told_what_is_wrong(told: dict[str, Any]) -> None:
 def test_it_reads_counters_that_count(told: dict[str, Any]) -> None:
     (own,) = told["asked"]["statistics"]
     assert (own["name"], own["version"]) == ("accrete", "1")
-    assert (own["inference_count"], own["execution_count"]) == ("17", "6")
+    assert (own["inference_count"], own["execution_count"]) == ("20", "7")
     stats = own["inference_stats"]
     counts = {stats[part]["count"] for part in ("success", "queue", "compute_input", "compute_infer", "compute_output")}
-    assert counts == {"6"}
+    assert counts == {"7"}
     assert stats["fail"]["count"] == "2"
-    assert {size["batch_size"]: size["compute_infer"]["count"] for size in own["batch_stats"]} == {"2": "1", "3": "5"}
+    assert {size["batch_size"]: size["compute_infer"]["count"] for size in own["batch_stats"]} == {"2": "1", "3": "6"}
 
 
 @pytest.mark.parametrize(("file", "module"), [("service", service_pb2), ("model_config", model_config_pb2)])

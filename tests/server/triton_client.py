@@ -47,6 +47,7 @@ def answer(result: Any) -> dict[str, Any]:
         "label": texts(result.as_numpy("label")),
         "probabilities": result.as_numpy("probabilities").tolist(),
         "provisional": result.as_numpy("provisional").tolist(),
+        "unknown": result.as_numpy("unknown").tolist(),
     }
 
 
@@ -89,6 +90,7 @@ def ask(address: str, paths: list[str]) -> dict[str, Any]:
         "named version": answer(client.infer(MODEL, [pixels(3)], model_version="1", timeout=5_000_000)),
         "async": in_the_background(client),
         "asyncio": asyncio.run(by_asyncio(address)),
+        "unknown": answer(client.infer(MODEL, [pixels(3)], parameters={"unknown_rate": 0.06})),
         "files": answer(client.infer(MODEL, [files(paths)])),
         "top": texts(client.infer(MODEL, [pixels(3)], outputs=[top]).as_numpy("probabilities")),
         "no such version": refusal(lambda: client.infer(MODEL, [pixels(1)], model_version="9")),

@@ -30,6 +30,8 @@ class ServedModel:
     max_images: int
     at_once: int
     """Computations at once on a CPU."""
+    unknown_rate: float
+    """Of false alarms, where the request names none; 0: nothing is called unknown."""
 
 
 def metadata(model: ServedModel, live: View | None) -> Metadata:

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from accrete.inference import service_pb2
 from accrete_engine.vectors import highest
@@ -14,10 +18,15 @@ from accrete_server.computing import Computed
 from accrete_server.errors import InvalidInput
 from accrete_server.open_inference.inputs import BYTES, LENGTH
 
-LABEL, PROBABILITIES, PROVISIONAL = "label", "probabilities", "provisional"
+LABEL, PROBABILITIES, PROVISIONAL, UNKNOWN = "label", "probabilities", "provisional", "unknown"
 CLASSIFICATION = "classification"
 
-OUTPUTS: dict[str, tuple[str, int]] = {LABEL: (BYTES, 1), PROBABILITIES: ("FP32", -1), PROVISIONAL: ("BOOL", 1)}
+OUTPUTS: dict[str, tuple[str, int]] = {
+    LABEL: (BYTES, 1),
+    PROBABILITIES: ("FP32", -1),
+    PROVISIONAL: ("BOOL", 1),
+    UNKNOWN: ("BOOL", 1),
+}
 """By name: datatype, and the size after the batch's; -1: as many as there are classes, which grow."""
 
 
@@ -44,10 +53,12 @@ def wanted_outputs(request: service_pb2.ModelInferRequest) -> list[Wanted]:
     return [_wanted(output) for output in request.outputs] or [Wanted(name=name) for name in OUTPUTS]
 
 
-def fill(response: service_pb2.ModelInferResponse, wanted: Iterable[Wanted], computed: Computed) -> None:
-    """Adds each output."""
+def fill(
+    response: service_pb2.ModelInferResponse, wanted: Iterable[Wanted], computed: Computed, unknown: NDArray[np.bool_]
+) -> None:
+    """Adds each output. `unknown`: which images are near no class [N]."""
     for output in wanted:
-        made = _make(output, computed)
+        made = _make(output, computed, unknown)
         response.outputs.add(name=output.name, datatype=made.datatype, shape=made.shape)
         response.raw_output_contents.append(made.data)
 
@@ -67,18 +78,25 @@ def _wanted(output: service_pb2.ModelInferRequest.InferRequestedOutputTensor) ->
     return Wanted(name=output.name, classes=classes)
 
 
-def _make(wanted: Wanted, computed: Computed) -> _Made:
+def _make(wanted: Wanted, computed: Computed, unknown: NDArray[np.bool_]) -> _Made:
     count = len(computed.probabilities)
     if wanted.classes:
         return _classified(computed, wanted.classes)
     if wanted.name == PROBABILITIES:
         numbers = computed.probabilities.astype("<f4", copy=False)
         return _Made(datatype="FP32", shape=numbers.shape, data=numbers.tobytes())
+    if wanted.name == UNKNOWN:
+        return _marks(unknown)
     best = computed.probabilities.argmax(axis=1)
     if wanted.name == PROVISIONAL:
-        return _Made(datatype="BOOL", shape=(count, 1), data=computed.view.answers.provisional[best].tobytes())
+        return _marks(computed.view.answers.provisional[best])
     labels = computed.view.answers.labels
     return _Made(datatype=BYTES, shape=(count, 1), data=_packed(labels[index] for index in best.tolist()))
+
+
+def _marks(marks: NDArray[Any]) -> _Made:
+    """One mark an image [N]."""
+    return _Made(datatype="BOOL", shape=(len(marks), 1), data=marks.tobytes())
 
 
 def _classified(computed: Computed, classes: int) -> _Made:

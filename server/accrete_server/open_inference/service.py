@@ -15,9 +15,12 @@ from accrete_server.images import ImageReader
 from accrete_server.open_inference import describing, outputs
 from accrete_server.open_inference.describing import ServedModel
 from accrete_server.open_inference.inputs import SentImages
-from accrete_server.prediction import Answering
+from accrete_server.prediction import Answering, check_unknown_rate
 from accrete_server.slots import TEACH_FIRST, Slots, View
 from accrete_server.statistics import Statistics
+
+_UNKNOWN_RATE, _FALSE_ALARM_RATE = "unknown_rate", "false_alarm_rate"
+"""Parameters of a request and of its answer: Predict's fields of these names."""
 
 
 class OpenInference(service_pb2_grpc.GRPCInferenceServiceServicer):
@@ -88,11 +91,12 @@ class OpenInference(service_pb2_grpc.GRPCInferenceServiceServicer):
     def ModelInfer(  # noqa: N802
         self, request: service_pb2.ModelInferRequest, context: grpc.ServicerContext
     ) -> service_pb2.ModelInferResponse:
-        """Labels and probabilities of each image."""
+        """Labels, probabilities and marks of each image."""
         started = time.perf_counter()
         self._find(request.model_name, request.model_version)
         call = _call(request, context)
         wanted, sent = outputs.wanted_outputs(request), SentImages(request, self._model.spec)
+        rate = _asked_rate(request) or self._model.unknown_rate
         self._answering.check(sent.count, sent.name)
         if self._slots.live is None:
             raise ModelNotReady(TEACH_FIRST)
@@ -101,7 +105,11 @@ class OpenInference(service_pb2_grpc.GRPCInferenceServiceServicer):
         response = service_pb2.ModelInferResponse(
             model_name=self._model.name, model_version=str(computed.view.version), id=request.id
         )
-        outputs.fill(response, wanted, computed)
+        named = any(output.name == outputs.UNKNOWN for output in wanted)
+        unknown, false_alarm_rate = self._answering.unknown(computed, rate if named else 0.0)
+        if named and rate:
+            response.parameters[_FALSE_ALARM_RATE].double_param = false_alarm_rate
+        outputs.fill(response, wanted, computed, unknown)
         self._answering.count(computed, started)
         return response
 
@@ -153,6 +161,19 @@ def _call(request: service_pb2.ModelInferRequest, context: grpc.ServicerContext)
         raise InvalidInput("parameters: sequence_*: this model keeps no state between requests")
     timeout = given["timeout"].int64_param if "timeout" in given else 0
     return _Hurried(context, timeout / 1e6) if timeout > 0 else context
+
+
+def _asked_rate(request: service_pb2.ModelInferRequest) -> float:
+    """The rate of false alarms that the request names, in whichever form its client has for numbers; 0: none. Raises
+    InvalidInput."""
+    if _UNKNOWN_RATE not in request.parameters:
+        return 0.0
+    given = request.parameters[_UNKNOWN_RATE]
+    value = getattr(given, given.WhichOneof("parameter_choice") or "string_param")
+    try:
+        return check_unknown_rate(float(value))
+    except ValueError as problem:
+        raise InvalidInput(f"parameters: unknown_rate: {value!r}; a number is allowed") from problem
 
 
 class _Hurried:
