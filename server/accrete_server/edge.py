@@ -118,7 +118,8 @@ class Edge(Interceptor):
         def handle(request: Any, context: grpc.ServicerContext) -> Any:
             started, code, principal = self._begin(), "OK", None
             try:
-                principal = self._guard.admit(path, context)
+                principal = self._guard.caller_of(path, context)
+                self._guard.check(principal, path)
                 return inner(_message(request), context)
             except Exception as problem:
                 status = status_of(problem, method)
@@ -138,7 +139,8 @@ class Edge(Interceptor):
             # CANCELLED is what it is when the caller hangs up between two answers.
             started, code, principal = self._begin(), "CANCELLED", None
             try:
-                principal = self._guard.admit(path, context)
+                principal = self._guard.caller_of(path, context)
+                self._guard.check(principal, path)
                 given = _messages(request) if isinstance(request, Iterator) else _message(request)
                 yield from inner(_noted(given, principal, method) if audited else given, context)
                 code = "OK"

@@ -14,7 +14,7 @@ _log = logging.getLogger("accrete.audit")
 
 
 def record(principal: Principal | None, method: str, code: str, request: Any) -> None:
-    """Write a call down. `principal` None: one who was not let in. `request` None: of a stream, whose batches have had
+    """Write a call down. `principal` None: one who is not known. `request` None: of a stream, whose batches have had
     lines of their own."""
     _log.info(
         "called",

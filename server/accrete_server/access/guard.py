@@ -38,12 +38,18 @@ class Guard:
 
     def admit(self, path: str, caller: Caller) -> Principal:
         """Who calls, if they may call `path`. Raises Unauthenticated or PermissionDenied."""
-        if not self.asks:
-            return ANYONE
-        needed = ROLES.get(path, frozenset())
-        if needed is None:
-            return ANYONE
-        return _allowed(self.principal(caller), path)
+        principal = self.caller_of(path, caller)
+        self.check(principal, path)
+        return principal
+
+    def caller_of(self, path: str, caller: Caller) -> Principal:
+        """Who calls `path`, whether or not they may; anyone where nobody is asked. Raises Unauthenticated."""
+        return ANYONE if ROLES.get(path, frozenset()) is None else self.principal(caller)
+
+    def check(self, principal: Principal, path: str) -> None:
+        """Raises PermissionDenied when a principal may not call `path`."""
+        if self.asks:
+            _allowed(principal, path)
 
     def admit_token(self, path: str, authorization: str) -> Principal:
         """The same for a caller of HTTP, by its header."""
