@@ -11,7 +11,7 @@ from accrete_node.processes import make_data_dir
 from accrete_node.settings import Settings, SettingsError
 from accrete_node.supervisor import CANNOT_START
 from accrete_storage.artifacts import ArtifactStore
-from accrete_storage.backup import Backup
+from accrete_storage.backup import Backup, read
 from accrete_storage.config import StoreConfig
 from accrete_storage.embedded import EmbeddedStore
 from accrete_storage.errors import BackupUnusable, StorageError, StoreUnavailable
@@ -53,6 +53,7 @@ def _restore(settings: Settings, folder: Path) -> Backup:
     artifacts = ArtifactStore(settings.data_dir / "versions")
     if (settings.data_dir / "store").exists() or artifacts.list():
         raise BackupUnusable(f"{settings.data_dir} is in use: a backup is restored into a new data directory")
+    read(folder)  # before a store is made: what is refused leaves the data directory free for the next attempt
     make_data_dir(settings)
     with _store(settings) as store:
         return store.restore(folder, artifacts)

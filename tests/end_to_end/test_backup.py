@@ -39,6 +39,8 @@ def test_a_node_goes_on_from_a_backup_that_was_taken_while_another_was_taught(
     assert again.returncode == 2
     assert "new data directory" in again.stderr
     other = Node(tmp_path)
+    in_vain = accrete("restore", tmp_path / "none", "--data-dir", other.data_dir)
+    assert "no backup" in in_vain.stderr
     done = accrete("restore", folder, "--data-dir", other.data_dir)
     assert done.returncode == 0, done.stderr
     other.start()
