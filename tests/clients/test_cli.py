@@ -118,6 +118,25 @@ def test_add_ends_with_1_when_an_image_was_refused_and_names_it(accrete, photos)
     assert f"{photos / 'cat/broken.png'} (cat): " in out
 
 
+def test_add_tells_the_ids_also_when_the_wait_is_in_vain(accrete, state, photos):
+    status, out, err = accrete("add", photos, "--wait", "0.1", "--json")
+    assert status == exits.FAILED
+    report = json.loads(out)
+    assert (report["ids"], report["version"]) == (list(state.examples), None)
+    assert "not in the live version (1) in time; `accrete held`" in err
+
+
+def test_whoever_waits_at_a_terminal_is_told_what_ctrl_c_ends(accrete, photos, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
+    assert "Ctrl-C ends the waiting, not the learning" in accrete("add", photos, "--wait", "0.1")[2]
+
+
+def test_a_folder_behind_wait_is_told_where_it_goes(accrete, photos):
+    status, _, err = accrete("add", "--wait", photos)
+    assert status == exits.USAGE
+    assert "comes after the paths" in err
+
+
 def test_wait_reads_ids_from_stdin(accrete, state, monkeypatch):
     state.examples.update({"a": te.Example(), "b": te.Example()})
     state.learn(["a"])

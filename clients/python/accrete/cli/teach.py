@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import pathlib
+import sys
 
 from .._client import Client
 from .._errors import NotLearned
@@ -16,6 +17,7 @@ from .ids import add_ids, read_ids
 
 _SHOWN = 20  # refused examples that are listed for people; JSON has all
 _DEFAULT_WAIT_S = 600.0
+_WHY = "`accrete held` lists what is set aside after failed or rejected steps"
 
 
 def add_add(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
@@ -36,12 +38,19 @@ def add_add(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
     command.add_argument(
         "--wait",
         nargs="?",
-        type=seconds,
+        type=_wait_seconds,
         const=_DEFAULT_WAIT_S,
         metavar="SECONDS",
         help=f"return when all of it is in the live version (at most this long; default: {_DEFAULT_WAIT_S:g})",
     )
     command.set_defaults(run=_add)
+
+
+def _wait_seconds(text: str) -> float:
+    try:
+        return seconds(text)
+    except argparse.ArgumentTypeError as problem:  # as in `accrete add --wait photos/`
+        raise argparse.ArgumentTypeError(f"{problem}; without a number it comes after the paths") from problem
 
 
 def add_wait(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
@@ -63,13 +72,27 @@ def _add(options: argparse.Namespace) -> int:
     with connect(options) as client:
         report = _report(client, options)
         if not options.json:
-            print(_text(report))
-        version = client.wait_learned(report.ids, options.wait) if options.wait and report.ids else None
-    if options.json:
-        print(output.to_json({**output.plain(report), "version": version}))
-    elif version is not None:
+            print(_text(report), flush=True)
+        version = None
+        try:
+            if options.wait and report.ids:
+                _tell_of_waiting(options.wait)
+                version = client.wait_learned(report.ids, options.wait)
+        except NotLearned as problem:
+            problem.details += f"; {_WHY}"
+            raise
+        finally:
+            if options.json:  # also when the wait is in vain: the ids are in it
+                print(output.to_json({**output.plain(report), "version": version}))
+    if version is not None and not options.json:
         print(f"learned in version {version}")
     return exits.FAILED if report.refused else exits.OK
+
+
+def _tell_of_waiting(seconds: float) -> None:
+    if sys.stderr.isatty():
+        text = f"waiting until it is learned, {seconds:g} s at most; Ctrl-C ends the waiting, not the learning"
+        print(text, file=sys.stderr)
 
 
 def _report(client: Client, options: argparse.Namespace) -> AddReport:
@@ -103,7 +126,7 @@ def _wait(options: argparse.Namespace) -> int:
     if options.json:
         print(output.to_json({"learned": not waiting, "version": version, "waiting": waiting}))
     elif waiting:
-        print(f"{len(waiting)} of {len(ids)} are not in version {version} yet")
+        print(f"{len(waiting)} of {len(ids)} are not in version {version} yet; {_WHY}")
     else:
         print(f"learned in version {version}")
     return exits.FAILED if waiting else exits.OK
