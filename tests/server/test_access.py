@@ -151,6 +151,8 @@ def test_the_file_keeps_hashes_and_is_its_owners_alone(tmp_path: Path) -> None:
     file = tmp_path / "tokens"
     assert token not in file.read_text()
     assert file.stat().st_mode & 0o077 == 0
+    with pytest.raises(ValueError, match="without spaces"):
+        tokens.line("shop app", ["predict"], token)
     with pytest.raises(ValueError, match="no such role"):
         tokens.add(file, tokens.line("app", ["fly"], token))
     assert len(file.read_text().splitlines()) == 1
@@ -176,6 +178,7 @@ def test_teaching_and_operating_are_written_down_and_tokens_and_images_are_not(
     assert by_method["AddExamples", "OK"]["labels"] == ["cat", "dog"]
     assert by_method["StreamExamples", "RECEIVED"]["labels"] == ["owl"]
     assert by_method["ForgetClass", "PERMISSION_DENIED"]["label"] == "cat"
+    assert by_method["ForgetClass", "PERMISSION_DENIED"]["principal"] == "app"
     assert by_method["PauseLearning", "OK"]["principal"] == "boss"
     assert not any(one["method"] == "Predict" for one in told)
     everything = json.dumps([vars(one) for one in caplog.records], default=str)

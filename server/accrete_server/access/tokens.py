@@ -50,6 +50,8 @@ def hashed(token: str) -> str:
 
 def line(name: str, roles: Iterable[str], token: str | None) -> str:
     """A principal's line, with a token or a certificate. Raises ValueError for a name or role that is none."""
+    if not name or len(name.split()) != 1 or "#" in name:
+        raise ValueError(f"name {name!r}: one without spaces and # is allowed")
     text = f"{name} {','.join(roles)} {CERTIFICATE if token is None else hashed(token)}"
     _parse(text)
     return text
