@@ -184,7 +184,8 @@ def _backbone(job: Job, method: Method, generator: torch.Generator) -> Backbone:
     if (model["backbone"], tuple(model["input"]["shape"])) != (network.backbone, network.input_shape):
         raise ValueError(
             f"the parent is a {model['backbone']} for {model['input']['shape']}, "
-            f"the configuration asks for {network.backbone} for {list(network.input_shape)}"
+            f"the configuration asks for {network.backbone} for {list(network.input_shape)}: "
+            "set [model] back, or begin with another data_dir"
         )
     # The parent's weights replace those of the first step, whose file may be gone by now.
     backbone = build(replace(network, weights=""), generator=generator, last_relu=model.get("last_relu", False))

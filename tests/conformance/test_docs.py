@@ -1,0 +1,61 @@
+"""What the documents point to is there: files, headings, tests, settings, commands of the benchmarks."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from accrete_node.settings import load_settings
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
+SECTIONS = "store|model|engine|server|access|teaching|method|training|memory|holdout|trigger|gate|learner|log"
+
+each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+
+
+@each_document
+def test_links_lead_somewhere(document: Path):
+    for link in re.findall(r"\]\((?!http)([^)]+)\)", document.read_text()):
+        name, _, heading = link.partition("#")
+        target = document.parent / name if name else document
+        assert target.exists(), link
+        assert not heading or heading in set(_headings(target)), link
+
+
+@each_document
+def test_files_and_tests_that_are_named_exist(document: Path):
+    """`::test_x` alone is of the file that was named before it."""
+    file = None
+    for path, test, alone in re.findall(
+        r"`((?:tests|docs|server|protos)/[\w/.-]+)(?:::(\w+))?`|`::(\w+)`", document.read_text()
+    ):
+        if path:
+            file = ROOT / path
+            assert file.exists(), path
+        if test or alone:
+            assert file is not None
+            assert f"def {test or alone}(" in file.read_text(), f"{file.name}::{test or alone}"
+
+
+@each_document
+def test_settings_that_are_named_exist(document: Path):
+    settings = load_settings({}, resolved=True)
+    for section, field in re.findall(rf"`({SECTIONS})\.(?!json)(\w+)(?: = [^`]*)?`", document.read_text()):
+        assert field in {one.name for one in dataclasses.fields(getattr(settings, section))}, f"{section}.{field}"
+
+
+@each_document
+def test_benchmarks_that_are_named_exist(document: Path):
+    for name in re.findall(r"python -m benchmarks\.(\w+)", document.read_text()):
+        assert (ROOT / "benchmarks" / f"{name}.py").exists() or (ROOT / "benchmarks" / name).is_dir(), name
+
+
+def _headings(document: Path) -> Iterator[str]:
+    """As GitHub makes anchors of them."""
+    for heading in re.findall(r"^#+ (.*)$", document.read_text(), re.MULTILINE):
+        yield re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-")
