@@ -85,6 +85,6 @@ class LearnerServiceConfig:
     lease_s: Annotated[float, Ge(1), Le(600)] = 10.0
     """Seconds after which another learner may take over from one that no longer answers."""
     max_failures: Annotated[int, Ge(1)] = 3
-    """Failed attempts at the same inputs before they are set aside until more come."""
+    """Failed attempts at the same inputs before they are set aside until more come, halves being tried first."""
     retry_s: Annotated[float, Ge(0)] = 2.0
     """Seconds before a failed step's second attempt; doubled before each further one."""

@@ -47,6 +47,7 @@ class State:
     version: int = 1
     pinned: bool = False
     paused: bool = False
+    blocked: str = ""
     max_images: int = 64
     max_batch: int = 256
     events: list[te.Event] = field(default_factory=list)
@@ -245,7 +246,7 @@ class Operation(_Entry, operation_pb2_grpc.OperationServicer):
             pinned=self.state.pinned,
             classes=2,
             provisional_classes=1,
-            phase=ty.TRAINING,
+            phase=ty.BLOCKED if self.state.blocked else ty.TRAINING,
             paused=self.state.paused,
             learner_alive=True,
             pending=7,
@@ -262,7 +263,7 @@ class Operation(_Entry, operation_pb2_grpc.OperationServicer):
             input_shape=[32, 32, 3],
             held_labels=["moth"],
             in_review=3,
-            phase_reason="2 new classes",
+            phase_reason=self.state.blocked,
             unknown_rate=0.05,
             false_alarm_rate=0.048,
         )

@@ -158,6 +158,11 @@ def test_status_prints_lines(accrete):
     assert "input      32 x 32 x 3\n" in out
 
 
+def test_status_says_what_learning_waits_for(accrete, state):
+    state.blocked = "version 2 is damaged: v000002/head.safetensors does not match its checksum"
+    assert f"learner    blocked: {state.blocked}\n" in accrete("status")[1]
+
+
 def test_status_prints_json(accrete):
     found = json.loads(accrete("status", "--json")[1])
     assert (found["version"], found["phase"], found["input_shape"]) == (1, "training", [32, 32, 3])
