@@ -103,6 +103,8 @@ CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (Unauthenticated, grpc.StatusCode.UNAUTHENTICATED),
     (PermissionDenied, grpc.StatusCode.PERMISSION_DENIED),
     (ShuttingDown, grpc.StatusCode.UNAVAILABLE),
+    # What reading a stream raises once its caller has hung up, or its deadline has passed.
+    (grpc.RpcError, grpc.StatusCode.CANCELLED),
     (storage.NotFound, grpc.StatusCode.NOT_FOUND),
     (storage.VersionUnusable, grpc.StatusCode.FAILED_PRECONDITION),
     (storage.BudgetExceeded, grpc.StatusCode.RESOURCE_EXHAUSTED),

@@ -24,6 +24,9 @@ SCAN_LIMIT = 100
 """Scans of a progressive JPEG: encoders write about ten. Each makes the decoder go over all pixels, so that without a
 limit a few bytes a scan would buy minutes of work."""
 
+LARGEST = 1e15
+"""Of the numbers of an embedding: the squares of as many as it may have still add up to a float32."""
+
 _JPEG = b"\xff\xd8\xff"
 _SCAN = b"\xff\xda"
 
@@ -79,7 +82,7 @@ class ImageReader:
         return self._fit(Image.fromarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array))
 
     def vector(self, shape: Sequence[int], data: bytes) -> Array:
-        """A raw float32 vector [d], finite, little-endian."""
+        """A raw float32 vector [d], little-endian, no number beyond +-`LARGEST`."""
         if self.spec.is_image:
             raise BadImage(f"a float32 tensor, but this model takes images ({self.spec})")
         if tuple(shape) != self.spec.shape:
@@ -88,6 +91,8 @@ class ImageReader:
         array = np.frombuffer(data, "<f4").astype(np.float32, copy=False)
         if not np.isfinite(array).all():
             raise BadImage("values that are not finite (NaN or infinity)")
+        if np.abs(array).max() > LARGEST:
+            raise BadImage(f"values beyond +-{LARGEST:g}")
         return array
 
     @property

@@ -12,6 +12,7 @@ from accrete_engine.spec import InputSpec
 from accrete_server import convert
 from accrete_server.link import StoreLink
 from accrete_server.slots import Slots, View
+from accrete_server.swapping import masked_labels
 from accrete_storage.errors import StorageError
 from accrete_storage.memory import MemoryCount
 from accrete_storage.pending import PendingCount
@@ -48,11 +49,13 @@ class Reporter:
         )
         self._add_live(answer)
         try:
-            answer.MergeFrom(_stored(self._link.get()))
+            store = self._link.get()
+            stored = _stored(store)
+            if self._setting.exemplar_budget is not None:
+                stored.exemplar_budget = self._setting.exemplar_budget(_learned_classes(store))
         except StorageError:  # told as store_alive = false
             return answer
-        if self._setting.exemplar_budget is not None:
-            answer.exemplar_budget = self._setting.exemplar_budget(answer.classes)
+        answer.MergeFrom(stored)
         return answer
 
     def classes(self) -> list[operation_pb2.ClassInfo]:
@@ -115,6 +118,12 @@ def _stored(store: Store) -> operation_pb2.GetStatusResponse:
     info = store.info()
     answer.store = f"{info.engine} {info.version}"
     return answer
+
+
+def _learned_classes(store: Store) -> int:
+    """Classes that the memory is for: the newest version's, which need not be live, without those forgotten since."""
+    newest = store.registry.latest_ready()
+    return 0 if newest is None else len(newest.labels) - len(masked_labels(store.registry.forgotten(), newest))
 
 
 def _in_order(view: View | None, pending: Iterable[str], kept: Iterable[str]) -> list[str]:

@@ -113,7 +113,7 @@ class Swapper:
         self._remember(record, view)
 
     def _view(self, store: Store, slot: Slot, record: VersionRecord, state: ActiveState) -> View:
-        masked = _masked(store.registry.forgotten(), record)
+        masked = masked_labels(store.registry.forgotten(), record)
         prototypes = store.prototypes.all(record.version)
         live = self._slots.live
         if live is not None and live.slot is slot and live.masked == masked and _same(prototypes, self._prototypes):
@@ -167,7 +167,7 @@ def _others_ready(records: Iterable[VersionRecord], version: int) -> list[Versio
     return sorted(ready, key=lambda record: -record.version)
 
 
-def _masked(forgotten: Mapping[str, int], record: VersionRecord) -> frozenset[str]:
+def masked_labels(forgotten: Mapping[str, int], record: VersionRecord) -> frozenset[str]:
     """Labels of the version that were forgotten after its inputs were read."""
     return frozenset(label for label in record.labels if forgotten.get(label, 0) > record.revision)
 

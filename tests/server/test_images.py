@@ -228,6 +228,7 @@ def test_a_vector_is_taken_as_it_is():
         ((4,), [1, 2, 3], "12 bytes"),
         ((4,), [1, 2, 3, np.nan], "not finite"),
         ((4,), [1, 2, 3, np.inf], "not finite"),
+        ((4,), [1, 2, 3, -1e20], "beyond"),
     ],
 )
 def test_a_vector_that_does_not_fit_is_refused_with_the_reason(shape, values, reason):

@@ -43,6 +43,16 @@ def test_the_status_of_one_that_has_learned(world):
     assert status.exemplar_budget == 40
 
 
+def test_the_budget_told_is_that_of_the_newest_version_whichever_is_live(world):
+    world.publish(1)
+    running = world.server()
+    world.publish(2, Recipe(labels=("cat", "dog", "owl")))
+    running.operation.ActivateVersion(operation_pb2.ActivateVersionRequest(version=1), timeout=10)
+    assert (running.status().classes, running.status().exemplar_budget) == (2, 60)
+    running.operation.ForgetClass(operation_pb2.ForgetClassRequest(label="cat"), timeout=10)
+    assert (running.status().classes, running.status().exemplar_budget) == (1, 40)
+
+
 def test_classes_are_listed_with_their_state_learned_ones_first(world):
     world.publish(1, Recipe(labels=("dog", "cat")))
     running = world.server()

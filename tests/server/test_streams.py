@@ -166,6 +166,25 @@ def test_nothing_is_left_of_a_stream_whose_caller_hangs_up_whatever_it_was_at(wo
         assert (running.server._teaching.working, running.server._teaching.waiting) == (0, 0)
 
 
+def test_a_stream_whose_caller_hangs_up_or_is_out_of_time_is_no_error_of_ours(world: World):
+    running = world.server()
+    for _ in range(5):
+        late = running.teaching.StreamExamples(iter(queue.SimpleQueue[Any]().get, None), timeout=0.05)
+        assert failure(lambda late=late: next(late)).code == grpc.StatusCode.DEADLINE_EXCEEDED
+        talk = Talk(running)
+        talk.send(batch(1))
+        assert len(next(talk.call).results) == 1
+        talk.call.cancel()
+
+    def ended() -> dict[str, float]:
+        registry = running.server._metrics.registry
+        samples = (sample for family in registry.collect() for sample in family.samples)
+        return {one.labels["code"]: one.value for one in samples if one.name == "accrete_requests_total"}
+
+    until(lambda: sum(ended().values()) == 10)
+    assert ended().keys() <= {"CANCELLED", "OK"}, "gRPC may take the end of the call for that of the stream"
+
+
 def test_a_server_that_stops_ends_a_stream_that_rests(world: World):
     running = world.server(grace_s=0.1)
     talk = Talk(running)

@@ -140,14 +140,14 @@ class Tensor(_message.Message):
         UINT8: Tensor._DType.ValueType  # 1
         """An image, values 0 to 255."""
         FLOAT32: Tensor._DType.ValueType  # 2
-        """A vector, finite values, for a model whose input is an embedding that the application computes itself."""
+        """A vector, finite values from -1e15 to 1e15, for a model whose input is an embedding that the application computes itself."""
 
     class DType(_DType, metaclass=_DTypeEnumTypeWrapper): ...
     DTYPE_UNSPECIFIED: Tensor.DType.ValueType  # 0
     UINT8: Tensor.DType.ValueType  # 1
     """An image, values 0 to 255."""
     FLOAT32: Tensor.DType.ValueType  # 2
-    """A vector, finite values, for a model whose input is an embedding that the application computes itself."""
+    """A vector, finite values from -1e15 to 1e15, for a model whose input is an embedding that the application computes itself."""
 
     DTYPE_FIELD_NUMBER: _builtins.int
     SHAPE_FIELD_NUMBER: _builtins.int
