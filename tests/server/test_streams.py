@@ -170,7 +170,7 @@ def test_a_stream_whose_caller_hangs_up_or_is_out_of_time_is_no_error_of_ours(wo
     running = world.server()
     for _ in range(5):
         late = running.teaching.StreamExamples(iter(queue.SimpleQueue[Any]().get, None), timeout=0.05)
-        assert failure(lambda late=late: next(late)).code == grpc.StatusCode.DEADLINE_EXCEEDED
+        assert failure(partial(next, late)).code == grpc.StatusCode.DEADLINE_EXCEEDED
         talk = Talk(running)
         talk.send(batch(1))
         assert len(next(talk.call).results) == 1
