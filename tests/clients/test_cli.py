@@ -293,6 +293,11 @@ def test_no_server_ends_with_3(capsys, free_address):
     assert "Connection refused" in capsys.readouterr().err
 
 
+def test_without_a_command_all_of_them_are_listed(capsys):
+    assert main([]) == exits.USAGE
+    assert "accrete add photos/ --wait" in capsys.readouterr().err
+
+
 def test_whoever_waits_at_a_terminal_for_a_server_is_told_so_once(capsys, free_address, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     assert main(["status", "--timeout", "3", "--address", free_address]) == exits.UNREACHABLE

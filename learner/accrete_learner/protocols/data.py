@@ -112,8 +112,8 @@ def _cifar100(root: Path, *, download: bool) -> Dataset:
         train, test = (datasets.CIFAR100(str(root), train=is_train, download=download) for is_train in (True, False))
     except (RuntimeError, OSError) as error:
         raise DataError(
-            f"CIFAR-100 is not in {root}: ask for the download, or put the official cifar-100-python folder there "
-            f"({error})"
+            f"CIFAR-100 is not in {root}: ask for the download (--download), or put the official cifar-100-python "
+            f"folder there ({error})"
         ) from error
     return Dataset(
         train_x=train.data,
