@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -26,9 +26,13 @@ _FLAGS = {
     "--host": ("server.host", "ADDRESS", "address to listen on (default: 127.0.0.1, this machine alone)"),
     "--redis": ("store.url", "URL", "a Redis >= 7.0 or Valkey to use in place of the embedded store"),
     "--method": ("method.name", "NAME", "how a step learns; docs/methods.md has them all (default: lucir)"),
-    "--backbone": ("model.backbone", "NAME", "resnet32, resnet8, identity, or a torchvision model"),
-    "--engine": ("engine.engine", "NAME", "onnxruntime or torch"),
+    "--backbone": ("model.backbone", "NAME", "resnet32 (default), resnet8, identity, or a torchvision model"),
+    "--engine": ("engine.engine", "NAME", "onnxruntime (default) or torch"),
 }
+
+
+_OF_DATA = ("--data-dir", "--redis")
+"""Of the flags above, those that say where the data is."""
 
 
 def add_up(subparsers: Subparsers) -> None:
@@ -51,7 +55,8 @@ def add_serve(subparsers: Subparsers) -> None:
         "serve",
         "start one server, for more machines than one",
         "Starts one server on a store that runs already. Servers share the store and the folder of versions.\n\n"
-        "example: accrete serve --redis redis://store:6379 --data-dir /mnt/accrete --host 10.0.0.5",
+        "example: accrete serve --redis redis://store:6379 --data-dir /mnt/accrete --host 10.0.0.5 \\\n"
+        "           --set access.certificate=server.pem --set access.private_key=server.key",
         _serve,
     )
 
@@ -65,6 +70,7 @@ def add_learn(subparsers: Subparsers) -> None:
         "Starts the learner on a store that runs already. One learns at a time; a second one waits for it.\n\n"
         "example: accrete learn --redis redis://store:6379 --data-dir /mnt/accrete",
         _learn,
+        told=(*_OF_DATA, "--method", "--backbone", "--engine"),
     )
 
 
@@ -77,6 +83,7 @@ def add_backup(subparsers: Subparsers) -> None:
         "Writes examples, exemplars, hold-out and all ready versions, as of one moment, into a new folder.\n\n"
         "example: accrete backup /backups/monday --data-dir /srv/accrete",
         lambda arguments: _with_settings(arguments, lambda settings: _backup().back_up(settings, arguments.folder)),
+        told=_OF_DATA,
     )
     parser.add_argument("folder", metavar="DIR", type=Path, help="where to; a folder that is new or empty")
 
@@ -91,6 +98,7 @@ def add_restore(subparsers: Subparsers) -> None:
         "store that --redis names. Start `accrete up` afterwards.\n\n"
         "example: accrete restore /backups/monday --data-dir /srv/accrete",
         lambda arguments: _with_settings(arguments, lambda settings: _backup().restore(settings, arguments.folder)),
+        told=_OF_DATA,
     )
     parser.add_argument("folder", metavar="DIR", type=Path, help="the backup")
 
@@ -149,8 +157,15 @@ def _token(arguments: argparse.Namespace) -> int:
 
 
 def _add(
-    subparsers: Subparsers, name: str, summary: str, description: str, run: Callable[[argparse.Namespace], int]
+    subparsers: Subparsers,
+    name: str,
+    summary: str,
+    description: str,
+    run: Callable[[argparse.Namespace], int],
+    *,
+    told: Collection[str] = tuple(_FLAGS),
 ) -> argparse.ArgumentParser:
+    """`told`: the flags that its help has; it takes the others as well, so that one set of flags does for all."""
     parser: argparse.ArgumentParser = subparsers.add_parser(
         name,
         help=summary,
@@ -159,12 +174,16 @@ def _add(
     )
     parser.add_argument("--config", metavar="FILE", type=Path, help="settings file (TOML)")
     for flag, (_, metavar, meaning) in _FLAGS.items():
-        parser.add_argument(flag, metavar=metavar, help=meaning)
+        parser.add_argument(flag, metavar=metavar, help=meaning if flag in told else argparse.SUPPRESS)
     parser.add_argument(
         "--set", metavar="SECTION.FIELD=VALUE", action="append", default=[], help="any setting; may be repeated"
     )
     parser.add_argument(
-        "--insecure", action="store_true", help="listen on other addresses than this machine's own without encryption"
+        "--insecure",
+        action="store_true",
+        help="listen on other addresses than this machine's own without encryption"
+        if "--host" in told
+        else argparse.SUPPRESS,
     )
     parser.add_argument("--print-config", action="store_true", help="print all settings as a file, and end")
     parser.set_defaults(run=run)

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from accrete.cli import main
 from accrete_node.describe import render
 from accrete_node.settings import Settings, SettingsError, load_settings
 
@@ -151,3 +154,18 @@ def test_bad_settings_end_the_command_with_status_2_before_anything_starts(tmp_p
     assert told in ended.stderr
     assert "Traceback" not in ended.stderr
     assert not (tmp_path / "data").exists()
+
+
+@pytest.mark.parametrize("command", ["up", "serve", "learn", "backup", "restore"])
+def test_the_example_of_the_help_has_settings_that_can_be_used(command: str, capsys: pytest.CaptureFixture[str]):
+    main([command, "--help"])
+    (example,) = re.findall(r"^example: accrete ((?:.*\\\n)*.*)$", capsys.readouterr().out, re.MULTILINE)
+    assert main([*shlex.split(example.replace("\\\n", "")), "--print-config"]) == 0
+
+
+def test_the_help_of_a_backup_has_only_what_matters_to_it_and_takes_the_rest(capsys: pytest.CaptureFixture[str]):
+    main(["backup", "--help"])
+    told = capsys.readouterr().out
+    assert "--data-dir" in told
+    assert "--port" not in told
+    assert main(["backup", "folder", "--port", "1", "--print-config"]) == 0

@@ -81,7 +81,7 @@ def _status_lines(status: Status) -> list[tuple[str, object]]:
         ("hold-out", status.holdout),
         ("unknown", _unknown(status)),
         ("input", " x ".join(map(str, status.input_shape))),
-        ("engine", status.engine),
+        ("engine", status.engine or None),
         ("store", status.store if status.store_alive else f"{status.store} does not answer".strip()),
         ("release", status.release),
     ]

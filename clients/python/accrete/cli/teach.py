@@ -27,8 +27,9 @@ def add_add(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
         summary="teach labelled images",
         description=(
             "Stores labelled images, from which the server learns in the background: a tree with one folder for\n"
-            "each label, or files with --label. Adding the same again stores nothing twice. Exit status 1 when any\n"
-            "image was refused; the others are stored all the same."
+            "each label, or files with --label. JPEG, PNG, WebP, BMP and .npy files count; others in a tree are left\n"
+            "out. Adding the same again stores nothing twice. Exit status 1 when any image was refused; the others\n"
+            "are stored all the same."
         ),
         example="accrete add photos/ --wait\n  accrete add --label heron heron-*.jpg",
     )
