@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 #: Examples that a prototype is the mean of, at most; a mean moves little after that many.
 MAX_EXAMPLES = 64
-#: Seconds of work on the hold-out between two looks at what is pending.
+#: Seconds of work, on the hold-out or on prototypes, between two looks at what is live, deleted and pending.
 SLICE_S = 0.2
 #: A prototype is computed anew once there are this many times the examples that it was made of.
 GROWTH = 1.5
@@ -61,7 +61,7 @@ class Prototypes:
         self._rebased_s = 0.0
 
     def update(self) -> None:
-        """Computes what is missing or outgrown, drops what is learned or gone.
+        """Computes what is missing or outgrown, as much as fits into a slice; drops what is learned or gone.
 
         Raises:
             StoreUnavailable: the store does not answer.
@@ -77,9 +77,7 @@ class Prototypes:
             self._publish({})
         wanted = self._wanted()
         self._drop(self._vectors.keys() - wanted.keys())
-        for label, count in wanted.items():
-            if label not in self._counts or count >= GROWTH * self._counts[label]:
-                self._compute(label, count)
+        self._compute({label: count for label, count in wanted.items() if self._is_due(label, count)})
 
     def close(self) -> None:
         """Frees the engine."""
@@ -116,35 +114,59 @@ class Prototypes:
             log.error("prototypes.no_version", extra=fields(version=version, reason=str(error)))
             return None
 
-    def _wanted(self) -> dict[str, int]:
-        """Examples at hand for each pending class that the active version does not answer, once it has enough."""
+    def _wanted(self) -> dict[str, PendingCount]:
+        """Each pending class that the active version does not answer, once it has enough examples."""
         least = self._config.provisional_min_examples
-        counts = self._store.pending.counts().items()
+        # Read before the holds: a label that awaits approval is held from its first example on.
+        counts = self._store.pending.counts()
         unapproved = {label for label, hold in self._store.holds().items() if hold.awaiting}
         left_out = self._known | unapproved
-        enough = {label: count for label, count in counts if label not in left_out and count.examples >= least}
-        return {label: _usable(count) for label, count in enough.items() if _usable(count) > 0}
+        return {
+            label: count
+            for label, count in counts.items()
+            if label not in left_out and count.examples >= least and _usable(count) > 0
+        }
 
-    def _compute(self, label: str, count: int) -> None:
+    def _is_due(self, label: str, count: PendingCount) -> bool:
+        return label not in self._counts or _usable(count) >= GROWTH * self._counts[label]
+
+    def _compute(self, due: Mapping[str, PendingCount]) -> None:
+        """Publishes the prototypes of as many as fit into a slice, one at least."""
+        until = time.monotonic() + SLICE_S
+        found: dict[str, Prototype] = {}
+        for label, count in due.items():
+            prototype = self._prototype(label, count)
+            if prototype is not None:
+                found[label] = prototype
+            if time.monotonic() > until:
+                break
+        self._vectors |= {label: prototype.vector for label, prototype in found.items()}
+        if found:
+            self._publish(found)
+        for label, prototype in found.items():
+            self._counts[label] = _usable(due[label])
+            self._announce(label, prototype.count)
+
+    def _prototype(self, label: str, count: PendingCount) -> Prototype | None:
         assert self._loaded is not None
         try:
-            examples = _first(self._store, label)
+            examples = _first(self._store, label, count)
             if not examples:
-                return
-            self._vectors[label] = mean_direction(compute_features(self._loaded, examples))
+                return None
+            return Prototype(vector=mean_direction(compute_features(self._loaded, examples)), count=len(examples))
         except StoreUnavailable:
             raise
         except Exception as error:
             # One class with an example that cannot be read or computed must not end the learner for the others.
             log.warning("class.not_provisional", extra=fields(label=label, reason=str(error)))
-            self._counts[label] = count
-            return
-        self._publish({label: Prototype(vector=self._vectors[label], count=len(examples))})
-        self._counts[label] = count
+            self._counts[label] = _usable(count)
+            return None
+
+    def _announce(self, label: str, examples: int) -> None:
         if label not in self._announced:
             self._announced.add(label)
-            self._store.events.append("provisional", {"label": label, "examples": len(examples)})
-            log.info("class.provisional", extra=fields(label=label, examples=len(examples)))
+            self._store.events.append("provisional", {"label": label, "examples": examples})
+            log.info("class.provisional", extra=fields(label=label, examples=examples))
 
     def _drop(self, labels: set[str]) -> None:
         if not labels:
@@ -176,10 +198,7 @@ def _usable(count: PendingCount) -> int:
     return min(count.examples - count.holdout, MAX_EXAMPLES)
 
 
-def _first(store: Store, label: str) -> list[Example]:
+def _first(store: Store, label: str, count: PendingCount) -> list[Example]:
     """The oldest pending examples of a class that are not set aside for the hold-out."""
-    counts: Mapping[str, PendingCount] = store.pending.counts()
-    if label not in counts:
-        return []
-    entries = store.pending.read(label, limit=MAX_EXAMPLES + counts[label].holdout)
+    entries = store.pending.read(label, limit=MAX_EXAMPLES + count.holdout)
     return [entry.example for entry in entries if not entry.holdout][:MAX_EXAMPLES]

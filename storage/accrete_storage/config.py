@@ -20,7 +20,7 @@ class StoreConfig:
     within its own setting (a second, as a rule)."""
     timeout_s: Annotated[float, Gt(0)] = 5.0
     """Seconds to wait for the store to answer; longer than a slow fsync, shorter than a caller's patience."""
-    dedup_days: Annotated[float, Gt(0)] = 30.0
+    dedup_days: Annotated[float, Gt(0), Le(36_500)] = 30.0
     """Days that an example's id is remembered, so that sending it again stores nothing."""
     pending_max_examples: Annotated[int, Ge(1)] = 100_000
     """Examples acknowledged and not yet learned; more are refused."""

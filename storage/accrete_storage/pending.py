@@ -105,7 +105,7 @@ class PendingLog:
         arguments: list[str | bytes | int] = [
             config.pending_max_examples,
             config.pending_max_bytes,
-            int(config.dedup_days * _DAY_MS),
+            max(1, int(config.dedup_days * _DAY_MS)),  # none at all the store refuses, in the middle of the script
             principal,
             teaching.examples_per_minute,
             teaching.new_labels_per_day,

@@ -10,6 +10,7 @@ import pytest
 
 from accrete_engine.answers import Prototypes
 from accrete_engine.loaded import LoadedVersion, load
+from accrete_learner_service import prototypes
 from accrete_learner_service.calibration import LOWEST, Calibration, allowed_drop, margin_of
 from accrete_learner_service.config import GateConfig, LearnerServiceConfig
 from accrete_learner_service.measure import ENGINE, Handover, compute_features, measure
@@ -153,6 +154,24 @@ def test_what_a_step_has_computed_of_the_holdout_is_not_computed_again(store: St
         margins.append(calibration.margin([np.eye(6, dtype=np.float32)[0]], 0.1))
     assert margins[0] == margins[1] != 0
     assert handover.take(1) == {}
+
+
+def test_many_new_classes_are_made_provisional_by_and_by_so_that_nothing_else_waits_for_them(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """What goes live, is deleted or ends the process meanwhile is seen between two turns."""
+    monkeypatch.setattr(prototypes, "SLICE_S", 0)
+    artifacts = ArtifactStore(tmp_path / "versions")
+    artifacts.publish(write_artifact(tmp_path / "v", Recipe(labels=("digit 0",), shape=(8, 8, 1), head="cosine")), 1)
+    _commit_holdout(store, {"digit 0": digits(0, 20)})
+    for label in range(1, 5):
+        store.pending.add(digits(label, 5))
+    keeper = prototypes.Prototypes(store, artifacts, Handover(), LearnerServiceConfig())
+    for turn in range(1, 5):
+        keeper.update()
+        assert list(store.prototypes.all(1).by_label) == [f"digit {label}" for label in range(1, turn + 1)]
+    keeper.close()
+    assert [event.kind for event in store.events.read("0")].count("provisional") == 4
 
 
 def _commit_holdout(store: Store, examples: dict[str, list[Example]]) -> None:

@@ -80,6 +80,12 @@ def test_the_hold_out_is_flagged_by_the_id_alone(connect: Connect):
     assert store.pending.counts()["a"].holdout == len(flagged)
 
 
+def test_an_id_is_remembered_for_a_moment_at_least(connect: Connect):
+    store = connect(dedup_days=1e-9)
+    assert store.pending.add(examples("a", 2)) == [Outcome.STORED] * 2
+    assert_counters_exact(store)
+
+
 def test_positions_grow_and_locate_finds_them(store: Store):
     store.pending.add(examples("a", 20))
     entries = store.pending.read("a")
