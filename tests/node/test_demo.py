@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import signal
 import subprocess
@@ -12,8 +13,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from rich.console import Console
 
 from accrete_node.demo.data import DataError, digits, folder, groups
+from accrete_node.demo.display import Display
 
 
 def processes_of(folder: Path) -> list[str]:
@@ -32,6 +35,22 @@ def processes_of(folder: Path) -> list[str]:
 
 def command(*arguments: str | Path | int) -> list[str]:
     return [sys.executable, "-m", "accrete", "demo", *map(str, arguments)]
+
+
+def test_something_is_seen_while_nothing_is_told():
+    seen = io.StringIO()
+    display = Display(Console(file=seen, force_terminal=True, width=100))
+    with display.live():
+        display.busy("starting the processes")
+        display._progress.refresh()
+        display.busy("step: training")
+        display._progress.refresh()
+        display.step("train", 3, 20, 0.5)
+        display._progress.refresh()
+        display.step_over()
+        display.step_over()
+    for text in ("starting the processes", "step: training", "step: train ", "3/20", "loss 0.500"):
+        assert text in seen.getvalue()
 
 
 def test_a_short_demonstration_on_digits_ends_with_all_figures(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -39,8 +40,10 @@ class Display:
             console=self.console,
             transient=True,
         )
-        self._training: TaskID | None = None
+        self._bar: TaskID | None = None
         self._stage = ""
+        self._lock = threading.RLock()
+        """The story and who watches the learner both set the bar."""
 
     @contextmanager
     def live(self) -> Iterator[None]:
@@ -61,23 +64,33 @@ class Display:
         finally:
             self._progress.remove_task(task)
 
+    def busy(self, what: str) -> None:
+        """A bar without an end, for what takes its time and tells nothing meanwhile."""
+        with self._lock:
+            self._show(what, None)
+
     def step(self, stage: str, done: int, total: int, loss: float) -> None:
         """A step's progress in epochs or parts."""
-        if self._training is None or stage != self._stage:
-            self.step_over()
-            self._training = self._progress.add_task(f"step: {stage}", total=total, note="")
-            self._stage = stage
         note = f"loss {loss:.3f}" if stage in ("train", "rebalance") else ""
-        self._progress.update(self._training, completed=done, total=total, note=note)
+        with self._lock:
+            self._progress.update(self._show(f"step: {stage}", total), completed=done, total=total, note=note)
 
     def step_over(self) -> None:
-        """Take the step's bar away."""
-        if self._training is not None:
-            self._progress.remove_task(self._training)
-            self._training = None
+        """Take the bar away."""
+        with self._lock:
+            if self._bar is not None:
+                self._progress.remove_task(self._bar)
+                self._bar = None
+
+    def _show(self, what: str, total: int | None) -> TaskID:
+        if self._bar is None or what != self._stage:
+            self.step_over()
+            self._bar, self._stage = self._progress.add_task(what, total=total, note=""), what
+        return self._bar
 
     def header(self) -> None:
         """The table's head."""
+        self.step_over()
         self.say("  ".join(name.rjust(width) for name, width in _COLUMNS), "bold")
 
     def row(self, row: VersionRow) -> None:

@@ -126,6 +126,7 @@ def _play(arguments: argparse.Namespace, dataset: Dataset, settings: Settings) -
     performance = Performance(course, settings.data_dir, display)
     try:
         with display.live():
+            display.busy("starting the processes")
             perform(running, performance, signals)
     except (CannotStart, StorageError) as error:
         display.say(f"{error}\n{log_end(settings.data_dir)}", "red")

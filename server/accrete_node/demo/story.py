@@ -165,6 +165,10 @@ class Story:
         match event.what:
             case PhaseChanged(phase=phase):
                 self._traffic.learning = phase in AT_WORK
+                if self._traffic.learning:
+                    self._display.busy(f"step: {phase}")
+                else:
+                    self._display.step_over()
             case Progress(stage=stage, done=done, total=total, loss=loss):
                 self._display.step(stage, done, total, loss)
             case VersionCommitted(version=version, step_seconds=seconds):
