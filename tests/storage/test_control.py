@@ -53,13 +53,20 @@ def test_examples_are_deleted_wherever_they_are_kept(connect: Connect):
     assert_counters_exact(store)
 
 
-def test_many_examples_of_one_label_are_deleted_in_one_pass_over_it(store: Store, url: str):
-    """A pass for each would hold the store for minutes."""
+def test_examples_are_taken_out_without_reading_the_others_of_their_label(store: Store, url: str):
+    """They may be gigabytes, and the store answers nobody meanwhile."""
+    mine = lease(store)
     store.pending.add(examples("a", 40))
-    client = redis.Redis.from_url(url)
-    client.config_resetstat()
-    assert store.control.delete_examples([f"a-{n}" for n in range(30)]).deleted == 30
-    assert client.info("commandstats")["cmdstat_xrange"]["calls"] == 1
+    entries = store.pending.read("a")
+    client: Any = redis.Redis.from_url(url)
+    with client.monitor() as monitor:
+        assert store.control.delete_examples([f"a-{n}" for n in range(30)]).deleted == 30
+        assert store.review.set_aside(mine.epoch, "a", [(entry, "burst") for entry in entries[30:35]]) == 5
+        client.echo("enough")
+        said = list(iter(lambda: monitor.next_command()["command"], "ECHO enough"))
+    reads = [command for command in said if command.startswith("XRANGE")]
+    assert len(reads) == 35
+    assert not [command for command in reads if command.endswith(" - +")]
     client.close()
     assert_counters_exact(store)
 

@@ -49,6 +49,30 @@ local function recount_pending(stream, label, first, count_before)
   end
 end
 
+-- Takes a pending example out of its stream and of what is counted, without reading the others, which may be gigabytes.
+-- KEYS[first] as above. Its entry, or nil when it is not there.
+local function take_pending(stream, label, position, first)
+  local entry = redis.call('XRANGE', stream, position, position)[1]
+  if not entry then return nil end
+  redis.call('XDEL', stream, position)
+  if redis.call('XLEN', stream) == 0 then
+    recount_pending(stream, label, first, 1)
+    return entry
+  end
+  local size, principal, owned = #entry[2][2], entry[2][6] or '', owners(KEYS[first + 4], label)
+  redis.call('HINCRBY', KEYS[first + 1], 'examples', -1)
+  redis.call('HINCRBY', KEYS[first + 1], 'bytes', -size)
+  redis.call('HINCRBY', KEYS[first + 2], label, -size)
+  if entry[2][4] == '1' then redis.call('HINCRBY', KEYS[first + 3], label, -1) end
+  -- What an earlier release stored may not be counted by principal.
+  local counted = math.min(size, owned[principal] or 0)
+  add_to(KEYS[first + 5], principal, -counted)
+  owned[principal] = (owned[principal] or 0) - counted
+  if owned[principal] == 0 then owned[principal] = nil end
+  redis.call('HSET', KEYS[first + 4], label, cjson.encode(owned))
+  return entry
+end
+
 local function recount_exemplars(list, label, bytes_key)
   local bytes = 0
   for _, record in ipairs(redis.call('LRANGE', list, 0, -1)) do bytes = bytes + #record end

@@ -11,22 +11,16 @@ for _, one in ipairs(plan.pending) do
   if seen and string.match(seen, '^%x+|r?([^|]+)|') ~= one[3] then return false end
 end
 
-local removed, before = {}, {}
+local removed = {}
 for _, one in ipairs(plan.pending) do
   local label, stream, position, id = one[1], KEYS[one[2]], one[3], one[4]
-  local length = redis.call('XLEN', stream)
-  if redis.call('XDEL', stream, position) == 1 then
-    before[label] = before[label] or {stream, length}
-    removed[id] = true
-  end
+  if take_pending(stream, label, position, 2) then removed[id] = true end
   local note, record = leave_review(label, position, KEYS[3], KEYS[9], KEYS[one[5]], KEYS[one[6]])
   if note then
     add_to(KEYS[7], note.principal, -#record)
     removed[id] = true
   end
 end
--- Once a label: it reads all that is left of it.
-for label, found in pairs(before) do recount_pending(found[1], label, 2, found[2]) end
 for _, one in ipairs(plan.lists) do
   local label, list, record, kind, named = one[1], KEYS[one[2]], ARGV[one[3]], one[4], one[5]
   if redis.call('LREM', list, 0, record) > 0 then

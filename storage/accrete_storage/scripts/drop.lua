@@ -3,15 +3,11 @@
 -- ARGV: label, then for each example: position.
 -- Returns how many were there.
 local stream, removed = KEYS[8], 0
-local before = redis.call('XLEN', stream)
 for i = 2, #ARGV do
-  if redis.call('XDEL', stream, ARGV[i]) == 1 then
+  if take_pending(stream, ARGV[1], ARGV[i], 2) then
     removed = removed + 1
     redis.call('DEL', KEYS[7 + i])
   end
 end
-if removed > 0 then
-  recount_pending(stream, ARGV[1], 2, before)
-  redis.call('HINCRBY', KEYS[1], 'revision', 1)
-end
+if removed > 0 then redis.call('HINCRBY', KEYS[1], 'revision', 1) end
 return removed
