@@ -78,11 +78,6 @@ class Job:
         if self.trained is not None and self.parent is not None:
             raise ValueError("only a first step can take over what was trained before")
 
-    @property
-    def new_labels(self) -> tuple[str, ...]:
-        """The labels that the parent does not know."""
-        return self.labels[self.old_count :]
-
     def write(self, folder: Path) -> None:
         """Writes job.json."""
         write_json(folder / JOB_FILE, asdict(self))

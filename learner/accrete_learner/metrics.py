@@ -20,11 +20,6 @@ class Tally:
         if not 0 <= self.hits <= self.total:
             raise ValueError(f"hits = {self.hits}: must be 0 to total = {self.total}")
 
-    @property
-    def accuracy(self) -> float | None:
-        """hits / total, or None without examples."""
-        return self.hits / self.total if self.total else None
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Accuracy:

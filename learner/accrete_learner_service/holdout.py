@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from accrete_learner_service.shares import within
-from accrete_storage.example import Example, holdout_rank
+from accrete_storage.example import Example
+from accrete_storage.ids import holdout_rank
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

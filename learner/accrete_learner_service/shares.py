@@ -6,7 +6,8 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
-from accrete_storage.example import Example, holdout_rank
+from accrete_storage.example import Example
+from accrete_storage.ids import holdout_rank
 
 
 def places(share: float, total: int) -> int:

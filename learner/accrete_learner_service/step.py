@@ -74,7 +74,6 @@ class Ended:
     """A step that came to a candidate."""
 
     outcome: Outcome
-    record: VersionRecord
     seconds: dict[str, float]
     """Wall seconds by stage, with `total`."""
 
@@ -132,7 +131,7 @@ def run_step(bench: Bench, decision: Decision, check: Callable[[int], None]) -> 
         log.info(
             f"step.{outcome}", extra=fields(version=record.version, gate=verdict.reason, accuracy=accuracy.to_dict())
         )
-        return Ended(outcome=outcome, record=record, seconds={**watch.seconds, "total": watch.total})
+        return Ended(outcome=outcome, seconds={**watch.seconds, "total": watch.total})
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 

@@ -20,7 +20,8 @@ from accrete_server.labels import check_id, check_label, check_metadata
 from accrete_server.link import StoreLink
 from accrete_server.metrics import TeachMetrics
 from accrete_storage.errors import QuotaExceeded
-from accrete_storage.example import Arrival, Example, content_digest
+from accrete_storage.example import Arrival, Example
+from accrete_storage.ids import content_digest
 from accrete_storage.pending import Outcome
 
 _Result = teaching_pb2.ExampleResult

@@ -12,9 +12,7 @@ import msgpack
 import numpy as np
 
 from accrete_storage.errors import CorruptRecord
-from accrete_storage.ids import content_digest, content_id, holdout_rank, is_holdout
-
-__all__ = ["Arrival", "Example", "content_digest", "content_id", "holdout_rank", "is_holdout", "pack", "unpack"]
+from accrete_storage.ids import content_digest
 
 _DTYPES: dict[str, np.dtype[Any]] = {
     "uint8": np.dtype(np.uint8),

@@ -7,13 +7,8 @@ from typing import Any
 import numpy as np
 
 
-def content_id(label: str, tensor: np.ndarray) -> str:
-    """The id of an example that comes without one: 32 hex digits of its label and content."""
-    return content_digest(label, tensor).hex()
-
-
 def content_digest(label: str, tensor: np.ndarray) -> bytes:
-    """BLAKE2b, 16 bytes, over label, dtype, shape and values."""
+    """BLAKE2b, 16 bytes, over label, dtype, shape and values; in hexadecimal the id of an example without one."""
     head = f"{label}\0{_form(tensor.dtype, tensor.shape)}\0".encode()
     return hashlib.blake2b(head + tensor.tobytes(), digest_size=16).digest()
 

@@ -30,7 +30,6 @@ RESULT = Result(stage_seconds={"train": 1.5}, images=640, losses=(1.0, 0.5))
 def test_a_job_read_is_the_job_written(tmp_path: Path):
     JOB.write(tmp_path)
     assert Job.read(tmp_path) == JOB
-    assert JOB.new_labels == ("owl",)
 
 
 def test_a_result_read_is_the_result_written(tmp_path: Path):

@@ -7,7 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accrete_learner_service.holdout import split
-from accrete_storage.example import Example, holdout_rank
+from accrete_storage.example import Example
+from accrete_storage.ids import holdout_rank
 
 
 def example(id: str, principal: str = "") -> Example:

@@ -9,7 +9,7 @@ import grpc
 import numpy as np
 
 from accrete.v1 import teaching_pb2, types_pb2
-from accrete_storage.example import content_id
+from accrete_storage.ids import content_digest
 from tests.engine.artifacts import Recipe
 from tests.server.pictures import encode, picture
 from tests.server.world import Running, example, failure, ids_of, pixels, until
@@ -39,7 +39,7 @@ def test_an_id_is_made_from_the_content_when_none_is_given(world):
     running = world.server()
     results = running.add(example(seed=1), example(seed=2), example(seed=1), example("dog", seed=1))
     assert [result.outcome for result in results] == [STORED, STORED, DUPLICATE, STORED]
-    assert results[0].id == results[2].id == content_id("cat", pixels(1))
+    assert results[0].id == results[2].id == content_digest("cat", pixels(1)).hex()
     assert [result.outcome for result in running.add(example(seed=2))] == [DUPLICATE]
 
 

@@ -86,7 +86,7 @@ def feature_maps(maps: Mapping[str, FeatureMap], names: Sequence[str], path: Pat
     figure = style.figure(3.2 * across, 3.3 * down + 0.3)
     panels = figure.subplots(down, across, squeeze=False)
     for axes, (title, found) in zip(panels.flat, maps.items(), strict=False):
-        _draw_map(axes, found, names)
+        _draw_map(axes, found)
         axes.set_title(title, fontsize=style.FONT_POINTS + 1, color=style.INK)
     for axes in panels.flat[len(maps) :]:
         axes.remove()
@@ -150,7 +150,7 @@ def gallery(rows: Mapping[str, NDArray[Any]], path: Path, *, columns: Sequence[s
     return style.save(figure, path)
 
 
-def _draw_map(axes: Axes, found: FeatureMap, names: Sequence[str]) -> None:
+def _draw_map(axes: Axes, found: FeatureMap) -> None:
     style.bare(axes)
     axes.set_aspect("equal", adjustable="datalim")
     for label in np.unique(found.classes).tolist():

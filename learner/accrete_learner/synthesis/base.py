@@ -38,11 +38,6 @@ class Picked:
     generator: torch.Generator
     report: Report
 
-    @property
-    def class_count(self) -> int:
-        """C."""
-        return len(self.memory)
-
 
 class Synthesis(Protocol):
     """One way to make exemplars. Never more of a class than were picked."""
