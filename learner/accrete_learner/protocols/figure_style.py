@@ -20,7 +20,8 @@ INK, FAINT = "#333333", "#DDDDDD"
 FONT_POINTS = 9.0
 LETTER_INCHES = 0.075
 """An average letter's width in that size, generously."""
-_LINE_SPACING = 1.25
+LINE_INCHES = 1.25 * FONT_POINTS / 72
+"""Of one line of text, with the space to the next."""
 
 
 def color(index: int) -> str:
@@ -88,7 +89,7 @@ def line_height(axes: Axes) -> float:
     """Of a line of text, in the units of the vertical axis."""
     low, high = axes.get_ylim()
     inches = axes.get_window_extent().height / axes.figure.dpi
-    return (high - low) * FONT_POINTS * _LINE_SPACING / 72 / inches
+    return (high - low) * LINE_INCHES / inches
 
 
 def save(figure: Figure, path: Path) -> Path:

@@ -43,7 +43,8 @@ def accuracy_curves(runs: Sequence[Run], path: Path, *, rules: Sequence[str] = (
     if not curves:
         raise ValueError(f"nothing was measured by {', '.join(rules)}")
     beside = style.LETTER_INCHES * (8 + max(map(len, methods)))
-    figure = style.figure(len(curves) * (_PANEL_INCHES + beside), 4.0)
+    height = max(4.0, 1.5 + style.LINE_INCHES * len(methods))  # the names at the lines' ends stand below one another
+    figure = style.figure(len(curves) * (_PANEL_INCHES + beside), height)
     panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
     seen = [phase.classes for phase in next(iter(methods.values()))[0].phases]
     numbers = {name: index for index, name in enumerate(methods)}
