@@ -88,9 +88,7 @@ class Inputs:
 
 def kept_labels(parent: VersionRecord | None, forgotten: dict[str, int]) -> tuple[str, ...]:
     """The parent's labels, in its head's order, without those forgotten since its inputs were read."""
-    if parent is None:
-        return ()
-    return tuple(label for label in parent.labels if forgotten.get(label, -1) <= parent.revision)
+    return () if parent is None else parent.kept_labels(forgotten)
 
 
 def lost_labels(store: Store, kept: Collection[str]) -> frozenset[str]:

@@ -99,7 +99,8 @@ class Operation(operation_pb2_grpc.OperationServicer):
         record = store.registry.version(version)
         base = store.registry.discard(version, self._damage(record))
         known = store.registry.version(base).labels if base else []
-        relearned = [label for label in record.labels if label not in known and store.memory.exemplars(label)]
+        kept = store.memory.counts()
+        relearned = [label for label in record.labels if label not in known and label in kept and kept[label].exemplars]
         _log.warning("version_discarded", extra={"version": version, "base": base, "relearned": relearned})
         return operation_pb2.DiscardVersionResponse(base=base, relearned=relearned)
 

@@ -12,7 +12,6 @@ from accrete_engine.spec import InputSpec
 from accrete_server import convert
 from accrete_server.link import StoreLink
 from accrete_server.slots import Slots, View
-from accrete_server.swapping import masked_labels
 from accrete_storage.errors import StorageError
 from accrete_storage.memory import MemoryCount
 from accrete_storage.pending import PendingCount
@@ -123,7 +122,7 @@ def _stored(store: Store) -> operation_pb2.GetStatusResponse:
 def _learned_classes(store: Store) -> int:
     """Classes that the memory is for: the newest version's, which need not be live, without those forgotten since."""
     newest = store.registry.latest_ready()
-    return 0 if newest is None else len(newest.labels) - len(masked_labels(store.registry.forgotten(), newest))
+    return 0 if newest is None else len(newest.kept_labels(store.registry.forgotten()))
 
 
 def _in_order(view: View | None, pending: Iterable[str], kept: Iterable[str]) -> list[str]:

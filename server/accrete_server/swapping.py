@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -113,7 +113,7 @@ class Swapper:
         self._remember(record, view)
 
     def _view(self, store: Store, slot: Slot, record: VersionRecord, state: ActiveState) -> View:
-        masked = masked_labels(store.registry.forgotten(), record)
+        masked = frozenset(record.labels).difference(record.kept_labels(store.registry.forgotten()))
         prototypes = store.prototypes.all(record.version)
         live = self._slots.live
         if live is not None and live.slot is slot and live.masked == masked and _same(prototypes, self._prototypes):
@@ -165,11 +165,6 @@ def _others_ready(records: Iterable[VersionRecord], version: int) -> list[Versio
     """Versions that may serve besides `version`, newest first."""
     ready = [record for record in records if record.state == "ready" and record.version != version]
     return sorted(ready, key=lambda record: -record.version)
-
-
-def masked_labels(forgotten: Mapping[str, int], record: VersionRecord) -> frozenset[str]:
-    """Labels of the version that were forgotten after its inputs were read."""
-    return frozenset(label for label in record.labels if forgotten.get(label, 0) > record.revision)
 
 
 def _answers(loaded: LoadedVersion, masked: frozenset[str], prototypes: PrototypeSet) -> Answers:

@@ -34,11 +34,7 @@ class Registry:
 
     def version(self, number: int) -> VersionRecord:
         """One record. Raises NotFound."""
-        with reachable():
-            stored = self._database.client.hget(self._keys.versions, str(number))
-        if stored is None:
-            raise NotFound("version", str(number))
-        return VersionRecord.from_json(stored)
+        return VersionRecord.from_json(self._stored(number))
 
     def next_version(self) -> int:
         """One more than the greatest number that a record has; rejected versions have one, too."""
@@ -97,12 +93,10 @@ class Registry:
 
     def mark_retired(self, version: int) -> None:
         """Note that a version's files go. Raises NotFound, and VersionUnusable for the live one."""
-        record = self.version(version)
-        retired = replace(record, state="retired")
-        with reachable():
-            before = self._database.client.hget(self._keys.versions, str(version))
+        before = self._stored(version)
+        retired = replace(VersionRecord.from_json(before), state="retired")
         answer = self._database.call(
-            "replace_record", [self._keys.state, self._keys.versions], [version, before or b"", retired.to_json()]
+            "replace_record", [self._keys.state, self._keys.versions], [version, before, retired.to_json()]
         )
         if answer != b"OK":
             raise VersionUnusable(f"version {version} cannot be retired: it is {answer.decode().lower()}")
@@ -114,16 +108,23 @@ class Registry:
         NotFound, and VersionUnusable for one that is not ready.
         """
         while True:
-            record = self.version(version)
+            before = self._stored(version)
+            record = VersionRecord.from_json(before)
             if record.state != "ready":
                 raise VersionUnusable(f"version {version} is {record.state} and cannot be given up")
-            with reachable():
-                before = self._database.client.hget(self._keys.versions, str(version))
             given_up = replace(record, state="retired", reason=reason)
             keys = [self._keys.state, self._keys.versions]
-            answer = self._database.call("discard", keys, [version, before or b"", given_up.to_json()])
+            answer = self._database.call("discard", keys, [version, before, given_up.to_json()])
             if answer != b"CHANGED":
                 return int(answer)
+
+    def _stored(self, number: int) -> bytes:
+        """A record as it is, for a script to compare with. Raises NotFound."""
+        with reachable():
+            stored: bytes | None = self._database.client.hget(self._keys.versions, str(number))
+        if stored is None:
+            raise NotFound("version", str(number))
+        return stored
 
     def _switch(self, version: int) -> int | list[bytes]:
         keys = [self._keys.state, self._keys.versions, self._keys.events]

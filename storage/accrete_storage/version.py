@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -41,6 +42,10 @@ class VersionRecord:
     """By label, how many pending examples this step took in (hold-out included)."""
     step_id: str = ""
     """The step that made it; committing the same step again changes nothing."""
+
+    def kept_labels(self, forgotten: Mapping[str, int]) -> tuple[str, ...]:
+        """The labels, in the head's order, without those that `Registry.forgotten` has since the inputs were read."""
+        return tuple(label for label in self.labels if forgotten.get(label, 0) <= self.revision)
 
     def to_json(self) -> str:
         """The record as one JSON object."""
