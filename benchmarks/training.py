@@ -168,7 +168,9 @@ def step_costs(*, short: bool) -> list[Row]:
         for memory, olds in plan.items():
             spent: dict[int, list[Cost]] = {old: [] for old in olds}
             for turn, old in itertools.product(range(rounds), olds):
-                spent[old].append(later_step(folder / f"{memory}-{old}-{turn}", parents[old], old, memory))
+                cost = later_step(folder / f"{memory}-{old}-{turn}", parents[old], old, memory)
+                print(f"round {turn + 1}, K = {memory}, {old} old classes: {cost.seconds:.1f} s", flush=True)
+                spent[old].append(cost)
             rows += _of_memory(memory, spent)
     return rows
 
@@ -193,6 +195,7 @@ def main() -> None:
     """Runs it."""
     parsed = arguments(__doc__ or "").parse_args()
     found = machine()
+    print("training loops, by turns", flush=True)
     rows = throughput(rounds=3 if parsed.short else 9, batches=4 if parsed.short else 12)
     rows += step_costs(short=parsed.short)
     show(rows, found, parsed.json)
