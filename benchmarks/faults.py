@@ -48,7 +48,6 @@ class Story:
     """What happened in a run."""
 
     strikes: Counter[str] = field(default_factory=Counter)
-    missed: int = 0
     answered: Counter[int] = field(default_factory=Counter)
     """Predictions by version."""
     failed: list[str] = field(default_factory=list)
@@ -132,7 +131,6 @@ def _strike(target: strikes.Target, story: Story, count: int, pace_s: float) -> 
         try:
             undo = possible[name]()
         except strikes.Missed:
-            story.missed += 1
             continue
         story.strikes[name] += 1
         # A full disk or a folder that cannot be written is not to last through many other strikes.

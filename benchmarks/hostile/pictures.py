@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import random
 import struct
+import time
 import zlib
 
 import numpy as np
@@ -17,6 +18,7 @@ SAVED = (
     ("PCX", "L"), ("SGI", "RGB"), ("JPEG2000", "RGB"), ("PDF", "RGB"), ("EPS", "RGB"), ("DDS", "RGB"),
 )  # fmt: skip
 _EXIF_ORIENTATION = 0x0112
+_LONG_AGO = time.gmtime(0)
 
 
 def picture(chance: random.Random) -> bytes:
@@ -38,6 +40,8 @@ def saved(kind: str, mode: str, chance: random.Random) -> bytes:
         options |= {"save_all": True, "append_images": [_random(size, mode, chance) for _ in range(3)]}
     if kind == "JPEG" and chance.random() < 0.3:
         options["progressive"] = True
+    if kind == "PDF":
+        options |= {"creationDate": _LONG_AGO, "modDate": _LONG_AGO}  # else the file's bytes tell when it was made
     file = io.BytesIO()
     try:
         image.save(file, kind, **options)

@@ -7,6 +7,8 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from google.protobuf.message import Message
+
 from accrete.inference import service_pb2
 from accrete.v1 import operation_pb2, prediction_pb2, teaching_pb2, types_pb2
 from benchmarks.hostile import pictures
@@ -66,7 +68,7 @@ def _mutated(chance: random.Random) -> Hostile:
             (PREDICT, _predict(chance, pictures.picture(chance))),
             (INFER, _infer(chance)),
             (ADD, _add(chance, pictures.picture(chance))),
-            (WAIT, teaching_pb2.WaitLearnedRequest(ids=["a", "b"], timeout_ms=1).SerializeToString()),
+            (WAIT, _wire(teaching_pb2.WaitLearnedRequest(ids=["a", "b"], timeout_ms=1))),
         )
     )
     return Hostile("changed message", path, (pictures.broken(message, chance),))
@@ -94,7 +96,7 @@ def _tensor(chance: random.Random) -> Hostile:
         data = struct.pack("<8f", *(chance.choice((float("nan"), float("inf"), 1e38)) for _ in range(8)))
     tensor = types_pb2.Tensor(shape=shape, data=data)
     # An enumeration takes any number on the wire.
-    raw = tensor.SerializeToString() + b"\x08" + bytes([chance.choice((0, 1, 1, 1, 2, 77))])
+    raw = _wire(tensor) + b"\x08" + bytes([chance.choice((0, 1, 1, 1, 2, 77))])
     image = b"\x12" + _varint(len(raw)) + raw
     return Hostile("tensor", PREDICT, (b"\x0a" + _varint(len(image)) + image,))
 
@@ -107,7 +109,7 @@ def _numbers(chance: random.Random) -> Hostile:
     image = types_pb2.Image(encoded=pictures.saved("PNG", "L", chance))
     count = chance.choice((0, 1, 2, 65, 300))
     request = prediction_pb2.PredictRequest(images=[image] * count, top_k=chance.choice(NUMBERS), features=True)
-    return Hostile("absurd numbers", PREDICT, (request.SerializeToString(),))
+    return Hostile("absurd numbers", PREDICT, (_wire(request),))
 
 
 def _words(chance: random.Random) -> Hostile:
@@ -117,7 +119,7 @@ def _words(chance: random.Random) -> Hostile:
         image=types_pb2.Image(encoded=pictures.saved("PNG", "L", chance)),
         metadata={chance.choice(STRINGS): chance.choice(STRINGS) for _ in range(chance.randrange(20))},
     )
-    raw = teaching_pb2.AddExamplesRequest(examples=[example]).SerializeToString()
+    raw = _wire(teaching_pb2.AddExamplesRequest(examples=[example]))
     if chance.random() < 0.3:
         raw = raw.replace(b"a", b"\xed\xa0\x80"[chance.randrange(3) :][:1])  # halves of surrogates: no UTF-8
     return Hostile("labels and ids", ADD, (raw,))
@@ -141,19 +143,17 @@ def _operation(chance: random.Random) -> Hostile:
     number = chance.choice((*NUMBERS, 2**62))
     match chance.randrange(4):
         case 0:
-            request = operation_pb2.ActivateVersionRequest(
-                version=chance.choice((-5, 999_999, 2**62))
-            ).SerializeToString()
+            request = _wire(operation_pb2.ActivateVersionRequest(version=chance.choice((-5, 999_999, 2**62))))
             return Hostile("operation", OPERATION + "ActivateVersion", (request,))
         case 1:
-            request = operation_pb2.ForgetClassRequest(label=f"{chance.choice(STRINGS)}?").SerializeToString()
+            request = _wire(operation_pb2.ForgetClassRequest(label=f"{chance.choice(STRINGS)}?"))
             return Hostile("operation", OPERATION + "ForgetClass", (request,))
         case 2:
             ids = [chance.choice(STRINGS) for _ in range(chance.choice((0, 1, 50)))]
-            request = operation_pb2.DeleteExamplesRequest(ids=[f"?{one}" for one in ids]).SerializeToString()
+            request = _wire(operation_pb2.DeleteExamplesRequest(ids=[f"?{one}" for one in ids]))
             return Hostile("operation", OPERATION + "DeleteExamples", (request,))
         case _:
-            wait = teaching_pb2.WaitLearnedRequest(ids=["none"], timeout_ms=min(number, 5)).SerializeToString()
+            wait = _wire(teaching_pb2.WaitLearnedRequest(ids=["none"], timeout_ms=min(number, 5)))
             return Hostile("operation", WAIT, (wait,))
 
 
@@ -171,7 +171,7 @@ def _taught_or_asked(kind: str, chance: random.Random, data: bytes) -> Hostile:
 
 def _predict(chance: random.Random, data: bytes) -> bytes:
     request = prediction_pb2.PredictRequest(images=[types_pb2.Image(encoded=data)], top_k=chance.choice((0, 1, 5)))
-    return request.SerializeToString()
+    return _wire(request)
 
 
 def _infer(chance: random.Random) -> bytes:
@@ -198,7 +198,7 @@ def _infer(chance: random.Random) -> bytes:
         raw_input_contents=[contents] * chance.choice((0, 1, 1, 1, 2)),
     )
     request.parameters["timeout"].int64_param = chance.choice((*NUMBERS, 2**62))
-    return request.SerializeToString()
+    return _wire(request)
 
 
 def _shape(chance: random.Random) -> tuple[int, ...]:
@@ -208,7 +208,12 @@ def _shape(chance: random.Random) -> tuple[int, ...]:
 def _add(chance: random.Random, data: bytes) -> bytes:
     # Few labels, under a class's least number of examples together: nothing of this is learned.
     example = teaching_pb2.Example(label=f"hostile {chance.randrange(1000)}", image=types_pb2.Image(encoded=data))
-    return teaching_pb2.AddExamplesRequest(examples=[example]).SerializeToString()
+    return _wire(teaching_pb2.AddExamplesRequest(examples=[example]))
+
+
+def _wire(message: Message) -> bytes:
+    """The same bytes in every process: maps have no order of their own."""
+    return message.SerializeToString(deterministic=True)
 
 
 def _varint(number: int) -> bytes:
