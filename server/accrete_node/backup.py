@@ -53,10 +53,11 @@ def _restore(settings: Settings, folder: Path) -> Backup:
     artifacts = ArtifactStore(settings.data_dir / "versions")
     if (settings.data_dir / "store").exists() or artifacts.list():
         raise BackupUnusable(f"{settings.data_dir} is in use: a backup is restored into a new data directory")
-    read(folder)  # before a store is made: what is refused leaves the data directory free for the next attempt
+    found = read(folder)  # before a store is made: what is refused leaves the data directory free for the next attempt
     make_data_dir(settings)
     with _store(settings) as store:
-        return store.restore(folder, artifacts)
+        store.restore(found, artifacts)
+    return found
 
 
 @contextmanager

@@ -19,15 +19,15 @@ import msgpack
 from accrete_storage.artifacts import ArtifactStore
 from accrete_storage.database import Database, reachable
 from accrete_storage.errors import BackupUnusable, CorruptArtifact
-from accrete_storage.keys import Keys
+from accrete_storage.keys import SCHEMA, Keys
 from accrete_storage.version import VersionRecord
 
 MANIFEST = "backup.json"
 _STORE = "store.bin"
 _VERSIONS = "versions"
 _FORMAT = 1
-_PASSING = ("lease", "staged:")
-"""Beginnings of keys that belong to a learner at work, and to nobody after it."""
+_PASSING = ("lease", "late", "staged:")
+"""Beginnings of keys that belong to a learner or a server at work, and to nobody after it."""
 _ATTEMPTS = 5
 _BATCH = 500
 """Keys restored in one go."""
@@ -40,6 +40,8 @@ Entry = tuple[str, int, bytes]
 class Backup:
     """What a backup holds."""
 
+    folder: Path
+    """Where it lies; not told in `backup.json`, so that it can be moved."""
     taken_ms: int
     """Milliseconds since 1970."""
     schema: str
@@ -51,7 +53,7 @@ class Backup:
     """Digests of the manifests of the versions that are ready."""
 
 
-def take(database: Database, keys: Keys, artifacts: ArtifactStore, folder: Path, schema: str) -> Backup:
+def take(database: Database, keys: Keys, artifacts: ArtifactStore, folder: Path) -> Backup:
     """Write a backup while everything runs.
 
     The store is held for the moment that it takes to read it (about a second a gigabyte), and needs as much memory
@@ -70,7 +72,7 @@ def take(database: Database, keys: Keys, artifacts: ArtifactStore, folder: Path,
             if attempt == _ATTEMPTS:
                 raise
             continue
-        return _write(folder, entries, ready, schema)
+        return _write(folder, entries, ready)
     raise AssertionError("the last attempt returns or raises")
 
 
@@ -81,11 +83,13 @@ def read(folder: Path) -> Backup:
         if stored.pop("format") != _FORMAT:
             raise BackupUnusable(f"{folder} was written by another release")
         stored["versions"] = {int(number): digest for number, digest in stored["versions"].items()}
-        backup = Backup(**stored)
+        backup = Backup(folder=folder, **stored)
         with (folder / _STORE).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BackupUnusable(f"{folder} is no backup, or one that was not finished: {error}") from error
+    if backup.schema != SCHEMA:
+        raise BackupUnusable(f"{folder} has schema {backup.schema}; this release reads schema {SCHEMA}")
     if digest != backup.digest:
         raise BackupUnusable(f"{folder / _STORE} is not what was written")
     for number, expected in backup.versions.items():
@@ -93,7 +97,7 @@ def read(folder: Path) -> Backup:
     return backup
 
 
-def restore(folder: Path, backup: Backup, database: Database, keys: Keys, artifacts: ArtifactStore) -> None:
+def restore(backup: Backup, database: Database, keys: Keys, artifacts: ArtifactStore) -> None:
     """Put a backup that `read` has checked into an empty store and an empty folder of versions.
 
     What is live comes last: interrupted, the store has data that nobody serves, and is to be emptied before the next
@@ -103,10 +107,10 @@ def restore(folder: Path, backup: Backup, database: Database, keys: Keys, artifa
         there = next(iter(database.client.scan_iter(match=_pattern(keys), count=1_000)), None)
     if there is not None or artifacts.list():
         raise BackupUnusable("the store or the folder of versions is not empty: a backup is restored into new ones")
-    _copy_versions(ArtifactStore(folder / _VERSIONS), artifacts, backup.versions)
+    _copy_versions(ArtifactStore(backup.folder / _VERSIONS), artifacts, backup.versions)
     state = keys.state.removeprefix(keys.beginning)
-    last = [entry for entry in _entries(folder) if entry[0] == state]
-    for batch in _batches(entry for entry in _entries(folder) if entry[0] != state):
+    last = [entry for entry in _entries(backup.folder) if entry[0] == state]
+    for batch in _batches(entry for entry in _entries(backup.folder) if entry[0] != state):
         _put(database, keys, batch)
     _put(database, keys, last)
 
@@ -137,7 +141,7 @@ def _copy_versions(source: ArtifactStore, to: ArtifactStore, versions: dict[int,
         to.verify(number, digest)
 
 
-def _write(folder: Path, entries: list[Entry], versions: dict[int, str], schema: str) -> Backup:
+def _write(folder: Path, entries: list[Entry], versions: dict[int, str]) -> Backup:
     digest = hashlib.sha256()
     with (folder / _STORE).open("wb") as file:
         for entry in entries:
@@ -147,13 +151,14 @@ def _write(folder: Path, entries: list[Entry], versions: dict[int, str], schema:
         file.flush()
         os.fsync(file.fileno())
     backup = Backup(
+        folder=folder,
         taken_ms=time.time_ns() // 1_000_000,
-        schema=schema,
+        schema=SCHEMA,
         digest=digest.hexdigest(),
         keys=len(entries),
         versions=versions,
     )
-    body: dict[str, Any] = {name: getattr(backup, name) for name in Backup.__dataclass_fields__}
+    body: dict[str, Any] = {name: getattr(backup, name) for name in Backup.__dataclass_fields__ if name != "folder"}
     temporary = folder / f"{MANIFEST}.tmp"
     with temporary.open("w") as file:
         json.dump({"format": _FORMAT} | body, file, indent=1)

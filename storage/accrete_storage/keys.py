@@ -2,6 +2,9 @@
 
 from dataclasses import dataclass
 
+SCHEMA = "1"
+"""Of what is stored under them; a store or a backup of another one is refused."""
+
 
 @dataclass(frozen=True, slots=True)
 class Keys:
@@ -27,6 +30,11 @@ class Keys:
     def lease(self) -> str:
         """String with an expiry: "epoch owner" of the learner at work."""
         return self._key("lease")
+
+    @property
+    def late(self) -> str:
+        """String with an expiry: answers come later than they should, so training is to yield."""
+        return self._key("late")
 
     @property
     def labels(self) -> str:

@@ -12,19 +12,17 @@ from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
 from accrete_storage.control import Control
 from accrete_storage.database import Database, reachable
 from accrete_storage.embedded import socket_url
-from accrete_storage.errors import BackupUnusable, StoreMisconfigured
+from accrete_storage.errors import StoreMisconfigured
 from accrete_storage.events import EventLog
 from accrete_storage.example import Example
 from accrete_storage.held import Held
-from accrete_storage.keys import Keys
+from accrete_storage.keys import SCHEMA, Keys
 from accrete_storage.memory import ExemplarMemory
 from accrete_storage.pending import PendingLog
 from accrete_storage.prototypes import Prototypes
 from accrete_storage.registry import Registry
 from accrete_storage.review import Review
 
-SCHEMA = "1"
-"""Of what is stored; a store of another one is refused."""
 _NO_QUOTAS = TeachingConfig()
 
 
@@ -116,15 +114,11 @@ class Store:
 
     def back_up(self, folder: Path, artifacts: ArtifactStore) -> Backup:
         """Write a backup of everything while it runs; see `backup.take`."""
-        return backup.take(self._database, self._keys, artifacts, folder, SCHEMA)
+        return backup.take(self._database, self._keys, artifacts, folder)
 
-    def restore(self, folder: Path, artifacts: ArtifactStore) -> Backup:
-        """Put a backup into this store and `artifacts`, both empty. Raises BackupUnusable, and then changes nothing."""
-        found = backup.read(folder)
-        if found.schema != SCHEMA:
-            raise BackupUnusable(f"{folder} has schema {found.schema}; this release reads schema {SCHEMA}")
-        backup.restore(folder, found, self._database, self._keys, artifacts)
-        return found
+    def restore(self, found: Backup, artifacts: ArtifactStore) -> None:
+        """Put what `backup.read` found into this store and `artifacts`, both empty; see `backup.restore`."""
+        backup.restore(found, self._database, self._keys, artifacts)
 
     def acquire_lease(self, owner: str, ttl_s: float = 10.0) -> Lease | None:
         """The right to commit, under a new epoch; None while another learner holds it."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from accrete_storage.artifacts import ArtifactStore
-from accrete_storage.backup import MANIFEST
+from accrete_storage.backup import MANIFEST, read
 from accrete_storage.config import HoldoutConfig, StoreConfig
 from accrete_storage.embedded import EmbeddedStore
 from accrete_storage.errors import BackupUnusable, CorruptArtifact, StorageError
@@ -83,7 +83,9 @@ def test_what_is_restored_is_what_was_there(
     taught.pending.add(examples("later", 3))
     taught.control.forget_class("a")
     store, versions = empty
-    assert store.restore(tmp_path / "backup", versions) == taken
+    found = read(tmp_path / "backup")
+    assert found == taken
+    store.restore(found, versions)
     assert everything(store) == before
     assert_counters_exact(store)
     assert versions.verify(1, taken.versions[1]).is_dir()
@@ -113,7 +115,7 @@ def test_a_backup_is_of_one_moment_while_examples_come(
     enough.set()
     thread.join()
     store, versions = empty
-    store.restore(tmp_path / "backup", versions)
+    store.restore(read(tmp_path / "backup"), versions)
     assert set(promised) <= set(store.pending.locate(promised))
     counts = store.pending.counts()
     assert counts["b"].examples - 7 == counts["c"].examples, "both of a batch, or none"
@@ -149,8 +151,16 @@ def test_what_is_not_whole_is_not_restored(
         (folder / spoil).write_bytes(content)
     store, versions = empty
     with pytest.raises(StorageError):
-        store.restore(folder, versions)
+        store.restore(read(folder), versions)
     assert (store.pending.labels(), store.registry.versions(), versions.list()) == ([], [], [])
+
+
+def test_a_backup_of_another_schema_is_refused(taught: Store, artifacts: ArtifactStore, tmp_path: Path):
+    taught.back_up(tmp_path / "backup", artifacts)
+    manifest = tmp_path / "backup" / MANIFEST
+    manifest.write_text(manifest.read_text().replace('"schema": "1"', '"schema": "2"'))
+    with pytest.raises(BackupUnusable, match="schema 2; this release reads schema 1"):
+        read(tmp_path / "backup")
 
 
 def test_a_backup_is_restored_into_nothing_but_an_empty_store(
@@ -160,6 +170,6 @@ def test_a_backup_is_restored_into_nothing_but_an_empty_store(
     store, versions = empty
     store.pending.add(examples("own", 1))
     with pytest.raises(BackupUnusable, match="not empty"):
-        store.restore(tmp_path / "backup", versions)
+        store.restore(read(tmp_path / "backup"), versions)
     assert store.pending.labels() == ["own"]
     assert versions.list() == []
