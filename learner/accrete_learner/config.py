@@ -123,6 +123,9 @@ class TrainingConfig:
     and a mirror image, one of EEIL's twelve at a time. `strong`: crops, mirror images, AutoAugment and Cutout."""
     precision: Precision = "auto"
     """`auto`: bfloat16 where the hardware multiplies it fast (CUDA; CPUs with AVX512-BF16 or AMX), else float32."""
+    compile: bool = False
+    """Let torch.compile make the network faster before it trains, on a GPU with captured graphs. For GPUs, where small
+    kernels that are launched one by one wait for each other; a CPU gains nothing and compiles for some 20 s a step."""
     threads: int = 0
     """CPU threads of the trainer; 0 is all cores, which its lowered priority makes safe."""
     device: Device = "auto"

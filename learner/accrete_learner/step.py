@@ -184,10 +184,14 @@ def _build(inputs: StepInputs, method: Method, generator: torch.Generator) -> _B
         if method.head.imprint:
             heads.imprint(head, evaluate.extract(teacher.backbone, inputs.new_x), inputs.new_y)
         kept_back = held_out.split(candidates, method.rebalance.held_out, inputs.old_count, generator)
+    # A step that trains nothing leaves it so: what looks through the network must not change its statistics.
+    network = Network(inputs.backbone, head, autocast=autocast).eval()
+    if inputs.training.compile:
+        for one in (network, *([] if teacher is None else [teacher])):
+            one.compile(mode="reduce-overhead" if generator.device.type == "cuda" else "default")
     return _Bench(
         inputs=inputs,
-        # A step that trains nothing leaves it so: what looks through the network must not change its statistics.
-        network=Network(inputs.backbone, head, autocast=autocast).eval(),
+        network=network,
         teacher=teacher,
         candidates=candidates,
         kept_back=kept_back,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -169,6 +170,26 @@ def test_a_killed_trainer_leaves_nothing_that_looks_finished_and_the_step_runs_a
     dataclasses.replace(job, training=TrainingConfig(base_epochs=1, threads=1)).write(tmp_path)
     assert run(start_trainer(), tmp_path)[-1] == {"stage": "done"}
     assert len(Result.read(tmp_path).losses) == 1
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+@pytest.mark.parametrize("steps", ["lucir"], indirect=True)
+def test_compiled_a_step_learns_what_it_learns_otherwise(
+    steps: Steps,
+    start_trainer: Trainer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+):
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "code"))
+    job, inputs = Job.read(steps.increment), load_file(steps.increment / INPUTS_FILE)
+    training = dataclasses.replace(job.training, compile=True)
+    (tmp_path / "step").mkdir()
+    save_file(inputs, tmp_path / "step" / INPUTS_FILE)
+    dataclasses.replace(job, training=training).write(tmp_path / "step")
+    assert run(start_trainer(), tmp_path / "step")[-1] == {"stage": "done"}
+    assert len(list((tmp_path / "code").rglob("*.so"))) >= 2, "of the network and of its teacher"
+    losses, expected = Result.read(tmp_path / "step").losses, Result.read(steps.increment).losses
+    assert losses[:6] == pytest.approx(expected[:6], rel=0.02), "the last is of exemplars, which rounding may choose"
 
 
 def test_vectors_are_learned_as_they_are(start_trainer: Trainer, tallies: Tallies, tmp_path: Path):

@@ -103,6 +103,7 @@ def _add_training(parser: argparse.ArgumentParser) -> None:
         help="auto: each method's paper's; strong: AutoAugment and Cutout, worth 8 to 9 points in any table",
     )
     parser.add_argument("--precision", choices=("auto", "float32", "bfloat16"), default="auto", help="of training")
+    parser.add_argument("--compile", action="store_true", help="by torch.compile, on a GPU with captured graphs")
     parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="where to train")
     parser.add_argument("--threads", metavar="N", type=int, default=0, help="CPU threads (default: all cores)")
     parser.add_argument("--backbone", metavar="NAME", default="", help="resnet32 unless the data are embeddings")

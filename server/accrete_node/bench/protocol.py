@@ -87,6 +87,7 @@ def _protocol(arguments: argparse.Namespace, dataset: Dataset) -> Protocol:
             batch_size=arguments.batch_size,
             augmentation=arguments.augmentation,
             precision=arguments.precision,
+            compile=arguments.compile,
             device=arguments.device,
             copies=arguments.copies,
         ),
