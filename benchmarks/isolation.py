@@ -13,8 +13,9 @@ import statistics
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -26,6 +27,8 @@ from benchmarks.report import Row, arguments, machine, median_row, show
 
 _IN_FLIGHT = 32
 _SHARES = (50, 99, 99.9)
+_TARGET_MS = 10
+_EQUAL = {"learner.nice": "0", "learner.own_nice": "0"}
 _SETTINGS = {"training.epochs": "100000", "training.batch_size": "128", "training.threads": "0"}
 
 
@@ -36,15 +39,79 @@ def main() -> None:
     rounds, seconds = (3, 3.0) if parsed.short else (12, 6.0)
     with tempfile.TemporaryDirectory(prefix="accrete-isolation-") as folder:
         rows = measure(Path(folder), rounds=rounds, seconds=seconds)
+        if not parsed.short:
+            rows += measure_yielding(Path(folder), rounds=rounds // 3, seconds=seconds)
     show(rows, facts, parsed.json)
     raise SystemExit(any(row.ok is False for row in rows))
 
 
+@dataclass(kw_only=True)
+class Found:
+    """What the rounds on one node came to."""
+
+    peak: float
+    """Calls a second that it answers at most, the trainer stopped."""
+    idle: list[Outcome] = field(default_factory=list)
+    busy: list[Outcome] = field(default_factory=list)
+    trained: list[float] = field(default_factory=list)
+    """Cores that the trainer had."""
+
+
 def measure(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
     """Starts a node, has it train, and measures it; `seconds` for each part of a round."""
+    with _training(folder / "priority", {}) as at_work:
+        found = _rounds(at_work, rounds, seconds)
+    missed = _failed(found.idle)
+    return [
+        Row(name="peak, trainer stopped", value=found.peak, unit="/s"),
+        median_row("cores that the trainer gets at half of it", found.trained, ""),
+        *(row for share in _SHARES for row in _beside(found.idle, found.busy, share)),
+        Row(name="calls not answered, trainer stopped", value=missed, unit=""),
+        Row(name="calls not answered, a step trains", value=_failed(found.busy), unit="", bound=f"<= {missed}"),
+    ]
+
+
+def measure_yielding(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
+    """The same without the trainer's low priority, which does not count between containers; then with a target, too."""
+    with _training(folder / "equal", _EQUAL) as at_work:
+        equal = _rounds(at_work, rounds, seconds)
+    with _training(folder / "target", _EQUAL | {"server.p99_target_ms": str(_TARGET_MS)}) as at_work:
+        _busy_round(at_work, Found(peak=equal.peak), 0, seconds)  # until the trainer's share has settled
+        yielding = Found(peak=equal.peak)
+        for number in range(rounds):
+            _busy_round(at_work, yielding, number, seconds)
+    name = f"no priority, a target of {_TARGET_MS} ms"
+    return [
+        median_row("no priority: p99, trainer stopped", _p99(equal.idle), "ms"),
+        median_row("no priority: p99, a step trains", _p99(equal.busy), "ms"),
+        median_row("no priority: cores that the trainer gets", equal.trained, ""),
+        median_row(f"{name}: p99", _p99(yielding.busy), "ms"),
+        median_row(f"{name}: cores", yielding.trained, ""),
+    ]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtWork:
+    """A node whose trainer trains a step without an end."""
+
+    node: Node
+    folder: Path
+    trainer: int
+    ours: set[int]
+    """The callers' cores."""
+
+    def traffic(self, seconds: float, **what: Any) -> Outcome:
+        """Of single-image calls."""
+        image = str(request(self.folder, 1))
+        return run(Traffic(address=self.node.address, request=image, seconds=seconds, **what), self.ours)
+
+
+@contextmanager
+def _training(folder: Path, settings: dict[str, str]) -> Iterator[AtWork]:
+    folder.mkdir()
     trainers: list[int] = []
-    with node_on_one_half(folder, lambda node: trainers.append(_teach(node)), _SETTINGS) as (node, ours):
-        return _rounds(node, folder, trainers[0], ours, rounds, seconds)
+    with node_on_one_half(folder, lambda node: trainers.append(_teach(node)), _SETTINGS | settings) as (node, ours):
+        yield AtWork(node=node, folder=folder, trainer=trainers[0], ours=ours)
 
 
 def _teach(node: Node) -> int:
@@ -59,26 +126,21 @@ def _teach(node: Node) -> int:
     return int(until(lambda: node.pid("trainer"), what="the trainer"))
 
 
-def _rounds(node: Node, folder: Path, trainer: int, ours: set[int], rounds: int, seconds: float) -> list[Row]:
-    traffic = partial(Traffic, address=node.address, request=str(request(folder, 1)), seconds=seconds)
-    idle: list[Outcome] = []
-    busy: list[Outcome] = []
-    trained: list[float] = []
-    with _stopped(trainer):
-        peak = statistics.median(run(traffic(in_flight=_IN_FLIGHT), ours).answered(0.5, seconds) for _ in range(3))
+def _rounds(at_work: AtWork, rounds: int, seconds: float) -> Found:
+    with _stopped(at_work.trainer):
+        peaks = [at_work.traffic(seconds, in_flight=_IN_FLIGHT).answered(0.5, seconds) for _ in range(3)]
+    found = Found(peak=statistics.median(peaks))
     for number in range(rounds):
-        with _stopped(trainer):
-            idle.append(run(traffic(rate=peak / 2, seed=number), ours))
-        before = cpu_s(trainer)
-        busy.append(run(traffic(rate=peak / 2, seed=number), ours))
-        trained.append((cpu_s(trainer) - before) / seconds)
-    return [
-        Row(name="peak, trainer stopped", value=peak, unit="/s"),
-        median_row("cores that the trainer gets at half of it", trained, ""),
-        *(row for share in _SHARES for row in _beside(idle, busy, share)),
-        Row(name="calls not answered, trainer stopped", value=_failed(idle), unit=""),
-        Row(name="calls not answered, a step trains", value=_failed(busy), unit="", bound=f"<= {_failed(idle)}"),
-    ]
+        with _stopped(at_work.trainer):
+            found.idle.append(at_work.traffic(seconds, rate=found.peak / 2, seed=number))
+        _busy_round(at_work, found, number, seconds)
+    return found
+
+
+def _busy_round(at_work: AtWork, found: Found, number: int, seconds: float) -> None:
+    before = cpu_s(at_work.trainer)
+    found.busy.append(at_work.traffic(seconds, rate=found.peak / 2, seed=number))
+    found.trained.append((cpu_s(at_work.trainer) - before) / seconds)
 
 
 @contextmanager
@@ -98,6 +160,10 @@ def _beside(idle: list[Outcome], busy: list[Outcome], share: float) -> list[Row]
         median_row(f"p{share:g}, a step trains", after, "ms"),
         median_row(f"p{share:g}, training over stopped", ratios, "x", "<= 1.3" if share == 99 else ""),
     ]
+
+
+def _p99(outcomes: list[Outcome]) -> list[float]:
+    return [float(np.percentile(one.latencies_ms("OK"), 99)) for one in outcomes]
 
 
 def _failed(outcomes: list[Outcome]) -> int:

@@ -29,6 +29,7 @@ from accrete_learner_service.service import Learner
 from accrete_learner_service.snapshot import Observer
 from accrete_learner_service.step import Bench
 from accrete_learner_service.trainer_child import Trainer
+from accrete_learner_service.yielding import Yielding
 from accrete_storage.artifacts import ArtifactStore
 from accrete_storage.config import HoldoutConfig, StoreConfig
 from accrete_storage.errors import DataDirInUse, StoreUnavailable
@@ -99,6 +100,9 @@ def _work(
         # Started before this thread's priority is lowered, which a thread hands on: renewing must never starve.
         lease.start()
         stack.callback(lease.stop)
+        yielding = Yielding(store.control.asked_to_yield, bench.trainer, metrics.set_share)
+        yielding.start()
+        stack.callback(yielding.stop)
         for repeated in _beside(bench, metrics, give_up):
             repeated.start()
             stack.callback(repeated.stop)

@@ -85,6 +85,7 @@ class Metrics:
         self._reviewed = Counter(
             "accrete_reviewed_examples", "Examples set aside for review, by why.", ["reason"], registry=self.registry
         )
+        self._share = self._gauge("training_share", "Share of the time that a step may train; below 1 it yields.")
         self._loss = self._gauge("train_loss", "Mean training loss of the last epoch.")
         self._held = self._gauge("learner_lease_held", "1 while this learner holds the lease.")
         self._epoch = self._gauge("learner_lease_epoch", "Epoch of the lease that it holds, or held last.")
@@ -109,6 +110,10 @@ class Metrics:
         """One phase is 1, all others are 0."""
         for known in PHASES:
             self._phase.labels(known).set(1 if known == phase else 0)
+
+    def set_share(self, share: float) -> None:
+        """The share of the time that a step may train."""
+        self._share.set(share)
 
     def set_loss(self, loss: float) -> None:
         """The trainer's last loss."""

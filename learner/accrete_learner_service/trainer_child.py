@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import queue
+import signal
 import subprocess
 import sys
 import threading
@@ -46,6 +47,7 @@ class Trainer:
         self._child: _Child | None = None
         self._spent: _Child | None = None
         """One that has done its step, and is killed but perhaps not gone."""
+        self._running = False
 
     @property
     def pid(self) -> int | None:
@@ -73,6 +75,7 @@ class Trainer:
         self.stand_by()
         child = self._child
         assert child is not None
+        self._running = True
         try:
             child.begin(folder)
             failure = _follow(child, on_progress, check)
@@ -81,9 +84,25 @@ class Trainer:
         except BaseException:
             self.kill()
             raise
+        finally:
+            self._running = False
         # Its end is not waited for: at the lowest priority, giving back what torch holds takes long on busy cores.
         child.process.kill()
         self._child, self._spent = None, child
+
+    def halt(self) -> None:
+        """Stops the child where it is, if it runs a step, until `go_on`. From any thread."""
+        if self._running:
+            self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Lets the child go on, if it was stopped. From any thread."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        child = self._child
+        if child is not None:
+            child.process.send_signal(number)
 
     def kill(self) -> None:
         """Ends the child at once, whatever it does; returns when it is gone."""

@@ -40,6 +40,7 @@ from accrete_server.edge import Edge
 from accrete_server.following import Follower
 from accrete_server.images import ImageReader, allow_large_headers
 from accrete_server.intake import Intake
+from accrete_server.lateness import Lateness
 from accrete_server.link import StoreLink
 from accrete_server.loading import Loader
 from accrete_server.metrics import Metrics
@@ -110,7 +111,8 @@ class Server:
         self._certificates = Certificates(access) if access.certificate else None
         self._data_dir = data_dir
         self._link = StoreLink(lambda: _connect(store, holdout, teaching, spec, data_dir))
-        self._metrics = Metrics()
+        self._lateness = Lateness(config.p99_target_ms / 1000, self._link)
+        self._metrics = Metrics(self._lateness.answered if config.p99_target_ms else None)
         self._slots, self._hub, self._seats = Slots(), Hub(), Seats(config.max_watchers)
         at_once = config.at_once(engine.threads)
         self._model = ServedModel(
@@ -166,6 +168,7 @@ class Server:
         self.port = self._bind()
         self.metrics_port = self._page.start(self._config.metrics_host, self._config.metrics_port)
         self._follower.start()
+        self._lateness.start()
         gc.collect()
         gc.freeze()  # what lives as long as the process need not be looked at by every collection
         self._grpc.start()
@@ -186,6 +189,7 @@ class Server:
         self._await_quiet(stopped)
         self._grpc.stop(None).wait()
         self._batcher.close()
+        self._lateness.stop()
         self._follower.stop()
         self._slots.free()
         self._link.close()

@@ -67,6 +67,10 @@ class ServerConfig:
     """Share of images of known classes that may be called unknown when an image is near no class; the threshold comes
     from the hold-out, and a caller may name another rate. 0: nothing is called unknown."""
 
+    p99_target_ms: Annotated[float, Ge(0), Le(60_000)] = 0.0
+    """Milliseconds in which 99 of 100 Predict calls are to be answered: while they are not, the trainer is stopped for
+    part of the time. For a GPU that both use, and for containers, where its priority does not count. 0: never."""
+
     concurrency: Annotated[int, Ge(0), Le(1024)] = 0
     """Predict calls decoded and computed at once; 0: the machine's cores divided by the engine's threads."""
 

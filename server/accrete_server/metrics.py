@@ -37,9 +37,12 @@ PREDICTIONS = frozenset({"Predict", "ModelInfer"})
 class RequestMetrics:
     """Counts and latencies of calls, by method, outcome code and the learner's phase at the time."""
 
-    def __init__(self, registry: CollectorRegistry, statistics: Statistics) -> None:
+    def __init__(
+        self, registry: CollectorRegistry, statistics: Statistics, answered: Callable[[float], None] | None
+    ) -> None:
         labels = ("method", "code", "phase")
         self._statistics = statistics
+        self._answered = answered
         self.phase = UNKNOWN_PHASE
         """The learner's phase as last read from the store."""
         self._requests = Counter("accrete_requests", "Calls answered.", labels, registry=registry)
@@ -56,8 +59,11 @@ class RequestMetrics:
             bound = self._bound[key] = (self._requests.labels(*key), self._seconds.labels(*key))
         bound[0].inc()
         bound[1].observe(seconds)
-        if code != "OK" and method in PREDICTIONS:
-            self._statistics.failed(code, seconds)
+        if method in PREDICTIONS:
+            if code != "OK":
+                self._statistics.failed(code, seconds)
+            elif self._answered is not None:
+                self._answered(seconds)
 
 
 class PredictMetrics:
@@ -159,11 +165,12 @@ class ModelMetrics:
 class Metrics:
     """All of the server's metrics, in a registry of their own."""
 
-    def __init__(self) -> None:
+    def __init__(self, answered: Callable[[float], None] | None = None) -> None:
+        """`answered` is called with the seconds that each prediction took."""
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter that nobody charts
         self.registry = CollectorRegistry()
         self.statistics = Statistics()
-        self.requests = RequestMetrics(self.registry, self.statistics)
+        self.requests = RequestMetrics(self.registry, self.statistics, answered)
         self.predict = PredictMetrics(self.registry, self.statistics)
         self.teach = TeachMetrics(self.registry)
         self.model = ModelMetrics(self.registry)

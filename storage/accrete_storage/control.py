@@ -68,6 +68,16 @@ class Control:
             asked, _ = pipeline.execute()
         return asked is not None
 
+    def ask_to_yield(self, for_s: float) -> None:
+        """Ask that training leave more of the machine to the servers, until so many seconds have passed."""
+        with reachable():
+            self._database.client.set(self._keys.late, "1", px=max(1, round(for_s * 1000)))
+
+    def asked_to_yield(self) -> bool:
+        """Whether any server asks so now."""
+        with reachable():
+            return bool(self._database.client.exists(self._keys.late))
+
     def set_phase(self, epoch: int, phase: str, reason: str) -> bool:
         """Note what the learner does, with an event; False, and nothing noted, when another learner has taken over."""
         event = json.dumps({"phase": phase, "reason": reason})

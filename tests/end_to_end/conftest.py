@@ -15,10 +15,10 @@ from benchmarks.node import Node, descendants, runs
 def make_node(tmp_path: Path, request: pytest.FixtureRequest):
     nodes: list[Node] = []
 
-    def make(epochs: int = 2) -> Node:
+    def make(epochs: int = 2, settings: dict[str, str] | None = None) -> Node:
         folder = tmp_path / f"node{len(nodes)}"
         folder.mkdir()
-        node = Node(folder, epochs)
+        node = Node(folder, epochs, settings)
         node.start()
         nodes.append(node)
         return node

@@ -35,6 +35,15 @@ def test_a_step_that_was_asked_for_is_taken_once(store: Store):
     assert not store.control.take_step_request()
 
 
+def test_who_asks_training_to_yield_asks_for_a_while(store: Store, connect: Connect):
+    assert not store.control.asked_to_yield()
+    store.control.ask_to_yield(0.5)
+    assert connect().control.asked_to_yield()
+    until = time.monotonic() + 5
+    while store.control.asked_to_yield():
+        assert time.monotonic() < until
+
+
 def test_examples_are_deleted_wherever_they_are_kept(connect: Connect):
     store = connect(share=0.3)
     mine = lease(store)
