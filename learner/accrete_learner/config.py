@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from accrete_learner.backbone_names import OURS, torchvision_names
-from accrete_learner.methods import available
+from accrete_learner.methods import available, begins_anew
 
 Augmentation = Literal["auto", "none", "crop", "crop_flip", "eeil", "strong"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -171,6 +171,11 @@ class MethodConfig:
     CVPR 2020, section 4.4)."""
     exemplar_pixels: Pixels = "uint8"
     """How exemplars that mnemonics made are kept: whole grey levels, or with a fraction in twice the bytes."""
+
+    @property
+    def begins_anew(self) -> bool:
+        """Whether each step trains from the beginning, so that nothing of the version before it is kept."""
+        return begins_anew(self.name)
 
     def __post_init__(self) -> None:
         _check_choice("name", self.name, available())

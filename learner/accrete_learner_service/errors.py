@@ -3,7 +3,8 @@
 StepEnded
 ├── StepFailed       the step itself went wrong; tried again, then set aside
 │   └── TrainerFailed    the trainer said so, crashed or was killed
-├── VersionDamaged   files that it starts from are not what was published; no label is to blame, so it waits for them
+├── Blocked          what it starts from cannot be used; no label is to blame, so it waits until that can be
+│   └── VersionDamaged   its files are not what was published
 ├── NothingToLearn   between the decision and the reading, what was to be learned went away
 └── Interrupted      this process is to stop, or no longer holds the lease
 """
@@ -23,7 +24,11 @@ class TrainerFailed(StepFailed):
     """The trainer did not finish the step."""
 
 
-class VersionDamaged(StepEnded):
+class Blocked(StepEnded):
+    """The step cannot start from the version that it should; the message says what to do."""
+
+
+class VersionDamaged(Blocked):
     """A version that the step needs is damaged; the message names the file."""
 
 

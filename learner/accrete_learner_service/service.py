@@ -8,7 +8,7 @@ import threading
 import time
 from dataclasses import dataclass, replace
 
-from accrete_learner_service.errors import Interrupted, NothingToLearn, VersionDamaged
+from accrete_learner_service.errors import Blocked, Interrupted, NothingToLearn
 from accrete_learner_service.logs import fields
 from accrete_learner_service.metrics import Metrics
 from accrete_learner_service.retention import retire
@@ -163,7 +163,7 @@ class Learner:
         except NothingToLearn as error:
             log.info("step.nothing_to_learn", extra=fields(reason=str(error)))
             self._todo = todo.then()
-        except VersionDamaged as error:
+        except Blocked as error:
             self._todo = replace(todo, not_before=time.monotonic() + BLOCKED_S, blocked=str(error))
         except InputsChanged as error:
             self._discarded(str(error))

@@ -19,10 +19,12 @@ from typing import TypeVar
 import numpy as np
 from safetensors.numpy import save
 
+from accrete_engine.artifact import read_artifact
+from accrete_engine.errors import LoadError
 from accrete_learner import job as files
 from accrete_learner.job import Result
 from accrete_learner_service.config import LearnerServiceConfig
-from accrete_learner_service.errors import StepFailed
+from accrete_learner_service.errors import Blocked, StepFailed
 from accrete_learner_service.gate import Verdict, judge
 from accrete_learner_service.lease import LeaseKeeper
 from accrete_learner_service.logs import fields
@@ -88,7 +90,7 @@ def run_step(bench: Bench, decision: Decision, check: Callable[[int], None]) -> 
 
     Raises:
         NothingToLearn: nothing to train on is left.
-        VersionDamaged: the version that it starts from is; nothing was told of a step by then.
+        Blocked: the version that it starts from cannot be used; nothing was told of a step by then.
         StepFailed: there is no candidate that can be loaded.
         InputsChanged: examples that it learned from were deleted meanwhile, or the version that it starts from was
             given up.
@@ -166,7 +168,23 @@ def _base(bench: Bench) -> tuple[VersionRecord | None, Path | None]:
     parent = registry.latest_ready()
     if parent is None or not kept_labels(parent, registry.forgotten()):
         return parent, None
-    return parent, verified(bench.artifacts, parent)
+    published = verified(bench.artifacts, parent)
+    if not bench.config.method.begins_anew:
+        _check_backbone(published, parent.version, bench.config.network.backbone)
+    return parent, published
+
+
+def _check_backbone(published: Path, version: int, asked: str) -> None:
+    """Raises Blocked when a network of one kind is to go on from another's weights."""
+    try:
+        backbone = read_artifact(published).card.backbone
+    except LoadError as error:
+        raise Blocked(f"version {version} cannot be read: {error}") from error
+    if backbone != asked:
+        raise Blocked(
+            f"version {version} is a {backbone}, and the configuration asks for a {asked}: set model.backbone back, "
+            "or begin with another data_dir"
+        )
 
 
 def _stage(

@@ -264,6 +264,12 @@ def test_the_names_written_out_are_the_methods_that_the_families_hold() -> None:
         assert tuple(method.name for method in found) == names
 
 
+def test_the_methods_said_to_begin_anew_are_those_that_do() -> None:
+    assert [name for name in methods.available() if methods.begins_anew(name)] == [
+        name for name in methods.available() if methods.load(name).restart
+    ]
+
+
 def test_a_closed_form_that_takes_over_another_methods_model_learns_the_old_classes_from_its_exemplars() -> None:
     inputs, outcome = run_steps(methods.load("lucir"), ({0: 12, 1: 12, 2: 12},))[-1]
     following = next_inputs(inputs, outcome, {3: 12}, 2)

@@ -224,6 +224,20 @@ def test_a_damaged_version_blocks_steps_until_it_is_given_up_and_its_classes_com
     assert {label: count.exemplars for label, count in store.memory.counts().items()} == dict.fromkeys(last.labels, 5)
 
 
+def test_another_backbone_than_the_newest_versions_blocks_steps_and_no_label_is_blamed(start: Start, store: Store):
+    first = start()
+    teach(store, 0, 1)
+    first.version(1)
+    first.stop()
+    other = start(network={"backbone": "resnet32"})
+    teach(store, 2)
+    until(lambda: store.control.phase() == "blocked", lambda: f"blocked\n{other.log()}")
+    assert store.control.phase_reason().startswith("version 1 is a resnet8, and the configuration asks for a resnet32")
+    assert (store.holds(), "failed" in learner_events(store)) == ({}, False)
+    other.stop()
+    assert start().version(2).labels == ["digit 0", "digit 1", "digit 2"]
+
+
 def test_an_example_deleted_during_a_step_is_not_learned(start: Start, store: Store):
     learner = start(training=LONG)
     taught = teach(store, 0, 1)

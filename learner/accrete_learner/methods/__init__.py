@@ -38,6 +38,11 @@ def available() -> tuple[str, ...]:
     return tuple(sorted(name for names in FAMILIES.values() for name in names))
 
 
+def begins_anew(name: str) -> bool:
+    """Whether each step of the method trains from the beginning, so that nothing of the version before it is kept."""
+    return name in FAMILIES["joint"]
+
+
 def load(name: str) -> "Method":
     """The method of that name; this imports torch.
 

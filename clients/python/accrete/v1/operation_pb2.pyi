@@ -102,7 +102,7 @@ class GetStatusResponse(_message.Message):
     in_review: _builtins.int
     """Examples set aside for review, not counted in `pending`; `ListReview` says why."""
     phase_reason: _builtins.str
-    """What started the phase or, in BLOCKED, what is damaged; for people."""
+    """What started the phase or, in BLOCKED, what stands in its way; for people."""
     @_builtins.property
     def input_shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """What an image must be: [height, width, channels], or [length] for an embedding."""

@@ -69,7 +69,9 @@ class _PhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Phase.ValueType
     PAUSED: _Phase.ValueType  # 6
     """An operator has paused learning."""
     BLOCKED: _Phase.ValueType  # 7
-    """The files that a step starts from are damaged: none starts until they are back, or given up (`DiscardVersion`)."""
+    """No step can start from the newest version: its files are damaged (they come back, or are given up by
+    `DiscardVersion`), or the configuration asks for another backbone.
+    """
 
 class Phase(_Phase, metaclass=_PhaseEnumTypeWrapper):
     """What the learner does at present."""
@@ -88,7 +90,9 @@ COMMITTING: Phase.ValueType  # 5
 PAUSED: Phase.ValueType  # 6
 """An operator has paused learning."""
 BLOCKED: Phase.ValueType  # 7
-"""The files that a step starts from are damaged: none starts until they are back, or given up (`DiscardVersion`)."""
+"""No step can start from the newest version: its files are damaged (they come back, or are given up by
+`DiscardVersion`), or the configuration asks for another backbone.
+"""
 Global___Phase: _TypeAlias = Phase  # noqa: Y015
 
 @_typing.final
