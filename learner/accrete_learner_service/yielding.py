@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from accrete_learner_service.logs import fields
 from accrete_learner_service.trainer_child import Trainer
-from accrete_storage.errors import StoreUnavailable
+from accrete_storage.errors import StorageError
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +35,7 @@ class Yielding:
     """Stops and continues the trainer, on a thread of its own, as long as somebody asks."""
 
     def __init__(self, asked: Callable[[], bool], trainer: Trainer, on_share: Callable[[float], None]) -> None:
-        """`asked` is called every `LOOK_S` and may raise StoreUnavailable; `on_share` gets each share."""
+        """`asked` is called every `LOOK_S` and may raise StorageError; `on_share` gets each share."""
         self._asked = asked
         self._trainer = trainer
         self._on_share = on_share
@@ -64,7 +64,7 @@ class Yielding:
     def _look(self) -> None:
         try:
             asked = self._asked()
-        except StoreUnavailable:
+        except StorageError:  # who cannot be asked asks for nothing
             asked = False
         share = next_share(self._share, asked)
         if (share < 1) != (self._share < 1):
