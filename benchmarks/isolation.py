@@ -82,10 +82,10 @@ def measure_yielding(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
             _busy_round(at_work, yielding, number, seconds)
     name = f"no priority, a target of {_TARGET_MS} ms"
     return [
-        median_row("no priority: p99, trainer stopped", _p99(equal.idle), "ms"),
-        median_row("no priority: p99, a step trains", _p99(equal.busy), "ms"),
+        median_row("no priority: p99, trainer stopped", _percentiles(equal.idle, 99), "ms"),
+        median_row("no priority: p99, a step trains", _percentiles(equal.busy, 99), "ms"),
         median_row("no priority: cores that the trainer gets", equal.trained, ""),
-        median_row(f"{name}: p99", _p99(yielding.busy), "ms"),
+        median_row(f"{name}: p99", _percentiles(yielding.busy, 99), "ms"),
         median_row(f"{name}: cores", yielding.trained, ""),
     ]
 
@@ -153,7 +153,7 @@ def _stopped(pid: int) -> Iterator[None]:
 
 
 def _beside(idle: list[Outcome], busy: list[Outcome], share: float) -> list[Row]:
-    before, after = ([float(np.percentile(one.latencies_ms("OK"), share)) for one in kind] for kind in (idle, busy))
+    before, after = _percentiles(idle, share), _percentiles(busy, share)
     ratios = [y / x for x, y in zip(before, after, strict=True)]
     return [
         median_row(f"p{share:g}, trainer stopped", before, "ms"),
@@ -162,8 +162,9 @@ def _beside(idle: list[Outcome], busy: list[Outcome], share: float) -> list[Row]
     ]
 
 
-def _p99(outcomes: list[Outcome]) -> list[float]:
-    return [float(np.percentile(one.latencies_ms("OK"), 99)) for one in outcomes]
+def _percentiles(outcomes: list[Outcome], share: float) -> list[float]:
+    """Of the latencies of each, in milliseconds."""
+    return [float(np.percentile(one.latencies_ms("OK"), share)) for one in outcomes]
 
 
 def _failed(outcomes: list[Outcome]) -> int:

@@ -187,8 +187,10 @@ def _build(inputs: StepInputs, method: Method, generator: torch.Generator) -> _B
     # A step that trains nothing leaves it so: what looks through the network must not change its statistics.
     network = Network(inputs.backbone, head, autocast=autocast).eval()
     if inputs.training.compile:
-        for one in (network, *([] if teacher is None else [teacher])):
-            one.compile(mode="reduce-overhead" if generator.device.type == "cuda" else "default")
+        mode = "reduce-overhead" if generator.device.type == "cuda" else "default"
+        network.compile(mode=mode)
+        if teacher is not None:
+            teacher.compile(mode=mode)
     return _Bench(
         inputs=inputs,
         network=network,

@@ -25,7 +25,7 @@ class Lateness:
     """Counts predictions that took longer than the target; while over one in a hundred does, asks training to yield."""
 
     def __init__(self, target_s: float, link: StoreLink) -> None:
-        """`target_s`: of 99 in a hundred, from the handler's start to its end; 0: nothing is ever late."""
+        """`target_s`: of 99 in a hundred, from the handler's start to its end; 0: nobody is asked for anything."""
         self._target_s = target_s
         self._link = link
         self._answered = self._late = 0
