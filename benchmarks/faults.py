@@ -27,7 +27,7 @@ from benchmarks.nemesis.proxy import Proxy
 from benchmarks.node import Node, digits, side_by_side, until
 from benchmarks.report import Row, arguments, machine, show
 
-QUOTA = 5
+PER_CLASS = 5
 _LABELS = 20
 _WRITERS = 3
 _PAUSE_S = 0.4
@@ -39,7 +39,7 @@ _SETTINGS = {
     "trigger.refresh_examples": "60",
     "trigger.max_wait_s": "2",
     "learner.lease_s": "3",
-    "memory.size": str(QUOTA),
+    "memory.size": str(PER_CLASS),
 }
 
 
@@ -219,7 +219,7 @@ def _check(node: Node, ledger: Ledger, target: strikes.Target, story: Story) -> 
     with node.store() as store:
         found = checker.read(store, ledger.sent)
     answered = [version for version in story.answered if version]
-    story.verdict = checker.check(ledger, found, quota=QUOTA, holdout=HoldoutConfig(), answered=answered)
+    story.verdict = checker.check(ledger, found, per_class=PER_CLASS, holdout=HoldoutConfig(), answered=answered)
     story.verdict.unreadable = checker.check_files(target.versions, found.records, target.damaged)
     made = [record for record in found.records if record.state != "rejected"]
     story.sent, story.acknowledged, story.stored = len(ledger.sent), len(ledger.acknowledged), len(found.located)

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accrete import Client
-from accrete_learner.protocols import data
+from accrete_experiments.protocols import data
 from accrete_learner_service.config import GateConfig
 from benchmarks.node import Node, digits, until
 from benchmarks.report import Row, arguments, machine, median_row, show

@@ -24,8 +24,8 @@ import redis
 from accrete import Client
 from accrete.v1 import teaching_pb2, types_pb2
 from accrete_storage.config import HoldoutConfig, StoreConfig
-from accrete_storage.embedded import socket_path
-from accrete_storage.example import Example, pack
+from accrete_storage.embedded.server import socket_path
+from accrete_storage.examples.example import Example, pack
 from accrete_storage.store import Store
 from benchmarks.lone_server import SHAPE, LoneServer, lone_server
 from benchmarks.node import cpu_s

@@ -18,12 +18,12 @@ from accrete import Client
 from accrete.v1 import prediction_pb2, types_pb2
 from accrete_learner import backbones, export
 from accrete_learner.config import NetworkConfig
-from accrete_storage.artifacts import ArtifactStore
-from accrete_storage.commit import Commit
+from accrete_model.artifact_store import ArtifactStore
 from accrete_storage.config import HoldoutConfig, StoreConfig
-from accrete_storage.embedded import EmbeddedStore
+from accrete_storage.embedded.server import EmbeddedStore
 from accrete_storage.store import Store
-from accrete_storage.version import VersionRecord
+from accrete_storage.versions.commit import Commit
+from accrete_storage.versions.record import VersionRecord
 from benchmarks.node import cpu_s, free_port, resident_bytes, until
 
 SHAPE = (32, 32, 3)
@@ -119,7 +119,7 @@ def _publish(data_dir: Path, config: StoreConfig, classes: Sequence[int]) -> Art
             step_id=f"step-{version}",
             record=record,
             consumed={},
-            quota=0,
+            per_class=0,
             event=event,
         )
         if not store.commit(commit):

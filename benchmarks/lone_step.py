@@ -13,9 +13,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from accrete_learner.budget import BudgetConfig
 from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
-from accrete_learner.job import CANDIDATE_FOLDER, INPUTS_FILE, Job, Result
+from accrete_learner.memory.config import MemoryConfig
+from accrete_learner.trainer.job import CANDIDATE_FOLDER, INPUTS_FILE, Job, Result
 
 _NEW, _EACH = 5, 100
 
@@ -62,7 +62,7 @@ def _job(classes: int, old: int, memory: int, parent: Path | None) -> Job:
         method=MethodConfig(name="lucir"),
         network=NetworkConfig(),
         training=TrainingConfig(base_epochs=1, epochs=1),
-        budget=BudgetConfig(kind="total", size=memory),
+        budget=MemoryConfig(kind="total", size=memory),
     )
 
 

@@ -23,8 +23,8 @@ import redis
 from safetensors.numpy import load_file, save_file
 
 from accrete import AccreteError, Client, Prediction
-from accrete_storage.artifacts import MANIFEST, ArtifactStore
-from accrete_storage.embedded import socket_path
+from accrete_model.artifact_store import MANIFEST, ArtifactStore
+from accrete_storage.embedded.server import socket_path
 from accrete_storage.store import Store
 from benchmarks.around_swaps import measure
 from benchmarks.node import Node, cpu_s, digits, resident_bytes, side_by_side

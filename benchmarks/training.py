@@ -22,15 +22,16 @@ from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
-from accrete_learner import augment, backbones, heads
+from accrete_learner import backbones, heads
+from accrete_learner.augmentation import augment
 from accrete_learner.backbones.cifar import CIFAR_MEAN, CIFAR_STD, resnet32
 from accrete_learner.config import NetworkConfig
 from accrete_learner.heads import HeadChoice
 from accrete_learner.losses import CrossEntropy, LessForget, MarginRanking
-from accrete_learner.network import Network
-from accrete_learner.precision import resolve_precision
-from accrete_learner.schedule import Schedule
-from accrete_learner.train import TrainingSet, train
+from accrete_learner.training.loop import TrainingSet, train
+from accrete_learner.training.network import Network
+from accrete_learner.training.precision import resolve_precision
+from accrete_learner.training.schedule import Schedule
 from benchmarks.lone_step import Cost, first_step, images, later_step
 from benchmarks.report import Row, arguments, machine, median_row, show
 

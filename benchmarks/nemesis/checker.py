@@ -7,13 +7,13 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from accrete_storage.artifacts import ArtifactStore
+from accrete_model.artifact_store import ArtifactStore
 from accrete_storage.config import HoldoutConfig
 from accrete_storage.errors import StorageError
-from accrete_storage.ids import holdout_rank, is_holdout, position_key
-from accrete_storage.pending import Location
+from accrete_storage.examples.ids import holdout_rank, is_holdout, position_key
+from accrete_storage.examples.pending import Location
 from accrete_storage.store import Store
-from accrete_storage.version import VersionRecord
+from accrete_storage.versions.record import VersionRecord
 from benchmarks.nemesis.ledger import Ledger
 
 
@@ -70,14 +70,14 @@ def read(store: Store, sent: Collection[str]) -> Snapshot:
 
 
 def check(
-    ledger: Ledger, found: Snapshot, *, quota: int, holdout: HoldoutConfig, answered: Collection[int] = ()
+    ledger: Ledger, found: Snapshot, *, per_class: int, holdout: HoldoutConfig, answered: Collection[int] = ()
 ) -> Verdict:
     """What does not fit.
 
     Args:
         ledger: of all writers.
         found: the store at rest.
-        quota: exemplars of each class.
+        per_class: exemplars of each class.
         holdout: what is set aside, and how much of it kept.
         answered: versions that answered a prediction.
     """
@@ -86,7 +86,7 @@ def check(
     kept = [name for group in (found.pending, found.exemplars, found.holdout) for ids in group.values() for name in ids]
     verdict.foreign = {name for name in kept if name not in ledger.sent} | (set(ledger.refused) & set(found.located))
     _check_learned(found, verdict)
-    _check_memory(found, verdict, quota=quota, holdout=holdout)
+    _check_memory(found, verdict, per_class=per_class, holdout=holdout)
     verdict.unknown_versions = set(answered) - {one.version for one in found.records if one.state != "rejected"}
     return verdict
 
@@ -109,13 +109,13 @@ def _check_learned(found: Snapshot, verdict: Verdict) -> None:
     verdict.miscounted = {name: taken[name] - within[name] for name in labels if taken[name] != within[name]}
 
 
-def _check_memory(found: Snapshot, verdict: Verdict, *, quota: int, holdout: HoldoutConfig) -> None:
+def _check_memory(found: Snapshot, verdict: Verdict, *, per_class: int, holdout: HoldoutConfig) -> None:
     trainable: Counter[str] = Counter()
     for name, location in found.located.items():
         pending = name in found.pending.get(location.label, ())
         trainable[location.label] += not pending and name not in found.holdout.get(location.label, ())
     for label, ids in found.exemplars.items():
-        if len(set(ids)) != min(quota, trainable[label]) or len(set(ids)) != len(ids):
+        if len(set(ids)) != min(per_class, trainable[label]) or len(set(ids)) != len(ids):
             verdict.overfull[label] = len(ids)
         held = found.holdout.get(label, ())
         last = max(map(holdout_rank, held), default=0) if len(held) >= holdout.cap else 2**64

@@ -14,8 +14,8 @@ from pathlib import Path
 
 import redis
 
-from accrete_storage.artifacts import ArtifactStore
-from accrete_storage.embedded import socket_path
+from accrete_model.artifact_store import ArtifactStore
+from accrete_storage.embedded.server import socket_path
 from benchmarks.nemesis.proxy import Proxy
 from benchmarks.node import Node
 

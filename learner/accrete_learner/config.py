@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, get_args
 
 from accrete_learner.backbone_names import OURS, torchvision_names
-from accrete_learner.methods import available, begins_anew
+from accrete_learner.method_names import available, begins_anew
 
 Augmentation = Literal["auto", "none", "crop", "crop_flip", "eeil", "strong"]
 Precision = Literal["auto", "float32", "bfloat16"]

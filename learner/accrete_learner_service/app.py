@@ -16,21 +16,21 @@ from wsgiref.simple_server import WSGIServer
 
 import prometheus_client
 
-from accrete_engine.spec import InputSpec
-from accrete_learner_service.background import Repeated, lower_priority
 from accrete_learner_service.config import LearnerServiceConfig
-from accrete_learner_service.lease import LeaseKeeper
-from accrete_learner_service.logs import fields
-from accrete_learner_service.measure import Handover
-from accrete_learner_service.metrics import Metrics
-from accrete_learner_service.prototypes import Prototypes
-from accrete_learner_service.report import Report
-from accrete_learner_service.service import Learner
-from accrete_learner_service.snapshot import Observer
-from accrete_learner_service.step import Bench
-from accrete_learner_service.trainer_child import Trainer
-from accrete_learner_service.yielding import Yielding
-from accrete_storage.artifacts import ArtifactStore
+from accrete_learner_service.loop.learner_loop import Learner
+from accrete_learner_service.loop.lease import LeaseKeeper
+from accrete_learner_service.provisional.updater import PrototypeUpdater
+from accrete_learner_service.runtime.background import Repeated, lower_priority
+from accrete_learner_service.runtime.logs import fields
+from accrete_learner_service.runtime.metrics import Metrics
+from accrete_learner_service.runtime.report import Report
+from accrete_learner_service.runtime.snapshot import Observer
+from accrete_learner_service.step.measure import Handover
+from accrete_learner_service.step.step_runner import Bench
+from accrete_learner_service.trainer.child import Trainer
+from accrete_learner_service.trainer.throttle import Yielding
+from accrete_model.artifact_store import ArtifactStore
+from accrete_model.input_spec import InputSpec
 from accrete_storage.config import HoldoutConfig, StoreConfig
 from accrete_storage.errors import DataDirInUse, StoreUnavailable
 from accrete_storage.store import Store
@@ -114,7 +114,7 @@ def _work(
 
 def _beside(bench: Bench, metrics: Metrics, give_up: Callable[[Exception], None]) -> Iterator[Repeated]:
     """What goes on beside the steps."""
-    prototypes = Prototypes(bench.store, bench.artifacts, bench.handover, bench.config)
+    prototypes = PrototypeUpdater(bench.store, bench.artifacts, bench.handover, bench.config)
     observer = Observer(bench.store, bench.lease, bench.config, metrics)
 
     def keep_prototypes() -> None:

@@ -7,8 +7,8 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
-from accrete_learner.budget import BudgetConfig
 from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
+from accrete_learner.memory.config import MemoryConfig
 from accrete_storage.config import TeachingConfig
 
 
@@ -60,7 +60,7 @@ class LearnerServiceConfig:
     """What learns."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """For how long, on what."""
-    budget: BudgetConfig = field(default_factory=BudgetConfig)
+    budget: MemoryConfig = field(default_factory=MemoryConfig)
     """Exemplars kept."""
     teaching: TeachingConfig = field(default_factory=TeachingConfig)
     """What one principal may have of a class."""

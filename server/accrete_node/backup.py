@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from accrete_model.artifact_store import ArtifactStore
 from accrete_node.processes import make_data_dir
 from accrete_node.settings import Settings, SettingsError
 from accrete_node.supervisor import CANNOT_START
-from accrete_storage.artifacts import ArtifactStore
 from accrete_storage.backup import Backup, read
 from accrete_storage.config import StoreConfig
-from accrete_storage.embedded import EmbeddedStore
+from accrete_storage.embedded.server import EmbeddedStore
 from accrete_storage.errors import BackupUnusable, StorageError, StoreUnavailable
 from accrete_storage.store import Store
 

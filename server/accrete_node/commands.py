@@ -111,14 +111,14 @@ def _backup() -> ModuleType:
 
 def add_demo(subparsers: Subparsers) -> None:
     """Add `accrete demo`."""
-    from accrete_node.demo.arguments import add_arguments
+    from accrete_experiments.demo.arguments import add_arguments
 
     add_arguments(subparsers)
 
 
 def add_bench(subparsers: Subparsers) -> None:
     """Add `accrete bench`."""
-    from accrete_node.bench.arguments import add_arguments
+    from accrete_experiments.bench.arguments import add_arguments
 
     add_arguments(subparsers)
 

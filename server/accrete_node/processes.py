@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 from accrete_learner.backbone_names import OURS
-from accrete_learner.budget import quota
 from accrete_node import log
 from accrete_node.describe import render
 from accrete_node.settings import Settings, SettingsError
@@ -38,7 +37,7 @@ def serve(settings: Settings) -> int:
             settings.input_spec,
             settings.data_dir,
             method=settings.method.name,
-            exemplar_budget=lambda classes: classes * quota(memory, classes) if classes else 0,
+            exemplar_budget=lambda classes: classes * memory.per_class(classes) if classes else 0,
             access=settings.access,
             teaching=settings.teaching,
         ),

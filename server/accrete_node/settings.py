@@ -17,11 +17,11 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, ValidationError
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from accrete_engine.config import EngineConfig
-from accrete_engine.spec import InputSpec
-from accrete_learner.budget import BudgetConfig
 from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
+from accrete_learner.memory.config import MemoryConfig
 from accrete_learner_service.config import GateConfig, LearnerServiceConfig, TriggerConfig
+from accrete_model.config import EngineConfig
+from accrete_model.input_spec import InputSpec
 from accrete_server.access.config import AccessConfig, check_exposure, is_loopback
 from accrete_server.config import ServerConfig
 from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
@@ -80,7 +80,7 @@ class Settings(BaseSettings):
     teaching: Annotated[TeachingConfig, _known(TeachingConfig)] = TeachingConfig()
     method: Annotated[MethodConfig, _known(MethodConfig)] = MethodConfig()
     training: Annotated[TrainingConfig, _known(TrainingConfig)] = TrainingConfig()
-    memory: Annotated[BudgetConfig, _known(BudgetConfig)] = BudgetConfig()
+    memory: Annotated[MemoryConfig, _known(MemoryConfig)] = MemoryConfig()
     holdout: Annotated[HoldoutConfig, _known(HoldoutConfig)] = HoldoutConfig()
     trigger: Annotated[TriggerConfig, _known(TriggerConfig)] = TriggerConfig()
     gate: Annotated[GateConfig, _known(GateConfig)] = GateConfig()

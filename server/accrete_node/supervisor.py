@@ -12,9 +12,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
-from accrete_storage.embedded import EmbeddedStore
+from accrete_kit.parent_death import tethered
+from accrete_storage.embedded.server import EmbeddedStore
 from accrete_storage.errors import StorageError
-from accrete_storage.tether import tethered
 
 FIRST_RESTART_S = 0.25
 LAST_RESTART_S = 30.0

@@ -17,7 +17,7 @@ from accrete_node import log
 from accrete_node.processes import check_weights, command, make_data_dir
 from accrete_node.settings import Settings, SettingsError
 from accrete_node.supervisor import CANNOT_START, CannotStart, Child, Supervisor
-from accrete_storage.embedded import EmbeddedStore
+from accrete_storage.embedded.server import EmbeddedStore
 from accrete_storage.errors import StorageError
 
 _PREDECESSORS_S = 10.0

@@ -25,38 +25,38 @@ from accrete.v1 import (
     teaching_pb2,
     teaching_pb2_grpc,
 )
-from accrete_engine.config import EngineConfig
-from accrete_engine.spec import InputSpec
+from accrete_model.artifact_store import ArtifactStore
+from accrete_model.config import EngineConfig
+from accrete_model.input_spec import InputSpec
 from accrete_server.access.certificates import Certificates
 from accrete_server.access.config import AccessConfig, check_exposure
 from accrete_server.access.guard import Guard
 from accrete_server.access.roles import METRICS_PAGE
-from accrete_server.admission import Admission
-from accrete_server.batching import Batcher
-from accrete_server.broken import BrokenCandidates
-from accrete_server.computing import Predictor
 from accrete_server.config import ServerConfig
-from accrete_server.edge import Edge
-from accrete_server.following import Follower
 from accrete_server.images import ImageReader, allow_large_headers
-from accrete_server.intake import Intake
-from accrete_server.lateness import Lateness
-from accrete_server.link import StoreLink
-from accrete_server.loading import Loader
-from accrete_server.metrics import Metrics
+from accrete_server.interceptors.interceptor import Edge
+from accrete_server.interceptors.threads import CallThreads
+from accrete_server.metrics.collectors import Metrics
+from accrete_server.metrics.endpoint import MetricsPage
+from accrete_server.metrics.slo_monitor import Lateness
 from accrete_server.open_inference.describing import ServedModel
 from accrete_server.open_inference.service import OpenInference
 from accrete_server.open_inference.triton_metrics import TritonMetrics
-from accrete_server.operation import Operation
-from accrete_server.prediction import Answering, Prediction
-from accrete_server.reporting import Reporter, Setting
-from accrete_server.scraping import MetricsPage
-from accrete_server.slots import Slots
-from accrete_server.swapping import Swapper
-from accrete_server.teaching import Teaching
-from accrete_server.threads import CallThreads
-from accrete_server.watching import Hub, Seats
-from accrete_storage.artifacts import ArtifactStore
+from accrete_server.operate.reporting import Reporter, Setting
+from accrete_server.operate.service import Operation
+from accrete_server.operate.watching import Hub, Seats
+from accrete_server.predict.admission import Admission
+from accrete_server.predict.batching import Batcher
+from accrete_server.predict.computing import Predictor
+from accrete_server.predict.service import Answering, Prediction
+from accrete_server.store_connection import StoreLink
+from accrete_server.teach.intake import Intake
+from accrete_server.teach.service import Teaching
+from accrete_server.versions.load_failures import BrokenCandidates
+from accrete_server.versions.loading import Loader
+from accrete_server.versions.slots import Slots
+from accrete_server.versions.store_sync import Follower
+from accrete_server.versions.swapping import Swapper
 from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
 from accrete_storage.errors import StoreUnavailable
 from accrete_storage.store import Store

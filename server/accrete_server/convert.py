@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accrete.v1 import operation_pb2, prediction_pb2, teaching_pb2, types_pb2
-from accrete_engine.vectors import highest
-from accrete_server.computing import Computed
+from accrete_model.vectors import highest
 from accrete_server.errors import InvalidInput
 from accrete_server.images import BadImage, ImageReader
+from accrete_server.predict.computing import Computed
 from accrete_storage.events import StoredEvent
-from accrete_storage.review import ReviewGroup, Selection
-from accrete_storage.version import VersionRecord
+from accrete_storage.examples.review import ReviewGroup, Selection
+from accrete_storage.versions.record import VersionRecord
 
 ImagePrediction = prediction_pb2.PredictResponse.ImagePrediction
 

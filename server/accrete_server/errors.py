@@ -107,7 +107,7 @@ CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (grpc.RpcError, grpc.StatusCode.CANCELLED),
     (storage.NotFound, grpc.StatusCode.NOT_FOUND),
     (storage.VersionUnusable, grpc.StatusCode.FAILED_PRECONDITION),
-    (storage.BudgetExceeded, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    (storage.PendingFull, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (storage.QuotaExceeded, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (storage.StoreUnavailable, grpc.StatusCode.UNAVAILABLE),
     (storage.StoreMisconfigured, grpc.StatusCode.UNAVAILABLE),
@@ -139,7 +139,7 @@ def _sentence(problem: Exception) -> str:
         return "the store is not usable; the server's log says what to set"
     if isinstance(problem, storage.StoreUnavailable):
         return "the store does not answer; try again: an example sent twice under one id is stored once"
-    if isinstance(problem, storage.BudgetExceeded):
+    if isinstance(problem, storage.PendingFull):
         when = f"retry in {problem.retry_after_s:.1f} s"
         return f"pending examples are at their limit: {problem.limit} is {problem.value}; {when}"
     if isinstance(problem, storage.QuotaExceeded):

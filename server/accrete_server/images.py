@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-from accrete_engine.spec import InputSpec
+from accrete_model.input_spec import InputSpec
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
 SIDE_LIMIT = 65_535  # pixels; what JPEG can say, and enough for the others

@@ -16,11 +16,11 @@ from typing import Any
 
 import msgpack
 
-from accrete_storage.artifacts import ArtifactStore
-from accrete_storage.database import Database, reachable
+from accrete_model.artifact_store import ArtifactStore
 from accrete_storage.errors import BackupUnusable, CorruptArtifact
-from accrete_storage.keys import SCHEMA, Keys
-from accrete_storage.version import VersionRecord
+from accrete_storage.redis.database import Database, reachable
+from accrete_storage.redis.keys import SCHEMA, Keys
+from accrete_storage.versions.record import VersionRecord
 
 MANIFEST = "backup.json"
 _STORE = "store.bin"

@@ -4,14 +4,14 @@ import json
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from accrete_storage.database import Database, reachable
-from accrete_storage.deletion import Deletion
 from accrete_storage.errors import NotFound
-from accrete_storage.example import unpack
-from accrete_storage.keys import Keys
-from accrete_storage.memory import ExemplarMemory
-from accrete_storage.pending import PendingLog
-from accrete_storage.registry import Registry
+from accrete_storage.examples.deletion import Deletion
+from accrete_storage.examples.example import unpack
+from accrete_storage.examples.memory import ExemplarMemory
+from accrete_storage.examples.pending import PendingLog
+from accrete_storage.redis.database import Database, reachable
+from accrete_storage.redis.keys import Keys
+from accrete_storage.versions.registry import Registry
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,7 +5,7 @@ StorageError
 ├── StoreMisconfigured      it answers, but cannot keep what we promise; says what to set
 │   └── EngineMismatch      the data directory was written by another engine or a newer version of it
 ├── DataDirInUse            another process serves this data directory
-├── BudgetExceeded          the pending budget is full; nothing was stored
+├── PendingFull          the pending budget is full; nothing was stored
 ├── QuotaExceeded           a principal's share of something is used up; nothing was stored
 ├── NotFound                no such version, label or id
 ├── VersionUnusable         the version was rejected, or its files are gone
@@ -37,7 +37,7 @@ class DataDirInUse(StorageError):
     """Another process serves this data directory."""
 
 
-class BudgetExceeded(StorageError):
+class PendingFull(StorageError):
     """The pending budget is full; nothing was stored."""
 
     def __init__(self, limit: str, value: int, retry_after_s: float) -> None:

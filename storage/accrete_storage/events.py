@@ -4,8 +4,8 @@ import json
 from dataclasses import dataclass
 from typing import Any
 
-from accrete_storage.database import Database, reachable
-from accrete_storage.keys import Keys
+from accrete_storage.redis.database import Database, reachable
+from accrete_storage.redis.keys import Keys
 
 MAX_EVENTS = 10_000
 """Kept, roughly; older ones go. The scripts hold the same number."""

@@ -4,24 +4,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from accrete_storage import backup, requirements
-from accrete_storage.artifacts import ArtifactStore
+from accrete_model.artifact_store import ArtifactStore
+from accrete_storage import backup
 from accrete_storage.backup import Backup
-from accrete_storage.commit import Commit, Hold, Lease, Reject, Steps, acquire_lease
 from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
 from accrete_storage.control import Control
-from accrete_storage.database import Database, reachable
-from accrete_storage.embedded import socket_url
+from accrete_storage.embedded.server import socket_url
 from accrete_storage.errors import StoreMisconfigured
 from accrete_storage.events import EventLog
-from accrete_storage.example import Example
-from accrete_storage.held import Held
-from accrete_storage.keys import SCHEMA, Keys
-from accrete_storage.memory import ExemplarMemory
-from accrete_storage.pending import PendingLog
-from accrete_storage.prototypes import Prototypes
-from accrete_storage.registry import Registry
-from accrete_storage.review import Review
+from accrete_storage.examples.example import Example
+from accrete_storage.examples.memory import ExemplarMemory
+from accrete_storage.examples.pending import PendingLog
+from accrete_storage.examples.quarantine import Held
+from accrete_storage.examples.review import Review
+from accrete_storage.redis import requirements
+from accrete_storage.redis.database import Database, reachable
+from accrete_storage.redis.keys import SCHEMA, Keys
+from accrete_storage.versions.commit import Commit, Hold, Lease, Reject, Steps, acquire_lease
+from accrete_storage.versions.prototypes import PrototypeStore
+from accrete_storage.versions.registry import Registry
 
 _NO_QUOTAS = TeachingConfig()
 
@@ -53,7 +54,7 @@ class Store:
         self.pending = PendingLog(database, keys, config, holdout, teaching)
         self.memory = ExemplarMemory(database, keys)
         self.registry = Registry(database, keys)
-        self.prototypes = Prototypes(database, keys)
+        self.prototypes = PrototypeStore(database, keys)
         self.events = EventLog(database, keys)
         self.held = Held(database, keys)
         self.review = Review(database, keys)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from accrete_storage.config import StoreConfig
-from accrete_storage.embedded import EmbeddedStore, socket_url
+from accrete_storage.embedded.server import EmbeddedStore, socket_url
 from tests.chaos.processes import Place
 from tests.learner_service.helpers import digits, until
 

@@ -15,17 +15,17 @@ from typing import Any
 import redis
 
 from accrete import Client
-from accrete_engine.config import EngineConfig
-from accrete_engine.spec import InputSpec
-from accrete_learner.job import INPUTS_FILE
+from accrete_kit.failpoints import VARIABLE
+from accrete_learner.trainer.job import INPUTS_FILE
 from accrete_learner_service import app as learner_app
-from accrete_learner_service.trainer_child import Progress, Trainer
+from accrete_learner_service.trainer.child import Progress, Trainer
+from accrete_model.config import EngineConfig
+from accrete_model.input_spec import InputSpec
 from accrete_node.log import set_up
 from accrete_node.settings import LogConfig
 from accrete_server.app import serve
 from accrete_server.config import ServerConfig
 from accrete_storage.config import StoreConfig
-from accrete_storage.failpoints import VARIABLE
 from accrete_storage.store import Store
 from tests.learner_service.helpers import until
 from tests.learner_service.run_learner import HOLDOUT, config

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from accrete_server.remembered import recall
-from accrete_storage.artifacts import ArtifactStore
-from accrete_storage.failpoints import VARIABLE, WRITES, around
+from accrete_kit.failpoints import VARIABLE, WRITES, around
+from accrete_model.artifact_store import ArtifactStore
+from accrete_server.versions.last_served import recall
 from tests.chaos.conftest import FIRST, SECOND
 from tests.chaos.processes import Place
 from tests.learner_service.helpers import digits, until
@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 LEARNER = ("artifact", "fsync", "rename", "fsync_folder", "stage", "commit", "retire", "remove")
 SERVER = {"announce": 1, "load": 2, "check": 2, "warm": 2, "publish": 2, "remember": 2, "free": 1}
 """By write, at which time it belongs to the swap: a server that starts loads a version, too."""
-QUOTA = 5
+PER_CLASS = 5
 
 
 def sides(writes: object) -> list[str]:
@@ -80,7 +80,7 @@ def assert_learned_once(place: Place) -> int:
     assert {label: {one.label for one in own} for label, own in kept.items()} == {label: {label} for label in kept}
     exemplars = [one.id for own in kept.values() for one in own]
     holdout = [one.id for label in records[1].labels for one in store.memory.holdout(label)]
-    assert len(exemplars) == len(set(exemplars)) == 3 * QUOTA
+    assert len(exemplars) == len(set(exemplars)) == 3 * PER_CLASS
     assert len(holdout) == len(set(holdout))
     assert set(exemplars) | set(holdout) <= taught
     assert not set(exemplars) & set(holdout)

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from accrete_storage.config import HoldoutConfig
-from accrete_storage.ids import holdout_rank, is_holdout
-from accrete_storage.pending import Location
-from accrete_storage.version import VersionRecord
+from accrete_storage.examples.ids import holdout_rank, is_holdout
+from accrete_storage.examples.pending import Location
+from accrete_storage.versions.record import VersionRecord
 from benchmarks import faults
 from benchmarks.nemesis.checker import Snapshot, Verdict, check, check_files
 from benchmarks.nemesis.ledger import Ledger
@@ -66,7 +66,7 @@ def sound() -> Snapshot:
 
 
 def judged(ledger: Ledger, found: Snapshot) -> Verdict:
-    return check(ledger, found, quota=3, holdout=HoldoutConfig(share=SHARE), answered=[1, 2])
+    return check(ledger, found, per_class=3, holdout=HoldoutConfig(share=SHARE), answered=[1, 2])
 
 
 def test_a_sound_store_passes(ledger: Ledger, sound: Snapshot) -> None:
@@ -111,7 +111,7 @@ def test_beyond_its_cap_the_hold_out_of_highest_rank_may_be_trained_on(ledger: L
 
     def leaked(kept: str, trained: str, cap: int) -> set[str]:
         found = replace(sound, located=located, holdout={"a": [kept]}, exemplars={"a": [*NAMES[:2], trained]})
-        return check(ledger, found, quota=3, holdout=HoldoutConfig(share=SHARE, cap=cap)).leaked
+        return check(ledger, found, per_class=3, holdout=HoldoutConfig(share=SHARE, cap=cap)).leaked
 
     assert leaked(low, high, cap=1) == set()
     assert leaked(high, low, cap=1) == {low}, "the other one should have stayed"
@@ -121,5 +121,7 @@ def test_beyond_its_cap_the_hold_out_of_highest_rank_may_be_trained_on(ledger: L
 def test_a_version_that_nobody_made_and_one_that_cannot_be_read_are_seen(
     ledger: Ledger, sound: Snapshot, tmp_path: Path
 ) -> None:
-    assert check(ledger, sound, quota=3, holdout=HoldoutConfig(share=SHARE), answered=[2, 7]).unknown_versions == {7}
+    assert check(ledger, sound, per_class=3, holdout=HoldoutConfig(share=SHARE), answered=[2, 7]).unknown_versions == {
+        7
+    }
     assert set(check_files(tmp_path, sound.records, damaged={1})) == {2}

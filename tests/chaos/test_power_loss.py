@@ -16,7 +16,7 @@ import pytest
 import redis
 
 from accrete_storage.config import HoldoutConfig, StoreConfig
-from accrete_storage.embedded import EmbeddedStore, socket_url
+from accrete_storage.embedded.server import EmbeddedStore, socket_url
 from accrete_storage.store import Store
 from tests.learner_service.helpers import digits
 
@@ -130,8 +130,8 @@ def _log(folder: Path) -> Path:
 
 PUBLISH = """
 import sys, pathlib
-from accrete_storage.artifacts import ArtifactStore
-from accrete_storage.commit import Commit
+from accrete_model.artifact_store import ArtifactStore
+from accrete_storage.versions.commit import Commit
 from accrete_storage.config import HoldoutConfig, StoreConfig
 from accrete_storage.store import Store
 from tests.learner_service.helpers import record
@@ -139,7 +139,8 @@ folder = pathlib.Path(sys.argv[1])
 store = Store.connect(StoreConfig(), HoldoutConfig(), data_dir=folder)
 lease = store.acquire_lease("me")
 digest = ArtifactStore(folder / "versions").publish(folder / "candidate", 1)
-store.commit(Commit(epoch=lease.epoch, revision=0, step_id="s", record=record(1, digest=digest), consumed={}, quota=1))
+store.commit(Commit(epoch=lease.epoch, revision=0, step_id="s", record=record(1, digest=digest), consumed={},
+                    per_class=1))
 """
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from accrete import AccreteError, AsyncClient, Client
-from accrete_storage.embedded import socket_url
+from accrete_storage.embedded.server import socket_url
 from benchmarks.node import Node, digits, free_port, until
 
 

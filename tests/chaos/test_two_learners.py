@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from accrete_storage.artifacts import ArtifactStore
+from accrete_model.artifact_store import ArtifactStore
 from tests.chaos.processes import Forked, Place
 from tests.chaos.test_commit_steps import LEARNER, assert_learned_once
 from tests.learner_service.helpers import until

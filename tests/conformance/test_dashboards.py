@@ -21,9 +21,9 @@ import yaml
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.parser import text_string_to_metric_families
 
-from accrete_learner_service.metrics import Metrics as LearnerMetrics
-from accrete_learner_service.metrics import Snapshot
-from accrete_learner_service.phases import PHASES, Outcome
+from accrete_learner_service.runtime.metrics import Metrics as LearnerMetrics
+from accrete_learner_service.runtime.metrics import Snapshot
+from accrete_learner_service.runtime.phases import PHASES, Outcome
 from accrete_server.access.roles import ROLES
 from tests.conformance.promql import read
 from tests.server.world import World, example

@@ -15,7 +15,7 @@ OURS = {
     "accrete_storage": ROOT / "storage/accrete_storage",
     "accrete_learner": ROOT / "learner/accrete_learner",
     "accrete_learner_service": ROOT / "learner/accrete_learner_service",
-    "accrete_engine": ROOT / "server/accrete_engine",
+    "accrete_model": ROOT / "server/accrete_engine",
     "accrete_server": ROOT / "server/accrete_server",
     "accrete_node": ROOT / "server/accrete_node",
 }
@@ -23,18 +23,18 @@ ALLOWED = {
     "accrete": set(),
     "accrete_storage": set(),
     "accrete_learner": set(),
-    "accrete_engine": {
+    "accrete_model": {
         "accrete_learner.backbones",
         "accrete_learner.config",  # the PyTorch engine rebuilds the network
-        "accrete_storage.failpoints",  # standard library alone
+        "accrete_kit.failpoints",  # standard library alone
     },
-    "accrete_server": {"accrete.v1", "accrete.inference", "accrete_engine", "accrete_storage"},
+    "accrete_server": {"accrete.v1", "accrete.inference", "accrete_model", "accrete_storage"},
     "accrete_learner_service": {
-        "accrete_engine",
+        "accrete_model",
         "accrete_storage",
-        "accrete_learner.budget",
+        "accrete_learner.memory.config",
         "accrete_learner.config",
-        "accrete_learner.job",
+        "accrete_learner.trainer.job",
         "accrete_learner.metrics",
     },
     "accrete_node": set(OURS) | {"accrete.v1"},

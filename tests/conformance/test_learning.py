@@ -16,24 +16,25 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from accrete_learner import incremental, methods
-from accrete_learner.budget import BudgetConfig, quota
 from accrete_learner.config import MethodConfig, NetworkConfig, Selection, TrainingConfig
-from accrete_learner.job import CANDIDATE_FOLDER, EXEMPLARS_FILE, INPUTS_FILE, Job
-from accrete_learner_service.measure import load_checked
+from accrete_learner.memory.config import MemoryConfig
+from accrete_learner.method_names import available
+from accrete_learner.trainer import run_job
+from accrete_learner.trainer.job import CANDIDATE_FOLDER, EXEMPLARS_FILE, INPUTS_FILE, Job
+from accrete_learner_service.step.measure import load_checked
 
 NETWORK = NetworkConfig(backbone="resnet8", input_size=8, channels=1)
 TRAINING = TrainingConfig(base_epochs=1, epochs=1, copies=1, batch_size=16, learning_rate=0.02, threads=1)
 #: Examples of each class that come for a step.
 STEPS = ({0: 12, 1: 1, 2: 6}, {3: 5, 0: 2}, {4: 20, 5: 2, 1: 3})
-BUDGETS = (BudgetConfig(kind="per_class", size=4), BudgetConfig(kind="total", size=14))
+BUDGETS = (MemoryConfig(kind="per_class", size=4), MemoryConfig(kind="total", size=14))
 SELECTIONS: tuple[Selection, ...] = get_args(Selection)
 
 
-def cases() -> list[tuple[str, Selection | Literal[""], BudgetConfig]]:
+def cases() -> list[tuple[str, Selection | Literal[""], MemoryConfig]]:
     """Each method with its own selection and one other; each selection with LUCIR; the budgets by turns."""
     pairs: list[tuple[str, Selection | Literal[""]]] = [
-        (name, chosen) for at, name in enumerate(methods.available()) for chosen in ("", SELECTIONS[at % 14])
+        (name, chosen) for at, name in enumerate(available()) for chosen in ("", SELECTIONS[at % 14])
     ]
     pairs += [("lucir", selection) for selection in SELECTIONS if ("lucir", selection) not in pairs]
     return [(*pair, BUDGETS[at % 2]) for at, pair in enumerate(pairs)]
@@ -45,7 +46,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         return
     chosen = cases()
     if metafunc.config.getoption("--every-combination", default=False):
-        chosen = list(itertools.product(methods.available(), SELECTIONS, BUDGETS))
+        chosen = list(itertools.product(available(), SELECTIONS, BUDGETS))
     names = ["-".join(filter(None, (name, selection, budget.kind))) for name, selection, budget in chosen]
     metafunc.parametrize(("name", "selection", "budget"), chosen, ids=names)
 
@@ -56,7 +57,7 @@ def examples(counts: dict[int, int], seed: int) -> tuple[Tensor, Tensor]:
     return (noise + 30 * y[:, None, None, None]).to(torch.uint8), y
 
 
-def take_steps(folder: Path, config: MethodConfig, budget: BudgetConfig) -> list[Path]:
+def take_steps(folder: Path, config: MethodConfig, budget: MemoryConfig) -> list[Path]:
     """Three steps, each from the artifact and memory that the one before left; the memory's bounds hold after each."""
     memory: dict[int, Tensor] = {}
     homes: list[Path] = []
@@ -80,8 +81,8 @@ def take_steps(folder: Path, config: MethodConfig, budget: BudgetConfig) -> list
             training=TRAINING,
             budget=budget,
         )
-        incremental.run(home, job, lambda *_: None)
-        memory = remembered(home, memory, quota(budget, total))
+        run_job.run(home, job, lambda *_: None)
+        memory = remembered(home, memory, budget.per_class(total))
         assert sum(map(len, memory.values())) <= (budget.size if budget.kind == "total" else budget.size * total)
         known = total
         homes.append(home)
@@ -97,7 +98,7 @@ def remembered(home: Path, before: dict[int, Tensor], share: int) -> dict[int, T
 
 
 def test_three_steps_of_any_shape_keep_the_budget_and_serve(
-    name: str, selection: Selection, budget: BudgetConfig, tmp_path: Path
+    name: str, selection: Selection, budget: MemoryConfig, tmp_path: Path
 ) -> None:
     config = replace(MethodConfig(name=name, selection=selection), synthesis_iterations=2)
     homes = take_steps(tmp_path, config, budget)

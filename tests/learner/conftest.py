@@ -18,12 +18,12 @@ from safetensors.numpy import save_file
 from sklearn.datasets import load_digits
 
 import accrete_learner
-from accrete_learner.budget import BudgetConfig
 from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
-from accrete_learner.job import CANDIDATE_FOLDER, INPUTS_FILE, Job
+from accrete_learner.memory.config import MemoryConfig
 from accrete_learner.metrics import Tally
-from accrete_learner_service.measure import measure
-from accrete_storage.example import Example
+from accrete_learner.trainer.job import CANDIDATE_FOLDER, INPUTS_FILE, Job
+from accrete_learner_service.step.measure import measure
+from accrete_storage.examples.example import Example
 
 # On small networks a second thread costs more than it gives.
 torch.set_num_threads(1)
@@ -66,7 +66,7 @@ def _write_step(
         "method": MethodConfig(name="lucir"),
         "network": SMALL,
         "training": QUICK,
-        "budget": BudgetConfig(kind="per_class", size=5),
+        "budget": MemoryConfig(kind="per_class", size=5),
     }
     job = Job(**defaults | fields)
     job.write(folder)

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from accrete_learner import augment
+from accrete_learner.augmentation import augment
 from accrete_learner.config import Augmentation
 
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torchvision.transforms import autoaugment
 
-from accrete_learner import auto_augment
+from accrete_learner.augmentation import auto_augment
 
 NAMES = {
     "ShearX": "shear_x",

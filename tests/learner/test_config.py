@@ -53,7 +53,9 @@ def test_the_names_read_from_torchvisions_sources_are_those_it_lists():
 
 
 def test_configuration_budget_job_and_metrics_need_no_torch():
-    modules = "accrete_learner.config, accrete_learner.budget, accrete_learner.job, accrete_learner.metrics"
+    modules = (
+        "accrete_learner.config, accrete_learner.memory.config, accrete_learner.trainer.job, accrete_learner.metrics"
+    )
     code = f"import sys, {modules}; accrete_learner.config.NetworkConfig(backbone='resnet18')"
     check = "assert not {'torch', 'torchvision', 'numpy'} & set(sys.modules)"
     path = f"import sys; sys.path[:0] = {sys.path!r}"

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from accrete_learner import export, rules
 from accrete_learner.backbones import Backbone, build
 from accrete_learner.config import NetworkConfig
-from accrete_learner.graph import write_graph
+from accrete_learner.onnx_graph import write_graph
 
 NETWORKS = [
     NetworkConfig(backbone="resnet32"),

@@ -13,7 +13,7 @@ from onnx import helper
 
 from accrete_learner.backbones import Backbone, build
 from accrete_learner.config import NetworkConfig
-from accrete_learner.graph import write_graph
+from accrete_learner.onnx_graph import write_graph
 
 NETWORKS = [
     NetworkConfig(backbone="resnet32"),

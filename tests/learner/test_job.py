@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from accrete_learner.budget import BudgetConfig
 from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
-from accrete_learner.job import JOB_FILE, RESULT_FILE, Job, Result
+from accrete_learner.memory.config import MemoryConfig
+from accrete_learner.trainer.job import JOB_FILE, RESULT_FILE, Job, Result
 
 JOB = Job(
     version=7,
@@ -22,7 +22,7 @@ JOB = Job(
     method=MethodConfig(name="icarl", rule="nme"),
     network=NetworkConfig(backbone="resnet8", input_size=16),
     training=TrainingConfig(epochs=3, learning_rate=0.05, precision="float32"),
-    budget=BudgetConfig(kind="total", size=60),
+    budget=MemoryConfig(kind="total", size=60),
 )
 RESULT = Result(stage_seconds={"train": 1.5}, images=640, losses=(1.0, 0.5))
 

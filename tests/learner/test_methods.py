@@ -18,19 +18,20 @@ from accrete_learner import backbones, evaluate, methods
 from accrete_learner.config import NetworkConfig, TrainingConfig
 from accrete_learner.heads import HeadChoice
 from accrete_learner.losses import CrossEntropy
+from accrete_learner.method_names import FAMILIES, available, begins_anew
+from accrete_learner.method_step import StepInputs, StepOutcome, run_step
 from accrete_learner.methods.base import Method
 from accrete_learner.rebalance import BalancedFineTuning
-from accrete_learner.schedule import Schedule
-from accrete_learner.step import StepInputs, StepOutcome, run_step
+from accrete_learner.training.schedule import Schedule
 
 SHAPE = (8, 8, 1)
 NETWORK = NetworkConfig(backbone="resnet8", input_size=8, channels=1)
 TRAINING = TrainingConfig(base_epochs=2, epochs=2, copies=1, batch_size=8, learning_rate=0.02, augmentation="crop")
-QUOTA = 3
+PER_CLASS = 3
 
 EMPTY_X, EMPTY_Y = torch.empty(0, *SHAPE, dtype=torch.uint8), torch.empty(0, dtype=torch.int64)
 
-NAMES = methods.available()
+NAMES = available()
 #: One for each head, loss, memory and rebalancing. The others are made of the same choices, and
 #: tests/conformance/test_learning.py takes all of them through steps of every shape.
 CORE = ("bic", "eeil", "finetune", "icarl", "lucir", "mnemonics_icarl", "ranpac", "wa")
@@ -70,7 +71,7 @@ def first_inputs(counts: Counts, seed: int = 1, **changes: object) -> StepInputs
         "new_y": y,
         "exemplar_x": EMPTY_X,
         "exemplar_y": EMPTY_Y,
-        "quota": QUOTA,
+        "per_class": PER_CLASS,
         "training": TRAINING,
         "synthesis_iterations": 2,
     }
@@ -82,7 +83,7 @@ def next_inputs(inputs: StepInputs, outcome: StepOutcome, counts: Counts, seed: 
     kept = [
         outcome.exemplars[label].x
         if label in outcome.exemplars
-        else inputs.exemplar_x[inputs.exemplar_y == label][: inputs.quota]
+        else inputs.exemplar_x[inputs.exemplar_y == label][: inputs.per_class]
         for label in range(inputs.class_count)
     ]
     new_x, new_y = examples(counts, seed)
@@ -123,7 +124,7 @@ def check(inputs: StepInputs, outcome: StepOutcome, method: Method) -> None:
     adjusts = method.selection == "mnemonics"
     assert (anew if method.selection else set()) <= set(outcome.exemplars) <= (held if adjusts else anew)
     for label, kept in outcome.exemplars.items():
-        assert len(kept) == len(kept.x) == min(inputs.quota, int((y == label).sum()))
+        assert len(kept) == len(kept.x) == min(inputs.per_class, int((y == label).sum()))
         assert len(set(kept.source.tolist())) == len(kept)
         assert (y[kept.source] == label).all()
 
@@ -190,7 +191,7 @@ def test_there_are_the_methods_that_the_documentation_names() -> None:
 
 
 def test_listing_the_methods_imports_no_torch() -> None:
-    program = "import sys; from accrete_learner import methods; methods.available(); sys.exit('torch' in sys.modules)"
+    program = "import sys; from accrete_learner import methods; sys.exit('torch' in sys.modules)"
     environment = os.environ | {"PYTHONPATH": str(Path(accrete_learner.__file__).parents[1])}
     assert subprocess.run([sys.executable, "-c", program], check=False, env=environment).returncode == 0
 
@@ -259,14 +260,14 @@ def test_exemplars_that_are_made_are_images() -> None:
 
 
 def test_the_names_written_out_are_the_methods_that_the_families_hold() -> None:
-    for family, names in methods.FAMILIES.items():
+    for family, names in FAMILIES.items():
         found = importlib.import_module(f"accrete_learner.methods.{family}").METHODS
         assert tuple(method.name for method in found) == names
 
 
 def test_the_methods_said_to_begin_anew_are_those_that_do() -> None:
-    assert [name for name in methods.available() if methods.begins_anew(name)] == [
-        name for name in methods.available() if methods.load(name).restart
+    assert [name for name in available() if begins_anew(name)] == [
+        name for name in available() if methods.load(name).restart
     ]
 
 

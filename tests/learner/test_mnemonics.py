@@ -12,18 +12,18 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from accrete_learner.augment import Augmentation
+from accrete_learner.augmentation.augment import Augmentation
 from accrete_learner.backbones import build
 from accrete_learner.config import NetworkConfig
 from accrete_learner.heads import CosineHead, LinearHead
 from accrete_learner.losses import CrossEntropy
-from accrete_learner.memory import Candidates
-from accrete_learner.network import Network
-from accrete_learner.schedule import Schedule
+from accrete_learner.memory.exemplars import Candidates
 from accrete_learner.synthesis.base import Picked
 from accrete_learner.synthesis.bilevel import Batch, Unroll, Weights, hypergradient
 from accrete_learner.synthesis.mnemonics import Mnemonics, loss_of, prepare
-from accrete_learner.train import TrainingSet, train
+from accrete_learner.training.loop import TrainingSet, train
+from accrete_learner.training.network import Network
+from accrete_learner.training.schedule import Schedule
 
 QUICK = Mnemonics(iterations=3, batch_size=8, outer_batch_size=16, rate=2.0)  # enough to see in three updates
 SECOND = Unroll(rate=0.3)
@@ -162,7 +162,7 @@ def network_of(classes: int, old: int = 0, *, cosine: bool = True) -> Network:
 
 
 def given(
-    digits: Digits, counts: Sequence[int], *, quota: int = 4, old: int = 0, kept: Sequence[int] = (), **fields: Any
+    digits: Digits, counts: Sequence[int], *, per_class: int = 4, old: int = 0, kept: Sequence[int] = (), **fields: Any
 ) -> Picked:
     """Classes with `counts` new examples each, after old ones with `kept` exemplars each; the first are picked."""
     parts = [(label, count, 0) for label, count in enumerate(kept)]
@@ -174,7 +174,7 @@ def given(
     fresh = candidates.fresh_classes
     new = candidates.fresh
     memory = tuple(
-        ((y == label) & (new == (label in fresh))).nonzero().squeeze(1)[:quota] for label in range(len(counts))
+        ((y == label) & (new == (label in fresh))).nonzero().squeeze(1)[:per_class] for label in range(len(counts))
     )
     defaults: dict[str, Any] = {
         "network": network_of(len(counts), old),
@@ -201,7 +201,7 @@ def outer_loss(config: Mnemonics, picked: Picked, x: torch.Tensor) -> float:
 
 @pytest.mark.parametrize(("order", "inner_rate"), [("second", 0.1), ("first", 0.02)])
 def test_learnt_exemplars_teach_the_classes_better_than_picked_ones(digits: Digits, order: Any, inner_rate: float):
-    picked = given(digits, [40, 40, 40], quota=4)
+    picked = given(digits, [40, 40, 40], per_class=4)
     train(
         picked.network,
         TrainingSet(x=picked.candidates.x, y=picked.candidates.y, fresh=picked.candidates.fresh),
@@ -304,7 +304,7 @@ def test_a_class_with_one_old_exemplar_keeps_it(digits: Digits):
     ],
 )
 def test_steps_of_any_shape_give_as_many_exemplars_as_were_picked(digits: Digits, counts: list[int], kept: list[int]):
-    picked = given(digits, counts, kept=kept, old=len(kept), quota=6)
+    picked = given(digits, counts, kept=kept, old=len(kept), per_class=6)
     made = replace(QUICK, iterations=2)(picked)
     assert set(made) >= set(picked.fresh_classes)
     for label, own in made.items():
@@ -319,7 +319,7 @@ def test_a_temporary_model_that_diverges_leaves_the_pictures_alone(digits: Digit
 
 
 def test_a_memory_that_may_hold_nothing_gets_nothing(digits: Digits):
-    assert QUICK(given(digits, [4, 4], quota=0)) == {}
+    assert QUICK(given(digits, [4, 4], per_class=0)) == {}
 
 
 def test_exemplars_with_fractions_are_learnt_on(digits: Digits):

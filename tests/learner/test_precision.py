@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 
-from accrete_learner import precision
+from accrete_learner.training import precision
 
 CPU = torch.device("cpu")
 

@@ -5,11 +5,11 @@ from typing import Literal
 import pytest
 import torch
 
-from accrete_learner import augment, backbones, heads
+from accrete_learner import backbones, heads
+from accrete_learner.augmentation import augment
 from accrete_learner.config import NetworkConfig
 from accrete_learner.heads import HeadChoice
 from accrete_learner.losses import BlockDistillation, CrossEntropy
-from accrete_learner.network import Network
 from accrete_learner.rebalance import (
     BalancedFineTuning,
     BiasCorrection,
@@ -20,8 +20,9 @@ from accrete_learner.rebalance import (
     WeightAligning,
 )
 from accrete_learner.rebalance.bias_correction import fit
-from accrete_learner.schedule import Schedule
-from accrete_learner.train import TrainingSet
+from accrete_learner.training.loop import TrainingSet
+from accrete_learner.training.network import Network
+from accrete_learner.training.schedule import Schedule
 
 
 def make_network(kind: Literal["linear", "cosine"] = "cosine") -> Network:

@@ -13,9 +13,9 @@ from torch.nn import functional as F
 from accrete_learner import backbones, heads
 from accrete_learner.config import NetworkConfig, TrainingConfig
 from accrete_learner.heads import RandomFeaturesHead
+from accrete_learner.heads.ridge import Ridge, Statistics, keep_rows
+from accrete_learner.method_step import StepInputs, StepOutcome, run_step
 from accrete_learner.methods.ranpac import RANPAC
-from accrete_learner.ridge import Ridge, Statistics, keep_rows
-from accrete_learner.step import StepInputs, StepOutcome, run_step
 
 RIDGE = Ridge(width=50, penalty=2.0)
 
@@ -60,7 +60,7 @@ def run_steps(parts: list[tuple[Tensor, Tensor]]) -> StepOutcome:
             new_y=y,
             exemplar_x=x[:0],
             exemplar_y=y[:0],
-            quota=0,
+            per_class=0,
             training=TrainingConfig(augmentation="none", precision="float32"),
             pretrained=True,
             statistics=None if outcome is None else outcome.statistics,

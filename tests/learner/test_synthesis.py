@@ -12,19 +12,19 @@ from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from accrete_learner.augment import build as augmentation
+from accrete_learner.augmentation.augment import build as augmentation
 from accrete_learner.backbones import Backbone, build
 from accrete_learner.config import NetworkConfig
 from accrete_learner.heads import LinearHead
 from accrete_learner.losses import CrossEntropy
-from accrete_learner.memory import Candidates
-from accrete_learner.network import Network
-from accrete_learner.schedule import Schedule
+from accrete_learner.memory.exemplars import Candidates
 from accrete_learner.synthesis.base import SYNTHESISED, Picked
 from accrete_learner.synthesis.collage import Collage
 from accrete_learner.synthesis.inversion import Inversion
 from accrete_learner.synthesis.recipes import recipe
-from accrete_learner.train import TrainingSet, train
+from accrete_learner.training.loop import TrainingSet, train
+from accrete_learner.training.network import Network
+from accrete_learner.training.schedule import Schedule
 
 CLASSES = 4
 
@@ -62,12 +62,12 @@ def given(
     *,
     x: Tensor | None = None,
     y: Tensor | None = None,
-    quota: int = 5,
+    per_class: int = 5,
     seed: int = 3,
     teacher: Network | None = None,
     reports: list[tuple[int, int]] | None = None,
 ) -> Picked:
-    """All classes fresh; the first `quota` examples of each are the picks."""
+    """All classes fresh; the first `per_class` examples of each are the picks."""
     if x is None or y is None:
         x, y = digits()
     noted: list[tuple[int, int]] = [] if reports is None else reports
@@ -76,7 +76,7 @@ def given(
         network=network,
         teacher=teacher,
         candidates=Candidates(x=x, y=y, kept_count=0),
-        memory=tuple((y == label).nonzero().squeeze(1)[:quota] for label in range(count)),
+        memory=tuple((y == label).nonzero().squeeze(1)[:per_class] for label in range(count)),
         fresh_classes=tuple(sorted(set(y.tolist()))),
         augmentation=augmentation("crop"),
         generator=torch.Generator().manual_seed(seed),
@@ -99,7 +99,7 @@ def test_never_more_of_a_class_than_were_picked_in_the_images_own_form(
 ) -> None:
     every_x, every_y = digits()
     rows = torch.cat([(every_y == label).nonzero().squeeze(1)[:count] for label, count in enumerate(counts)])
-    picked = given(trained, x=every_x[rows], y=every_y[rows], quota=4)
+    picked = given(trained, x=every_x[rows], y=every_y[rows], per_class=4)
     made = quick(name)(picked)  # type: ignore[operator]
     assert set(made) == {label for label, count in enumerate(counts) if count}
     for label, exemplars in made.items():
@@ -146,7 +146,7 @@ def test_a_collage_shows_four_examples_and_all_collages_different_ones(
     trained: Network, kind: str, height: int, width: int
 ) -> None:
     x, y = numbered(30, height, width)
-    made = Collage(kind=kind)(given(trained, x=x, y=y, quota=5))[0]  # type: ignore[arg-type]
+    made = Collage(kind=kind)(given(trained, x=x, y=y, per_class=5))[0]  # type: ignore[arg-type]
     halves = [slice(0, height // 2), slice(height // 2, height)], [slice(0, width // 2), slice(width // 2, width)]
     shown = []
     for collage in made.x:
@@ -164,7 +164,7 @@ def test_a_collage_shows_four_examples_and_all_collages_different_ones(
 
 def test_a_class_without_enough_examples_repeats_some(trained: Network) -> None:
     x, y = numbered(3)
-    made = Collage(kind="resized")(given(trained, x=x, y=y, quota=2))[0]
+    made = Collage(kind="resized")(given(trained, x=x, y=y, per_class=2))[0]
     assert set(made.x.flatten().tolist()) == {0, 1, 2}
 
 
@@ -180,7 +180,7 @@ def test_a_resized_tile_is_the_average_over_its_area_and_a_centre_crop_the_middl
 
 def test_a_collage_of_exemplars_with_fractions_keeps_them(trained: Network) -> None:
     x, y = numbered(8)
-    made = Collage(kind="resized")(given(trained, x=x.half() + 0.25, y=y, quota=2))[0]
+    made = Collage(kind="resized")(given(trained, x=x.half() + 0.25, y=y, per_class=2))[0]
     assert made.x.dtype == torch.float16
     assert made.x.min() == 0.25
 

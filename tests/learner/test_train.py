@@ -8,13 +8,14 @@ import math
 import pytest
 import torch
 
-from accrete_learner import augment, backbones, heads
+from accrete_learner import backbones, heads
+from accrete_learner.augmentation import augment
 from accrete_learner.config import NetworkConfig
 from accrete_learner.heads import HeadChoice
 from accrete_learner.losses import CrossEntropy, LessForget, Term
-from accrete_learner.network import Network
-from accrete_learner.schedule import Schedule
-from accrete_learner.train import TrainingDivergedError, TrainingSet, epoch_batches, train
+from accrete_learner.training.loop import TrainingDivergedError, TrainingSet, epoch_batches, train
+from accrete_learner.training.network import Network
+from accrete_learner.training.schedule import Schedule
 
 NETWORK = NetworkConfig(backbone="resnet8", input_size=8, channels=1)
 

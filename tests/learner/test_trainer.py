@@ -15,10 +15,10 @@ import onnxruntime
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from accrete_learner.budget import BudgetConfig
 from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
-from accrete_learner.job import EXIT_STEP_FAILED, INPUTS_FILE, JOB_FILE, RESULT_FILE, Job, Result
+from accrete_learner.memory.config import MemoryConfig
 from accrete_learner.metrics import Tally, accuracy
+from accrete_learner.trainer.job import EXIT_STEP_FAILED, INPUTS_FILE, JOB_FILE, RESULT_FILE, Job, Result
 
 Trainer = Callable[[], "subprocess.Popen[str]"]
 Tallies = Callable[..., dict[str, Tally]]
@@ -205,7 +205,7 @@ def test_vectors_are_learned_as_they_are(start_trainer: Trainer, tallies: Tallie
         method=MethodConfig(rule="nme"),
         network=network,
         training=TrainingConfig(base_epochs=10, threads=1),
-        budget=BudgetConfig(size=4),
+        budget=MemoryConfig(size=4),
     ).write(tmp_path)
     assert run(start_trainer(), tmp_path)[-1] == {"stage": "done"}
     assert (accuracy(tallies(tmp_path, x[::9], y[::9])) or 0) > 0.8

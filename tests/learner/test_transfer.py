@@ -6,15 +6,15 @@ import pytest
 import torch
 from torch import nn
 
-from accrete_learner.augment import Augmentation
+from accrete_learner.augmentation.augment import Augmentation
 from accrete_learner.backbones import Backbone, build
 from accrete_learner.config import NetworkConfig
 from accrete_learner.heads import LinearHead
 from accrete_learner.losses import CrossEntropy
-from accrete_learner.network import Network
-from accrete_learner.schedule import Schedule
-from accrete_learner.train import TrainingSet, train
-from accrete_learner.transfer import scale_and_shift
+from accrete_learner.training.loop import TrainingSet, train
+from accrete_learner.training.network import Network
+from accrete_learner.training.schedule import Schedule
+from accrete_learner.training.weight_transfer import scale_and_shift
 
 RESNET8 = NetworkConfig(backbone="resnet8", input_size=8, channels=1)
 CHOICES = [RESNET8, NetworkConfig(backbone="resnet32", input_size=8), NetworkConfig(backbone="resnet18", input_size=32)]

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from accrete_storage.config import StoreConfig
-from accrete_storage.embedded import EmbeddedStore
+from accrete_storage.embedded.server import EmbeddedStore
 from accrete_storage.store import Store
 from tests.learner_service.helpers import RunningLearner
 from tests.learner_service.run_learner import HOLDOUT

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from sklearn.datasets import load_digits
 
-from accrete_storage.example import Example
+from accrete_storage.examples.example import Example
 from accrete_storage.store import Store
-from accrete_storage.version import VersionRecord
+from accrete_storage.versions.record import VersionRecord
 
 SCRIPT = Path(__file__).with_name("run_learner.py")
 PATIENCE_S = 60

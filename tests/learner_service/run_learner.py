@@ -7,8 +7,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from accrete_learner.budget import BudgetConfig
 from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
+from accrete_learner.memory.config import MemoryConfig
 from accrete_learner_service.app import learn
 from accrete_learner_service.config import GateConfig, LearnerServiceConfig, TriggerConfig
 from accrete_node.log import set_up
@@ -31,7 +31,7 @@ def config(options: dict[str, dict[str, Any]]) -> LearnerServiceConfig:
         method=MethodConfig(**({"name": "icarl"} | options.get("method", {}))),
         network=NetworkConfig(**(NETWORK | options.get("network", {}))),
         training=TrainingConfig(**(training | options.get("training", {}))),
-        budget=BudgetConfig(**(BUDGET | options.get("budget", {}))),
+        budget=MemoryConfig(**(BUDGET | options.get("budget", {}))),
         teaching=TeachingConfig(**options.get("teaching", {})),
         **({"metrics_port": 0, "lease_s": 3.0, "retry_s": 0.2} | options.get("learner", {})),
     )

@@ -8,17 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from accrete_engine.answers import Prototypes
-from accrete_engine.loaded import LoadedVersion, load
-from accrete_learner_service import prototypes
-from accrete_learner_service.calibration import LOWEST, Calibration, allowed_drop, margin_of
 from accrete_learner_service.config import GateConfig, LearnerServiceConfig
-from accrete_learner_service.measure import ENGINE, Handover, compute_features, measure
-from accrete_storage.artifacts import ArtifactStore
-from accrete_storage.commit import Commit
-from accrete_storage.example import Example
+from accrete_learner_service.provisional import updater
+from accrete_learner_service.provisional.calibration import LOWEST, Calibration, allowed_drop, margin_of
+from accrete_learner_service.step.measure import ENGINE, Handover, compute_features, measure
+from accrete_model.artifact_store import ArtifactStore
+from accrete_model.loaded_version import LoadedVersion, load
+from accrete_model.scoring import PrototypeSet
+from accrete_storage.examples.example import Example
 from accrete_storage.store import Store
-from tests.engine.artifacts import Recipe, write_artifact
+from accrete_storage.versions.commit import Commit
+from tests.model.artifacts import Recipe, write_artifact
 from tests.learner_service.helpers import RunningLearner, digits, record, until
 
 Start = Callable[..., RunningLearner]
@@ -95,19 +95,19 @@ def test_on_real_digits_new_classes_cost_the_old_ones_no_more_than_allowed_and_a
     assert alarms > 2 * false_alarms
 
 
-def _with_prototypes(store: Store, count: int) -> Prototypes | None:
+def _with_prototypes(store: Store, count: int) -> PrototypeSet | None:
     found = store.prototypes.all(1)
     if len(found.by_label) < count:
         return None
     vectors = np.stack([prototype.vector for prototype in found.by_label.values()])
-    return Prototypes(labels=tuple(found.by_label), vectors=vectors, margin=found.margin)
+    return PrototypeSet(labels=tuple(found.by_label), vectors=vectors, margin=found.margin)
 
 
 def _unknown(loaded: LoadedVersion, examples: Sequence[Example], below: float) -> float:
     return float((loaded.answers().nearness(compute_features(loaded, examples)) < below).mean())
 
 
-def _accuracy(loaded: LoadedVersion, examples: Sequence[Example], prototypes: Prototypes | None = None) -> float:
+def _accuracy(loaded: LoadedVersion, examples: Sequence[Example], prototypes: PrototypeSet | None = None) -> float:
     answers = loaded.answers(prototypes=prototypes)
     best = answers(compute_features(loaded, examples)).argmax(axis=1)
     return float(np.mean([answers.labels[row] == example.label for row, example in zip(best, examples, strict=True)]))
@@ -160,13 +160,13 @@ def test_many_new_classes_are_made_provisional_by_and_by_so_that_nothing_else_wa
     store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """What goes live, is deleted or ends the process meanwhile is seen between two turns."""
-    monkeypatch.setattr(prototypes, "SLICE_S", 0)
+    monkeypatch.setattr(updater, "SLICE_S", 0)
     artifacts = ArtifactStore(tmp_path / "versions")
     artifacts.publish(write_artifact(tmp_path / "v", Recipe(labels=("digit 0",), shape=(8, 8, 1), head="cosine")), 1)
     _commit_holdout(store, {"digit 0": digits(0, 20)})
     for label in range(1, 5):
         store.pending.add(digits(label, 5))
-    keeper = prototypes.Prototypes(store, artifacts, Handover(), LearnerServiceConfig())
+    keeper = updater.PrototypeUpdater(store, artifacts, Handover(), LearnerServiceConfig())
     for turn in range(1, 5):
         keeper.update()
         assert list(store.prototypes.all(1).by_label) == [f"digit {label}" for label in range(1, turn + 1)]
@@ -183,6 +183,6 @@ def _commit_holdout(store: Store, examples: dict[str, list[Example]]) -> None:
     store.stage("step", {}, examples)
     made = record(1, labels=list(examples), learned=upto)
     commit = Commit(
-        epoch=lease.epoch, revision=0, step_id="step", record=made, consumed=upto, quota=5, event={"version": 1}
+        epoch=lease.epoch, revision=0, step_id="step", record=made, consumed=upto, per_class=5, event={"version": 1}
     )
     store.commit(commit)

@@ -6,7 +6,7 @@ import pytest
 
 from accrete_learner.metrics import Tally
 from accrete_learner_service.config import GateConfig
-from accrete_learner_service.gate import judge
+from accrete_learner_service.step.gate import judge
 
 
 def tallies(**hits_of_ten: int) -> dict[str, Tally]:

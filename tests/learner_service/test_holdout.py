@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accrete_learner_service.holdout import split
-from accrete_storage.example import Example
-from accrete_storage.ids import holdout_rank
+from accrete_learner_service.step.holdout import split
+from accrete_storage.examples.example import Example
+from accrete_storage.examples.ids import holdout_rank
 
 
 def example(id: str, principal: str = "") -> Example:

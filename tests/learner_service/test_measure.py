@@ -7,12 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from accrete_engine.loaded import load
 from accrete_learner.metrics import Tally
 from accrete_learner_service.errors import Interrupted, StepFailed
-from accrete_learner_service.measure import ENGINE, measure, measuring_beside
-from accrete_storage.example import Example
-from tests.engine.artifacts import Recipe, write_artifact
+from accrete_learner_service.step.measure import ENGINE, measure, measuring_beside
+from accrete_model.loaded_version import load
+from accrete_storage.examples.example import Example
+from tests.model.artifacts import Recipe, write_artifact
 
 
 def holdout(counts: dict[str, int]) -> dict[str, list[Example]]:

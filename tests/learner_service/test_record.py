@@ -10,11 +10,11 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
-from accrete_learner.job import EXEMPLARS_FILE
 from accrete_learner.metrics import Tally
-from accrete_learner_service.record import build_record, lineage, read_exemplars, summarise_step
-from accrete_learner_service.staging import Inputs
-from accrete_storage.version import VersionRecord
+from accrete_learner.trainer.job import EXEMPLARS_FILE
+from accrete_learner_service.step.record import build_record, lineage, read_exemplars, summarise_step
+from accrete_learner_service.step.staging import Inputs
+from accrete_storage.versions.record import VersionRecord
 from tests.learner_service.helpers import digits, record
 
 ZERO, ONE, TWO = "digit 0", "digit 1", "digit 2"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from accrete_learner_service.retention import to_remove, to_retire
+from accrete_learner_service.loop.retention import to_remove, to_retire
 from tests.learner_service.helpers import record
 
 VERSIONS = [record(n, state="rejected" if n == 4 else "ready") for n in range(1, 7)]

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
-from accrete_storage.example import Example
-from accrete_storage.review import Selection
+from accrete_storage.examples.example import Example
+from accrete_storage.examples.review import Selection
 from accrete_storage.store import Store
 from tests.learner_service.helpers import RunningLearner, digits, until
 

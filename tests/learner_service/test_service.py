@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
-from accrete_storage.artifacts import ArtifactStore
-from accrete_storage.example import Example
+from accrete_model.artifact_store import ArtifactStore
+from accrete_storage.examples.example import Example
 from accrete_storage.store import Store
 from tests.learner_service.helpers import RunningLearner, digits, until
 

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
-from accrete_learner_service.shares import places, share_exemplars, within
-from accrete_storage.example import Example
+from accrete_learner_service.step.shares import places, share_exemplars, within
+from accrete_storage.examples.example import Example
 from accrete_storage.store import Store
 from tests.learner_service.helpers import RunningLearner, digits, until
 
@@ -36,19 +36,21 @@ def test_those_beyond_the_first_of_their_principal_are_left_out_in_order_and_nob
 
 def test_places_beyond_a_share_are_given_to_others_as_far_as_there_are_any():
     ann, bob = by("ann", digits(0, 10)), by("bob", digits(0, 3, 10))
-    shared = share_exemplars({"digit 0": ann[:6]}, ["digit 0"], [*ann, *bob], quota=6, share=0.5)
+    shared = share_exemplars({"digit 0": ann[:6]}, ["digit 0"], [*ann, *bob], per_class=6, share=0.5)
     assert names(shared["digit 0"][:3]) == ["ann"] * 3
     assert shared["digit 0"][:3] == ann[:3], "the best first, as they were ranked"
     assert Counter(names(shared["digit 0"])) == {"ann": 3, "bob": 3}
-    alone = share_exemplars({"digit 0": ann[:6]}, ["digit 0"], ann, quota=6, share=0.5)
+    alone = share_exemplars({"digit 0": ann[:6]}, ["digit 0"], ann, per_class=6, share=0.5)
     assert alone["digit 0"] == ann[:3]
 
 
 def test_a_class_that_was_not_chosen_anew_keeps_to_a_share_of_fewer_places():
     kept = [*by("ann", digits(0, 3)), *by("bob", digits(0, 3, 3))]
-    shared = share_exemplars({}, ["digit 0"], kept, quota=4, share=0.5)
+    shared = share_exemplars({}, ["digit 0"], kept, per_class=4, share=0.5)
     assert names(shared["digit 0"]) == ["ann", "ann", "bob", "bob"]
-    assert share_exemplars({}, ["digit 0"], kept, quota=6, share=0.5) == {}, "nothing is written that stays as it is"
+    assert share_exemplars({}, ["digit 0"], kept, per_class=6, share=0.5) == {}, (
+        "nothing is written that stays as it is"
+    )
 
 
 def test_a_step_keeps_to_the_shares(start: Callable[..., RunningLearner], store: Store) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from accrete_learner_service.errors import Interrupted, TrainerFailed
-from accrete_learner_service.trainer_child import Progress, Trainer
+from accrete_learner_service.trainer.child import Progress, Trainer
 
 SCRIPT = """
 import json, os, pathlib, sys, time
@@ -115,7 +115,7 @@ def test_the_child_runs_at_lowered_priority(trainer: Trainer, tmp_path: Path):
 def test_the_child_dies_with_a_learner_that_is_killed(tmp_path: Path):
     (tmp_path / "acting_trainer.py").write_text(SCRIPT)
     code = (
-        "from accrete_learner_service.trainer_child import Trainer; import time\n"
+        "from accrete_learner_service.trainer.child import Trainer; import time\n"
         "t = Trainer(nice=5, module='acting_trainer'); t.stand_by(); t._child.lines.get()\n"
         "print(t.pid, flush=True); time.sleep(60)"
     )

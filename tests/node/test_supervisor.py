@@ -15,7 +15,7 @@ import pytest
 
 from accrete_node.supervisor import CannotStart, Child, Supervisor
 from accrete_storage.config import StoreConfig
-from accrete_storage.embedded import EmbeddedStore
+from accrete_storage.embedded.server import EmbeddedStore
 
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 STUBBORN = [

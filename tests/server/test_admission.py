@@ -9,8 +9,8 @@ from functools import partial
 
 import pytest
 
-from accrete_server.admission import Admission
 from accrete_server.errors import CallerGone, DeadlinePassed, LimitExceeded
+from accrete_server.predict.admission import Admission
 from tests.server.calls import TestCall
 
 

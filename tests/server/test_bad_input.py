@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from accrete.v1 import operation_pb2, prediction_pb2, teaching_pb2, types_pb2
-from tests.engine.artifacts import Recipe
+from tests.model.artifacts import Recipe
 from tests.server.pictures import encode, picture, png_header
 from tests.server.world import Running, World, example, failure, pixels, raw
 

@@ -9,15 +9,15 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry
 
-from accrete_engine.config import EngineConfig
-from accrete_engine.loaded import load
-from accrete_server.batching import Batcher
-from accrete_server.computing import Computed
+from accrete_model.config import EngineConfig
+from accrete_model.loaded_version import load
 from accrete_server.errors import CallerGone, DeadlinePassed, LimitExceeded, NoModel, ShuttingDown
-from accrete_server.metrics import PredictMetrics
-from accrete_server.slots import Slot, Slots, View
-from accrete_server.statistics import Statistics
-from tests.engine.artifacts import Recipe, write_artifact
+from accrete_server.metrics.collectors import PredictMetrics
+from accrete_server.metrics.statistics import Statistics
+from accrete_server.predict.batching import Batcher
+from accrete_server.predict.computing import Computed
+from accrete_server.versions.slots import Slot, Slots, View
+from tests.model.artifacts import Recipe, write_artifact
 from tests.server.calls import TestCall
 from tests.server.test_admission import until
 

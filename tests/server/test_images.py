@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from accrete_engine.spec import InputSpec
+from accrete_model.input_spec import InputSpec
 from accrete_server.images import BadImage, ImageReader, allow_large_headers, webp_size
 from tests.server.pictures import bmp_header, encode, picture, png_header, webp_header
 
@@ -167,7 +167,7 @@ def test_the_size_of_a_webp_is_read_from_its_header(size, lossless):
 def test_a_bomb_is_refused_without_being_decoded():
     code = (
         "import resource, sys\n"
-        "from accrete_engine.spec import InputSpec\n"
+        "from accrete_model.input_spec import InputSpec\n"
         "from accrete_server.images import BadImage, ImageReader, allow_large_headers\n"
         "from tests.server.pictures import png_header, webp_header\n"
         "allow_large_headers()\n"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from accrete_server.errors import InvalidInput
-from accrete_server.labels import check_id, check_label, check_metadata
+from accrete_server.teach.labels import check_id, check_label, check_metadata
 
 
 @pytest.mark.parametrize("label", ["cat", "0", "Königspinguin", "сова", "猫", "a b", "👩‍🚀", "x" * 256, "{a}:b/c"])

@@ -14,9 +14,9 @@ from prometheus_client.parser import text_string_to_metric_families as parsed
 
 from accrete.inference import model_config_pb2, service_pb2, service_pb2_grpc
 from accrete.v1 import prediction_pb2, types_pb2
-from accrete_server.statistics import KEPT, Statistics
-from accrete_storage.prototypes import Prototype
-from tests.engine.artifacts import Recipe, class_row
+from accrete_server.metrics.statistics import KEPT, Statistics
+from accrete_storage.versions.prototypes import Prototype
+from tests.model.artifacts import Recipe, class_row
 from tests.server.pictures import encode, picture
 from tests.server.world import Running, World, failure, pixels, until
 

@@ -8,9 +8,9 @@ import shutil
 import grpc
 
 from accrete.v1 import operation_pb2, types_pb2
-from accrete_storage.commit import Reject
 from accrete_storage.config import TeachingConfig
-from tests.engine.artifacts import Recipe
+from accrete_storage.versions.commit import Reject
+from tests.model.artifacts import Recipe
 from tests.server.world import Running, example, failure, ids_of, labels_of
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from accrete.v1 import operation_pb2, prediction_pb2, prediction_pb2_grpc, teaching_pb2
 from accrete_storage.errors import StoreMisconfigured
-from tests.engine.artifacts import Recipe
+from tests.model.artifacts import Recipe
 from tests.server.world import Running, example, failure, labels_of, pixels, raw, until
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 
 from accrete.v1 import prediction_pb2, types_pb2
-from accrete_engine.config import EngineConfig
-from accrete_engine.loaded import load
-from accrete_storage.prototypes import Prototype
-from tests.engine.artifacts import Recipe, class_row
+from accrete_model.config import EngineConfig
+from accrete_model.loaded_version import load
+from accrete_storage.versions.prototypes import Prototype
+from tests.model.artifacts import Recipe, class_row
 from tests.server.pictures import encode, picture
 from tests.server.world import Running, World, failure, labels_of, pixels, raw, total, until
 

@@ -20,7 +20,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from prometheus_client.parser import text_string_to_metric_families
 
 from accrete.v1 import prediction_pb2, prediction_pb2_grpc, teaching_pb2
-from tests.engine.artifacts import Recipe
+from tests.model.artifacts import Recipe
 from tests.server.world import Running, example, failure, pixels, raw, until
 
 SERVICES = ("accrete.v1.Prediction", "accrete.v1.Teaching", "accrete.v1.Operation")
@@ -135,8 +135,8 @@ def test_stopping_finishes_calls_under_way_ends_watches_and_refuses_new_calls(wo
 
 SERVE = """
 import pathlib, sys
-from accrete_engine.config import EngineConfig
-from accrete_engine.spec import InputSpec
+from accrete_model.config import EngineConfig
+from accrete_model.input_spec import InputSpec
 from accrete_server.app import serve
 from accrete_server.config import ServerConfig
 from accrete_storage.config import HoldoutConfig, StoreConfig

@@ -7,11 +7,11 @@ import threading
 import numpy as np
 import pytest
 
-from accrete_engine.config import EngineConfig
-from accrete_engine.loaded import LoadedVersion, load
+from accrete_model.config import EngineConfig
+from accrete_model.loaded_version import LoadedVersion, load
 from accrete_server.errors import NoModel
-from accrete_server.slots import Slot, Slots, View
-from tests.engine.artifacts import Recipe, write_artifact
+from accrete_server.versions.slots import Slot, Slots, View
+from tests.model.artifacts import Recipe, write_artifact
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pytest
 
 from accrete.v1 import teaching_pb2
 from accrete_server import convert
-from accrete_server.ahead import one_ahead
+from accrete_server.teach.prefetch import one_ahead
 from accrete_storage.config import TeachingConfig
 from tests.server.calls import TestCall
 from tests.server.world import Running, World, example, failure, ids_of, until

@@ -15,9 +15,9 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from accrete.v1 import operation_pb2, prediction_pb2
-from accrete_engine.config import EngineConfig
-from accrete_engine.loaded import load
-from tests.engine.artifacts import Recipe
+from accrete_model.config import EngineConfig
+from accrete_model.loaded_version import load
+from tests.model.artifacts import Recipe
 from tests.server.world import Running, World, failure, pixels, raw, until
 
 

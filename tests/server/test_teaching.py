@@ -9,8 +9,8 @@ import grpc
 import numpy as np
 
 from accrete.v1 import teaching_pb2, types_pb2
-from accrete_storage.ids import content_digest
-from tests.engine.artifacts import Recipe
+from accrete_storage.examples.ids import content_digest
+from tests.model.artifacts import Recipe
 from tests.server.pictures import encode, picture
 from tests.server.world import Running, example, failure, ids_of, pixels, until
 

@@ -22,7 +22,7 @@ from google.protobuf import descriptor_pb2
 
 from accrete.inference import model_config_pb2, service_pb2
 from accrete.v1 import prediction_pb2, types_pb2
-from tests.engine.artifacts import Recipe
+from tests.model.artifacts import Recipe
 from tests.server.pictures import encode, picture
 from tests.server.world import World, raw
 

@@ -23,18 +23,18 @@ from accrete.v1 import (
     teaching_pb2_grpc,
     types_pb2,
 )
-from accrete_engine.config import EngineConfig
-from accrete_engine.loaded import load
+from accrete_model.artifact_store import ArtifactStore
+from accrete_model.config import EngineConfig
+from accrete_model.loaded_version import load
 from accrete_server.access.config import AccessConfig
 from accrete_server.app import Server
 from accrete_server.config import ServerConfig
-from accrete_storage.artifacts import ArtifactStore
-from accrete_storage.commit import Commit
 from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
-from accrete_storage.embedded import EmbeddedStore
+from accrete_storage.embedded.server import EmbeddedStore
 from accrete_storage.store import Store
-from accrete_storage.version import VersionRecord
-from tests.engine.artifacts import Recipe, write_artifact
+from accrete_storage.versions.commit import Commit
+from accrete_storage.versions.record import VersionRecord
+from tests.model.artifacts import Recipe, write_artifact
 
 SHAPE = (4, 4, 3)
 
@@ -194,7 +194,7 @@ class World:
             step_id=f"step-{version}",
             record=record,
             consumed=consumed or {},
-            quota=20,
+            per_class=20,
             event=event,
         )
         assert self.store.commit(commit)

@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import redis
 
-from accrete_storage.commit import Commit, Lease
 from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
-from accrete_storage.embedded import EmbeddedStore, socket_url
-from accrete_storage.example import Example
+from accrete_storage.embedded.server import EmbeddedStore, socket_url
+from accrete_storage.examples.example import Example
 from accrete_storage.store import Store
-from accrete_storage.version import VersionRecord
+from accrete_storage.versions.commit import Commit, Lease
+from accrete_storage.versions.record import VersionRecord
 
 _numbers = itertools.count()
 
@@ -130,7 +130,13 @@ def record(store: Store, labels: list[str], learned: dict[str, str], **changes: 
 
 
 def step(
-    store: Store, lease: Lease, labels: list[str], *, quota: int = 2, known: list[str] | None = None, **changes: object
+    store: Store,
+    lease: Lease,
+    labels: list[str],
+    *,
+    per_class: int = 2,
+    known: list[str] | None = None,
+    **changes: object,
 ):
     """Reads what is pending for some labels and prepares a commit of all of it; stages the first two as exemplars."""
     revision = store.registry.state().revision
@@ -149,7 +155,7 @@ def step(
         "step_id": name,
         "record": made,
         "consumed": upto,
-        "quota": quota,
+        "per_class": per_class,
         "event": {"version": made.version},
     }
     return Commit(**(values | changes))  # type: ignore[arg-type]
@@ -167,7 +173,7 @@ def ids(found: list[Example]) -> list[str]:
 
 def assert_counters_exact(store: Store) -> None:
     """The counters say what is really there."""
-    from accrete_storage.example import pack
+    from accrete_storage.examples.example import pack
 
     counts = store.pending.counts()
     read = {label: store.pending.read(label) for label in counts}

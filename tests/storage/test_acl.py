@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 import redis
 
-from accrete_storage.artifacts import ArtifactStore
+from accrete_model.artifact_store import ArtifactStore
 from accrete_storage.config import HoldoutConfig, StoreConfig
-from accrete_storage.embedded import _binary
+from accrete_storage.embedded.server import _binary
 from accrete_storage.errors import StoreMisconfigured, StoreUnavailable
 from accrete_storage.store import Store
 

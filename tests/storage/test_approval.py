@@ -6,7 +6,7 @@ import pytest
 
 from accrete_storage.config import TeachingConfig
 from accrete_storage.errors import NotFound
-from accrete_storage.pending import Outcome
+from accrete_storage.examples.pending import Outcome
 from accrete_storage.store import Store
 
 from .conftest import Connect, assert_counters_exact, examples, lease, step

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from accrete_storage.artifacts import ArtifactStore
+from accrete_model.artifact_store import ArtifactStore
 from accrete_storage.backup import MANIFEST, read
 from accrete_storage.config import HoldoutConfig, StoreConfig
-from accrete_storage.embedded import EmbeddedStore
+from accrete_storage.embedded.server import EmbeddedStore
 from accrete_storage.errors import BackupUnusable, CorruptArtifact, StorageError
-from accrete_storage.pending import Outcome
+from accrete_storage.examples.pending import Outcome
 from accrete_storage.store import Store
 
 from .conftest import Connect, assert_counters_exact, example, examples, lease, step

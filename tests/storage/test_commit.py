@@ -7,10 +7,10 @@ from dataclasses import replace
 
 import pytest
 
-from accrete_storage.commit import Commit, Reject
 from accrete_storage.errors import Fenced, InputsChanged, NotFound, VersionUnusable
-from accrete_storage.ids import position_key
+from accrete_storage.examples.ids import position_key
 from accrete_storage.store import Store
+from accrete_storage.versions.commit import Commit, Reject
 
 from .conftest import Connect, assert_counters_exact, examples, ids, lease, record, step
 
@@ -138,14 +138,14 @@ def test_a_commit_without_its_staged_data_changes_nothing(store: Store, connect:
 def test_old_classes_shrink_to_the_quota_from_the_end(store: Store):
     mine = lease(store)
     store.pending.add(examples("a", 6))
-    store.commit(step(store, mine, ["a"], quota=2))
+    store.commit(step(store, mine, ["a"], per_class=2))
     assert ids(store.memory.exemplars("a")) == ["a-0", "a-1"]
     store.pending.add(examples("b", 6))
-    store.commit(step(store, mine, ["b"], known=["a"], quota=1))
+    store.commit(step(store, mine, ["b"], known=["a"], per_class=1))
     assert ids(store.memory.exemplars("a")) == ["a-0"]
     assert ids(store.memory.exemplars("b")) == ["b-0"]
     store.pending.add(examples("c", 6))
-    store.commit(step(store, mine, ["c"], known=["a", "b"], quota=0))
+    store.commit(step(store, mine, ["c"], known=["a", "b"], per_class=0))
     assert [store.memory.exemplars(label) for label in "abc"] == [[], [], []]
     assert_counters_exact(store)
 

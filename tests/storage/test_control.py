@@ -11,12 +11,12 @@ import pytest
 import redis
 
 from accrete_storage.errors import NotFound, StoreMisconfigured
-from accrete_storage.example import Example
-from accrete_storage.ids import position_key
-from accrete_storage.pending import Outcome
-from accrete_storage.prototypes import Prototype
-from accrete_storage.review import Selection
+from accrete_storage.examples.example import Example
+from accrete_storage.examples.ids import position_key
+from accrete_storage.examples.pending import Outcome
+from accrete_storage.examples.review import Selection
 from accrete_storage.store import Store
+from accrete_storage.versions.prototypes import Prototype
 
 from .conftest import Connect, assert_counters_exact, examples, ids, lease, step
 
@@ -141,7 +141,7 @@ def test_what_was_made_from_an_example_goes_with_it(store: Store):
         for n in range(4)
     ]
     store.stage(commit.step_id, {"a": collages}, {})
-    store.commit(replace(commit, quota=4))
+    store.commit(replace(commit, per_class=4))
     result = store.control.delete_examples(["a-1", "a-2", "a-5"])
     assert (result.deleted, result.unknown) == (2, ["a-5"])
     assert ids(store.memory.exemplars("a")) == ["synthesised-1-3"]
@@ -196,7 +196,7 @@ def test_a_class_nobody_knows_cannot_be_forgotten(store: Store):
 def test_a_class_without_kept_examples_can_be_forgotten_while_a_version_knows_it(store: Store):
     mine = lease(store)
     store.pending.add(examples("a", 4))
-    store.commit(step(store, mine, ["a"], quota=0))
+    store.commit(step(store, mine, ["a"], per_class=0))
     store.control.forget_class("a")
     assert "a" in store.registry.forgotten()
 

@@ -8,7 +8,7 @@ import redis
 from hypothesis import given
 from hypothesis import strategies as st
 
-from accrete_storage.database import LargePieces
+from accrete_storage.redis.database import LargePieces
 
 _LARGE = st.integers(1, 2).map(lambda count: bytes(count * LargePieces.SIZE))
 _WORDS = st.lists(st.one_of(st.text(), st.binary(), st.integers(), st.floats(), _LARGE), max_size=9)

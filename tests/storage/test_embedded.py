@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 
 from accrete_storage.config import HoldoutConfig, StoreConfig
-from accrete_storage.embedded import EmbeddedStore, socket_path
+from accrete_storage.embedded.server import EmbeddedStore, socket_path
 from accrete_storage.errors import DataDirInUse, EngineMismatch, StoreUnavailable
-from accrete_storage.example import Example
-from accrete_storage.review import Selection
+from accrete_storage.examples.example import Example
+from accrete_storage.examples.review import Selection
 from accrete_storage.store import Store
 
 from .conftest import example, lease
@@ -114,7 +114,7 @@ def test_a_damaged_file_is_refused_with_the_servers_own_words(tmp_path: Path):
 def test_a_server_that_outlives_its_starter_keeps_the_data_directory_until_it_ends(tmp_path: Path):
     code = (
         "import os, pathlib, signal, sys; from accrete_storage.config import StoreConfig;"
-        " from accrete_storage.embedded import EmbeddedStore;"
+        " from accrete_storage.embedded.server import EmbeddedStore;"
         " server = EmbeddedStore(pathlib.Path(sys.argv[1]), StoreConfig()); server.start();"
         " os.kill(server.pid, signal.SIGSTOP); print(server.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
@@ -136,7 +136,7 @@ def test_a_server_that_outlives_its_starter_keeps_the_data_directory_until_it_en
 def test_it_ends_with_the_process_that_started_it(tmp_path: Path):
     code = (
         "import pathlib, sys, time; from accrete_storage.config import StoreConfig;"
-        " from accrete_storage.embedded import EmbeddedStore;"
+        " from accrete_storage.embedded.server import EmbeddedStore;"
         " server = EmbeddedStore(pathlib.Path(sys.argv[1]), StoreConfig()); server.start();"
         " print(server.pid, flush=True); time.sleep(600)"
     )

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from accrete_storage.errors import CorruptRecord
-from accrete_storage.example import Example, pack, unpack
-from accrete_storage.ids import content_digest, is_holdout
+from accrete_storage.examples.example import Example, pack, unpack
+from accrete_storage.examples.ids import content_digest, is_holdout
 
 
 @given(

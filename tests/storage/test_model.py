@@ -16,14 +16,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from accrete_storage.commit import Lease
 from accrete_storage.config import HoldoutConfig, StoreConfig
-from accrete_storage.embedded import EmbeddedStore, socket_url
+from accrete_storage.embedded.server import EmbeddedStore, socket_url
 from accrete_storage.errors import InputsChanged, NotFound
-from accrete_storage.ids import is_holdout
-from accrete_storage.pending import Outcome
-from accrete_storage.review import Selection
+from accrete_storage.examples.ids import is_holdout
+from accrete_storage.examples.pending import Outcome
+from accrete_storage.examples.review import Selection
 from accrete_storage.store import Store
+from accrete_storage.versions.commit import Lease
 
 from .conftest import assert_counters_exact, example, ids, lease, redis_process, step
 
@@ -102,7 +102,7 @@ class Model:
         for name in self.review.pop(label):
             del self.seen[name]
 
-    def commit(self, labels: list[str], quota: int) -> None:
+    def commit(self, labels: list[str], per_class: int) -> None:
         for label in labels:
             taken = self.pending.pop(label)
             self.kept[label] = [name for name in taken if not is_holdout(name, SHARE)][:2]
@@ -110,7 +110,7 @@ class Model:
             for name in taken:
                 self.learned[name] = self.learned.get(name, 0) + 1
         self.known += [label for label in labels if label not in self.known]
-        self.kept = {label: names[:quota] for label, names in self.kept.items()}
+        self.kept = {label: names[:per_class] for label, names in self.kept.items()}
 
 
 class Mortal:
@@ -224,7 +224,7 @@ def _commit(store: Store, model: Model, mine: Lease, *, late: bool, label: str, 
     if not labels:
         return
     known = [name for name in model.known if name not in labels]
-    commit = step(store, mine, labels, known=known, quota=number)
+    commit = step(store, mine, labels, known=known, per_class=number)
     if late and model.delete(f"{label}-{number}", label):
         store.control.delete_examples([f"{label}-{number}"])
         with pytest.raises(InputsChanged):

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 
 from accrete_storage.config import HoldoutConfig, StoreConfig
-from accrete_storage.embedded import EmbeddedStore
-from accrete_storage.errors import BudgetExceeded, StoreUnavailable
-from accrete_storage.ids import is_holdout, position_key
-from accrete_storage.pending import Outcome
+from accrete_storage.embedded.server import EmbeddedStore
+from accrete_storage.errors import PendingFull, StoreUnavailable
+from accrete_storage.examples.ids import is_holdout, position_key
+from accrete_storage.examples.pending import Outcome
 from accrete_storage.store import Store
 
 from .conftest import Connect, assert_counters_exact, example, examples
@@ -52,7 +52,7 @@ def test_what_is_read_is_what_was_stored(store: Store):
 def test_a_batch_beyond_the_budget_is_refused_whole(connect: Connect, limit: dict[str, int]):
     store = connect(**limit)
     store.pending.add(examples("a", 3))
-    with pytest.raises(BudgetExceeded) as refused:
+    with pytest.raises(PendingFull) as refused:
         store.pending.add(examples("b", 3))
     assert refused.value.limit == next(iter(limit))
     assert refused.value.value == next(iter(limit.values()))

@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 import redis
 
-from accrete_storage import requirements
 from accrete_storage.config import HoldoutConfig, StoreConfig
-from accrete_storage.embedded import _binary
+from accrete_storage.embedded.server import _binary
 from accrete_storage.errors import StoreMisconfigured, StoreUnavailable
-from accrete_storage.pending import Outcome
+from accrete_storage.examples.pending import Outcome
+from accrete_storage.redis import requirements
 from accrete_storage.store import Store
 
 from .conftest import example, wait_for

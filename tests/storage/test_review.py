@@ -7,10 +7,10 @@ from dataclasses import replace
 import pytest
 
 from accrete_storage.config import TeachingConfig
-from accrete_storage.errors import BudgetExceeded, Fenced, InputsChanged, NotFound, QuotaExceeded
-from accrete_storage.example import Example
-from accrete_storage.pending import Outcome
-from accrete_storage.review import Selection
+from accrete_storage.errors import Fenced, InputsChanged, NotFound, PendingFull, QuotaExceeded
+from accrete_storage.examples.example import Example
+from accrete_storage.examples.pending import Outcome
+from accrete_storage.examples.review import Selection
 from accrete_storage.store import Store
 
 from .conftest import Connect, assert_counters_exact, examples, ids, lease, step
@@ -78,7 +78,7 @@ def test_what_is_released_is_learned_later_and_says_that_it_was_reviewed(store: 
 
 
 def test_what_is_dropped_is_gone_and_may_be_sent_again(store: Store, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("accrete_storage.review._AT_ONCE", 2)
+    monkeypatch.setattr("accrete_storage.examples.review._AT_ONCE", 2)
     mine = lease(store)
     store.pending.add(examples("a", 5) + examples("b", 2))
     set_aside(store, mine.epoch, "a", 0, 1, 2)
@@ -111,7 +111,7 @@ def test_what_is_in_review_fills_the_budgets_and_the_principals_own_quota(connec
     mine = lease(store)
     store.pending.add(examples("a", 4))
     set_aside(store, mine.epoch, "a", 0, 1)
-    with pytest.raises(BudgetExceeded):
+    with pytest.raises(PendingFull):
         store.pending.add(examples("b", 1))
     owing = connect(teaching=TeachingConfig(pending_bytes=store.pending.total().bytes * 2))
     with pytest.raises(QuotaExceeded):

@@ -5,10 +5,10 @@ from typing import Literal
 
 from accrete_learner.config import Augmentation, Rule, RuleChoice, Selection, SelectionChoice, TrainingConfig
 from accrete_learner.heads import HeadChoice
+from accrete_learner.heads.ridge import Ridge
 from accrete_learner.losses import Term
 from accrete_learner.rebalance import NoRebalance, Rebalance
-from accrete_learner.ridge import Ridge
-from accrete_learner.schedule import Schedule
+from accrete_learner.training.schedule import Schedule
 
 
 @dataclass(frozen=True, kw_only=True)

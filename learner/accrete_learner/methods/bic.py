@@ -4,7 +4,7 @@ from accrete_learner.heads import HeadChoice
 from accrete_learner.losses import CrossEntropy, Distillation
 from accrete_learner.methods.base import Method
 from accrete_learner.rebalance import BiasCorrection
-from accrete_learner.schedule import Schedule
+from accrete_learner.training.schedule import Schedule
 
 # Section 5.1, for CIFAR-100.
 _SCHEDULE = Schedule(epochs=250, learning_rate=0.1, milestones=(100, 150, 200), weight_decay=2e-4)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from accrete_learner.heads import HeadChoice
 from accrete_learner.losses import CrossEntropy
 from accrete_learner.methods.base import Method
-from accrete_learner.schedule import Schedule
+from accrete_learner.training.schedule import Schedule
 
 # Epochs, rates and decays as PyCIL runs it on CIFAR-100.
 BASE = Schedule(epochs=200, learning_rate=0.1, milestones=(60, 120, 170), weight_decay=5e-4)

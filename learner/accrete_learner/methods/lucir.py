@@ -10,7 +10,7 @@ from accrete_learner.heads import HeadChoice
 from accrete_learner.losses import CrossEntropy, Distillation, LessForget, MarginRanking, ScoreMatching
 from accrete_learner.methods.base import Method
 from accrete_learner.rebalance import BalancedFineTuning, NoRebalance
-from accrete_learner.schedule import Schedule
+from accrete_learner.training.schedule import Schedule
 
 # Section 4.1, for CIFAR-100: every step alike.
 _SCHEDULE = Schedule(epochs=160, learning_rate=0.1, milestones=(80, 120), weight_decay=5e-4)

@@ -11,7 +11,7 @@ from accrete_learner.losses import BinaryDistillation, CrossEntropy, Distillatio
 from accrete_learner.methods.base import Method
 from accrete_learner.methods.finetune import BASE
 from accrete_learner.methods.icarl import ICARL
-from accrete_learner.schedule import Schedule
+from accrete_learner.training.schedule import Schedule
 
 LWF = Method(
     name="lwf",

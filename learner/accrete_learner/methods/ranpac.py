@@ -6,10 +6,10 @@ solution by recursion. No exemplars.
 """
 
 from accrete_learner.heads import HeadChoice
+from accrete_learner.heads.ridge import Ridge
 from accrete_learner.losses import CrossEntropy
 from accrete_learner.methods.base import Method
 from accrete_learner.methods.finetune import BASE
-from accrete_learner.ridge import Ridge
 
 RANPAC = Method(
     name="ranpac",

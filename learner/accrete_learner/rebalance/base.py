@@ -6,9 +6,9 @@ from typing import Protocol, Self
 
 import torch
 
-from accrete_learner.augment import Augmentation
-from accrete_learner.network import Network
-from accrete_learner.train import Report, TrainingSet
+from accrete_learner.augmentation.augment import Augmentation
+from accrete_learner.training.loop import Report, TrainingSet
+from accrete_learner.training.network import Network
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,10 +7,10 @@ import torch
 from torch import Tensor
 
 from accrete_learner.losses import CrossEntropy, Term
-from accrete_learner.network import Network
 from accrete_learner.rebalance.base import Trained
-from accrete_learner.schedule import Schedule
-from accrete_learner.train import train
+from accrete_learner.training.loop import train
+from accrete_learner.training.network import Network
+from accrete_learner.training.schedule import Schedule
 
 
 @dataclass(frozen=True, kw_only=True)

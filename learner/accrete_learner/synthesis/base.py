@@ -10,9 +10,9 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from accrete_learner.augment import Augmentation
-from accrete_learner.memory import SYNTHESISED, Candidates, Exemplars
-from accrete_learner.network import Network
+from accrete_learner.augmentation.augment import Augmentation
+from accrete_learner.memory.exemplars import SYNTHESISED, Candidates, Exemplars
+from accrete_learner.training.network import Network
 
 __all__ = ["SYNTHESISED", "Exemplars", "Picked", "Report", "Synthesis"]
 

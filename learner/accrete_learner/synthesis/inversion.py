@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from accrete_learner.network import Network
 from accrete_learner.synthesis.base import SYNTHESISED, Exemplars, Picked
+from accrete_learner.training.network import Network
 
 #: Iterations between two reports: reading a loss makes a GPU wait.
 _REPORT_EVERY = 20

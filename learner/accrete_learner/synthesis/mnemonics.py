@@ -19,12 +19,12 @@ from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from accrete_learner.augment import Augmentation
+from accrete_learner.augmentation.augment import Augmentation
 from accrete_learner.backbones import Backbone
-from accrete_learner.memory import Exemplars
-from accrete_learner.network import Network
+from accrete_learner.memory.exemplars import Exemplars
 from accrete_learner.synthesis.base import Picked
 from accrete_learner.synthesis.bilevel import Batch, Loss, Unroll, Weights, hypergradient
+from accrete_learner.training.network import Network
 
 #: The rate is halved this many times less one (section 5.1: after every 10 of 50 epochs).
 _STAGES = 5

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from accrete.inference import model_config_pb2, service_pb2
-from accrete_engine.spec import InputSpec
+from accrete_model.input_spec import InputSpec
+from accrete_server.metrics.statistics import VersionStatistics
 from accrete_server.open_inference.inputs import BYTES, input_datatype, input_name
 from accrete_server.open_inference.outputs import OUTPUTS
-from accrete_server.slots import View
-from accrete_server.statistics import VersionStatistics
+from accrete_server.versions.slots import View
 
 NAME = "accrete"
 """Of the server, the platform and the backend."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accrete.inference import service_pb2
-from accrete_engine.spec import InputSpec
+from accrete_model.input_spec import InputSpec
 from accrete_server.errors import InvalidInput
 from accrete_server.images import ImageReader
 

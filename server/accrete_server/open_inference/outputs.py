@@ -13,10 +13,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accrete.inference import service_pb2
-from accrete_engine.vectors import highest
-from accrete_server.computing import Computed
+from accrete_model.vectors import highest
 from accrete_server.errors import InvalidInput
 from accrete_server.open_inference.inputs import BYTES, LENGTH
+from accrete_server.predict.computing import Computed
 
 LABEL, PROBABILITIES, PROVISIONAL, UNKNOWN = "label", "probabilities", "provisional", "unknown"
 CLASSIFICATION = "classification"

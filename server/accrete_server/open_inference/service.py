@@ -9,15 +9,15 @@ from importlib import metadata
 import grpc
 
 from accrete.inference import service_pb2, service_pb2_grpc
-from accrete_server.admission import Call
 from accrete_server.errors import InvalidInput, ModelNotReady, Unknown
 from accrete_server.images import ImageReader
+from accrete_server.metrics.statistics import Statistics
 from accrete_server.open_inference import describing, outputs
 from accrete_server.open_inference.describing import ServedModel
 from accrete_server.open_inference.inputs import SentImages
-from accrete_server.prediction import Answering, check_unknown_rate
-from accrete_server.slots import TEACH_FIRST, Slots, View
-from accrete_server.statistics import Statistics
+from accrete_server.predict.admission import Call
+from accrete_server.predict.service import Answering, check_unknown_rate
+from accrete_server.versions.slots import TEACH_FIRST, Slots, View
 
 _UNKNOWN_RATE, _FALSE_ALARM_RATE = "unknown_rate", "false_alarm_rate"
 """Parameters of a request and of its answer: Predict's fields of these names."""

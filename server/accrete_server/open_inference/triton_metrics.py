@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 from prometheus_client.core import GaugeMetricFamily, Metric, UntypedMetricFamily
 from prometheus_client.registry import Collector
 
-from accrete_server.statistics import Statistics, VersionStatistics
+from accrete_server.metrics.statistics import Statistics, VersionStatistics
 
 REASONS = {
     "RESOURCE_EXHAUSTED": "REJECTED",

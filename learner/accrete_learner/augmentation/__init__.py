@@ -1,0 +1,1 @@
+"""Random changes of training images that keep their class."""

@@ -1,0 +1,35 @@
+"""Names of the methods, so that a wrong name is refused before any process starts. Standard library alone."""
+
+#: Family (a module of `accrete_learner.methods`) to its methods. Written out, since importing a family imports torch.
+FAMILIES: dict[str, tuple[str, ...]] = {
+    "finetune": ("finetune", "replay"),
+    "joint": ("joint",),
+    "feature_extraction": ("feature_extraction",),
+    "lwf": ("lwf", "lwf_mc", "lwf_exemplars"),
+    "loss_pairs": ("ce_mse", "bce_mse", "mse_mse", "ce_bce"),
+    "icarl": ("icarl",),
+    "eeil": ("eeil", "eeil_base", "eeil_da", "eeil_bf"),
+    "bic": ("bic",),
+    "wa": ("wa",),
+    "lucir": (
+        "lucir",
+        "lucir_linear",
+        "lucir_cosine",
+        "lucir_less_forget",
+        "lucir_fixed_weight",
+        "lucir_no_separation",
+        "lucir_no_balance",
+    ),
+    "mnemonics": ("mnemonics_lwf", "mnemonics_icarl", "mnemonics_bic", "mnemonics_lucir"),
+    "ranpac": ("ranpac",),
+}
+
+
+def available() -> tuple[str, ...]:
+    """Names of the methods there are, sorted."""
+    return tuple(sorted(name for names in FAMILIES.values() for name in names))
+
+
+def begins_anew(name: str) -> bool:
+    """Whether each step of the method trains from the beginning, so that nothing of the version before it is kept."""
+    return name in FAMILIES["joint"]

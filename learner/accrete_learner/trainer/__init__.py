@@ -1,0 +1,1 @@
+"""The trainer process: one job from files to files. Importing this package imports no torch."""

@@ -1,0 +1,155 @@
+"""A step's folder: what the learner asks of the trainer and what it gets back, as files. Standard library alone.
+
+    job.json               the `Job`; written by the learner, last of its files
+    inputs.safetensors     tensors named by the INPUT_* constants; absent ones are empty
+    candidate/             the artifact files of the new version, without a manifest
+    exemplars.safetensors  x, y, source, shown of the classes chosen anew, in rank order within each class
+    result.json            the `Result`; written last and by rename, so that it is there only when all the rest is
+
+Arrays (n examples, m exemplars; an example has the network's input shape and dtype):
+    new_x [n, ...]       new_y [n] int64, index into Job.labels
+    exemplar_x [m, ...]  exemplar_y [m] int64    exemplar_rank [m] int64, 0 first, within its class
+    x, y                 as above; source int64: index into concat(exemplar_x, new_x), or -1 for a synthesised one
+    shown [n, k] int64   of synthesised ones: the examples that each was made from, counted like `source`; -1: no more
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Self
+
+from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
+from accrete_learner.memory.config import MemoryConfig
+
+JOB_FILE = "job.json"
+INPUTS_FILE = "inputs.safetensors"
+CANDIDATE_FOLDER = "candidate"
+EXEMPLARS_FILE = "exemplars.safetensors"
+RESULT_FILE = "result.json"
+#: In the candidate's folder: what a closed-form method keeps of all examples so far; servers do not read it.
+STATISTICS_FILE = "statistics.safetensors"
+#: There too: how near the hold-out's examples are to the classes. Written by whoever measures the candidate.
+HOLDOUT_FILE = "holdout.safetensors"
+
+INPUT_NEW_X, INPUT_NEW_Y = "new_x", "new_y"
+INPUT_EXEMPLAR_X, INPUT_EXEMPLAR_Y, INPUT_EXEMPLAR_RANK = "exemplar_x", "exemplar_y", "exemplar_rank"
+
+#: Exit code of a trainer whose step failed and which said why; any other code but 0 is a crash.
+EXIT_STEP_FAILED = 3
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """One incremental step.
+
+    Raises:
+        ValueError: when the labels repeat or the counts do not fit together.
+    """
+
+    version: int
+    """Number that the candidate will carry."""
+    labels: tuple[str, ...]
+    """Labels in the candidate's head order: the parent's that stay, then the new."""
+    old_count: int = 0
+    """How many of `labels`, from the front, the parent knows."""
+    parent: str | None = None
+    """Folder of the parent's artifact; None for the first step."""
+    parent_rows: tuple[int, ...] = ()
+    """For each of the `old_count` labels, its row in the parent's head; a missing row is a forgotten class."""
+    trained: str | None = None
+    """In a first step: folder of an artifact whose first step trained just as this one would, with another memory or
+    rule. Its weights and head are taken over in place of training again."""
+    method: MethodConfig = field(default_factory=MethodConfig)
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    budget: MemoryConfig = field(default_factory=MemoryConfig)
+
+    def __post_init__(self) -> None:
+        if not self.labels or len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels must be distinct and at least one")
+        if not 0 <= self.old_count <= len(self.labels):
+            raise ValueError(f"old_count = {self.old_count}: must be 0 to {len(self.labels)}, the number of labels")
+        if len(self.parent_rows) != self.old_count or len(set(self.parent_rows)) != self.old_count:
+            raise ValueError(f"parent_rows must be {self.old_count} distinct rows, one an old label")
+        if self.old_count and self.parent is None:
+            raise ValueError("old labels need a parent")
+        if self.trained is not None and self.parent is not None:
+            raise ValueError("only a first step can take over what was trained before")
+
+    def write(self, folder: Path) -> None:
+        """Writes job.json."""
+        write_json(folder / JOB_FILE, asdict(self))
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Reads job.json.
+
+        Raises:
+            OSError: when it is not there.
+            ValueError: when it is not a job.
+        """
+        raw = _read_object(folder / JOB_FILE)
+        try:
+            return cls(
+                version=raw["version"],
+                labels=tuple(raw["labels"]),
+                old_count=raw["old_count"],
+                parent=raw["parent"],
+                parent_rows=tuple(raw["parent_rows"]),
+                trained=raw.get("trained"),
+                method=MethodConfig(**raw["method"]),
+                network=NetworkConfig(**raw["network"]),
+                training=TrainingConfig(**raw["training"]),
+                budget=MemoryConfig(**raw["budget"]),
+            )
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{folder / JOB_FILE} is not a job: {error!r}") from error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a finished step says about its training."""
+
+    stage_seconds: Mapping[str, float]
+    """Wall seconds by stage."""
+    images: int
+    """Images that training took: examples times epochs, without rebalancing."""
+    losses: tuple[float, ...]
+    """Mean loss of each epoch, rebalancing included."""
+
+    def write(self, folder: Path) -> None:
+        """Writes result.json; the trainer's last act on a folder."""
+        write_json(folder / RESULT_FILE, asdict(self))
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """Reads result.json.
+
+        Raises:
+            OSError: when it is not there, so the step did not finish.
+            ValueError: when it is not a result.
+        """
+        raw = _read_object(folder / RESULT_FILE)
+        try:
+            return cls(stage_seconds=raw["stage_seconds"], images=raw["images"], losses=tuple(raw["losses"]))
+        except (KeyError, TypeError) as error:
+            raise ValueError(f"{folder / RESULT_FILE} is not a result: {error!r}") from error
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    """Writes `path` whole or not at all: temporary name, fsync, rename."""
+    temporary = path.with_name(path.name + ".tmp")
+    with temporary.open("w", encoding="utf-8") as file:
+        json.dump(value, file, ensure_ascii=False, indent=1)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.rename(path)
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    if not isinstance(raw, dict):
+        raise ValueError(f"{path} does not hold a JSON object")
+    return raw

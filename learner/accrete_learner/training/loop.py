@@ -1,0 +1,177 @@
+"""The loop that trains. All methods share it; what they differ in comes to it as values.
+
+Shapes: N examples, [N, ...] inputs in the model's own form (uint8 [N, H, W, C] or float32 [N, d]).
+"""
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from accrete_learner.augmentation.augment import Augmentation
+from accrete_learner.losses import Batch, Term
+from accrete_learner.training.network import Network
+from accrete_learner.training.schedule import Schedule
+
+Report = Callable[[int, int, float], None]
+"""Called after each epoch with epochs done, epochs in all, and the epoch's mean loss."""
+
+
+class Teacher(Protocol):
+    """What answers for the classes known before the step, and perhaps for more; a frozen `Network` is one."""
+
+    @property
+    def rows(self) -> Tensor:
+        """[O, d], of the head before the step."""
+
+    def __call__(self, prepared: Tensor) -> tuple[Tensor, Tensor]:
+        """Features [N, d] and scores [N, T] of what a backbone's `prepare` answered."""
+
+
+class TrainingDivergedError(RuntimeError):
+    """The loss stopped being a number; a smaller learning rate is the usual cure."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingSet:
+    """Examples on the training device."""
+
+    x: Tensor
+    """[N, ...] in the model's input form."""
+    y: Tensor
+    """[N] int64 class indices."""
+    fresh: Tensor
+    """[N] bool: came for this step, as against exemplars kept from before."""
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+
+def train(
+    network: Network,
+    data: TrainingSet,
+    terms: Sequence[Term],
+    schedule: Schedule,
+    *,
+    augmentation: Augmentation,
+    generator: torch.Generator,
+    report: Report,
+    teacher: Teacher | None = None,
+    train_backbone: bool = True,
+    statistics: bool = True,
+) -> list[float]:
+    """Train `network` in place on the sum of `terms`; afterwards it is in evaluation mode.
+
+    Args:
+        data: at least one example, on the generator's device.
+        terms: only such as apply to this step.
+        teacher: the network as it was before the step, or another that answers for its classes and more, for terms
+            that ask for it.
+        train_backbone: False leaves the backbone as it is, its batch statistics included, and trains the head alone.
+        statistics: False has batch normalisation use, and keep, the statistics that it serves with.
+
+    Returns:
+        The mean loss of each epoch.
+
+    Raises:
+        ValueError: when there is nothing to train on.
+        TrainingDivergedError: when an epoch's loss is not finite.
+    """
+    if not len(data):
+        raise ValueError("a training run needs at least one example")
+    network.backbone.requires_grad_(train_backbone)
+    network.train()
+    network.backbone.train(train_backbone and statistics)
+    optimizer = _sgd(network, schedule)
+    losses = []
+    for epoch in range(schedule.epochs):
+        total = torch.zeros((), device=data.y.device)
+        batches = list(epoch_batches(len(data) * schedule.copies, schedule.batch_size, generator))
+        noise = schedule.noise(epoch)
+        for position, copy in enumerate(batches):
+            index = copy % len(data)
+            _set_rate(optimizer, schedule.rate(epoch + position / len(batches)))
+            x = augmentation.apply(data.x[index], generator)
+            batch = _look(network, teacher, x, data.y[index], data.fresh[index])
+            loss = torch.stack([term(batch) for term in terms]).sum()
+            optimizer.zero_grad(set_to_none=True)
+            torch.autograd.backward(loss)
+            if noise:
+                _disturb(optimizer, noise / len(index), generator)
+            optimizer.step()
+            network.head.constrain()
+            total += loss.detach()
+        losses.append(_checked(total.item() / len(batches), epoch))
+        report(epoch + 1, schedule.epochs, losses[-1])
+    network.backbone.requires_grad_(True)
+    network.eval()
+    return losses
+
+
+def epoch_batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Indices of one epoch in random order, in batches as equal as can be and of two examples or more.
+
+    Batch normalisation cannot train on one example, so a remainder is spread over the batches instead of left alone at
+    the end, and a single example is taken twice.
+    """
+    order = torch.randperm(count, generator=generator, device=generator.device)
+    if count == 1:
+        order = order.repeat(2)
+    batches = min(math.ceil(len(order) / batch_size), len(order) // 2)
+    yield from order.tensor_split(batches)
+
+
+def _look(network: Network, teacher: Teacher | None, x: Tensor, y: Tensor, fresh: Tensor) -> Batch:
+    """Both networks' view of one augmented batch."""
+    prepared = network.backbone.prepare(x)
+    features, scores = network(prepared)
+    teacher_features, teacher_scores = None, None
+    blocks = network.head.old_blocks
+    if teacher is not None:
+        with torch.no_grad():
+            teacher_features, teacher_scores = teacher(prepared)
+        beyond = teacher_scores.shape[1] - sum(blocks)
+        blocks = (*blocks, beyond) if beyond > 0 else blocks
+    return Batch(
+        features=features,
+        scores=scores,
+        rows=network.head.weight,
+        labels=y,
+        fresh=fresh,
+        old_count=len(network.head.old_rows),
+        blocks=blocks,
+        teacher_features=teacher_features,
+        teacher_scores=teacher_scores,
+        teacher_rows=None if teacher is None else teacher.rows,
+    )
+
+
+def _sgd(network: Network, schedule: Schedule) -> torch.optim.SGD:
+    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    return torch.optim.SGD(
+        trained, lr=schedule.learning_rate, momentum=schedule.momentum, weight_decay=schedule.weight_decay
+    )
+
+
+@torch.no_grad()
+def _disturb(optimizer: torch.optim.SGD, deviation: float, generator: torch.Generator) -> None:
+    """Adds normal noise to every gradient."""
+    for group in optimizer.param_groups:
+        for parameter in group["params"]:
+            if parameter.grad is not None:
+                drawn = torch.empty_like(parameter.grad).normal_(0.0, deviation, generator=generator)
+                parameter.grad.add_(drawn)
+
+
+def _set_rate(optimizer: torch.optim.SGD, rate: float) -> None:
+    for group in optimizer.param_groups:
+        group["lr"] = rate
+
+
+def _checked(loss: float, epoch: int) -> float:
+    if not math.isfinite(loss):
+        raise TrainingDivergedError(f"the loss of epoch {epoch + 1} is {loss}; try a smaller learning rate")
+    return loss

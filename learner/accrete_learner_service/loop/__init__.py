@@ -1,0 +1,1 @@
+"""The learner's loop, its lease and the retention of versions."""

@@ -1,0 +1,1 @@
+"""Provisional classes: prototypes of labels that no step has learned yet."""

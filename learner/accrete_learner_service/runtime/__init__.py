@@ -1,0 +1,1 @@
+"""What surrounds the work: background tasks, logs, metrics, reports."""

@@ -1,0 +1,79 @@
+"""Counts what the store holds, for the metrics."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+from accrete_learner_service.config import LearnerServiceConfig
+from accrete_learner_service.loop.lease import LeaseKeeper
+from accrete_learner_service.runtime.metrics import Metrics, Snapshot
+from accrete_learner_service.step.staging import kept_labels
+from accrete_storage.errors import StoreUnavailable
+from accrete_storage.examples.pending import PendingCount
+from accrete_storage.store import Store
+from accrete_storage.versions.record import VersionRecord
+
+
+class Observer:
+    """Refreshes the gauges from the store."""
+
+    def __init__(self, store: Store, lease: LeaseKeeper, config: LearnerServiceConfig, metrics: Metrics) -> None:
+        self._store = store
+        self._lease = lease
+        self._config = config
+        self._metrics = metrics
+
+    def update(self) -> None:
+        """Reads the store once.
+
+        Raises:
+            StoreUnavailable: the store does not answer; `accrete_store_up` is 0 then.
+        """
+        self._metrics.set_lease(self._lease.epoch_held)
+        try:
+            self._read()
+        except StoreUnavailable:
+            self._metrics.set_store_up(False)
+            raise
+        self._metrics.set_store_up(True)
+
+    def _read(self) -> None:
+        newest = self._store.registry.latest_ready()
+        if newest is not None:
+            self._metrics.set_quality(newest.version, newest.accuracy)
+        self._metrics.set_snapshot(take(self._store, self._config, newest))
+
+
+def take(store: Store, config: LearnerServiceConfig, newest: VersionRecord | None) -> Snapshot:
+    """What the store holds now.
+
+    Raises:
+        StoreUnavailable: the store does not answer.
+    """
+    known = kept_labels(newest, store.registry.forgotten())
+    pending = store.pending.counts()
+    holds = store.holds()
+    held, awaiting = holds.keys(), {label for label, hold in holds.items() if hold.awaiting}
+    memory = store.memory.counts()
+    info = store.info()
+    return Snapshot(
+        pending_new=_examples(pending, set(pending) - set(known) - held),
+        pending_known=_examples(pending, set(known) - held),
+        pending_held=_examples(pending, held - awaiting),
+        pending_awaiting=_examples(pending, awaiting),
+        review=store.review.total(),
+        oldest_s=max((time.time() - count.oldest_ms / 1000 for count in pending.values()), default=0.0),
+        exemplars=sum(count.exemplars for count in memory.values()),
+        exemplar_bytes=store.memory.exemplar_bytes(),
+        exemplar_budget=config.budget.per_class(len(known)) * len(known) if known else 0,
+        holdout=sum(count.holdout for count in memory.values()),
+        classes=len(known),
+        provisional=len(store.prototypes.all(store.registry.state().version).by_label),
+        store_used=info.used_memory,
+        store_max=info.max_memory,
+    )
+
+
+def _examples(pending: Mapping[str, PendingCount], labels: set[str]) -> int:
+    return sum(pending[label].examples for label in labels if label in pending)

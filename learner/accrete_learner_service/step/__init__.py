@@ -1,0 +1,1 @@
+"""One incremental step, from pending examples to a committed version."""

@@ -1,0 +1,159 @@
+"""What a version answers to the hold-out, computed by the engine and by the rule that serve.
+
+Shapes: N examples, K labels answered.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from accrete_learner.metrics import Tally
+from accrete_learner_service.errors import Interrupted, StepFailed, VersionDamaged
+from accrete_model.artifact_store import ArtifactStore
+from accrete_model.config import EngineConfig
+from accrete_model.errors import LoadError
+from accrete_model.loaded_version import LoadedVersion, load
+from accrete_model.scoring import Answers
+from accrete_model.vectors import Floats
+from accrete_storage.errors import CorruptArtifact
+from accrete_storage.examples.example import Example
+from accrete_storage.versions.record import VersionRecord
+
+#: The learner's own computing: one thread of the CPU, wherever serving and training run.
+ENGINE = EngineConfig(engine="onnxruntime", device="cpu", threads=1)
+#: Examples computed at once; bounds memory, and a CPU gains nothing from more.
+BATCH = 32
+#: Examples of a hold-out whose features are kept.
+MAX_KEPT = 1000
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measured:
+    """How a version did on a hold-out of H examples."""
+
+    tallies: dict[str, Tally]
+    """By label, of those that have examples."""
+    nearness: Floats
+    """Of each example to the class that is nearest, as a cosine [H]."""
+    features: dict[str, Floats]
+    """By an example's id, each [d]: of up to `MAX_KEPT` in all, each label's first."""
+
+
+def measure(files: Path, version: int, holdout: Mapping[str, Sequence[Example]], check: Callable[[], None]) -> Measured:
+    """Loads a version as a server will, and has it answer the hold-out of the given labels; no other label is offered.
+
+    Args:
+        files: the version's artifact folder.
+        version: its number.
+        holdout: examples by label; all labels that the version knows and that are not masked.
+        check: called for each label; what it raises ends the measurement.
+
+    Raises:
+        StepFailed: the version cannot be loaded: parts that do not fit, weights that are not finite, other answers than
+            the trainer's.
+    """
+    loaded = load_checked(files, version)
+    try:
+        answers = loaded.answers(frozenset(loaded.labels) - holdout.keys())
+        tallies, nearness = {}, [np.zeros(0, np.float32)]
+        kept: dict[str, Floats] = {}
+        each = MAX_KEPT // max(1, len(holdout))
+        for label, examples in holdout.items():
+            check()
+            if examples:
+                features = compute_features(loaded, examples)
+                tallies[label] = _tally(answers, features, label)
+                nearness.append(answers.nearness(features))
+                kept |= {example.id: row for example, row in zip(examples[:each], features, strict=False)}
+        return Measured(tallies=tallies, nearness=np.concatenate(nearness), features=kept)
+    finally:
+        loaded.close()
+
+
+@contextmanager
+def measuring_beside(
+    files: Path | None, version: int, holdout: Mapping[str, Sequence[Example]]
+) -> Iterator[Future[Measured]]:
+    """Measures on a thread of its own while the block does something else; at the block's end it is given up.
+
+    Without `files` nothing is measured, and no label has a tally.
+    """
+    ended = threading.Event()
+
+    def check() -> None:
+        if ended.is_set():
+            raise Interrupted("nobody waits for the measurement any more")
+
+    with ThreadPoolExecutor(1, "measuring") as thread:
+        try:
+            yield thread.submit(measure, files, version, holdout, check) if files else _nothing()
+        finally:
+            ended.set()
+
+
+def _nothing() -> Future[Measured]:
+    future: Future[Measured] = Future()
+    future.set_result(Measured(tallies={}, nearness=np.zeros(0, np.float32), features={}))
+    return future
+
+
+class Handover:
+    """The features of the newest candidate, from the step that measured it to what looks at the hold-out after it."""
+
+    def __init__(self) -> None:
+        self._latest: tuple[int, dict[str, Floats]] = 0, {}
+
+    def put(self, version: int, features: dict[str, Floats]) -> None:
+        """Replaces what was there."""
+        self._latest = version, features
+
+    def take(self, version: int) -> dict[str, Floats]:
+        """By an example's id, once; empty unless they are that version's."""
+        found, features = self._latest
+        if found != version:
+            return {}
+        self._latest = 0, {}
+        return features
+
+
+def verified(artifacts: ArtifactStore, record: VersionRecord) -> Path:
+    """A version's folder, its files as they were published.
+
+    Raises:
+        VersionDamaged: they are not.
+    """
+    try:
+        return artifacts.verify(record.version, record.digest)
+    except CorruptArtifact as error:
+        raise VersionDamaged(f"version {record.version} is damaged: {error}") from error
+
+
+def load_checked(files: Path, version: int) -> LoadedVersion:
+    """Loads a version on the learner's own engine.
+
+    Raises:
+        StepFailed: naming the version, the stage and the reason.
+    """
+    try:
+        return load(files, version, ENGINE)
+    except LoadError as error:
+        raise StepFailed(f"version {version} cannot be loaded: {error}") from error
+
+
+def compute_features(loaded: LoadedVersion, examples: Sequence[Example]) -> Floats:
+    """Features [N, d] of examples, a batch at a time."""
+    batches = [examples[start : start + BATCH] for start in range(0, len(examples), BATCH)]
+    computed = [loaded.features(np.stack([example.tensor for example in batch])) for batch in batches]
+    return np.concatenate([np.zeros((0, loaded.feature_length), np.float32), *computed])
+
+
+def _tally(answers: Answers, features: Floats, label: str) -> Tally:
+    best = answers(features).argmax(axis=1)  # [N], of K
+    return Tally(hits=sum(answers.labels[row] == label for row in best), total=len(features))

@@ -1,0 +1,105 @@
+"""From a finished step to what the store is told: the version's record, its exemplars, its accuracy."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from safetensors.numpy import load_file
+
+from accrete_learner.metrics import Accuracy, Tally, class_accuracy, summarise
+from accrete_learner.trainer import job as files
+from accrete_learner_service.step.staging import Inputs, learned_before
+from accrete_storage.examples.example import Example
+from accrete_storage.versions.record import VersionRecord
+
+
+def build_record(
+    inputs: Inputs,
+    tallies: Mapping[str, Tally],
+    accuracy: Accuracy,
+    *,
+    method: str,
+    stage_seconds: Mapping[str, float],
+    step_seconds: float,
+) -> VersionRecord:
+    """The record of an accepted candidate; its digest is known once its files are published."""
+    parent = inputs.parent
+    before = learned_before(inputs.versions)
+    learned = {label: before[label] for label in inputs.labels if label in before}
+    since = {} if parent is None else {label: parent.since[label] for label in inputs.old_labels}
+    return VersionRecord(
+        version=inputs.version,
+        state="ready",
+        # Without an old label the step started from nothing, so it has no parent to be compared with.
+        parent=parent.version if parent is not None and inputs.old_count else 0,
+        created_ms=int(time.time() * 1000),
+        labels=list(inputs.labels),
+        new_labels=list(inputs.new_labels),
+        method=method,
+        digest="",
+        accuracy=accuracy.to_dict(),
+        class_accuracy=class_accuracy(tallies),
+        step_seconds=step_seconds,
+        stage_seconds=dict(stage_seconds),
+        learned=learned | inputs.consumed,
+        revision=inputs.revision,
+        since=since | dict.fromkeys(inputs.new_labels, inputs.version),
+        consumed=inputs.counts,
+    )
+
+
+def summarise_step(inputs: Inputs, tallies: Mapping[str, Tally]) -> Accuracy:
+    """The candidate's accuracy on the hold-out, beside that of the versions it descends from."""
+    line = lineage(inputs.parent if inputs.old_count else None, inputs.versions)
+    since = inputs.parent.since if inputs.parent else {}
+    return summarise(
+        tallies,
+        new_labels=inputs.new_labels,
+        earlier_accuracy=[record.accuracy.get("all") for record in line],
+        earlier_class_accuracy=[_of_old(record, inputs.old_labels, since) for record in line],
+    )
+
+
+def lineage(record: VersionRecord | None, versions: Sequence[VersionRecord]) -> list[VersionRecord]:
+    """The record and those it descends from, oldest first."""
+    by_number = {known.version: known for known in versions}
+    line = []
+    while record is not None:
+        line.append(record)
+        record = by_number.get(record.parent)
+    return line[::-1]
+
+
+def read_exemplars(folder: Path, inputs: Inputs) -> dict[str, list[Example]]:
+    """The exemplars that the trainer chose or made, in rank order: of each class with new examples, and of any other
+    whose exemplars it made anew.
+
+    An exemplar keeps the id and metadata of the example it came from, so that it can be deleted by id; one that was
+    synthesised gets an id that says so, and the ids of all that it was made from.
+    """
+    chosen: dict[str, list[Example]] = {label: [] for label in inputs.labels if label in inputs.trained}
+    path = folder / files.EXEMPLARS_FILE
+    tensors: dict[str, Any] = load_file(path) if path.exists() else {}
+    sources = [*inputs.exemplars, *inputs.new]
+    for row, (tensor, y, source, shown) in enumerate(
+        zip(*(tensors.get(key, ()) for key in ("x", "y", "source", "shown")), strict=True)
+    ):
+        label = inputs.labels[int(y)]
+        parts = [sources[int(index)] for index in shown if index >= 0]
+        made_from = frozenset(name for part in parts for name in (part.id, *part.made_from))
+        made = Example(id=f"synthesised-{inputs.version}-{row}", label=label, tensor=tensor, made_from=made_from)
+        chosen.setdefault(label, []).append(made if source < 0 else replace(sources[int(source)], tensor=tensor))
+    return chosen
+
+
+def _of_old(record: VersionRecord, old_labels: Sequence[str], since: Mapping[str, int]) -> dict[str, float]:
+    """Accuracy of the classes that are old now; not of a class by the same name that was forgotten in between."""
+    return {
+        label: record.class_accuracy[label]
+        for label in old_labels
+        if label in record.class_accuracy and record.version >= since.get(label, 0)
+    }

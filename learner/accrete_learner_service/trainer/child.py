@@ -1,0 +1,215 @@
+"""The trainer as the learner sees it: a child that stands by, runs one step, and may be killed at any instant."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from accrete_learner_service.errors import TrainerFailed
+from accrete_learner_service.runtime.logs import fields
+
+log = logging.getLogger(__name__)
+
+TRAINER_MODULE = "accrete_learner.trainer"
+#: Seconds between two calls of the check while the trainer runs.
+CHECK_S = 0.1
+#: Lines of the trainer's log that a failure's reason may come from.
+_TAIL = 20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Progress:
+    """One line of the trainer."""
+
+    stage: str
+    done: int
+    total: int
+    loss: float | None
+
+
+class Trainer:
+    """The standing child. Belongs to one thread: the kernel kills the child when the thread that started it ends."""
+
+    def __init__(self, *, nice: int, module: str = TRAINER_MODULE) -> None:
+        self._nice = nice
+        self._module = module
+        self._child: _Child | None = None
+        self._spent: _Child | None = None
+        """One that has done its step, and is killed but perhaps not gone."""
+        self._running = False
+
+    @property
+    def pid(self) -> int | None:
+        """The child's process id, when one is alive."""
+        return self._child.process.pid if self._child and self._child.alive else None
+
+    def stand_by(self) -> None:
+        """Starts a child unless one is waiting, so that importing torch is no part of a step."""
+        if self._child is None or not self._child.alive:
+            self.kill()
+            self._child = _Child(self._nice, self._module)
+            log.info("trainer.started", extra=fields(pid=self._child.process.pid, nice=self._nice))
+
+    def run(self, folder: Path, on_progress: Callable[[Progress], None], check: Callable[[], None]) -> None:
+        """Has the child run the step in `folder`.
+
+        Args:
+            folder: a step's folder, inputs written.
+            on_progress: called for each line of progress.
+            check: called every `CHECK_S`; what it raises ends the step, the child is killed.
+
+        Raises:
+            TrainerFailed: it said that the step failed, crashed, or was killed.
+        """
+        self.stand_by()
+        child = self._child
+        assert child is not None
+        self._running = True
+        try:
+            child.begin(folder)
+            failure = _follow(child, on_progress, check)
+            if failure is not None:
+                raise TrainerFailed(failure)
+        except BaseException:
+            self.kill()
+            raise
+        finally:
+            self._running = False
+        # Its end is not waited for: at the lowest priority, giving back what torch holds takes long on busy cores.
+        child.process.kill()
+        self._child, self._spent = None, child
+
+    def halt(self) -> None:
+        """Stops the child where it is, if it runs a step, until `go_on`. From any thread."""
+        if self._running:
+            self._signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        """Lets the child go on, if it was stopped. From any thread."""
+        self._signal(signal.SIGCONT)
+
+    def _signal(self, number: signal.Signals) -> None:
+        child = self._child
+        if child is not None:
+            child.process.send_signal(number)
+
+    def kill(self) -> None:
+        """Ends the child at once, whatever it does; returns when it is gone."""
+        for child in (self._child, self._spent):
+            if child is not None:
+                child.kill()
+        self._child = self._spent = None
+
+
+class _Child:
+    """One process with its pipes and the threads that read them."""
+
+    def __init__(self, nice: int, module: str) -> None:
+        starter = [sys.executable, "-m", "accrete_learner_service.trainer.starter", str(os.getpid()), str(nice), module]
+        pipe = subprocess.PIPE
+        # A group of its own: a Ctrl-C at the terminal is for the learner, which ends its child itself.
+        self.process = subprocess.Popen(starter, stdin=pipe, stdout=pipe, stderr=pipe, text=True, process_group=0)
+        self.lines: queue.Queue[dict[str, Any] | None] = queue.Queue()
+        self._tail: deque[str] = deque(maxlen=_TAIL)
+        assert self.process.stdout is not None
+        assert self.process.stderr is not None
+        self._readers = [
+            threading.Thread(target=self._read_stdout, args=(self.process.stdout,), daemon=True),
+            threading.Thread(target=self._read_stderr, args=(self.process.stderr,), daemon=True),
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def begin(self, folder: Path) -> None:
+        assert self.process.stdin is not None
+        try:
+            self.process.stdin.write(f"{folder}\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            self.process.wait()
+            raise TrainerFailed(self.epitaph()) from None
+
+    def epitaph(self) -> str:
+        """How it ended, for people."""
+        code = self.process.wait()
+        for reader in self._readers:
+            reader.join(timeout=1)
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+        last = f": {self._tail[-1]}" if self._tail else ""
+        return f"the trainer {how}{last}"
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+        for reader in self._readers:
+            reader.join(timeout=1)
+        for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
+            _close(pipe)
+
+    def _read_stdout(self, stdout: IO[str]) -> None:
+        for text in stdout:
+            try:
+                self.lines.put(dict(json.loads(text)))
+            except ValueError:
+                log.info("trainer.said", extra=fields(text=text.rstrip()))
+        self.lines.put(None)
+
+    def _read_stderr(self, stderr: IO[str]) -> None:
+        for text in stderr:
+            self._tail.append(text.strip())
+            log.info("trainer.log", extra=fields(text=text.rstrip()))
+
+
+def _follow(child: _Child, on_progress: Callable[[Progress], None], check: Callable[[], None]) -> str | None:
+    """Reads the child's lines until it has done the step; if it failed instead, returns why.
+
+    Its files are written by then.
+    """
+    reason = ""
+    while True:
+        check()
+        try:
+            said = child.lines.get(timeout=CHECK_S)
+        except queue.Empty:
+            continue
+        if said is None:
+            return None if child.process.wait() == 0 else reason or child.epitaph()
+        if said.get("stage") == "done":
+            return None
+        if said.get("stage") == "error":
+            reason = str(said.get("reason", ""))
+        elif "total" in said:
+            on_progress(_progress(said))
+
+
+def _progress(said: dict[str, Any]) -> Progress:
+    loss = said.get("loss")
+    return Progress(
+        stage=str(said.get("stage", "")),
+        done=int(said.get("done", 0)),
+        total=int(said["total"]),
+        loss=None if loss is None else float(loss),
+    )
+
+
+def _close(pipe: IO[str] | None) -> None:
+    if pipe is not None:
+        try:
+            pipe.close()
+        except BrokenPipeError:
+            return  # what was buffered for the dead child goes with it

@@ -1,0 +1,30 @@
+"""The trainer's first lines: tie its life to the learner's, lower its priority, then become the trainer.
+
+`python -m accrete_learner_service.trainer.starter PARENT_PID NICE MODULE`.
+Done in the child rather than between fork and exec,
+where a threaded parent may run nothing safely.
+"""
+
+from __future__ import annotations
+
+import os
+import runpy
+import signal
+import sys
+
+from accrete_kit.parent_death import end_with_parent
+
+
+def main() -> None:
+    """Runs the module named on the command line as `__main__`."""
+    parent, nice, module = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+    end_with_parent(parent, by=signal.SIGKILL)
+    os.setpriority(os.PRIO_PROCESS, 0, max(nice, os.getpriority(os.PRIO_PROCESS, 0)))
+    # Ctrl-C goes to the whole foreground group; the learner decides when its trainer ends.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.argv = [module]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""The same stream of classes through a live node: taught over gRPC, learned by its learner, measured by Predict."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accrete_experiments.bench.display import Display
+from accrete_experiments.demo.data import Dataset as DemoDataset
+from accrete_experiments.demo.data import Split
+from accrete_experiments.demo.display import Display as DemoDisplay
+from accrete_experiments.demo.run import LOG_FILE, NEVER, Performance, log_end, no_settings_file, perform
+from accrete_experiments.demo.story import Course
+from accrete_experiments.protocols import measures
+from accrete_experiments.protocols.data import Dataset
+from accrete_experiments.protocols.results import Run
+from accrete_experiments.protocols.run import Plan, examples
+from accrete_learner import methods
+from accrete_learner.trainer.job import write_json
+from accrete_node.settings import Settings, load_settings
+from accrete_node.up import Signals, supervisor
+
+LIVE_FOLDER = "live"
+#: Calls a second beside the learning: enough to see one fail, too few to slow the training.
+_RATE = 5.0
+
+
+class LiveFailed(RuntimeError):
+    """The live run did not come to its end; the message has the last lines of the processes' log."""
+
+
+def play(plan: Plan, data: Dataset, folder: Path, finished: Run | None, display: Display) -> dict[str, Any]:
+    """Play `plan` through a node of its own in a temporary folder; write what it came to beside the offline figures.
+
+    Args:
+        plan: the run, with the same order, budget, epochs and seed as offline.
+        data: its images.
+        folder: of the protocol; gets live/NAME.json.
+        finished: the offline run to stand beside it; None when there is none.
+
+    Raises:
+        LiveFailed: when the loop does not come round.
+    """
+    with tempfile.TemporaryDirectory(prefix="accrete-live-", ignore_cleanup_errors=True) as name:
+        settings = load_settings(_flags(plan, Path(name)), no_settings_file(Path(name)), resolved=True)
+        summary = _perform(plan, data, settings)
+    rule = settings.method.rule or methods.configured(plan.config).rule
+    offline = None if finished is None else [measures.top1(phase, rule) for phase in finished.phases]
+    live = [version["accuracy"] for version in summary["versions"]]
+    write_json(
+        _made(folder / LIVE_FOLDER) / f"{plan.name}.json",
+        {"rule": rule, "live": live, "offline": offline, "summary": summary, "protocol": plan.protocol.to_dict()},
+    )
+    display.say(f"{plan.name}, live, by {rule}: {_row(live)}; offline: {_row(offline or [])}")
+    return summary
+
+
+def _perform(plan: Plan, data: Dataset, settings: Settings) -> dict[str, Any]:
+    running, signals = supervisor(settings, settings.data_dir / LOG_FILE), Signals()
+    performance = Performance(_course(plan, data), settings.data_dir, DemoDisplay())
+    try:
+        perform(running, performance, signals)
+    finally:
+        running.end(hurry=lambda: signals.count > 1)
+    if signals.count:
+        raise KeyboardInterrupt
+    if performance.summary is None:
+        raise LiveFailed(f"{performance.error}\n{log_end(settings.data_dir)}")
+    return performance.summary
+
+
+def _course(plan: Plan, data: Dataset) -> Course:
+    groups = [[data.names[index] for index in phase] for phase in plan.phases]
+    used = [index for phase in plan.phases for index in phase]
+    taught = [examples(plan, data, number + 1) for number in range(len(plan.phases))]
+    seen = [np.flatnonzero(data.test_y == index) for index in used]
+    return Course(
+        dataset=DemoDataset(
+            name=plan.protocol.data,
+            train=Split(
+                images=[image for x, _ in taught for image in _images(x.numpy())],
+                labels=[data.names[used[int(label)]] for _, y in taught for label in y],
+            ),
+            test=Split(
+                images=[image for own in seen for image in _images(data.test_x[own])],
+                labels=[data.names[index] for index, own in zip(used, seen, strict=True) for _ in own],
+            ),
+            classes=[data.names[index] for index in used],
+            flip=True,
+        ),
+        groups=groups,
+        seed=plan.seed,
+        idle_s=1.0,
+        rate=_RATE,
+        step_timeout_s=24 * 3600.0,
+    )
+
+
+def _images(x: NDArray[Any]) -> list[NDArray[Any]]:
+    return list(x)
+
+
+def _flags(plan: Plan, data_dir: Path) -> dict[str, Any]:
+    protocol, config = plan.protocol, plan.config
+    network = protocol.network
+    training = asdict(protocol.trained_with(methods.configured(config), plan.seed))
+    model = {"backbone": network.backbone, "input_size": network.input_size, "channels": network.channels}
+    model |= {"embedding": network.embedding, "weights": network.weights}
+    return {
+        "data_dir": data_dir,
+        "model": model,
+        "server": {"port": 0, "metrics_port": 0},
+        "method": {name: value for name, value in asdict(config).items() if value},
+        "training": {name: value for name, value in training.items() if value is not None},
+        "memory": asdict(protocol.budget),
+        # Every image is trained on, as it is offline; what measures is the data's own test set, over gRPC.
+        "holdout": {"share": 0.0},
+        "trigger": {"min_examples": NEVER, "max_wait_s": NEVER, "refresh_examples": NEVER},
+        "gate": {"enabled": False},
+        "learner": {"metrics_port": 0},
+        "log": {"format": "text"},
+    }
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _row(shares: list[Any]) -> str:
+    return " ".join("-" if share is None else f"{100 * share:.1f}" for share in shares)

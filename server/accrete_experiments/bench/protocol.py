@@ -1,0 +1,197 @@
+"""Runs the methods that were asked for, and writes what they came to."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from accrete_experiments.bench.display import Display
+from accrete_learner.config import IDENTITY, NetworkConfig, TrainingConfig
+from accrete_learner.memory.config import MemoryConfig
+from accrete_learner.trainer.job import write_json
+from accrete_node.supervisor import CANNOT_START
+
+if TYPE_CHECKING:
+    from accrete_experiments.protocols.data import Dataset
+    from accrete_experiments.protocols.results import Run
+    from accrete_experiments.protocols.run import Plan
+    from accrete_experiments.protocols.spec import Protocol
+
+PROTOCOL_FILE = "protocol.json"
+
+
+class BenchError(Exception):
+    """What was asked for cannot be done; the message is for the user."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """`accrete bench protocol`; answers the exit status."""
+    display = Display()
+    try:
+        _perform(arguments, display)
+    except (BenchError, ValueError, OSError) as error:
+        print(f"accrete: {error}", file=sys.stderr)
+        return CANNOT_START
+    except KeyboardInterrupt:
+        display.say("interrupted; the same command goes on where it was")
+        return 130
+    return 0
+
+
+def _perform(arguments: argparse.Namespace, display: Display) -> None:
+    # Before the data is read, which may take minutes.
+    _budget(arguments.memory)
+    from accrete_experiments.protocols import data as sources
+    from accrete_experiments.protocols import spec
+    from accrete_learner.training.precision import use_threads
+
+    for name in _asked(arguments):
+        spec.parse(name)
+    dataset = sources.load(arguments.data, size=arguments.size, download=arguments.download)
+    protocol = _protocol(arguments, dataset)
+    folder: Path = arguments.out
+    _claim(folder, protocol)
+    use_threads(arguments.threads)
+    plans = list(_plans(arguments, protocol, dataset))
+    if not arguments.report:
+        _run_all(plans, dataset, folder, display)
+    _report(folder, plans, dataset, display, figures=arguments.figures)
+    if arguments.live:
+        from accrete_experiments.bench.live import play
+
+        for plan in plans:
+            play(plan, dataset, folder, _finished(_run_file(folder, plan.name)), display)
+
+
+def _protocol(arguments: argparse.Namespace, dataset: Dataset) -> Protocol:
+    from accrete_experiments.protocols import data as sources
+    from accrete_experiments.protocols.spec import Protocol
+
+    shape = tuple(dataset.train_x.shape[1:])
+    return Protocol(
+        data=arguments.data,
+        digest=sources.digest(dataset),
+        classes=arguments.classes or len(dataset.names),
+        base=arguments.base,
+        step=arguments.step,
+        order=arguments.order,
+        per_class=arguments.per_class,
+        epochs=arguments.epochs,
+        network=_network(arguments, shape),
+        training=TrainingConfig(
+            batch_size=arguments.batch_size,
+            augmentation=arguments.augmentation,
+            precision=arguments.precision,
+            compile=arguments.compile,
+            device=arguments.device,
+            copies=arguments.copies,
+        ),
+        budget=_budget(arguments.memory),
+        exemplar_pixels=arguments.exemplar_pixels,
+        synthesis_iterations=arguments.synthesis_iterations,
+    )
+
+
+def _asked(arguments: argparse.Namespace) -> list[str]:
+    return [name.strip() for name in arguments.methods.split(",") if name.strip()]
+
+
+def _network(arguments: argparse.Namespace, shape: tuple[int, ...]) -> NetworkConfig:
+    if len(shape) == 1:
+        return NetworkConfig(backbone=IDENTITY, embedding=shape[0])
+    backbone = arguments.backbone or "resnet32"
+    return NetworkConfig(backbone=backbone, input_size=shape[0], channels=shape[2], weights=arguments.weights)
+
+
+def _budget(text: str) -> MemoryConfig:
+    number, slash, unit = text.partition("/")
+    if not number.isdecimal() or (slash and unit != "class"):
+        raise BenchError(f"--memory {text}: a number in all such as 2000, or such as 20/class, is allowed")
+    return MemoryConfig(kind="per_class" if slash else "total", size=int(number))
+
+
+def _claim(folder: Path, protocol: Protocol) -> None:
+    """One folder holds one protocol: figures of two must not come into one table."""
+    from accrete_experiments.protocols.spec import Protocol as Stored
+
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / PROTOCOL_FILE
+    if not file.exists():
+        write_json(file, protocol.to_dict())
+        return
+    # The digest says which data these are; where they lie may change.
+    stored = replace(Stored.from_dict(json.loads(file.read_text(encoding="utf-8"))), data=protocol.data)
+    if stored != protocol:
+        mine, theirs = protocol.to_dict(), stored.to_dict()
+        different = ", ".join(
+            f"{name} {theirs[name]!r} there, {mine[name]!r} here" for name in mine if mine[name] != theirs[name]
+        )
+        raise BenchError(f"--out {folder} holds another protocol ({different}); choose another folder")
+
+
+def _plans(arguments: argparse.Namespace, protocol: Protocol, dataset: Dataset) -> Iterator[Plan]:
+    """Seed by seed, so that a comparison of all methods is there as early as can be."""
+    from accrete_experiments.protocols import orders
+    from accrete_experiments.protocols.run import Plan
+
+    for seed in arguments.seeds:
+        arrival = orders.order(seed if protocol.order == "seed" else protocol.order, len(dataset.names))
+        phases = orders.stream(arrival, base=protocol.base, step=protocol.step, total=protocol.classes)
+        for name in _asked(arguments):
+            yield Plan(asked=name, seed=seed, protocol=protocol, phases=phases, rules=arguments.rules)
+
+
+def _run_all(plans: Sequence[Plan], dataset: Dataset, folder: Path, display: Display) -> None:
+    """Each run in turn; those that another process works on are left to it."""
+    from accrete_experiments.protocols.run import Busy
+    from accrete_experiments.protocols.run import run as run_plan
+
+    with display.runs(sum(len(plan.phases) for plan in plans)) as bar:
+        for plan in plans:
+            if _run_file(folder, plan.name).exists():
+                bar.skip(len(plan.phases))
+                continue
+            try:
+                finished = run_plan(plan, dataset, folder, bar.progress(plan.name))
+            except Busy:
+                display.say(f"{plan.name}: another process works on it")
+                bar.skip(len(plan.phases))
+                continue
+            bar.skip(len(plan.phases))
+            write_json(_run_file(folder, plan.name), finished.to_dict())
+            display.finished(finished)
+
+
+def _run_file(folder: Path, name: str) -> Path:
+    return folder / "runs" / name / "run.json"
+
+
+def _finished(file: Path) -> Run:
+    from accrete_experiments.protocols.results import Run
+    from accrete_experiments.protocols.spec import Protocol
+
+    found = Run.from_dict(json.loads(file.read_text(encoding="utf-8")))
+    # A setting that came after the run was written has its default there; the data may have lain elsewhere.
+    name = json.loads((file.parents[2] / PROTOCOL_FILE).read_text(encoding="utf-8"))["data"]
+    return replace(found, protocol=replace(Protocol.from_dict(found.protocol), data=name).to_dict())
+
+
+def _report(folder: Path, plans: Sequence[Plan], dataset: Dataset, display: Display, *, figures: bool) -> None:
+    """Of every run in the folder that is finished, asked for this time or not."""
+    from accrete_experiments.protocols import report
+
+    runs = [_finished(file) for file in sorted((folder / "runs").glob("*/run.json"))]
+    if not runs:
+        return
+    _, table = report.write(folder, runs)
+    display.say(table.read_text(encoding="utf-8"))
+    if figures:
+        from accrete_experiments.protocols.drawing import draw
+
+        for path in draw(folder, plans, runs, dataset):
+            display.say(str(path))

@@ -1,0 +1,217 @@
+"""Starts the processes of the demonstration, plays it, and ends them whatever happens."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from accrete import AccreteError
+from accrete_experiments.demo.data import DataError, Dataset, digits, folder, groups, input_size
+from accrete_experiments.demo.display import Display
+from accrete_experiments.demo.story import Course, DemoFailed, Story
+from accrete_node.settings import Settings, SettingsError, load_settings
+from accrete_node.supervisor import CANNOT_START, CannotStart, Supervisor
+from accrete_node.up import Signals, addresses, supervisor
+from accrete_storage.errors import StorageError
+
+INTERRUPTED = 130
+SMALL_SIDE = 16
+"""Images up to this many pixels a side go to the small network."""
+_START_S = 60.0
+NEVER = 1_000_000_000
+LOG_FILE = "processes.log"
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """The demonstration; answers the exit status."""
+    try:
+        _check_summary(arguments.summary)
+        dataset = _dataset(arguments)
+        with _data_dir(arguments.keep) as data_dir:
+            settings = load_settings(_flags(arguments, dataset, data_dir), no_settings_file(data_dir), resolved=True)
+            return _play(arguments, dataset, settings)
+    except (DataError, SettingsError) as error:
+        print(f"accrete: {error}", file=sys.stderr)
+        return CANNOT_START
+
+
+def _check_summary(file: Path | None) -> None:
+    """What cannot be written at the end had better be told now."""
+    if file is not None and (file.is_dir() or not file.absolute().parent.is_dir()):
+        raise DataError(f"--summary {file}: a file in a folder that is there is allowed")
+
+
+def _dataset(arguments: argparse.Namespace) -> Dataset:
+    if arguments.data is None:
+        return digits(arguments.seed)
+    return folder(arguments.data, arguments.seed, arguments.classes)
+
+
+@contextmanager
+def _data_dir(kept: Path | None) -> Iterator[Path]:
+    if kept is not None:
+        if kept.exists() and (not kept.is_dir() or any(kept.iterdir())):
+            raise DataError(f"--keep {kept}: a new or empty folder is allowed; a demonstration starts from nothing")
+        kept.mkdir(parents=True, exist_ok=True)
+        yield kept
+        return
+    with tempfile.TemporaryDirectory(prefix="accrete-demo-", ignore_cleanup_errors=True) as folder_name:
+        yield Path(folder_name)
+
+
+def no_settings_file(data_dir: Path) -> Path:
+    """An empty settings file: a demonstration is the same wherever it runs."""
+    file = data_dir / "none.toml"
+    file.touch()
+    return file
+
+
+def _flags(arguments: argparse.Namespace, dataset: Dataset, data_dir: Path) -> dict[str, Any]:
+    """Settings of the demonstration; where they differ from the defaults, a comment says why."""
+    side = arguments.input_size or input_size(dataset)
+    training = {
+        # Of the papers' 160 epochs, a third: enough for small images, and it ends while one watches.
+        "base_epochs": arguments.base_epochs or 50,
+        "epochs": arguments.epochs or 50,
+        "learning_rate": arguments.learning_rate,
+        "batch_size": arguments.batch_size or 32,
+        "seed": arguments.seed,
+        # On a small network a second thread costs more than it gives.
+        "threads": 1 if side <= SMALL_SIDE else 0,
+        "augmentation": "crop_flip" if dataset.flip else "crop",
+    }
+    return {
+        "data_dir": data_dir,
+        "model": {
+            "backbone": arguments.backbone or ("resnet8" if side <= SMALL_SIDE else "resnet32"),
+            "input_size": side,
+            "channels": 3 if dataset.flip else 1,
+        },
+        "engine": {"engine": arguments.engine},
+        "server": {"port": 0, "metrics_port": 0},
+        "method": {"name": arguments.method, "rule": arguments.rule},
+        "training": {name: value for name, value in training.items() if value is not None},
+        "memory": {"kind": "per_class", "size": arguments.budget},
+        "holdout": {"share": 0.1},
+        # A step starts when it is asked for, once a whole group of classes is there: every run has the same steps.
+        "trigger": {"min_examples": NEVER, "max_wait_s": NEVER, "refresh_examples": NEVER},
+        # Open, so that a method which forgets can be seen forgetting.
+        "gate": {"enabled": False},
+        "learner": {"metrics_port": 0},
+        "log": {"format": "text"},
+    }
+
+
+def _play(arguments: argparse.Namespace, dataset: Dataset, settings: Settings) -> int:
+    display = Display()
+    signals = Signals()
+    running = supervisor(settings, settings.data_dir / LOG_FILE)
+    course = Course(
+        dataset=dataset,
+        groups=groups(dataset.classes, arguments.first, arguments.per_step),
+        seed=arguments.seed,
+        idle_s=arguments.idle,
+        rate=arguments.rate,
+        step_timeout_s=arguments.step_timeout,
+    )
+    _introduce(display, course, settings)
+    performance = Performance(course, settings.data_dir, display)
+    try:
+        with display.live():
+            display.busy("starting the processes")
+            perform(running, performance, signals)
+    except (CannotStart, StorageError) as error:
+        display.say(f"{error}\n{log_end(settings.data_dir)}", "red")
+        return CANNOT_START
+    finally:
+        running.end(hurry=lambda: signals.count > 1)
+    return _conclude(arguments, display, performance, signals, settings.data_dir)
+
+
+def perform(running: Supervisor, performance: Performance, signals: Signals) -> None:
+    """The story plays on a thread of its own: processes are started and watched over from the main one."""
+    running.start()
+    performance.start()
+    running.run(until=lambda: signals.count > 0 or performance.over)
+
+
+def _conclude(
+    arguments: argparse.Namespace, display: Display, performance: Performance, signals: Signals, data_dir: Path
+) -> int:
+    if signals.count:
+        display.say("interrupted; everything has been ended")
+        return INTERRUPTED
+    if performance.summary is None:
+        display.say(f"{performance.error}\n{log_end(data_dir)}", "red")
+        return 1
+    display.summary(performance.summary)
+    if arguments.summary is not None:
+        arguments.summary.write_text(json.dumps(performance.summary, indent=2) + "\n")
+    return 0
+
+
+class Performance:
+    """The story on its thread, and how it ended."""
+
+    def __init__(self, course: Course, data_dir: Path, display: Display) -> None:
+        self._course = course
+        self._data_dir = data_dir
+        self._display = display
+        self._thread = threading.Thread(target=self._play, daemon=True)
+        self.summary: dict[str, Any] | None = None
+        self.error: Exception | None = None
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    @property
+    def over(self) -> bool:
+        """Whether it has ended, well or not."""
+        return self.summary is not None or self.error is not None
+
+    def _play(self) -> None:
+        try:
+            self.summary = Story(self._course, self._address(), self._display).play()
+        except (DemoFailed, AccreteError, OSError) as error:
+            self.error = error
+        except Exception as error:  # the main thread must learn of it, whatever it is
+            self.error = error
+            raise
+
+    def _address(self) -> str:
+        deadline = time.monotonic() + _START_S
+        while time.monotonic() < deadline:
+            found = addresses(self._data_dir)
+            if found is not None:
+                return found["address"]
+            time.sleep(0.05)
+        raise DemoFailed(f"the server did not start within {_START_S:.0f} s")
+
+
+def _introduce(display: Display, course: Course, settings: Settings) -> None:
+    dataset, counts = course.dataset, [len(group) for group in course.groups]
+    display.say(
+        f"{dataset.name}: {len(dataset.train.labels)} images to teach, {len(dataset.test.labels)} kept aside to test; "
+        f"{len(dataset.classes)} classes in steps of {' + '.join(map(str, counts))}"
+    )
+    display.say(
+        f"method {settings.method.name}, {settings.model.backbone} at {settings.input_spec}, "
+        f"{settings.memory.size} exemplars a class, {course.rate:g} Predict calls a second throughout"
+    )
+    display.say("")
+
+
+def log_end(data_dir: Path) -> str:
+    try:
+        return "\n".join((data_dir / LOG_FILE).read_text(errors="replace").splitlines()[-15:])
+    except OSError:
+        return ""

@@ -1,0 +1,179 @@
+"""Figures of results: accuracy by the classes seen, and which classes are taken for which.
+
+Needs matplotlib (`pip install matplotlib`). Shapes: C classes, in order of arrival; n test images.
+"""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import LinearSegmentedColormap, PowerNorm
+from matplotlib.ticker import MaxNLocator
+from numpy.typing import NDArray
+
+from accrete_experiments.protocols import figure_style as style
+from accrete_experiments.protocols import measures, report
+from accrete_experiments.protocols.measures import HEAD, NME, Spread, spread
+from accrete_experiments.protocols.results import Run
+
+TITLES = {HEAD: "CNN (head)", NME: "NME (nearest mean of exemplars)"}
+_PANEL_INCHES = 3.6
+
+
+def accuracy_curves(runs: Sequence[Run], path: Path, *, rules: Sequence[str] = (HEAD, NME)) -> Path:
+    """Accuracy on all classes seen after each phase: a line a method, a panel a rule, bands of one standard deviation.
+
+    Args:
+        runs: finished runs of one protocol; those that are not finished are left out.
+        path: of the picture to write.
+        rules: one panel each; a rule that no method was measured with is left out.
+
+    Raises:
+        ValueError: without a finished run, or with runs of more than one protocol, which do not compare.
+    """
+    groups = report.comparisons(runs)
+    if len(groups) != 1 or not groups[0].methods:
+        raise ValueError(f"finished runs of one protocol are needed, not {len(groups)} protocols")
+    methods = groups[0].methods
+    curves = {rule: _curves(methods, rule) for rule in rules}
+    curves = {rule: found for rule, found in curves.items() if found}
+    if not curves:
+        raise ValueError(f"nothing was measured by {', '.join(rules)}")
+    beside = style.LETTER_INCHES * (8 + max(map(len, methods)))
+    height = max(4.0, 1.5 + style.LINE_INCHES * len(methods))  # the names at the lines' ends stand below one another
+    figure = style.figure(len(curves) * (_PANEL_INCHES + beside), height)
+    panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
+    seen = [phase.classes for phase in next(iter(methods.values()))[0].phases]
+    numbers = {name: index for index, name in enumerate(methods)}
+    for axes, (rule, found) in zip(panels, curves.items(), strict=True):
+        for name, values in found.items():
+            _draw_curve(axes, seen, values, numbers[name])
+        _dress_curves(axes, seen, TITLES.get(rule, rule))
+    panels[0].set_ylabel("Top-1 accuracy on the classes seen (%)", color=style.INK)
+    band = " Bands: ± one standard deviation." if any(len(of_method) > 1 for of_method in methods.values()) else ""
+    style.footnote(figure, report.caption(groups[0].protocol, _seeds(methods)) + band)
+    figure.draw_without_rendering()  # places the axes, so that lines of text have a height in percent
+    for axes, found in zip(panels, curves.values(), strict=True):
+        _label_ends(axes, seen[-1], {name: values[-1] for name, values in found.items()}, numbers)
+    return style.save(figure, path)
+
+
+def confusion(true: NDArray[Any], predicted: NDArray[Any], classes: int) -> NDArray[np.int64]:
+    """Counts [C, C] of the pairs of true and predicted class, each [n] and 0 to `classes` - 1."""
+    pairs = true.astype(np.int64) * classes + predicted
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def confusion_matrices(
+    matrices: Mapping[str, NDArray[Any]], path: Path, *, class_counts: Sequence[int], columns: int = 3
+) -> Path:
+    """Which class is taken for which, a panel a method, classes in order of arrival, lines between phases.
+
+    As in Rebuffi et al. (iCaRL, CVPR 2017). Shades follow the square root, so that rare confusions show.
+
+    Args:
+        matrices: by title, counts [C, C]: true class down, predicted class across.
+        path: of the picture to write.
+        class_counts: classes that arrived in each phase.
+        columns: panels side by side.
+
+    Raises:
+        ValueError: without a matrix, or when a matrix's size is not the sum of the counts.
+    """
+    size = sum(class_counts)
+    if not matrices or any(matrix.shape != (size, size) for matrix in matrices.values()):
+        raise ValueError(f"matrices must be [{size}, {size}], as many classes as arrived")
+    across = min(columns, len(matrices))
+    down = -(-len(matrices) // across)
+    figure = style.figure(3.0 * across + 0.9, 3.0 * down + 0.4)
+    panels = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
+    norm = PowerNorm(0.5, vmin=0.0, vmax=100.0)
+    shades = LinearSegmentedColormap.from_list("shares", ["#FFFFFF", "#9ECAE1", "#2171B5", "#08306B"])
+    for place, (axes, (title, matrix)) in enumerate(zip(panels.flat, matrices.items(), strict=False)):
+        totals = np.maximum(matrix.sum(axis=1, keepdims=True), 1)
+        axes.imshow(100.0 * matrix / totals, cmap=shades, norm=norm, interpolation="nearest")
+        axes.set_title(title, fontsize=style.FONT_POINTS + 1, color=style.INK)
+        _dress_matrix(axes, np.cumsum(class_counts)[:-1] - 0.5, lowest=place + across >= len(matrices))
+    for axes in panels.flat[len(matrices) :]:
+        axes.remove()
+    figure.supxlabel("Predicted class, by order of arrival", fontsize=style.FONT_POINTS, color=style.INK)
+    figure.supylabel("True class, by order of arrival", fontsize=style.FONT_POINTS, color=style.INK)
+    bar = figure.colorbar(ScalarMappable(norm, shades), ax=figure.axes, shrink=0.8, ticks=[0, 1, 5, 10, 25, 50, 100])
+    bar.set_label("Share of the true class's test images (%)", fontsize=style.FONT_POINTS, color=style.INK)
+    bar.ax.tick_params(labelsize=style.FONT_POINTS - 1, colors=style.INK)
+    return style.save(figure, path)
+
+
+def _seeds(methods: Mapping[str, Sequence[Run]]) -> int | None:
+    """How many each method was run with; None when not all alike."""
+    counts = {len(runs) for runs in methods.values()}
+    return counts.pop() if len(counts) == 1 else None
+
+
+def _curves(methods: Mapping[str, Sequence[Run]], rule: str) -> dict[str, list[Spread]]:
+    """Percentages by method, those alone that were measured after every phase."""
+    found: dict[str, list[Spread]] = {}
+    for name, runs in methods.items():
+        phases = zip(*(measures.curve(run, rule) for run in runs), strict=True)
+        values = [spread(None if value is None else 100.0 * value for value in phase) for phase in phases]
+        measured = [value for value in values if value is not None]
+        if len(measured) == len(values):
+            found[name] = measured
+    return found
+
+
+def _draw_curve(axes: Axes, seen: Sequence[int], values: Sequence[Spread], index: int) -> None:
+    means = np.array([value.mean for value in values])
+    colour = style.color(index)
+    if values[0].deviation is not None:
+        half = np.array([value.deviation or 0.0 for value in values])
+        axes.fill_between(seen, means - half, means + half, color=colour, alpha=0.18, linewidth=0)
+    form = style.dashes(index)
+    axes.plot(seen, means, form, color=colour, marker=style.marker(index), markersize=3.5, linewidth=1.5)
+
+
+def _dress_curves(axes: Axes, seen: Sequence[int], title: str) -> None:
+    style.plain(axes)
+    axes.set_title(title, fontsize=style.FONT_POINTS + 1, color=style.INK, loc="left")
+    axes.set_xlabel("Classes seen", fontsize=style.FONT_POINTS, color=style.INK)
+    every = -(-len(seen) // 10)
+    axes.set_xticks(seen[(len(seen) - 1) % every :: every])  # the last number of classes among them
+    axes.tick_params(labelleft=True)
+
+
+def _dress_matrix(axes: Axes, bounds: NDArray[Any], *, lowest: bool) -> None:
+    for lines in (axes.axhline, axes.axvline):
+        for bound in bounds:
+            lines(bound, color="#BBBBBB", linewidth=0.4)
+    axes.tick_params(colors=style.INK, labelsize=style.FONT_POINTS - 1, labelbottom=lowest)
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_locator(MaxNLocator(integer=True))  # classes are whole
+    axes.spines[:].set_color("#999999")
+
+
+def _label_ends(axes: Axes, end: int, last: Mapping[str, Spread], numbers: Mapping[str, int]) -> None:
+    """Each line's name and last accuracy at its end, moved apart where they would touch."""
+    places = style.apart([value.mean for value in last.values()], style.line_height(axes))
+    for (name, value), place in zip(last.items(), places, strict=True):
+        axes.annotate(
+            f"{name}  {value.mean:.1f}",
+            xy=(end, value.mean),
+            xytext=(1.05, place),
+            textcoords=axes.get_yaxis_transform(),
+            fontsize=style.FONT_POINTS,
+            color=style.color(numbers[name]),
+            va="center",
+            annotation_clip=False,
+            # From the left end of the words, so that no line crosses another's words.
+            arrowprops={
+                "arrowstyle": "-",
+                "color": style.color(numbers[name]),
+                "linewidth": 0.6,
+                "relpos": (0.0, 0.5),
+                "shrinkA": 0.0,
+                "shrinkB": 3.0,
+            },
+        )

@@ -1,0 +1,327 @@
+"""Runs one method through a protocol, phase by phase, through the same step that the server's learner runs.
+
+A run's folder holds one folder a phase: the job, the candidate's files, memory.safetensors (the exemplars after it) and
+phase.json, written last. A run that is killed goes on after the last whole phase, with the same figures as one that
+was not.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from accrete_experiments.protocols import spec
+from accrete_experiments.protocols.data import Dataset, indices
+from accrete_experiments.protocols.results import Phase, Run, Scores
+from accrete_experiments.protocols.spec import Protocol
+from accrete_learner import evaluate, export, methods, rules
+from accrete_learner.config import MethodConfig, Rule
+from accrete_learner.memory.config import MemoryConfig
+from accrete_learner.methods.base import Method
+from accrete_learner.trainer import run_job
+from accrete_learner.trainer.job import CANDIDATE_FOLDER, EXEMPLARS_FILE, INPUTS_FILE, Job, Result, write_json
+
+PHASE_FILE = "phase.json"
+MEMORY_FILE = "memory.safetensors"
+TRAINED_FOLDER = "trained"
+EVERYTHING = MemoryConfig(kind="per_class", size=10_000_000)
+
+Progress = Callable[[int, str, int, int, float], None]
+"""Called with the phase, the stage, how much of it is done, of how much, and the loss."""
+
+log = logging.getLogger(__name__)
+
+
+class Busy(RuntimeError):
+    """Another process works on the same run."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One run to be made."""
+
+    asked: str
+    """As the method was asked for; names the run."""
+    seed: int
+    protocol: Protocol
+    phases: Sequence[Sequence[int]]
+    """Class indices of the data that arrive in each phase."""
+    rules: Sequence[Rule] = ()
+    """Fitted to the memory after each phase and measured, beside `head`, `nme` and the method's own."""
+
+    @property
+    def config(self) -> MethodConfig:
+        """The method's choices, the protocol's among them."""
+        shared = self.protocol
+        return replace(
+            spec.parse(self.asked),
+            exemplar_pixels=shared.exemplar_pixels,
+            synthesis_iterations=shared.synthesis_iterations,
+        )
+
+    @property
+    def name(self) -> str:
+        """Of the run's folder."""
+        return f"{self.asked}-{self.seed}"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Memory:
+    """All exemplars between two phases, by class in order of arrival, in rank order within a class."""
+
+    x: Tensor
+    y: Tensor
+
+    @classmethod
+    def read(cls, folder: Path) -> "Memory":
+        tensors = load_file(folder / MEMORY_FILE)
+        return cls(x=tensors["x"], y=tensors["y"])
+
+
+def run(plan: Plan, data: Dataset, folder: Path, progress: Progress) -> Run:
+    """Runs what is left of `plan` in `folder`/runs and answers all its phases.
+
+    On a CPU the figures follow from the plan and the number of threads alone.
+
+    Args:
+        plan: see there.
+        data: the protocol's; its test images are touched by `measure` alone, after each phase's step.
+        folder: shared by all runs of a comparison; first phases that train alike are trained once, in `trained`.
+        progress: see `Progress`.
+
+    Raises:
+        Busy: when another process runs it just now.
+        ValueError: when the method cannot run on this data.
+    """
+    home = folder / "runs" / plan.name
+    home.mkdir(parents=True, exist_ok=True)
+    with _alone(home / "lock"):
+        phases = [_phase(plan, data, folder, number, progress) for number in range(1, len(plan.phases) + 1)]
+    return Run(
+        method=plan.asked,
+        seed=plan.seed,
+        protocol=plan.protocol.to_dict(),
+        labels=tuple(data.names[index] for phase in plan.phases for index in phase),
+        phases=tuple(phases),
+    )
+
+
+def _phase(plan: Plan, data: Dataset, folder: Path, number: int, progress: Progress) -> Phase:
+    here = phase_folder(folder, plan, number)
+    if (here / PHASE_FILE).exists():
+        return Phase.from_dict(json.loads((here / PHASE_FILE).read_text(encoding="utf-8")))
+    shutil.rmtree(here, ignore_errors=True)
+    here.mkdir()
+    if number == 1:
+        _share_training(plan, data, folder, progress)
+    candidate, result, memory = _step(plan, data, folder, number, progress)
+    phase = _measured(plan, data, number, candidate, _with_training(plan, folder, number, result), memory)
+    export.write_tensors(here / MEMORY_FILE, {"x": memory.x, "y": memory.y})
+    _forget_inputs(here, folder, plan, number)
+    write_json(here / PHASE_FILE, asdict(phase))
+    return phase
+
+
+def _step(
+    plan: Plan, data: Dataset, folder: Path, number: int, progress: Progress
+) -> tuple[export.Candidate, Result, Memory]:
+    here = phase_folder(folder, plan, number)
+    before = None if number == 1 else Memory.read(phase_folder(folder, plan, number - 1))
+    x, y = examples(plan, data, number)
+    job = _job(plan, data, folder, number)
+    tensors = {"new_x": x, "new_y": y}
+    if before is not None:
+        tensors |= {"exemplar_x": before.x, "exemplar_y": before.y, "exemplar_rank": _ranks(before.y)}
+    export.write_tensors(here / INPUTS_FILE, tensors)
+    job.write(here)
+    candidate = run_job.run(here, job, lambda stage, done, total, loss: progress(number, stage, done, total, loss))
+    return candidate, Result.read(here), _memory_after(here, job, before)
+
+
+def examples(plan: Plan, data: Dataset, number: int) -> tuple[Tensor, Tensor]:
+    """Training examples of the classes that arrive in phase `number`, and their classes by order of arrival."""
+    rows = indices(data.train_y, plan.phases[number - 1], per_class=plan.protocol.per_class or None)
+    rank = _ranks_of_arrival(plan, data, number)
+    return torch.from_numpy(data.train_x[rows]), rank[torch.from_numpy(data.train_y[rows])]
+
+
+def _ranks_of_arrival(plan: Plan, data: Dataset, number: int) -> Tensor:
+    """For each class of the data its place in the order of arrival, -1 for one that has not come by phase `number`."""
+    arrived = [index for phase in plan.phases[:number] for index in phase]
+    rank = torch.full((len(data.names),), -1, dtype=torch.int64)
+    rank[arrived] = torch.arange(len(arrived))
+    return rank
+
+
+def _job(plan: Plan, data: Dataset, folder: Path, number: int) -> Job:
+    method = methods.configured(plan.config)
+    labels = [data.names[index] for phase in plan.phases[:number] for index in phase]
+    old = sum(len(phase) for phase in plan.phases[: number - 1])
+    shared = _trained_folder(plan, method, folder)
+    return Job(
+        version=number,
+        labels=tuple(labels),
+        old_count=old,
+        parent=str(phase_folder(folder, plan, number - 1) / CANDIDATE_FOLDER) if old else None,
+        parent_rows=tuple(range(old)),
+        trained=str(shared / CANDIDATE_FOLDER) if number == 1 and shared is not None else None,
+        method=plan.config,
+        network=plan.protocol.network,
+        training=plan.protocol.trained_with(method, plan.seed),
+        # Joint training is the ceiling because it keeps everything; a budget would make it something else.
+        budget=plan.protocol.budget if not method.restart else EVERYTHING,
+    )
+
+
+def _share_training(plan: Plan, data: Dataset, folder: Path, progress: Progress) -> None:
+    """Trains the first phase where no run has trained its like: without a memory, into a folder of its own."""
+    method = methods.configured(plan.config)
+    shared = _trained_folder(plan, method, folder)
+    if shared is None:
+        return
+    shared.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(shared.with_suffix(".lock"), wait=True):
+        if shared.exists():
+            return
+        making = shared.with_suffix(f".{os.getpid()}")
+        shutil.rmtree(making, ignore_errors=True)
+        making.mkdir()
+        x, y = examples(plan, data, 1)
+        # Nothing of the memory or the rule is taken over, so the cheapest will do.
+        first = _job(plan, data, folder, 1)
+        method_config = replace(first.method, selection="random", rule="head")
+        job = replace(first, trained=None, method=method_config, budget=MemoryConfig(size=0))
+        export.write_tensors(making / INPUTS_FILE, {"new_x": x, "new_y": y})
+        job.write(making)
+        run_job.run(making, job, lambda stage, done, total, loss: progress(1, stage, done, total, loss))
+        (making / INPUTS_FILE).unlink()
+        making.rename(shared)
+
+
+def _with_training(plan: Plan, folder: Path, number: int, result: Result) -> Result:
+    """The result with time and images of a first phase that was trained for several runs: each of them needed it."""
+    shared = _trained_folder(plan, methods.configured(plan.config), folder) if number == 1 else None
+    if shared is None:
+        return result
+    trained = Result.read(shared)
+    seconds = {**result.stage_seconds, "train": trained.stage_seconds["train"]}
+    return replace(result, images=trained.images, stage_seconds=seconds)
+
+
+def _measured(
+    plan: Plan, data: Dataset, number: int, candidate: export.Candidate, result: Result, memory: Memory
+) -> Phase:
+    counts = tuple(len(phase) for phase in plan.phases[:number])
+    fitted: dict[str, Mapping[str, Tensor]] = {
+        rule: _fitted(rule, candidate, memory, plan.seed) for rule in plan.rules if len(memory.y)
+    }
+    fitted[candidate.rule] = candidate.rule_tensors
+    scores, totals = measure(candidate, data, _ranks_of_arrival(plan, data, number), fitted)
+    return Phase(
+        number=number,
+        class_counts=counts,
+        totals=totals,
+        scores=scores,
+        exemplars=len(memory.y),
+        images=result.images,
+        seconds=dict(result.stage_seconds),
+    )
+
+
+def _fitted(rule: Rule, candidate: export.Candidate, memory: Memory, seed: int) -> Mapping[str, Tensor]:
+    features = evaluate.extract(candidate.backbone, memory.x.to(candidate.head["means"].device))
+    generator = torch.Generator(features.device).manual_seed(seed)
+    labels = memory.y.to(features.device)
+    return rules.fit(rule, features, labels, class_count=len(candidate.labels), generator=generator)
+
+
+def measure(
+    candidate: export.Candidate, data: Dataset, rank: Tensor, fitted: Mapping[str, Mapping[str, Tensor]]
+) -> tuple[dict[str, Scores], tuple[int, ...]]:
+    """Hits on the test images of the classes that have come, and how many images each has, by order of arrival.
+
+    Args:
+        candidate: finished.
+        data: its test images are read here and nowhere else.
+        rank: [classes of the data], each class's place in the order of arrival, -1 for one that has not come.
+        fitted: rules to measure beside `head` and `nme`, and what each was fitted to.
+    """
+    count, device = len(candidate.labels), candidate.head["means"].device
+    y = rank[torch.from_numpy(data.test_y)]
+    seen = y >= 0
+    features = evaluate.extract(candidate.backbone, torch.from_numpy(data.test_x[seen.numpy()]).to(device))
+    y = y[seen].to(device)
+    found = {}
+    for rule in dict.fromkeys(("head", "nme", *fitted)):
+        scores = evaluate.scores(rule, features, candidate.head, fitted.get(rule, {}))
+        best = scores.topk(min(5, count), dim=1).indices == y[:, None]
+        found[rule] = Scores(hits=_by_class(y[best[:, 0]], count), hits5=_by_class(y[best.any(dim=1)], count))
+    return found, _by_class(y, count)
+
+
+def _by_class(y: Tensor, count: int) -> tuple[int, ...]:
+    return tuple(torch.bincount(y, minlength=count).tolist())
+
+
+def _memory_after(here: Path, job: Job, before: Memory | None) -> Memory:
+    """The exemplars that the step made anew, and of every other class the first ones that its share still holds."""
+    made = load_file(here / EXEMPLARS_FILE)
+    share = job.budget.per_class(len(job.labels))
+    anew = set(made["y"].tolist())
+    xs, ys = [made["x"]], [made["y"]]
+    for label in sorted(set() if before is None else set(before.y.tolist()) - anew):
+        assert before is not None
+        own = (before.y == label).nonzero().squeeze(1)[:share]
+        xs.append(before.x[own])
+        ys.append(before.y[own])
+    x, y = torch.cat(xs), torch.cat(ys)
+    order = y.argsort(stable=True)
+    return Memory(x=x[order], y=y[order])
+
+
+def _ranks(y: Tensor) -> Tensor:
+    """Position of each exemplar within its class; `y` is sorted."""
+    positions = torch.arange(len(y))
+    starts = torch.searchsorted(y, y)
+    return positions - starts
+
+
+def phase_folder(folder: Path, plan: Plan, number: int) -> Path:
+    """Where a phase's files lie."""
+    return folder / "runs" / plan.name / f"phase-{number:02d}"
+
+
+def _trained_folder(plan: Plan, method: Method, folder: Path) -> Path | None:
+    """Where the first phase's training is shared; None for a method that does not train it."""
+    if method.closed_form is not None or (method.frozen != "never" and plan.protocol.network.weights):
+        return None
+    training = plan.protocol.trained_with(method, plan.seed)
+    key = spec.first_training(method, training, plan.protocol.network, plan.protocol)
+    return folder / TRAINED_FOLDER / key
+
+
+def _forget_inputs(here: Path, folder: Path, plan: Plan, number: int) -> None:
+    """The images are the data's, and a phase's exemplars are in its memory; of an older phase nothing is read again."""
+    (here / INPUTS_FILE).unlink()
+    (here / EXEMPLARS_FILE).unlink()
+    if number > 2:
+        shutil.rmtree(phase_folder(folder, plan, number - 2) / CANDIDATE_FOLDER, ignore_errors=True)
+
+
+@contextmanager
+def _alone(path: Path, *, wait: bool = False) -> Iterator[None]:
+    with path.open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise Busy(f"{path.parent} is being worked on by another process") from error
+        yield

@@ -1,0 +1,127 @@
+"""What a protocol is asked to do, and the names by which methods are asked for.
+
+A method is asked for as `name`, `name+selection`, `name@rule` or `name+selection@rule`; a `~` before the name asks for
+weight transfer.
+"""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from typing import Any, Self
+
+from accrete_learner.config import MethodConfig, NetworkConfig, Pixels, TrainingConfig
+from accrete_learner.memory.config import MemoryConfig
+from accrete_learner.methods.base import Method
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """A stream of classes and all that every method of a comparison shares.
+
+    Raises:
+        ValueError: on counts that make no stream.
+    """
+
+    data: str
+    """As `protocols.data.load` takes it."""
+    digest: str
+    """Of the data, so that results of other data are not taken for these."""
+    classes: int
+    """Classes used, from the front of the order."""
+    base: int
+    """Classes of the first phase."""
+    step: int
+    """Classes of each later phase."""
+    order: str = "1993"
+    """`1993`: the papers' order of 100 classes; `seed`: each seed its own; or a number to draw one order by."""
+    per_class: int = 0
+    """Training examples of a class at most; 0: all."""
+    epochs: str = ""
+    """Empty: each method's own. A number: as many for each method in each phase. `10%`: of each method's own."""
+    network: NetworkConfig = field(default_factory=NetworkConfig)
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    budget: MemoryConfig = field(default_factory=MemoryConfig)
+    exemplar_pixels: Pixels = "uint8"
+    """How made exemplars are kept."""
+    synthesis_iterations: int | None = None
+    """Of every way to make exemplars by optimisation; None: each one's own."""
+
+    def __post_init__(self) -> None:
+        if not (1 <= self.base <= self.classes and self.step >= 1):
+            raise ValueError(
+                f"base {self.base}, step {self.step} of {self.classes} classes: base must be 1 to {self.classes}, "
+                "step at least 1"
+            )
+        self.scaled(100)
+
+    def scaled(self, own: int) -> int | None:
+        """Epochs in place of a method's `own`; None leaves them.
+
+        Raises:
+            ValueError: when `epochs` is neither a number nor a percentage.
+        """
+        text = self.epochs.strip()
+        if not text:
+            return None
+        try:
+            found = max(1, round(own * float(text[:-1]) / 100)) if text.endswith("%") else int(text)
+        except ValueError as error:
+            raise ValueError(f"epochs = {self.epochs!r}: must be a number, or a percentage such as 10%") from error
+        if found < 1:
+            raise ValueError(f"epochs = {self.epochs!r}: must be at least 1")
+        return found
+
+    def trained_with(self, method: Method, seed: int) -> TrainingConfig:
+        """How this method trains here."""
+        return replace(
+            self.training,
+            base_epochs=self.scaled(method.base.epochs),
+            epochs=self.scaled(method.increment.epochs),
+            seed=seed,
+        )
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, raw: Mapping[str, Any]) -> Self:
+        """Reads what `to_dict` wrote."""
+        return cls(
+            **{
+                **raw,
+                "network": NetworkConfig(**raw["network"]),
+                "training": TrainingConfig(**raw["training"]),
+                "budget": MemoryConfig(**raw["budget"]),
+            }
+        )
+
+
+def parse(asked: str) -> MethodConfig:
+    """The method asked for as `[~]name[+selection][@rule]`.
+
+    Raises:
+        ValueError: naming what there is, when one of the parts is unknown.
+    """
+    rest, _, rule = asked.partition("@")
+    name, _, selection = rest.partition("+")
+    return MethodConfig(
+        name=name.removeprefix("~"),
+        selection=selection,  # type: ignore[arg-type]
+        rule=rule,  # type: ignore[arg-type]
+        weight_transfer=name.startswith("~"),
+    )
+
+
+def first_training(method: Method, training: TrainingConfig, network: NetworkConfig, protocol: Protocol) -> str:
+    """A digest of all that decides what a first phase trains: methods that share it may share its result."""
+    configured = method.configured(training)
+    head = configured.head
+    parts = (
+        repr((head.kind, head.non_negative, configured.base_terms(), configured.base, configured.augmentation)),
+        repr((configured.last_relu, training.seed, training.batch_size, training.precision, training.device)),
+        json.dumps(asdict(network), sort_keys=True),
+        repr((protocol.digest, protocol.order, protocol.base, protocol.per_class)),
+    )
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

@@ -1,0 +1,1 @@
+"""What every call passes: access, errors, counting, threads."""

@@ -1,0 +1,181 @@
+"""What the server tells Prometheus. No label holds text that a user chose.
+
+Children of labelled metrics are looked up once and kept: a lookup costs more than the observation.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
+
+from accrete_server.metrics.statistics import Statistics
+
+SECONDS = (
+    0.00025, 0.0005, 0.00075, 0.001, 0.0015, 0.002, 0.003, 0.005, 0.0075, 0.01,
+    0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0,
+)  # fmt: skip
+"""Edges of latency histograms: about x1.5 apart where answers of a small model lie, wider above."""
+
+SWAP_SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
+BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+UNKNOWN_PHASE = "unknown"
+STAGES = ("verify", "read", "engine", "golden", "warm", "fit")
+"""What a candidate can fail at."""
+PREDICTIONS = frozenset({"Predict", "ModelInfer"})
+"""Methods that the model answers."""
+
+
+class RequestMetrics:
+    """Counts and latencies of calls, by method, outcome code and the learner's phase at the time."""
+
+    def __init__(
+        self, registry: CollectorRegistry, statistics: Statistics, answered: Callable[[float], None] | None
+    ) -> None:
+        labels = ("method", "code", "phase")
+        self._statistics = statistics
+        self._answered = answered
+        self.phase = UNKNOWN_PHASE
+        """The learner's phase as last read from the store."""
+        self._requests = Counter("accrete_requests", "Calls answered.", labels, registry=registry)
+        self._seconds = Histogram(
+            "accrete_request_seconds", "From a handler's start to its end.", labels, buckets=SECONDS, registry=registry
+        )
+        self._bound: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
+
+    def observe(self, method: str, code: str, seconds: float) -> None:
+        """One call has ended. `method` is one of ours, `code` a gRPC status name."""
+        key = (method, code, self.phase)
+        bound = self._bound.get(key)
+        if bound is None:
+            bound = self._bound[key] = (self._requests.labels(*key), self._seconds.labels(*key))
+        bound[0].inc()
+        bound[1].observe(seconds)
+        if method in PREDICTIONS:
+            if code != "OK":
+                self._statistics.failed(code, seconds)
+            elif self._answered is not None:
+                self._answered(seconds)
+
+
+class PredictMetrics:
+    """What predictions compute and wait for."""
+
+    def __init__(self, registry: CollectorRegistry, statistics: Statistics) -> None:
+        self.statistics = statistics
+        self._images = Counter("accrete_images", "Images computed.", registry=registry)
+        self._unknown = Counter("accrete_unknown_images", "Images that were called unknown.", registry=registry)
+        self._batch = Histogram(
+            "accrete_batch_images", "Images in one computation.", buckets=BATCH_SIZES, registry=registry
+        )
+        self._compute = Histogram(
+            "accrete_compute_seconds", "Features and probabilities of one batch.", buckets=SECONDS, registry=registry
+        )
+        self._waits = Histogram(
+            "accrete_queue_seconds", "A call's wait for its turn.", buckets=SECONDS, registry=registry
+        )
+        self._decode = Histogram(
+            "accrete_decode_seconds", "Decoding and resizing of one call's images.", buckets=SECONDS, registry=registry
+        )
+
+    def computed(self, version: int, images: int, seconds: float) -> None:
+        """One batch has been computed by `version`."""
+        self.statistics.computed(version, images, seconds)
+        self._images.inc(images)
+        self._batch.observe(images)
+        self._compute.observe(seconds)
+
+    def unknown(self, images: int) -> None:
+        """Images that were called unknown."""
+        self._unknown.inc(images)
+
+    def answered(self, queue_s: float, decode_s: float) -> None:
+        """One call has been answered."""
+        self._waits.observe(queue_s)
+        self._decode.observe(decode_s)
+
+
+class TeachMetrics:
+    """What became of examples."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        examples = Counter(
+            "accrete_examples", "Examples received, by what became of them.", ("outcome",), registry=registry
+        )
+        self._outcomes = {name: examples.labels(name) for name in ("stored", "duplicate", "conflict", "refused")}
+        self._quotas = Counter(
+            "accrete_quota_refusals", "Batches beyond a principal's quota, by its limit.", ("limit",), registry=registry
+        )
+
+    def example(self, outcome: str, count: int = 1) -> None:
+        """`count` examples were "stored", "duplicate", "conflict" or "refused"."""
+        self._outcomes[outcome].inc(count)
+
+    def quota(self, limit: str) -> None:
+        """A batch was refused by a principal's quota; `limit` is its name."""
+        self._quotas.labels(limit).inc()
+
+
+class ModelMetrics:
+    """The live version, swaps, and what the store says about learning."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        def gauge(name: str, text: str) -> Gauge:
+            return Gauge(f"accrete_{name}", text, registry=registry)
+
+        self.live_version = gauge("live_version", "The version that answers; 0: none.")
+        self.classes = gauge("classes", "Classes in the live version, masked ones not counted.")
+        self.newest_learned = gauge(
+            "newest_learned_timestamp_seconds",
+            "When the newest example came that the live version has learned; 0: none, or not known.",
+        )
+        self.provisional = gauge("provisional_classes", "Classes answered from their prototype alone.")
+        self.slots = gauge("slots_resident", "Versions in memory.")
+        self.swaps = Counter("accrete_swaps", "Versions that went live.", registry=registry)
+        self.broken = Counter(
+            "accrete_broken_candidates", "Candidates that could not go live, by stage.", ("stage",), registry=registry
+        )
+        for stage in STAGES:  # a series that begins with 1 shows no increase
+            self.broken.labels(stage)
+        self.swap_seconds = Histogram(
+            "accrete_swap_seconds", "A swap's stages.", ("stage",), buckets=SWAP_SECONDS, registry=registry
+        )
+        self.store_up = gauge("store_up", "Whether the store answered last time.")
+        self.pending = gauge("pending_examples", "Examples not yet learned.")
+        self.pending_bytes = gauge("pending_bytes", "Bytes of examples not yet learned.")
+        self._oldest_ms: int | None = None
+        gauge("oldest_unlearned_seconds", "Age of the oldest of them; 0: none.").set_function(self._age)
+
+    def oldest_pending(self, oldest_ms: int | None) -> None:
+        """When the oldest unlearned example came, in milliseconds since 1970; None: there is none."""
+        self._oldest_ms = oldest_ms
+
+    def _age(self) -> float:
+        return 0.0 if self._oldest_ms is None else max(0.0, time.time() - self._oldest_ms / 1000)
+
+
+class Metrics:
+    """All of the server's metrics, in a registry of their own."""
+
+    def __init__(self, answered: Callable[[float], None] | None = None) -> None:
+        """`answered` is called with the seconds that each prediction took."""
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter that nobody charts
+        self.registry = CollectorRegistry()
+        self.statistics = Statistics()
+        self.requests = RequestMetrics(self.registry, self.statistics, answered)
+        self.predict = PredictMetrics(self.registry, self.statistics)
+        self.teach = TeachMetrics(self.registry)
+        self.model = ModelMetrics(self.registry)
+        ProcessCollector(namespace="accrete", registry=self.registry)
+
+    def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
+        """A gauge `accrete_<name>` that is read when it is scraped."""
+        Gauge(f"accrete_{name}", text, registry=self.registry).set_function(read)

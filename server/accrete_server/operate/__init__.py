@@ -1,0 +1,1 @@
+"""Operation: status, versions, control and events."""

@@ -1,0 +1,1 @@
+"""Predict: admission, decoding, computing, encoding."""

@@ -1,0 +1,1 @@
+"""Teaching: examples from the wire to the store."""

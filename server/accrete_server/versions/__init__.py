@@ -1,0 +1,1 @@
+"""Model versions in this server: load, swap, and stay in step with the store."""

@@ -1,0 +1,192 @@
+"""Decides which version is live, loads it beside the live one, and swaps."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from accrete_kit.failpoints import around
+from accrete_model.loaded_version import LoadedVersion
+from accrete_model.scoring import Answers, PrototypeSet
+from accrete_server.errors import BrokenCandidate
+from accrete_server.metrics.collectors import ModelMetrics
+from accrete_server.versions.last_served import Remembered, recall, remember
+from accrete_server.versions.load_failures import BrokenCandidates
+from accrete_server.versions.loading import Loader
+from accrete_server.versions.slots import Slot, Slots, View
+from accrete_storage.errors import NotFound
+from accrete_storage.examples.ids import position_key
+from accrete_storage.store import Store
+from accrete_storage.versions.prototypes import StoredPrototypes
+from accrete_storage.versions.record import VersionRecord
+from accrete_storage.versions.registry import ActiveState
+
+ROOM_S = 30.0
+"""How long a candidate waits for requests that still hold a retired version in memory."""
+
+_log = logging.getLogger(__name__)
+
+
+class Swapper:
+    """Acts on what the store says. All methods are for one thread, and not a serving one."""
+
+    def __init__(
+        self, slots: Slots, loader: Loader, broken: BrokenCandidates, metrics: ModelMetrics, data_dir: Path
+    ) -> None:
+        self._slots = slots
+        self._loader = loader
+        self._metrics = metrics
+        self._data_dir = data_dir
+        self._broken = broken
+        self._remembered = recall(data_dir)
+        self._prototypes = StoredPrototypes()
+
+    def follow(self, store: Store) -> None:
+        """Makes the store's active version live, with its masks and prototypes. Raises StorageError."""
+        state = store.registry.state()
+        if not state.version:
+            return
+        if self._slots.version != state.version:
+            self._go_to(store, state.version)
+        self._refresh(store, state)
+
+    def serve_remembered(self) -> None:
+        """Without the store and without a live version: loads what was live last."""
+        state = self._remembered
+        if self._slots.live is not None or state is None:
+            return
+        loaded = self._try(state.version, state.digest)
+        if loaded is not None:
+            masked = frozenset(state.masked)
+            self._put(View(slot=Slot(loaded), answers=loaded.answers(masked), masked=masked, revision=state.revision))
+
+    def tidy(self) -> None:
+        """Frees what is no longer used, and shows what is."""
+        self._slots.reap()
+        self._metrics.slots.set(self._slots.resident)
+
+    def _go_to(self, store: Store, version: int) -> None:
+        """Loads the active version; with nothing live yet and that one broken, the newest good one."""
+        candidates = [store.registry.version(version)]
+        if self._slots.live is None:
+            candidates += _others_ready(store.registry.versions(), version)
+        for record in candidates:
+            loaded = self._try(record.version, record.digest, store)
+            if loaded is not None:
+                self._put(self._view(store, Slot(loaded), record, store.registry.state()))
+                return
+
+    def _try(self, version: int, digest: str, store: Store | None = None) -> LoadedVersion | None:
+        """The loaded version; None when it is broken or there is no room for it now."""
+        if self._broken.is_waiting(version, digest):
+            return None
+        if not self._slots.make_room(ROOM_S):
+            _log.warning("no_room_for_candidate", extra={"version": version, "resident": self._slots.resident})
+            return None
+        try:
+            loaded = self._loader.load(version, digest)
+        except BrokenCandidate as problem:
+            attempts = self._broken.note(version, digest, f"{problem.stage}: {problem.reason}")
+            if store is not None and attempts == 1:  # told once; the log and the metric have every try
+                store.events.append("failed", {"reason": str(problem), "attempt": attempts})
+            return None
+        self._broken.forget(version)
+        return loaded
+
+    def _refresh(self, store: Store, state: ActiveState) -> None:
+        """Brings masks, prototypes and the record of the live version up to date."""
+        live = self._slots.live
+        if live is None:
+            return
+        try:
+            record = store.registry.version(live.version)
+        except NotFound:  # served from files of another store's time; it says nothing about this version
+            return
+        view = self._view(store, live.slot, record, state)
+        if _differ(view, live):
+            self._slots.put(view)
+            self._show(view)
+        self._remember(record, view)
+
+    def _view(self, store: Store, slot: Slot, record: VersionRecord, state: ActiveState) -> View:
+        masked = frozenset(record.labels).difference(record.kept_labels(store.registry.forgotten()))
+        prototypes = store.prototypes.all(record.version)
+        live = self._slots.live
+        if live is not None and live.slot is slot and live.masked == masked and _same(prototypes, self._prototypes):
+            answers = live.answers
+        else:
+            answers = _answers(slot.loaded, masked, prototypes)
+            self._prototypes = prototypes
+        return View(slot=slot, answers=answers, masked=masked, revision=state.revision, learned=record.learned)
+
+    def _put(self, view: View) -> None:
+        started = time.perf_counter()
+        before = self._slots.version
+        with around("publish"):
+            self._slots.put(view)
+        self._metrics.swap_seconds.labels("swap").observe(time.perf_counter() - started)
+        self._metrics.swaps.inc()
+        self._show(view)
+        _log.info(
+            "version_live",
+            extra={"version": view.version, "before": before, "classes": len(view.answers.labels)}
+            | {"engine": view.slot.loaded.engine_name},
+        )
+
+    def _show(self, view: View) -> None:
+        provisional = int(view.answers.provisional.sum())
+        self._metrics.live_version.set(view.version)
+        self._metrics.classes.set(len(view.answers.labels) - provisional)
+        self._metrics.provisional.set(provisional)
+        newest_ms = max((position_key(position)[0] for position in view.learned.values()), default=0)
+        self._metrics.newest_learned.set(newest_ms / 1000)
+
+    def _remember(self, record: VersionRecord, view: View) -> None:
+        state = Remembered(
+            version=record.version,
+            digest=record.digest,
+            masked=tuple(sorted(view.masked)),
+            revision=view.revision,
+        )
+        if state != self._remembered:
+            try:
+                with around("remember"):
+                    remember(self._data_dir, state)
+                self._remembered = state
+            except OSError as problem:  # a full disk must not stop serving; it is tried again at the next look
+                _log.error("state_not_remembered", extra={"reason": str(problem)})
+
+
+def _others_ready(records: Iterable[VersionRecord], version: int) -> list[VersionRecord]:
+    """Versions that may serve besides `version`, newest first."""
+    ready = [record for record in records if record.state == "ready" and record.version != version]
+    return sorted(ready, key=lambda record: -record.version)
+
+
+def _answers(loaded: LoadedVersion, masked: frozenset[str], prototypes: StoredPrototypes) -> Answers:
+    """The rule with masks and prototypes; without the latter when they do not fit the version."""
+    if not prototypes.by_label:
+        return loaded.answers(masked)
+    try:
+        vectors = np.stack([prototype.vector for prototype in prototypes.by_label.values()])
+        labels = tuple(prototypes.by_label)
+        return loaded.answers(masked, PrototypeSet(labels=labels, vectors=vectors, margin=prototypes.margin))
+    except ValueError as problem:
+        _log.error("prototypes_unusable", extra={"version": loaded.version, "reason": str(problem)})
+        return loaded.answers(masked)
+
+
+def _same(some: StoredPrototypes, others: StoredPrototypes) -> bool:
+    if list(some.by_label) != list(others.by_label) or some.margin != others.margin:
+        return False
+    return all(
+        np.array_equal(prototype.vector, others.by_label[label].vector) for label, prototype in some.by_label.items()
+    )
+
+
+def _differ(view: View, live: View) -> bool:
+    return view.answers is not live.answers or view.revision != live.revision or view.learned != live.learned

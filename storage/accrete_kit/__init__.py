@@ -1,0 +1,1 @@
+"""Small helpers that every process uses. Standard library alone."""

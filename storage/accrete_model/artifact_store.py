@@ -1,0 +1,152 @@
+"""Version files: published whole or not at all, and checked before use."""
+
+import errno
+import hashlib
+import json
+import os
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+from accrete_kit.failpoints import around
+from accrete_storage.errors import CorruptArtifact
+
+MANIFEST = "manifest.json"
+SCHEMA = 1
+_FOLDER = re.compile(r"v(\d{6,})")
+_LEFT = re.compile(r"\.(?:incoming|removed)-v(\d{6,})")
+
+
+class ArtifactStore:
+    """The folder of versions: one immutable folder each."""
+
+    def __init__(self, root: Path) -> None:
+        """`root` is made when the first version is published."""
+        self._root = root
+
+    def path(self, version: int) -> Path:
+        """A version's folder, whether it is there or not."""
+        return self._root / f"v{version:06d}"
+
+    def list(self) -> list[int]:
+        """Versions with a folder, ascending."""
+        if not self._root.is_dir():
+            return []
+        matches = (_FOLDER.fullmatch(entry.name) for entry in self._root.iterdir())
+        return sorted(int(match[1]) for match in matches if match)
+
+    def publish(self, candidate: Path, version: int) -> str:
+        """Move a candidate's folder into place; answers the digest of its manifest (SHA-256, hex).
+
+        Every file is on disk before the name is. Only for a number that the learner has reserved and no record names: a
+        folder of that number is what its own last attempt left. The folder of versions may be a mount of its own.
+        """
+        self._root.mkdir(parents=True, exist_ok=True)
+        files = {file.name: _describe(file) for file in sorted(candidate.iterdir()) if file.name != MANIFEST}
+        manifest = json.dumps({"schema": SCHEMA, "version": version, "files": files}, indent=1).encode()
+        with around("artifact"):
+            (candidate / MANIFEST).write_bytes(manifest)
+        for name in (*files, MANIFEST):
+            with around("fsync"):
+                _sync(candidate / name)
+        _sync(candidate)
+        self.remove(version)
+        with around("rename"):
+            self._place(candidate, self.path(version))
+        with around("fsync_folder"):
+            _sync(self._root)
+        return hashlib.sha256(manifest).hexdigest()
+
+    def _place(self, candidate: Path, to: Path) -> None:
+        """Renames it; from another file system, once it is whole and on disk beside its place."""
+        try:
+            candidate.rename(to)
+            return
+        except OSError as error:
+            if error.errno != errno.EXDEV:
+                raise
+        incoming = to.with_name(f".incoming-{to.name}")
+        shutil.rmtree(incoming, ignore_errors=True)
+        shutil.copytree(candidate, incoming)
+        for file in incoming.iterdir():
+            _sync(file)
+        _sync(incoming)
+        incoming.rename(to)
+        shutil.rmtree(candidate)
+
+    def verify(self, version: int, digest: str | None = None) -> Path:
+        """A version's folder after reading every byte of it; `digest` is that of its manifest, None to trust it.
+
+        Raises CorruptArtifact naming the file and what is wrong with it.
+        """
+        folder = self.path(version)
+        manifest = _read(folder / MANIFEST)
+        if digest and hashlib.sha256(manifest).hexdigest() != digest:
+            raise CorruptArtifact(f"{_shown(folder / MANIFEST)} is not the one that was published")
+        for name, expected in _parse(manifest, folder, version).items():
+            content = _read(folder / name)
+            if len(content) != expected["bytes"]:
+                raise CorruptArtifact(f"{_shown(folder / name)} has {len(content)} bytes, not {expected['bytes']}")
+            if hashlib.sha256(content).hexdigest() != expected["sha256"]:
+                raise CorruptArtifact(f"{_shown(folder / name)} does not match its checksum")
+        return folder
+
+    def remove(self, version: int) -> None:
+        """Remove a version's folder if it is there: out of sight first, so that nobody finds half of it."""
+        folder = self.path(version)
+        if not folder.exists():
+            return
+        gone = folder.with_name(f".removed-{folder.name}")
+        shutil.rmtree(gone, ignore_errors=True)
+        with around("remove"):
+            folder.rename(gone)
+        shutil.rmtree(gone)
+
+    def clean(self, upto: int) -> None:
+        """Remove what killed learners were bringing in or taking away of versions up to a number."""
+        for left in self._root.glob(".*-v*"):
+            match = _LEFT.fullmatch(left.name)
+            if match and int(match[1]) <= upto:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def _describe(file: Path) -> dict[str, Any]:
+    content = file.read_bytes()
+    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+
+
+def _parse(manifest: bytes, folder: Path, version: int) -> dict[str, dict[str, Any]]:
+    try:
+        parsed = json.loads(manifest)
+        if parsed["schema"] != SCHEMA or parsed["version"] != version:
+            raise CorruptArtifact(
+                f"{_shown(folder / MANIFEST)} is of schema {parsed['schema']}, version {parsed['version']}; "
+                f"schema {SCHEMA}, version {version} is expected"
+            )
+        files: dict[str, dict[str, Any]] = parsed["files"]
+        if any("/" in name or name.startswith(".") for name in files):
+            raise CorruptArtifact(f"{_shown(folder / MANIFEST)} names files outside its folder")
+        return files
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptArtifact(f"{_shown(folder / MANIFEST)} is unreadable: {error}") from error
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise CorruptArtifact(f"{_shown(file)} cannot be read: {error.strerror}") from error
+
+
+def _shown(file: Path) -> str:
+    """For messages, which callers and events carry on: no path of this machine."""
+    return f"{file.parent.name}/{file.name}"
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,141 @@
+"""A version that answers: loaded, checked against its golden outputs, warmed.
+
+Shapes: N images, C classes, d feature length, G golden inputs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Set
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accrete_kit.failpoints import around
+from accrete_model.config import EngineConfig
+from accrete_model.engines import create
+from accrete_model.engines.base import Engine
+from accrete_model.errors import LoadError
+from accrete_model.input_spec import InputSpec
+from accrete_model.reader import Artifact, read_artifact
+from accrete_model.scoring import Answers, PrototypeSet
+from accrete_model.unknown import Threshold, threshold
+from accrete_model.vectors import Floats
+
+TOLERANCE = 1e-2
+"""Largest difference from the golden outputs: of features relative to the largest one, of probabilities absolute.
+
+Float32 on CPUs agrees to 1e-5; the rest is for a GPU that multiplies in TF32 (10 bits of mantissa), as PyTorch lets it.
+A graph and a head that do not belong together are off by far more.
+"""
+
+NO_MASK: frozenset[str] = frozenset()
+
+
+class LoadedVersion:
+    """One model version in memory. Thread-safe until closed; nothing about it changes."""
+
+    def __init__(self, version: int, artifact: Artifact, engine: Engine) -> None:
+        self.version = version
+        self.labels = artifact.card.labels
+        self.spec: InputSpec = artifact.card.spec
+        self.feature_length = artifact.card.feature_length
+        self.method = artifact.card.method
+        self.engine_name = engine.name
+        self.on_gpu = engine.on_gpu
+        self.max_batch = engine.batch_sizes[-1]
+        self.stage_seconds: Mapping[str, float] = {}
+        """Seconds that each stage of `load` took: read, engine, golden, warm."""
+        self._artifact = artifact
+        self._engine = engine
+
+    def features(self, batch: NDArray[Any]) -> Floats:
+        """Features [N, d] of a batch [N, *spec.shape] in the type that `spec` names."""
+        return self._engine.run(batch)
+
+    def answers(self, mask: Set[str] = NO_MASK, prototypes: PrototypeSet | None = None) -> Answers:
+        """The rule from features to probabilities without the masked labels and with the given prototypes.
+
+        Raises ValueError when the prototypes do not fit the feature length.
+        """
+        artifact = self._artifact
+        return Answers(artifact.card, artifact.rule, artifact.means, mask, prototypes)
+
+    def unknown_below(self, rate: float) -> Threshold:
+        """Where an image is of no class, with `rate` (0 to below 1) of false alarms at most."""
+        return threshold(self._artifact.nearness, rate)
+
+    def probabilities(
+        self, features: Floats, mask: Set[str] = NO_MASK, prototypes: PrototypeSet | None = None
+    ) -> tuple[tuple[str, ...], Floats, NDArray[np.bool_]]:
+        """Labels, their probabilities [N, C'] and which of them are provisional [C'], for features [N, d]."""
+        answers = self.answers(mask, prototypes)
+        return answers.labels, answers(features), answers.provisional
+
+    def close(self) -> None:
+        """Frees the engine. No request may be using this version, or come to."""
+        self._engine.close()
+
+
+def load(path: Path, version: int, config: EngineConfig) -> LoadedVersion:
+    """Loads the artifact folder `path` as `version` and makes sure that it computes what its trainer computed.
+
+    Raises LoadError naming the stage ("read", "engine", "golden", "warm") and the reason; nothing is left open then.
+    """
+    seconds: dict[str, float] = {}
+    with _Stage("read", seconds):
+        artifact = read_artifact(path)
+    with _Stage("engine", seconds):
+        engine = create(artifact, config)
+    try:
+        loaded = LoadedVersion(version, artifact, engine)
+        with _Stage("golden", seconds), around("check"):
+            _check_golden(loaded, artifact)
+        with _Stage("warm", seconds), around("warm"):
+            _warm(engine, artifact)
+    except BaseException:
+        engine.close()
+        raise
+    loaded.stage_seconds = seconds
+    return loaded
+
+
+class _Stage:
+    """Times one stage of loading, and gives every failure in it the stage's name."""
+
+    def __init__(self, name: str, seconds: dict[str, float]) -> None:
+        self._name = name
+        self._seconds = seconds
+
+    def __enter__(self) -> None:
+        self._started = time.perf_counter()
+
+    def __exit__(self, kind: object, problem: BaseException | None, trace: object) -> None:
+        self._seconds[self._name] = time.perf_counter() - self._started
+        if isinstance(problem, Exception) and not isinstance(problem, LoadError):
+            raise LoadError(self._name, f"{type(problem).__name__}: {problem}") from problem
+
+
+def _check_golden(loaded: LoadedVersion, artifact: Artifact) -> None:
+    golden = artifact.golden
+    features = loaded.features(golden.input)
+    _compare("features", features, golden.features, TOLERANCE * float(np.abs(golden.features).max()))
+    # Of the trainer's own features: a rule may make more of a difference in them than the engine is to blame for.
+    _compare("probabilities", loaded.answers()(golden.features), golden.probabilities, TOLERANCE)
+
+
+def _compare(what: str, got: Floats, wanted: Floats, tolerance: float) -> None:
+    if got.shape != wanted.shape:
+        raise LoadError("golden", f"{what} are {list(got.shape)}, the trainer's {list(wanted.shape)}")
+    if not np.isfinite(got).all():
+        raise LoadError("golden", f"{what} are not finite")
+    difference = float(np.abs(got - wanted).max())
+    if difference > tolerance:
+        raise LoadError("golden", f"{what} differ from the trainer's by {difference:.3g}; {tolerance:.3g} is allowed")
+
+
+def _warm(engine: Engine, artifact: Artifact) -> None:
+    for size in engine.batch_sizes:
+        engine.run(np.resize(artifact.golden.input, (size, *artifact.card.spec.shape)))

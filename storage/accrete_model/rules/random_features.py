@@ -1,0 +1,45 @@
+"""The head of RanPAC (McDonnell et al., NeurIPS 2023): scale * (relu(features @ projection) @ weight.T + bias)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+
+from accrete_model.rules.base import Scores, Take
+from accrete_model.vectors import Floats
+
+
+@dataclass(frozen=True, kw_only=True)
+class RandomFeatures:
+    """See the module. p: random features."""
+
+    projection: Floats  # [d, p]
+    weight: Floats  # [C, p]
+    bias: Floats  # [C]
+    scale: Floats  # [1]; what a softmax wants of a regression's scores
+
+    @classmethod
+    def read(cls, take: Take, *, classes: int, length: int) -> Self:
+        """See `StoredRule.read`."""
+        projection = take("projection", (length, None))
+        return cls(
+            projection=projection,
+            weight=take("weight", (classes, projection.shape[1])),
+            bias=take("bias", (classes,)),
+            scale=take("scale", (1,), default=np.ones(1, np.float32)),
+        )
+
+    def scores(self, kept: Sequence[int]) -> Scores:
+        """See `Rule.scores`."""
+        weight = np.ascontiguousarray(self.weight[kept].T * self.scale)
+        projection, bias = self.projection, self.bias[kept] * self.scale
+
+        def scores(features: Floats) -> Floats:
+            random = features @ projection
+            np.maximum(random, 0, out=random)
+            return random @ weight + bias
+
+        return scores

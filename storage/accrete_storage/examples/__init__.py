@@ -1,0 +1,1 @@
+"""Labelled examples: pending, in the exemplar memory, in quarantine, in review."""

@@ -1,0 +1,94 @@
+"""A labelled example as it is stored, and its bytes.
+
+An example is kept as the model takes it: decoded, turned upright, in the model's size. Training and serving then see
+the same pixels, and two encodings of one picture are one content.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import msgpack
+import numpy as np
+
+from accrete_storage.errors import CorruptRecord
+from accrete_storage.examples.ids import content_digest
+
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "uint8": np.dtype(np.uint8),
+    "float16": np.dtype("<f2"),
+    "float32": np.dtype("<f4"),
+}
+_NAMES = {dtype: name for name, dtype in _DTYPES.items()}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Example:
+    """A labelled example."""
+
+    id: str
+    label: str
+    tensor: np.ndarray
+    """uint8 [height, width, channels], or float16 for an exemplar that a step made; or float32 [length]."""
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    made_from: frozenset[str] = frozenset()
+    """Ids of the examples that a synthesised exemplar was made from; it is deleted with any of them."""
+    principal: str = ""
+    """Who taught it; "": somebody of whom no name was asked, or a step that made an exemplar."""
+
+    def digest(self) -> bytes:
+        """16 bytes over label and content; the id and the metadata do not count."""
+        return content_digest(self.label, self.tensor)
+
+
+class Arrival(NamedTuple):
+    """An example as it goes into the pending log: what takes time to make of it has been made."""
+
+    id: str
+    label: str
+    principal: str
+    digest: str
+    """Hexadecimal; see `Example.digest`."""
+    record: bytes
+    """See `pack`."""
+
+    @classmethod
+    def of(cls, example: Example, digest: bytes | None = None) -> "Arrival":
+        """`digest`: the example's, if it is known already. Raises ValueError as `pack`."""
+        found = digest or example.digest()
+        return cls(example.id, example.label, example.principal, found.hex(), pack(example))
+
+
+def pack(example: Example) -> bytes:
+    """The example's bytes (MessagePack). Raises ValueError for any other dtype."""
+    tensor = np.ascontiguousarray(example.tensor)
+    dtype = _NAMES.get(tensor.dtype)
+    if dtype is None:
+        raise ValueError(f"an example is uint8, float16 or float32, not {example.tensor.dtype}")
+    fields = [example.id, example.label, dtype, tensor.shape, tensor.tobytes(), dict(example.metadata)]
+    # Left out where there is nothing to say: the bytes are then those of releases that knew of neither.
+    if example.made_from or example.principal:
+        fields += [sorted(example.made_from), example.principal]
+    packed: bytes = msgpack.packb(fields)
+    return packed
+
+
+def unpack(data: bytes) -> Example:
+    """The example of these bytes; its tensor is read-only. Raises CorruptRecord when they are none."""
+    try:
+        example_id, label, dtype, shape, values, metadata, *rest = msgpack.unpackb(data)
+        made_from = rest[0] if rest else ()
+        principal = rest[1] if len(rest) > 1 else ""
+        tensor = np.frombuffer(values, _DTYPES[dtype]).reshape(shape)
+        if not (all(isinstance(text, str) for text in (example_id, label, principal)) and isinstance(metadata, dict)):
+            raise TypeError("id, label, metadata or principal of the wrong kind")
+        return Example(
+            id=example_id,
+            label=label,
+            tensor=tensor,
+            metadata=metadata,
+            made_from=frozenset(made_from),
+            principal=principal,
+        )
+    except (ValueError, TypeError, KeyError, msgpack.exceptions.ExtraData) as error:
+        raise CorruptRecord(f"a stored record of {len(data)} bytes is no example: {error}") from error

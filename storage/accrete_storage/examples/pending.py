@@ -1,0 +1,229 @@
+"""Examples acknowledged and not yet learned: one stream a label."""
+
+import json
+from collections.abc import Iterable, Iterator, Sequence, Set
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
+from accrete_storage.errors import PendingFull, QuotaExceeded
+from accrete_storage.examples.example import Arrival, Example, unpack
+from accrete_storage.examples.ids import is_holdout
+from accrete_storage.redis.database import Database, reachable
+from accrete_storage.redis.keys import Keys
+
+_DAY_MS = 86_400_000
+_PAGE = 1000
+_RETRY_AFTER_S = 5.0
+"""A step makes room, and a small one takes about this long."""
+
+
+class Outcome(Enum):
+    """What became of one example."""
+
+    STORED = "S"
+    DUPLICATE = "D"
+    CONFLICT = "C"
+    """The same id was stored with other content."""
+
+
+_OUTCOMES = {outcome.value.encode(): outcome for outcome in Outcome}
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PendingCount:
+    """A label's pending examples."""
+
+    examples: int
+    holdout: int
+    """Of them, flagged for the hold-out."""
+    oldest_ms: int
+    """Arrival of the oldest, milliseconds since 1970."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PendingTotal:
+    """All pending examples."""
+
+    examples: int
+    bytes: int
+    oldest_ms: int | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PendingEntry:
+    """One pending example where it stands."""
+
+    position: str
+    holdout: bool
+    example: Example
+    reviewed: bool = False
+    """It was set aside for review and released."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Location:
+    """Where an example was stored: it is learned by each version whose record reaches `position` for `label`."""
+
+    label: str
+    position: str
+    in_review: bool = False
+    """Not before it is released, and has another position, is it learned."""
+
+
+class PendingLog:
+    """The pending examples."""
+
+    def __init__(
+        self, database: Database, keys: Keys, config: StoreConfig, holdout: HoldoutConfig, teaching: TeachingConfig
+    ) -> None:
+        self._database = database
+        self._keys = keys
+        self._config = config
+        self._holdout = holdout
+        self._teaching = teaching
+
+    def add(self, examples: Sequence[Example]) -> list[Outcome]:
+        """Stores a batch of examples; as `append`, besides ValueError as `pack`."""
+        return self.append([Arrival.of(example) for example in examples])
+
+    def append(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
+        """Store a batch of one principal's; returns, one outcome each, once it is as durable as promised.
+
+        Raises PendingFull and QuotaExceeded (nothing was stored), StoreUnavailable (what was stored is unknown; the
+        same ids can be sent again), ValueError for examples of several principals.
+        """
+        if not arrivals:
+            return []
+        principal = arrivals[0].principal
+        if any(arrival.principal != principal for arrival in arrivals):
+            raise ValueError("a batch is of one principal")
+        keys, config, teaching = self._keys, self._config, self._teaching
+        names = [*keys.counted, keys.generations, keys.state, keys.versions, keys.forgotten, keys.kept]
+        names += [*(keys.quota(principal, what) for what in ("examples", "labels")), keys.holds]
+        arguments: list[str | bytes | int] = [
+            config.pending_max_examples,
+            config.pending_max_bytes,
+            max(1, int(config.dedup_days * _DAY_MS)),  # none at all the store refuses, in the middle of the script
+            principal,
+            teaching.examples_per_minute,
+            teaching.new_labels_per_day,
+            teaching.pending_bytes,
+            _awaiting(principal) if teaching.approve_new_labels else "",
+        ]
+        labels = {label: number for number, label in enumerate(dict.fromkeys(one.label for one in arrivals), 1)}
+        names += map(keys.pending, labels)
+        arguments += (len(labels), *labels)
+        for arrival in arrivals:
+            names.append(keys.seen(arrival.id))
+            flag = int(is_holdout(arrival.id, self._holdout.share))
+            arguments += (f"{flag}{labels[arrival.label]}", arrival.digest, arrival.record)
+        answer = self._database.call("add", names, arguments)
+        self._check_refused(answer)
+        return [_OUTCOMES[part] for part in answer]
+
+    def _check_refused(self, answer: list[Any]) -> None:
+        if answer[0] == b"BUDGET":
+            limit = f"pending_max_{answer[1].decode()}"
+            raise PendingFull(limit, getattr(self._config, limit), _RETRY_AFTER_S)
+        if answer[0] == b"QUOTA":
+            limit, wait_ms = answer[1].decode(), answer[2]
+            raise QuotaExceeded(limit, getattr(self._teaching, limit), wait_ms / 1000 if wait_ms else None)
+
+    def labels(self) -> list[str]:
+        """Labels with pending examples, sorted."""
+        with reachable():
+            return sorted(label.decode() for label in self._database.client.smembers(self._keys.labels))
+
+    def counts(self) -> dict[str, PendingCount]:
+        """Each label that has pending examples."""
+        labels = self.labels()
+        if not labels:
+            return {}
+        found = self._database.call("first", [self._keys.pending(label) for label in labels])
+        with reachable():
+            holdout = self._database.client.hgetall(self._keys.pending_holdout)
+        return {
+            label: PendingCount(
+                examples=length,
+                holdout=int(holdout.get(label.encode(), 0)),
+                oldest_ms=int(first.partition(b"-")[0]),
+            )
+            for label, (length, first) in zip(labels, found, strict=True)
+            if length
+        }
+
+    def total(self) -> PendingTotal:
+        """All labels together."""
+        oldest = [count.oldest_ms for count in self.counts().values()]
+        with reachable():
+            examples, size = self._database.client.hmget(self._keys.totals, "examples", "bytes")
+        return PendingTotal(examples=int(examples or 0), bytes=int(size or 0), oldest_ms=min(oldest, default=None))
+
+    def read(self, label: str, *, after: str = "", limit: int | None = None) -> list[PendingEntry]:
+        """A label's pending examples, oldest first, from behind the position `after` on."""
+        first = f"({after}" if after else "-"
+        with reachable():
+            entries = self._database.client.xrange(self._keys.pending(label), min=first, count=limit)
+        return [
+            PendingEntry(
+                position=position.decode(),
+                holdout=fields[b"h"] == b"1",
+                example=unpack(fields[b"e"]),
+                reviewed=b"r" in fields,
+            )
+            for position, fields in entries
+        ]
+
+    def locate(self, ids: Iterable[str]) -> dict[str, Location]:
+        """Where examples were stored; ids that were never added, are forgotten, or too long ago, are missing."""
+        wanted = list(dict.fromkeys(ids))
+        if not wanted:
+            return {}
+        with reachable():
+            values = self._database.client.mget([self._keys.seen(example_id) for example_id in wanted])
+            generations = self._database.client.hgetall(self._keys.generations)
+        found = {}
+        for example_id, value in zip(wanted, values, strict=True):
+            if value is None:
+                continue
+            _, position, generation, label = value.split(b"|", 3)
+            if int(generations.get(label, 0)) == int(generation):
+                text = position.decode()
+                found[example_id] = Location(
+                    label=label.decode(), position=text.removeprefix("r"), in_review=text.startswith("r")
+                )
+        return found
+
+    def search(self, ids: Set[str]) -> Iterator[tuple[str, Location]]:
+        """Where examples wait whose ids are no longer remembered: reads all that is pending or in review."""
+        if not ids:
+            return
+        for label in self.labels():
+            for entry in self._pages(label):
+                if entry.example.id in ids:
+                    yield entry.example.id, Location(label=label, position=entry.position)
+        with reachable():
+            labels = self._database.client.smembers(self._keys.review_labels)
+        for label in (name.decode() for name in labels):
+            with reachable():
+                notes = self._database.client.hgetall(self._keys.review_notes(label))
+            for position, note in notes.items():
+                if (example_id := json.loads(note)["id"]) in ids:
+                    yield example_id, Location(label=label, position=position.decode(), in_review=True)
+
+    def _pages(self, label: str) -> Iterator[PendingEntry]:
+        """All of a label's, a thousand in memory at a time."""
+        after = ""
+        while page := self.read(label, after=after, limit=_PAGE):
+            yield from page
+            after = page[-1].position
+
+
+def _awaiting(principal: str) -> str:
+    """The hold of a label that nothing is known of."""
+    taught = f", first taught by {principal}," if principal else ""
+    return json.dumps(
+        {"count": 0, "attempts": 0, "reason": f"the label is new{taught} and awaits approval", "awaiting": True}
+    )

@@ -1,0 +1,1 @@
+"""The Redis or Valkey server: connection, requirements, key names and scripts."""

@@ -1,0 +1,1 @@
+"""Model versions: records, the registry, the commit of a step, prototypes."""

@@ -1,0 +1,204 @@
+"""The lease of the one learner, and the one write that ends a step."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from accrete_kit.failpoints import around
+from accrete_storage.errors import Fenced, InputsChanged
+from accrete_storage.examples.example import Example, pack
+from accrete_storage.examples.ids import position_after
+from accrete_storage.redis.database import Database, reachable
+from accrete_storage.redis.keys import Keys
+from accrete_storage.versions.record import VersionRecord
+
+_STAGED_EXPIRY_MS = 3_600_000
+"""A step that is staged commits within seconds; what a killed learner left goes by itself."""
+_FIXED_KEYS = 12
+
+
+class Lease:
+    """The right to commit, for one learner at a time; each holder has an epoch greater than all before it."""
+
+    def __init__(self, database: Database, keys: Keys, owner: str, epoch: int, ttl_ms: int) -> None:
+        self._database = database
+        self._keys = [keys.lease, keys.state]
+        self._owner = owner
+        self._ttl_ms = ttl_ms
+        self.epoch = epoch
+
+    def renew(self) -> None:
+        """Hold it for another term. Raises Fenced when another learner has taken it."""
+        self._touch(self._ttl_ms)
+
+    def release(self) -> None:
+        """Give it back. Raises Fenced when another learner has taken it."""
+        self._touch(0)
+
+    def _touch(self, ttl_ms: int) -> None:
+        if not self._database.call("lease_renew", self._keys, [self.epoch, self._owner, ttl_ms]):
+            raise Fenced(f"the lease of epoch {self.epoch} is another learner's now")
+
+
+def acquire_lease(database: Database, keys: Keys, owner: str, ttl_s: float) -> Lease | None:
+    """The lease under a new epoch, or None while another holds it."""
+    ttl_ms = int(ttl_s * 1000)
+    epoch = database.call("lease_acquire", [keys.lease, keys.state], [owner, ttl_ms])
+    return Lease(database, keys, owner, epoch, ttl_ms) if epoch else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Commit:
+    """A step that passed the gate."""
+
+    epoch: int
+    revision: int
+    """Read before the step's inputs were."""
+    step_id: str
+    """Of this attempt alone; committing it again changes nothing."""
+    record: VersionRecord
+    consumed: Mapping[str, str]
+    """By label, the last position that the step took in."""
+    per_class: int
+    """Exemplars that each class may keep."""
+    activate: bool = True
+    event: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reject:
+    """A step that did not pass the gate; its examples stay pending, set aside."""
+
+    epoch: int
+    step_id: str
+    record: VersionRecord
+    holds: Mapping[str, int]
+    """By label, pending examples now."""
+    event: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Hold:
+    """Why a label's pending examples wait until more come or a step is asked for; or, awaiting approval, for that."""
+
+    count: int
+    attempts: int
+    reason: str
+    awaiting: bool = False
+    """Nothing but an operator's approval ends it."""
+
+
+class Steps:
+    """Stages, commits, rejects."""
+
+    def __init__(self, database: Database, keys: Keys) -> None:
+        self._database = database
+        self._keys = keys
+        self._lengths: dict[tuple[str, str, str], int] = {}
+
+    def stage(
+        self, step_id: str, exemplars: Mapping[str, Sequence[Example]], holdout: Mapping[str, Sequence[Example]]
+    ) -> None:
+        """Write what the commit will move into place: for each label named, its whole new list. Again: replaces."""
+        self._lengths = {}
+        for kind, lists in (("exemplars", exemplars), ("holdout", holdout)):
+            for label, examples in lists.items():
+                with around("stage"):
+                    self._stage_list(self._keys.staged(step_id, kind, label), examples)
+                self._lengths[step_id, kind, label] = len(examples)
+
+    def _stage_list(self, key: str, examples: Sequence[Example]) -> None:
+        with self._database.transaction() as pipeline:
+            pipeline.delete(key)
+            for example in examples:
+                pipeline.rpush(key, pack(example))
+            pipeline.pexpire(key, _STAGED_EXPIRY_MS)
+            pipeline.execute()
+
+    def commit(self, commit: Commit, dropped: Sequence[str]) -> bool:
+        """End a step in one write; False when this step was committed before.
+
+        `dropped` are labels that are kept and are not in the record. Raises Fenced, InputsChanged (also when staged
+        data is gone), StoreUnavailable (whether it was committed is unknown: commit it again).
+        """
+        keys = self._keys
+        names = [keys.state, keys.versions, keys.events, keys.holds, *keys.counted, keys.kept, keys.exemplar_bytes]
+        if len(names) != _FIXED_KEYS:
+            raise AssertionError("the script expects its fixed keys first")
+        plan = _Plan(names)
+        record = commit.record
+        body = {
+            "epoch": commit.epoch,
+            "revision": commit.revision,
+            "step_id": commit.step_id,
+            "version": str(record.version),
+            "record": _stamped(record, commit.step_id),
+            "activate": commit.activate,
+            "event": json.dumps(commit.event),
+            "activated": json.dumps({"version": record.version, "pinned": False}),
+            "quota": commit.per_class,
+            "consumed": [
+                [label, plan.key(keys.pending(label)), position_after(upto)] for label, upto in commit.consumed.items()
+            ],
+            "moves": [
+                [label, plan.key(keys.staged(step, kind, label)), plan.key(self._target(kind, label)), length, kind]
+                for (step, kind, label), length in self._lengths.items()
+                if step == commit.step_id
+            ],
+            "trims": [[label, plan.key(keys.exemplars(label))] for label in record.labels],
+            "drops": [[label, plan.key(keys.exemplars(label)), plan.key(keys.holdout(label))] for label in dropped],
+        }
+        with around("commit"):
+            answer = self._database.call("commit", names, [json.dumps(body)])
+        return self._outcome(answer, commit.epoch)
+
+    def reject(self, reject: Reject) -> bool:
+        """Record a rejected version, set its examples aside; False when it was recorded before. Raises Fenced."""
+        record = _stamped(reject.record, reject.step_id)
+        arguments = [reject.epoch, reject.step_id, reject.record.version, record, "rejected", json.dumps(reject.event)]
+        return self._hold(arguments, reject.epoch, reject.holds, reject.record.reason, attempts=1)
+
+    def hold(self, epoch: int, holds: Mapping[str, int], event: dict[str, Any]) -> None:
+        """Set labels' examples aside after a failed step; `event` has its `reason` and `attempt`. Raises Fenced."""
+        arguments = [epoch, "", 0, "", "failed", json.dumps(event)]
+        self._hold(arguments, epoch, holds, str(event.get("reason", "")), attempts=int(event.get("attempt", 1)))
+
+    def _hold(self, arguments: list[Any], epoch: int, holds: Mapping[str, int], reason: str, *, attempts: int) -> bool:
+        keys = [self._keys.state, self._keys.versions, self._keys.events, self._keys.holds]
+        pairs: list[str] = []
+        for label, count in holds.items():
+            pairs += (label, json.dumps({"count": count, "attempts": attempts, "reason": reason}))
+        return self._outcome(self._database.call("hold", keys, arguments + pairs), epoch)
+
+    def holds(self) -> dict[str, Hold]:
+        """Labels that are set aside."""
+        with reachable():
+            stored = self._database.client.hgetall(self._keys.holds)
+        return {label.decode(): Hold(**json.loads(value)) for label, value in stored.items()}
+
+    def _target(self, kind: str, label: str) -> str:
+        return self._keys.exemplars(label) if kind == "exemplars" else self._keys.holdout(label)
+
+    @staticmethod
+    def _outcome(answer: bytes, epoch: int) -> bool:
+        if answer == b"FENCED":
+            raise Fenced(f"epoch {epoch} is over: another learner holds the lease")
+        if answer == b"CHANGED":
+            raise InputsChanged("examples were deleted or a class forgotten while the step ran")
+        return answer == b"OK"
+
+
+class _Plan:
+    """Keys by number, as the script names them."""
+
+    def __init__(self, names: list[str]) -> None:
+        self._names = names
+
+    def key(self, name: str) -> int:
+        self._names.append(name)
+        return len(self._names)
+
+
+def _stamped(record: VersionRecord, step_id: str) -> str:
+    return replace(record, step_id=step_id).to_json()

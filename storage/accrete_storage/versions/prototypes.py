@@ -1,0 +1,75 @@
+"""Mean features of classes that no training step has learned yet, under one version."""
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from accrete_storage.redis.database import Database, reachable
+from accrete_storage.redis.keys import Keys
+
+_COUNT = struct.Struct("<I")
+_MARGIN = struct.Struct("<d")
+_MARGIN_FIELD = ""
+"""Among the labels, none of which is empty: one write changes prototypes and margin together."""
+_EXPIRY_MS = 7 * 86_400_000
+"""A version's prototypes are of no use once it is gone; the learner writes those of the live one anew."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Prototype:
+    """A class's mean feature."""
+
+    vector: np.ndarray
+    """[d] float32."""
+    count: int
+    """Examples it is the mean of."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class StoredPrototypes:
+    """All prototypes under a version."""
+
+    by_label: dict[str, Prototype] = field(default_factory=dict)
+    margin: float = 0.0
+    """What a cosine to a prototype must have over the version's own classes."""
+
+
+class PrototypeStore:
+    """Prototypes by version and label."""
+
+    def __init__(self, database: Database, keys: Keys) -> None:
+        self._database = database
+        self._keys = keys
+
+    def put(self, version: int, prototypes: Mapping[str, Prototype], margin: float) -> None:
+        """Set some labels' prototypes under a version, and the margin of all."""
+        key = self._keys.prototypes(version)
+        values: dict[str, bytes] = {
+            label: _COUNT.pack(prototype.count) + np.asarray(prototype.vector, dtype="<f4").tobytes()
+            for label, prototype in prototypes.items()
+        }
+        with self._database.transaction() as pipeline:
+            pipeline.hset(key, mapping=values | {_MARGIN_FIELD: _MARGIN.pack(margin)})
+            pipeline.pexpire(key, _EXPIRY_MS)
+            pipeline.execute()
+
+    def all(self, version: int) -> StoredPrototypes:
+        """Every prototype under a version, sorted by label."""
+        with reachable():
+            stored = self._database.client.hgetall(self._keys.prototypes(version))
+        margin = stored.pop(_MARGIN_FIELD.encode(), None)
+        by_label = {
+            label.decode(): Prototype(
+                vector=np.frombuffer(value, dtype="<f4", offset=_COUNT.size), count=_COUNT.unpack_from(value)[0]
+            )
+            for label, value in sorted(stored.items())
+        }
+        return StoredPrototypes(by_label=by_label, margin=_MARGIN.unpack(margin)[0] if margin else 0.0)
+
+    def drop(self, version: int, labels: list[str]) -> None:
+        """Remove labels' prototypes under a version."""
+        if labels:
+            with reachable():
+                self._database.client.hdel(self._keys.prototypes(version), *labels)

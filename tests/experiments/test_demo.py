@@ -1,0 +1,132 @@
+"""The demonstration runs by itself from start to end."""
+
+from __future__ import annotations
+
+import io
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+from accrete_experiments.demo.data import DataError, digits, folder, groups
+from accrete_experiments.demo.display import Display
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Command lines of processes that name a folder."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                line = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+            except OSError:
+                continue
+            if str(folder) in line:
+                found.append(line)
+    return found
+
+
+def command(*arguments: str | Path | int) -> list[str]:
+    return [sys.executable, "-m", "accrete", "demo", *map(str, arguments)]
+
+
+def test_something_is_seen_while_nothing_is_told():
+    seen = io.StringIO()
+    display = Display(Console(file=seen, force_terminal=True, width=100))
+    with display.live():
+        display.busy("starting the processes")
+        display._progress.refresh()
+        display.busy("step: training")
+        display._progress.refresh()
+        display.step("train", 3, 20, 0.5)
+        display._progress.refresh()
+        display.step_over()
+        display.step_over()
+    for text in ("starting the processes", "step: training", "step: train ", "3/20", "loss 0.500"):
+        assert text in seen.getvalue()
+
+
+def test_a_short_demonstration_on_digits_ends_with_all_figures(tmp_path: Path):
+    summary = tmp_path / "summary.json"
+    ended = subprocess.run(
+        command("--keep", tmp_path / "data", "--summary", summary, "--epochs", 1, "--base-epochs", 1, "--idle", 1),
+        capture_output=True,
+        text=True,
+        timeout=170,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    figures = json.loads(summary.read_text())
+    assert [version["classes"] for version in figures["versions"]] == [4, 6, 8, 10]
+    assert {"version", "classes", "accuracy", "accuracy_old", "accuracy_new", "seconds"} <= figures["versions"][
+        0
+    ].keys()
+    for name in ("predict_p50_ms", "predict_p99_ms"):
+        assert figures[name].keys() == {"idle", "learning"}
+        assert all(value > 0 for value in figures[name].values())
+    assert figures["predicts_failed"] == 0, figures["errors"]
+    assert figures["predicts_ok"] > 0
+    assert figures["swaps"] == 4
+    assert 0 <= figures["final_accuracy"] <= 1
+    assert not (tmp_path / "data" / "server.json").exists()
+    assert processes_of(tmp_path / "data") == []
+
+
+def test_an_interrupted_demonstration_leaves_nothing_running(tmp_path: Path):
+    process = subprocess.Popen(command("--keep", tmp_path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    try:
+        deadline = time.monotonic() + 60
+        while not (tmp_path / "server.json").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        output, _ = process.communicate(timeout=30)
+        assert process.returncode == 130, output.decode()
+        assert processes_of(tmp_path) == []
+    finally:
+        process.kill()
+
+
+def test_an_unknown_method_is_refused_with_status_2(tmp_path: Path):
+    ended = subprocess.run(command("--method", "magic"), capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 2
+    assert "method.name = 'magic'" in ended.stderr
+
+
+def test_the_digits_keep_a_stratified_third_aside():
+    data = digits(seed=3)
+    assert len(data.train.labels) + len(data.test.labels) == 1797
+    assert abs(len(data.test.labels) - 599) <= 1
+    share = {label: list(data.test.labels).count(label) / 599 for label in data.classes}
+    assert all(0.08 < part < 0.12 for part in share.values())
+    first = data.train.images[0]
+    assert isinstance(first, np.ndarray)
+    assert first.shape == (8, 8)
+
+
+def test_a_tree_of_folders_is_read_with_or_without_a_test_part(tmp_path: Path):
+    for part in ("train", "test"):
+        for label in "abc":
+            target = tmp_path / part / label
+            target.mkdir(parents=True)
+            for number in range(6):
+                Image.fromarray(np.full((9, 9, 3), number, np.uint8)).save(target / f"{number}.png")
+    both = folder(tmp_path, seed=1, limit=None)
+    assert (len(both.train.labels), len(both.test.labels)) == (18, 18)
+    split = folder(tmp_path / "train", seed=1, limit=2)
+    assert len(split.classes) == 2
+    assert (len(split.train.labels), len(split.test.labels)) == (8, 4)
+    with pytest.raises(DataError, match="no images"):
+        folder(tmp_path / "train" / "a", seed=1, limit=None)
+
+
+def test_classes_come_in_groups():
+    assert groups(list("abcdefg"), 3, 2) == [["a", "b", "c"], ["d", "e"], ["f", "g"]]
+    assert groups(list("ab"), 4, 2) == [["a", "b"]]
+    assert groups(list("abcde"), 2, 2) == [["a", "b"], ["c", "d"], ["e"]]

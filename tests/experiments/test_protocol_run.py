@@ -1,0 +1,196 @@
+"""Protocols run, are killed and go on; what they share changes nothing; no test image is seen before it measures."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from sklearn.datasets import load_digits
+
+from accrete_experiments.protocols import orders, spec
+from accrete_experiments.protocols.data import Dataset, digest, load
+from accrete_experiments.protocols.results import Run
+from accrete_experiments.protocols.run import Busy, Memory, Plan, _alone, phase_folder, run
+from accrete_experiments.protocols.spec import Protocol
+from accrete_learner import methods
+from accrete_learner.config import NetworkConfig, TrainingConfig
+from accrete_learner.memory.config import MemoryConfig
+
+
+def digits(noise: int = 0) -> Dataset:
+    """scikit-learn's digits, 30 of each to train on and 20 to test; `noise` replaces the test images."""
+    found = load_digits()
+    x, y = (found.images * 15.9375).astype(np.uint8)[..., None], found.target.astype(np.int64)
+    rows = [np.flatnonzero(y == label) for label in range(10)]
+    train, test = np.concatenate([own[:30] for own in rows]), np.concatenate([own[30:50] for own in rows])
+    test_x = np.random.default_rng(noise).integers(256, size=x[test].shape, dtype=np.uint8) if noise else x[test]
+    return Dataset(train_x=x[train], train_y=y[train], test_x=test_x, test_y=y[test], names=tuple(map(str, range(10))))
+
+
+def protocol(data: Dataset, **changes: object) -> Protocol:
+    values: dict[str, object] = {
+        "data": "digits",
+        "digest": digest(data),
+        "classes": 6,
+        "base": 2,
+        "step": 2,
+        "epochs": "2",
+        "network": NetworkConfig(backbone="resnet8", input_size=8, channels=1),
+        "training": TrainingConfig(batch_size=16, augmentation="crop", copies=1, threads=1),
+        "budget": MemoryConfig(kind="total", size=12),
+    }
+    return Protocol(**(values | changes))  # type: ignore[arg-type]
+
+
+def plan(data: Dataset, asked: str = "icarl", seed: int = 1, **changes: object) -> Plan:
+    asked_for = protocol(data, **changes)
+    phases = orders.stream(orders.order(seed, 10), base=asked_for.base, step=asked_for.step, total=asked_for.classes)
+    return Plan(asked=asked, seed=seed, protocol=asked_for, phases=phases)
+
+
+def go(folder: Path, wanted: Plan, data: Dataset) -> Run:
+    folder.mkdir(parents=True, exist_ok=True)
+    return run(wanted, data, folder, lambda *_: None)
+
+
+def figures(found: Run) -> list[object]:
+    return [(phase.scores, phase.totals, phase.exemplars) for phase in found.phases]
+
+
+@pytest.mark.parametrize("asked", ["icarl", "lucir", "bic", "joint", "ranpac", "icarl+collage_resized@knn"])
+def test_a_run_measures_every_class_seen_by_every_rule_after_each_phase(asked: str, tmp_path: Path) -> None:
+    data = digits()
+    found = go(tmp_path, plan(data, asked), data)
+    assert [phase.class_counts for phase in found.phases] == [(2,), (2, 2), (2, 2, 2)]
+    for phase in found.phases:
+        assert phase.totals == (20,) * phase.classes
+        assert set(phase.scores) == {"head", "nme"} | ({"knn"} if "@" in asked else set())
+        assert all(len(scores.hits) == phase.classes for scores in phase.scores.values())
+        assert all(
+            hit <= five for scores in phase.scores.values() for hit, five in zip(scores.hits, scores.hits5, strict=True)
+        )
+    if asked == "joint":
+        assert [phase.exemplars for phase in found.phases] == [60, 120, 180]
+    elif asked != "ranpac":
+        assert [phase.exemplars for phase in found.phases] == [12, 12, 12]
+    assert Run.from_dict(json.loads(json.dumps(found.to_dict()))) == found
+
+
+def test_a_run_that_is_killed_goes_on_and_gives_the_same_figures(tmp_path: Path) -> None:
+    data = digits()
+    wanted = plan(data, "lucir", epochs="6")
+    whole = go(tmp_path / "whole", wanted, data)
+    program = (
+        # As many threads as here: sums in another order round differently.
+        "import torch; torch.set_num_threads(1); "
+        "from pathlib import Path; from tests.experiments.test_protocol_run import digits, go, plan; "
+        f"data = digits(); go(Path({str(tmp_path / 'killed')!r}), plan(data, 'lucir', epochs='6'), data)"
+    )
+    child = subprocess.Popen([sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": ":".join(sys.path)})
+    first = phase_folder(tmp_path / "killed", wanted, 1) / "phase.json"
+    deadline = time.monotonic() + 60
+    while not first.exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    child.send_signal(signal.SIGKILL)
+    child.wait()
+    assert first.exists()
+    assert not (phase_folder(tmp_path / "killed", wanted, 3) / "phase.json").exists()
+    assert figures(go(tmp_path / "killed", wanted, data)) == figures(whole)
+
+
+def test_a_first_phase_that_was_trained_for_another_method_gives_the_same_figures(tmp_path: Path) -> None:
+    data = digits()
+    alone = go(tmp_path / "alone", plan(data, "lucir"), data)
+    go(tmp_path / "after", plan(data, "lucir_no_balance"), data)
+    after = go(tmp_path / "after", plan(data, "lucir"), data)
+    assert len(list((tmp_path / "after" / "trained").glob("*.lock"))) == 1
+    assert figures(after) == figures(alone)
+    assert after.phases[0].images == alone.phases[0].images > 0
+
+
+def test_a_first_phase_is_not_shared_where_it_would_train_differently(tmp_path: Path) -> None:
+    data = digits()
+    lucir, wa = methods.load("lucir"), methods.load("wa")
+    keys = {
+        spec.first_training(method, protocol(data).trained_with(method, seed), protocol(data).network, asked)
+        for method, seed, asked in (
+            (lucir, 1, protocol(data)),
+            (methods.load("icarl"), 1, protocol(data)),
+            (lucir, 2, protocol(data)),
+            (lucir, 1, protocol(data, per_class=5)),
+            (lucir, 1, protocol(data, base=3)),
+            (wa, 1, protocol(data)),
+            (replace(wa, head=replace(wa.head, non_negative=False)), 1, protocol(data)),
+        )
+    }
+    assert len(keys) == 7
+
+
+def test_no_test_image_is_seen_by_anything_that_learns(tmp_path: Path) -> None:
+    data, other = digits(), digits(noise=7)
+    # The digest is told, so that both runs are of one protocol: only the test images differ.
+    told = digest(data)
+    wanted = [replace(plan(one), protocol=protocol(one, digest=told)) for one in (data, other)]
+    ran = [go(tmp_path / str(at), one, ds) for at, (one, ds) in enumerate(zip(wanted, (data, other), strict=True))]
+    assert figures(ran[0]) != figures(ran[1])
+    homes = [phase_folder(tmp_path / str(at), one, 3) for at, one in enumerate(wanted)]
+    for name in ("candidate/weights.safetensors", "candidate/head.safetensors", "memory.safetensors"):
+        assert (homes[0] / name).read_bytes() == (homes[1] / name).read_bytes()
+
+
+def test_a_fixed_total_shrinks_each_class_from_the_end(tmp_path: Path) -> None:
+    data = digits()
+    wanted = plan(data)
+    go(tmp_path, wanted, data)
+    before, after = (Memory.read(phase_folder(tmp_path, wanted, number)) for number in (1, 2))
+    assert np.array_equal(after.x[after.y == 0], before.x[before.y == 0][:3])
+
+
+def test_two_processes_leave_a_run_to_the_first(tmp_path: Path) -> None:
+    data = digits()
+    wanted = plan(data)
+    home = tmp_path / "runs" / wanted.name
+    home.mkdir(parents=True)
+    with _alone(home / "lock"), pytest.raises(Busy, match="worked on"):
+        go(tmp_path, wanted, data)
+
+
+def test_epochs_are_each_methods_own_a_number_or_a_share(tmp_path: Path) -> None:
+    data, lucir = digits(), methods.load("lucir")
+    assert protocol(data, epochs="").trained_with(lucir, 1).epochs is None
+    assert protocol(data, epochs="7").trained_with(lucir, 1).epochs == 7
+    assert protocol(data, epochs="10%").trained_with(lucir, 1).base_epochs == 16
+    for wrong in ("0", "-1", "ten", "%"):
+        with pytest.raises(ValueError, match="epochs"):
+            protocol(data, epochs=wrong)
+
+
+def test_a_method_is_asked_for_by_name_selection_and_rule() -> None:
+    asked = spec.parse("lucir+mnemonics@knn")
+    assert (asked.name, asked.selection, asked.rule) == ("lucir", "mnemonics", "knn")
+    for wrong in ("lucid", "lucir+best", "lucir@oracle"):
+        with pytest.raises(ValueError, match="must be one of"):
+            spec.parse(wrong)
+
+
+def test_real_cifar_runs_where_it_lies(tmp_path: Path) -> None:
+    source = os.environ.get("ACCRETE_CIFAR100", "")
+    if not source:
+        pytest.skip("ACCRETE_CIFAR100 does not say where CIFAR-100 lies")
+    data = load(source)
+    wanted = Plan(
+        asked="icarl",
+        seed=1993,
+        protocol=replace(protocol(data, classes=4, per_class=20), network=NetworkConfig()),
+        phases=orders.stream(orders.ORDER_1993, base=2, step=2, total=4),
+    )
+    found = go(tmp_path, wanted, data)
+    assert found.labels[0] == data.names[68]

@@ -1,0 +1,127 @@
+"""The trainer stands still for part of the time while a server asks, and goes on when none does."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from accrete_learner_service.trainer.child import Trainer
+from accrete_learner_service.trainer.throttle import LEAST_SHARE, Yielding, next_share
+from accrete_storage.errors import StoreUnavailable
+
+SCRIPT = """
+import json, pathlib, sys
+folder = pathlib.Path(sys.stdin.readline().strip())
+(folder / "began").touch()
+while not (folder / "enough").exists():
+    pass
+print(json.dumps({"stage": "done"}), flush=True)
+"""
+
+
+class Asking:
+    """What servers ask, changed as the test goes on."""
+
+    def __init__(self) -> None:
+        self.now = False
+        self.away = False
+        self.shares: list[float] = []
+
+    def __call__(self) -> bool:
+        if self.away:
+            raise StoreUnavailable("it is away")
+        return self.now
+
+
+@pytest.fixture
+def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trainer]:
+    (tmp_path / "busy_trainer.py").write_text(SCRIPT)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=":")
+    child = Trainer(nice=19, module="busy_trainer")
+    yield child
+    child.kill()
+
+
+@contextmanager
+def running(trainer: Trainer, folder: Path) -> Iterator[int]:
+    """A step under way; the trainer's process."""
+
+    def run() -> None:
+        trainer.run(folder, on_progress=lambda _: None, check=lambda: None)
+
+    trainer.stand_by()
+    pid = trainer.pid
+    assert pid is not None
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        wait(lambda: (folder / "began").exists())
+        yield pid
+    finally:
+        (folder / "enough").touch()
+        thread.join(30)
+    assert not thread.is_alive(), "the step ended"
+
+
+def wait(condition) -> None:
+    until = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.002)
+
+
+def states(pid: int, count: int = 300) -> list[str]:
+    """What the process was found doing: R runs, S sleeps, T is stopped."""
+    found = []
+    for _ in range(count):
+        found.append(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0])
+        time.sleep(0.002)
+    return found
+
+
+def test_the_share_halves_while_asked_and_rises_slowly_afterwards():
+    assert [next_share(1.0, True), next_share(0.5, True), next_share(LEAST_SHARE, True)] == [0.5, 0.25, LEAST_SHARE]
+    assert next_share(0.5, False) == pytest.approx(0.51)
+    assert next_share(0.995, False) == 1.0
+
+
+def test_a_step_stands_still_by_turns_while_asked_and_ends_all_the_same(trainer: Trainer, tmp_path: Path):
+    asking = Asking()
+    yielding = Yielding(asking, trainer, asking.shares.append)
+    with running(trainer, tmp_path) as pid:
+        yielding.start()
+        assert "T" not in states(pid)
+        asking.now = True
+        wait(lambda: asking.shares[-1] == LEAST_SHARE)
+        found = states(pid)
+        assert found.count("T") > len(found) / 2
+        assert set(found) - {"T"}, "it is let go on"
+        asking.away = True
+        seen = len(asking.shares)
+        wait(lambda: len(asking.shares) > seen + 1)
+        assert asking.shares[-1] > LEAST_SHARE, "who cannot be asked asks for nothing"
+        asking.away = False
+    yielding.stop()
+
+
+def test_who_stops_to_look_leaves_the_step_running(trainer: Trainer, tmp_path: Path):
+    asking = Asking()
+    asking.now = True
+    yielding = Yielding(asking, trainer, asking.shares.append)
+    with running(trainer, tmp_path) as pid:
+        yielding.start()
+        wait(lambda: "T" in states(pid, 5))
+        yielding.stop()
+        assert "T" not in states(pid)
+
+
+def test_what_stands_by_is_left_alone(trainer: Trainer):
+    trainer.stand_by()
+    assert trainer.pid is not None
+    trainer.halt()
+    assert "T" not in states(trainer.pid, 20)

@@ -1,0 +1,73 @@
+"""Late answers are counted, and training is asked to yield while there are too many."""
+
+from __future__ import annotations
+
+import time
+
+from accrete_server.metrics.slo_monitor import Lateness
+from accrete_server.store_connection import StoreLink
+from tests.server.world import until
+
+
+def lateness(world) -> Lateness:
+    return Lateness(0.010, StoreLink(lambda: world.store))
+
+
+def answer(late: Lateness, in_time: int, too_late: int) -> None:
+    for seconds in [0.010] * in_time + [0.011] * too_late:
+        late.answered(seconds)
+
+
+def test_more_than_one_in_a_hundred_is_too_many(world):
+    late = lateness(world)
+    answer(late, 298, 3)
+    assert not late.too_many()
+    answer(late, 0, 1)
+    assert late.too_many()
+
+
+def test_one_alone_is_never_too_many(world):
+    late = lateness(world)
+    answer(late, 0, 1)
+    assert not late.too_many()
+    answer(late, 0, 1)
+    assert late.too_many()
+
+
+def test_what_was_late_a_while_ago_counts_no_more(world):
+    late = lateness(world)
+    answer(late, 0, 5)
+    assert [late.too_many() for _ in range(6)] == [True, True, True, True, False, False]
+
+
+def test_a_server_whose_answers_are_late_asks_until_they_are_not(world):
+    world.publish(1)
+    hasty = world.server(p99_target_ms=0.001)
+    assert not world.store.control.asked_to_yield()
+
+    def asked():
+        hasty.predict(1, 2)
+        return world.store.control.asked_to_yield()
+
+    until(asked)
+    until(lambda: not world.store.control.asked_to_yield())
+
+
+def test_without_a_target_nothing_is_asked(world):
+    world.publish(1)
+    running = world.server()
+    ends = time.monotonic() + 1.0
+    while time.monotonic() < ends:
+        running.predict(1, 2)
+        assert not world.store.control.asked_to_yield()
+
+
+def test_nothing_is_asked_of_a_store_that_is_gone_and_the_server_stops_in_order(world):
+    world.publish(1)
+    running = world.server(p99_target_ms=0.001)
+    world.kill_store()
+    for _ in range(20):
+        running.predict(1, 2)
+    world.start_store()
+    running.predict(1, 2)
+    world.stop(running)
