@@ -14,11 +14,11 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
+from accrete_kit.atomic_file import write_json
 from accrete_learner.backbones import Backbone
 from accrete_learner.config import NetworkConfig
 from accrete_learner.evaluate import NME_SCALE, extract, head_kind, scores
 from accrete_learner.onnx_graph import write_graph
-from accrete_learner.trainer.job import write_json
 
 MODEL_FILE = "model.json"
 GRAPH_FILE = "graph.onnx"

@@ -17,15 +17,15 @@ from wsgiref.simple_server import WSGIServer
 import prometheus_client
 
 from accrete_learner_service.config import LearnerServiceConfig
+from accrete_learner_service.lease import LeaseKeeper
 from accrete_learner_service.loop.learner_loop import Learner
-from accrete_learner_service.loop.lease import LeaseKeeper
+from accrete_learner_service.loop.snapshot import Observer
 from accrete_learner_service.provisional.updater import PrototypeUpdater
 from accrete_learner_service.runtime.background import Repeated, lower_priority
 from accrete_learner_service.runtime.logs import fields
 from accrete_learner_service.runtime.metrics import Metrics
-from accrete_learner_service.runtime.report import Report
-from accrete_learner_service.runtime.snapshot import Observer
 from accrete_learner_service.step.measure import Handover
+from accrete_learner_service.step.report import Report
 from accrete_learner_service.step.step_runner import Bench
 from accrete_learner_service.trainer.child import Trainer
 from accrete_learner_service.trainer.throttle import Yielding

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from accrete_model.artifact_store import ArtifactStore
+from accrete_model.errors import ModelError
 from accrete_node.processes import make_data_dir
 from accrete_node.settings import Settings, SettingsError
 from accrete_node.supervisor import CANNOT_START
@@ -34,7 +35,7 @@ def restore(settings: Settings, folder: Path) -> int:
 def _told(folder: Path, what: str, work: Callable[[], Backup]) -> int:
     try:
         found = work()
-    except (StorageError, SettingsError, OSError) as error:
+    except (StorageError, ModelError, SettingsError, OSError) as error:
         print(f"accrete: {error}", file=sys.stderr)
         return CANNOT_START
     print(f"{what} {found.keys} keys and {len(found.versions)} versions: {folder}")

@@ -109,20 +109,6 @@ def _backup() -> ModuleType:
     return backup
 
 
-def add_demo(subparsers: Subparsers) -> None:
-    """Add `accrete demo`."""
-    from accrete_experiments.demo.arguments import add_arguments
-
-    add_arguments(subparsers)
-
-
-def add_bench(subparsers: Subparsers) -> None:
-    """Add `accrete bench`."""
-    from accrete_experiments.bench.arguments import add_arguments
-
-    add_arguments(subparsers)
-
-
 def add_token(subparsers: Subparsers) -> None:
     """Add `accrete token`."""
     parser = subparsers.add_parser(

@@ -44,7 +44,6 @@ from accrete_server.open_inference.service import OpenInference
 from accrete_server.open_inference.triton_metrics import TritonMetrics
 from accrete_server.operate.reporting import Reporter, Setting
 from accrete_server.operate.service import Operation
-from accrete_server.operate.watching import Hub, Seats
 from accrete_server.predict.admission import Admission
 from accrete_server.predict.batching import Batcher
 from accrete_server.predict.computing import Predictor
@@ -57,6 +56,7 @@ from accrete_server.versions.loading import Loader
 from accrete_server.versions.slots import Slots
 from accrete_server.versions.store_sync import Follower
 from accrete_server.versions.swapping import Swapper
+from accrete_server.watching import Hub, Seats
 from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
 from accrete_storage.errors import StoreUnavailable
 from accrete_storage.store import Store

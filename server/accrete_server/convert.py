@@ -6,19 +6,14 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from accrete.v1 import operation_pb2, prediction_pb2, teaching_pb2, types_pb2
-from accrete_model.vectors import highest
+from accrete.v1 import operation_pb2, teaching_pb2, types_pb2
 from accrete_server.errors import InvalidInput
 from accrete_server.images import BadImage, ImageReader
-from accrete_server.predict.computing import Computed
 from accrete_storage.events import StoredEvent
 from accrete_storage.examples.review import ReviewGroup, Selection
 from accrete_storage.versions.record import VersionRecord
-
-ImagePrediction = prediction_pb2.PredictResponse.ImagePrediction
 
 STATES = {
     "ready": operation_pb2.VersionInfo.READY,
@@ -40,27 +35,6 @@ def read_image(image: types_pb2.Image, reader: ImageReader) -> NDArray[Any]:
     if tensor.dtype == types_pb2.Tensor.FLOAT32:
         return reader.vector(tensor.shape, tensor.data)
     raise BadImage(f"tensor of unknown dtype {tensor.dtype}; UINT8 and FLOAT32 are allowed")
-
-
-def predictions(computed: Computed, top_k: int, unknown: NDArray[np.bool_], *, features: bool) -> list[ImagePrediction]:
-    """Ranked labels, whether it is `unknown` [N], and features when asked for, of each image."""
-    ranks, best = highest(computed.probabilities, top_k)
-    labels, provisional = computed.view.answers.labels, computed.view.answers.provisional[ranks]
-    rows = zip(ranks.tolist(), best.tolist(), provisional.tolist(), strict=True)
-    answers = [
-        ImagePrediction(
-            labels=[
-                prediction_pb2.RankedLabel(label=labels[rank], probability=probability, provisional=is_new)
-                for rank, probability, is_new in zip(*row, strict=True)
-            ],
-            unknown=is_unknown,
-        )
-        for row, is_unknown in zip(rows, unknown.tolist(), strict=True)
-    ]
-    if features:
-        for answer, row in zip(answers, computed.features, strict=True):
-            answer.features.extend(row.tolist())
-    return answers
 
 
 def phase(name: str) -> types_pb2.Phase.ValueType:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from accrete_kit.failpoints import around
-from accrete_storage.errors import CorruptArtifact
+from accrete_model.errors import CorruptArtifact
 
 MANIFEST = "manifest.json"
 SCHEMA = 1

@@ -17,7 +17,8 @@ from typing import Any
 import msgpack
 
 from accrete_model.artifact_store import ArtifactStore
-from accrete_storage.errors import BackupUnusable, CorruptArtifact
+from accrete_model.errors import CorruptArtifact
+from accrete_storage.errors import BackupUnusable
 from accrete_storage.redis.database import Database, reachable
 from accrete_storage.redis.keys import SCHEMA, Keys
 from accrete_storage.versions.record import VersionRecord

@@ -11,7 +11,6 @@ StorageError
 ├── VersionUnusable         the version was rejected, or its files are gone
 ├── Fenced                  another learner holds the lease; nothing was written
 ├── InputsChanged           examples of the step were deleted while it ran; nothing was written
-├── CorruptArtifact         a version's files are not what was published
 ├── BackupUnusable          a backup cannot be written there, or is not whole
 └── CorruptRecord           bytes in the store that are no example
 """
@@ -79,10 +78,6 @@ class Fenced(StorageError):
 
 class InputsChanged(StorageError):
     """Examples were deleted or a class forgotten since the step read its inputs; nothing was written."""
-
-
-class CorruptArtifact(StorageError):
-    """A version's files are not what was published."""
 
 
 class BackupUnusable(StorageError):

@@ -19,7 +19,7 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 RUN_ELSEWHERE = {
-    'pip install -e ".[server]" && accrete demo': "tests/experiments/test_demo.py; the installation is what this test runs in",
+    'pip install -e ".[server]" && accrete demo': "tests/experiments/test_demo.py, in this installation",
     'pip install -e ".[server,test]" && pytest': "this is that run",
     "accrete bench protocol --data cifar100:data --methods lucir,icarl --base 50 --step 5 --figures --out b50": (
         "tests/end_to_end/test_bench.py, on data that is there"

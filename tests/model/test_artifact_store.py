@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from accrete_model.artifact_store import ArtifactStore
-from accrete_storage.errors import CorruptArtifact
+from accrete_model.errors import CorruptArtifact
 
 
 @pytest.fixture

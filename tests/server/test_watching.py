@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from accrete_server import watching
 from accrete_server.errors import InvalidInput, LimitExceeded, ShuttingDown
-from accrete_server.operate import watching
-from accrete_server.operate.watching import Hub, Seats, follow, place_key
+from accrete_server.watching import Hub, Seats, follow, place_key
 from accrete_storage.events import StoredEvent
 
 

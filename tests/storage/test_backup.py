@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from accrete_model.artifact_store import ArtifactStore
+from accrete_model.errors import CorruptArtifact
 from accrete_storage.backup import MANIFEST, read
 from accrete_storage.config import HoldoutConfig, StoreConfig
 from accrete_storage.embedded.server import EmbeddedStore
-from accrete_storage.errors import BackupUnusable, CorruptArtifact, StorageError
+from accrete_storage.errors import BackupUnusable, StorageError
 from accrete_storage.examples.pending import Outcome
 from accrete_storage.store import Store
 

@@ -88,7 +88,7 @@ def test_new_labels_a_day_are_those_that_nothing_is_known_of(connect: Connect):
     store.pending.add(by("bob", examples("c", 1)))
     store.pending.add(by("ann", examples("c", 1, start=10)))
 
-    store.commit(step(store, lease(store), ["a", "b"], quota=0))
+    store.commit(step(store, lease(store), ["a", "b"], per_class=0))
     assert store.memory.labels() == ["a", "b"]
     store._database.client.delete(store._keys.kept)
     store.pending.add(by("ann", examples("a", 1, start=30)))

@@ -14,12 +14,12 @@ Arrays (n examples, m exemplars; an example has the network's input shape and dt
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Self
 
+from accrete_kit.atomic_file import write_json
 from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
 
@@ -136,16 +136,6 @@ class Result:
             return cls(stage_seconds=raw["stage_seconds"], images=raw["images"], losses=tuple(raw["losses"]))
         except (KeyError, TypeError) as error:
             raise ValueError(f"{folder / RESULT_FILE} is not a result: {error!r}") from error
-
-
-def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Writes `path` whole or not at all: temporary name, fsync, rename."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("w", encoding="utf-8") as file:
-        json.dump(value, file, ensure_ascii=False, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.rename(path)
 
 
 def _read_object(path: Path) -> dict[str, Any]:

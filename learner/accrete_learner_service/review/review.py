@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from accrete_learner_service.config import LearnerServiceConfig
-from accrete_learner_service.loop.lease import LeaseKeeper
+from accrete_learner_service.lease import LeaseKeeper
 from accrete_learner_service.review.checks import bursts, contradicting, near_duplicates
 from accrete_learner_service.runtime.logs import fields
 from accrete_learner_service.runtime.metrics import Metrics

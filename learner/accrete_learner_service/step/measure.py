@@ -18,11 +18,10 @@ from accrete_learner.metrics import Tally
 from accrete_learner_service.errors import Interrupted, StepFailed, VersionDamaged
 from accrete_model.artifact_store import ArtifactStore
 from accrete_model.config import EngineConfig
-from accrete_model.errors import LoadError
+from accrete_model.errors import CorruptArtifact, LoadError
 from accrete_model.loaded_version import LoadedVersion, load
 from accrete_model.scoring import Answers
 from accrete_model.vectors import Floats
-from accrete_storage.errors import CorruptArtifact
 from accrete_storage.examples.example import Example
 from accrete_storage.versions.record import VersionRecord
 

@@ -24,13 +24,13 @@ from accrete_learner.trainer import job as files
 from accrete_learner.trainer.job import Result
 from accrete_learner_service.config import LearnerServiceConfig
 from accrete_learner_service.errors import Blocked, StepFailed
-from accrete_learner_service.loop.lease import LeaseKeeper
+from accrete_learner_service.lease import LeaseKeeper
 from accrete_learner_service.runtime.logs import fields
 from accrete_learner_service.runtime.phases import Outcome
-from accrete_learner_service.runtime.report import Report
 from accrete_learner_service.step.gate import Verdict, judge
 from accrete_learner_service.step.measure import Handover, Measured, measure, measuring_beside, verified
 from accrete_learner_service.step.record import build_record, read_exemplars, summarise_step
+from accrete_learner_service.step.report import Report
 from accrete_learner_service.step.shares import share_exemplars
 from accrete_learner_service.step.staging import Inputs, exemplars_per_class, kept_labels, read_inputs, write_job
 from accrete_learner_service.trainer.child import CHECK_S, Trainer

@@ -20,8 +20,8 @@ from accrete_experiments.protocols import measures
 from accrete_experiments.protocols.data import Dataset
 from accrete_experiments.protocols.results import Run
 from accrete_experiments.protocols.run import Plan, examples
+from accrete_kit.atomic_file import write_json
 from accrete_learner import methods
-from accrete_learner.trainer.job import write_json
 from accrete_node.settings import Settings, load_settings
 from accrete_node.up import Signals, supervisor
 

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from accrete_experiments.bench.display import Display
+from accrete_kit.atomic_file import write_json
 from accrete_learner.config import IDENTITY, NetworkConfig, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
-from accrete_learner.trainer.job import write_json
 from accrete_node.supervisor import CANNOT_START
 
 if TYPE_CHECKING:

@@ -23,12 +23,13 @@ from accrete_experiments.protocols import spec
 from accrete_experiments.protocols.data import Dataset, indices
 from accrete_experiments.protocols.results import Phase, Run, Scores
 from accrete_experiments.protocols.spec import Protocol
+from accrete_kit.atomic_file import write_json
 from accrete_learner import evaluate, export, methods, rules
 from accrete_learner.config import MethodConfig, Rule
 from accrete_learner.memory.config import MemoryConfig
 from accrete_learner.methods.base import Method
 from accrete_learner.trainer import run_job
-from accrete_learner.trainer.job import CANDIDATE_FOLDER, EXEMPLARS_FILE, INPUTS_FILE, Job, Result, write_json
+from accrete_learner.trainer.job import CANDIDATE_FOLDER, EXEMPLARS_FILE, INPUTS_FILE, Job, Result
 
 PHASE_FILE = "phase.json"
 MEMORY_FILE = "memory.safetensors"

@@ -21,6 +21,7 @@ from accrete_server.images import BadImage, ImageReader
 from accrete_server.metrics.collectors import PredictMetrics
 from accrete_server.predict.admission import Call
 from accrete_server.predict.computing import Computed, Predictor
+from accrete_server.predict.encoding import predictions
 from accrete_server.versions.slots import TEACH_FIRST, Slots
 
 MAX_TOP_K = 1000
@@ -115,9 +116,9 @@ class Prediction(prediction_pb2_grpc.PredictionServicer):
         top_k = self._check(request)
         computed = self._answering.compute(request.images, self._read, context, "images")
         unknown, false_alarm_rate = self._answering.unknown(computed, request.unknown_rate or self._config.unknown_rate)
-        predictions = convert.predictions(computed, top_k, unknown, features=request.features)
+        ranked = predictions(computed, top_k, unknown, features=request.features)
         return prediction_pb2.PredictResponse(
-            predictions=predictions,
+            predictions=ranked,
             version=computed.view.version,
             false_alarm_rate=false_alarm_rate,
             timings=prediction_pb2.Timings(

@@ -11,12 +11,12 @@ from accrete_server import convert
 from accrete_server.access.guard import Guard
 from accrete_server.config import ServerConfig
 from accrete_server.errors import InvalidInput, LimitExceeded
-from accrete_server.operate.watching import Hub, Seats, follow, place_key
 from accrete_server.store_connection import StoreLink
 from accrete_server.teach.intake import Batch, Intake
 from accrete_server.teach.prefetch import one_ahead
 from accrete_server.teach.waiting import wait_learned
 from accrete_server.versions.slots import Slots
+from accrete_server.watching import Hub, Seats, follow, place_key
 from accrete_storage.events import StoredEvent
 
 DEFAULT_WAIT_MS = 60_000

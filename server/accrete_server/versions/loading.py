@@ -9,12 +9,11 @@ from pathlib import Path
 from accrete_kit.failpoints import around
 from accrete_model.artifact_store import ArtifactStore
 from accrete_model.config import EngineConfig
-from accrete_model.errors import LoadError
+from accrete_model.errors import CorruptArtifact, LoadError
 from accrete_model.input_spec import InputSpec
 from accrete_model.loaded_version import LoadedVersion, load
 from accrete_server.errors import BrokenCandidate
 from accrete_server.metrics.collectors import ModelMetrics
-from accrete_storage.errors import StorageError
 
 _log = logging.getLogger(__name__)
 
@@ -26,7 +25,7 @@ def verify(artifacts: ArtifactStore, version: int, digest: str | None) -> Path:
     """
     try:
         return artifacts.verify(version, digest)
-    except (StorageError, OSError) as problem:
+    except (CorruptArtifact, OSError) as problem:
         raise BrokenCandidate(version, "verify", str(problem)) from problem
 
 

@@ -8,9 +8,9 @@ import time
 
 from accrete_kit.failpoints import around
 from accrete_server.metrics.collectors import UNKNOWN_PHASE, Metrics
-from accrete_server.operate.watching import Hub
 from accrete_server.store_connection import StoreLink
 from accrete_server.versions.swapping import Swapper
+from accrete_server.watching import Hub
 from accrete_storage.errors import StorageError, StoreUnavailable
 from accrete_storage.events import StoredEvent
 from accrete_storage.store import Store

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 
-from accrete_learner_service.loop.lease import LeaseKeeper
+from accrete_learner_service.lease import LeaseKeeper
 from accrete_learner_service.runtime.logs import fields
 from accrete_learner_service.runtime.metrics import Metrics
 from accrete_learner_service.trainer.child import Progress

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping
 
 from accrete_learner_service.config import LearnerServiceConfig
-from accrete_learner_service.loop.lease import LeaseKeeper
+from accrete_learner_service.lease import LeaseKeeper
 from accrete_learner_service.runtime.metrics import Metrics, Snapshot
 from accrete_learner_service.step.staging import kept_labels
 from accrete_storage.errors import StoreUnavailable
