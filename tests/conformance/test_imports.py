@@ -17,7 +17,6 @@ OURS = {
     "accrete_storage": ROOT / "storage/accrete_storage",
     "accrete_learner": ROOT / "learner/accrete_learner",
     "accrete_learner_service": ROOT / "learner/accrete_learner_service",
-    "accrete_model": ROOT / "server/accrete_engine",
     "accrete_server": ROOT / "server/accrete_server",
     "accrete_node": ROOT / "server/accrete_node",
     "accrete_experiments": ROOT / "server/accrete_experiments",
