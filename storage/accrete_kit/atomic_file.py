@@ -1,5 +1,7 @@
 """Files that are written whole or not at all."""
 
+from __future__ import annotations
+
 import json
 import os
 from collections.abc import Mapping
@@ -7,15 +9,23 @@ from pathlib import Path
 from typing import Any
 
 
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write `path` whole or not at all, and for good: a temporary name beside it, fsync, rename, fsync of the folder.
+def write_bytes(path: Path, content: bytes, *, mode: int = 0o666) -> None:
+    """Write a file whole or not at all, and durably.
+
+    A temporary file beside it is written, brought to disk and renamed, and then the folder is brought to disk.
+
+    Args:
+        path: to write; what stands there is replaced.
+        content: of the file.
+        mode: permissions, less those that the umask takes away.
 
     Raises:
         OSError: when it cannot be written; `path` is then as it was.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
     try:
-        with temporary.open("wb") as file:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
@@ -26,9 +36,9 @@ def write_bytes(path: Path, content: bytes) -> None:
     sync(path.parent)
 
 
-def write_text(path: Path, text: str) -> None:
+def write_text(path: Path, text: str, *, mode: int = 0o666) -> None:
     """Write UTF-8 text as `write_bytes` does."""
-    write_bytes(path, text.encode())
+    write_bytes(path, text.encode(), mode=mode)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
