@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, ValidationError
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
@@ -22,6 +23,7 @@ from accrete_learner.memory.config import MemoryConfig
 from accrete_learner_service.config import GateConfig, LearnerServiceConfig, TriggerConfig
 from accrete_model.config import EngineConfig
 from accrete_model.input_spec import InputSpec
+from accrete_node.renamed_settings import with_current_names
 from accrete_server.access.config import AccessConfig, check_exposure, is_loopback
 from accrete_server.config import ServerConfig
 from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
@@ -121,7 +123,7 @@ def load_settings(flags: Mapping[str, Any], file: Path | None = None, *, resolve
     if not resolved and (unknown := _unknown_variables()):
         raise SettingsError(unknown)
     try:
-        settings = _with_sources(path, environment=not resolved)(**flags)
+        settings = _with_sources(path, environment=not resolved)(**with_current_names(flags, source="flag"))
     except ValidationError as error:
         raise SettingsError([line for problem in error.errors() for line in _told(problem)]) from error
     except (OSError, tomllib.TOMLDecodeError, ValueError) as error:
@@ -188,12 +190,27 @@ def _with_sources(path: Path | None, *, environment: bool) -> type[Settings]:
         ) -> tuple[PydanticBaseSettingsSource, ...]:
             sources: list[PydanticBaseSettingsSource] = [init_settings]
             if environment:
-                sources.append(env_settings)
+                sources.append(_Renaming(env_settings, "environment"))
             if path is not None:
-                sources.append(TomlConfigSettingsSource(settings_cls, toml_file=path))
+                sources.append(_Renaming(TomlConfigSettingsSource(settings_cls, toml_file=path), str(path)))
             return tuple(sources)
 
     return FromFile
+
+
+class _Renaming(PydanticBaseSettingsSource):
+    """A source whose values have the settings' current names."""
+
+    def __init__(self, source: PydanticBaseSettingsSource, name: str) -> None:
+        super().__init__(source.settings_cls)
+        self._source = source
+        self._name = name
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        return self._source.get_field_value(field, field_name)
+
+    def __call__(self) -> dict[str, Any]:
+        return with_current_names(self._source(), source=self._name)
 
 
 def _told(problem: Any) -> list[str]:

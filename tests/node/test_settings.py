@@ -13,6 +13,7 @@ import pytest
 
 from accrete.cli import main
 from accrete_node.describe import render
+from accrete_node.renamed_settings import RENAMED
 from accrete_node.settings import Settings, SettingsError, load_settings
 
 
@@ -118,6 +119,56 @@ def test_a_broken_or_missing_file_is_told(tmp_path: Path):
         load_settings({}, file)
     with pytest.raises(SettingsError, match="no such file"):
         load_settings({}, tmp_path / "b.toml")
+
+
+@pytest.fixture
+def renamed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One field that had another name in its section, and one that stood in another section."""
+    monkeypatch.setitem(RENAMED, "server.gate", "server.port")
+    monkeypatch.setitem(RENAMED, "training.patience_s", "trigger.max_wait_s")
+
+
+@pytest.mark.usefixtures("renamed")
+@pytest.mark.parametrize("source", ["flag", "environment", "file"])
+def test_an_old_name_is_read_wherever_it_stands_with_a_warning(
+    source: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    file = tmp_path / "a.toml"
+    file.write_text("[server]\ngate = 7\n[training]\npatience_s = 8\n" if source == "file" else "")
+    if source == "environment":
+        monkeypatch.setenv("ACCRETE_SERVER__GATE", "7")
+        monkeypatch.setenv("ACCRETE_TRAINING__PATIENCE_S", "8")
+    flags = {"server": {"gate": "7"}, "training": {"patience_s": "8"}} if source == "flag" else {}
+    settings = load_settings(flags, file)
+    assert (settings.server.port, settings.trigger.max_wait_s) == (7, 8)
+    told = capsys.readouterr().err
+    assert "server.gate" in told
+    assert "is now server.port" in told
+
+
+@pytest.mark.usefixtures("renamed")
+def test_an_old_name_counts_as_its_source_does(tmp_path: Path):
+    file = tmp_path / "a.toml"
+    file.write_text("[server]\ngate = 7\n")
+    assert load_settings({"server": {"port": 8}}, file).server.port == 8
+    file.write_text("[server]\nport = 7\n")
+    assert load_settings({"server": {"gate": 8}}, file).server.port == 8
+
+
+@pytest.mark.usefixtures("renamed")
+def test_old_and_new_name_together_are_refused(tmp_path: Path):
+    file = tmp_path / "a.toml"
+    file.write_text("[server]\ngate = 7\nport = 7\n")
+    with pytest.raises(SettingsError, match="server.gate is the old name of server.port"):
+        load_settings({}, file)
+
+
+def test_every_new_name_is_a_setting_and_no_old_one_is():
+    def exists(path: str) -> bool:
+        section, name = path.split(".")
+        return hasattr(getattr(load_settings({}), section), name)
+
+    assert all(exists(new) and not exists(old) for old, new in RENAMED.items())
 
 
 @pytest.mark.parametrize("explained", [True, False])
