@@ -61,11 +61,8 @@ def lone_server(
 ) -> Iterator[LoneServer]:
     """Starts one on these cores, with a version for each number of classes; the first is live. `settings`: further ones
     by `SECTION.FIELD`."""
-    data_dir, config = folder / "data", StoreConfig()
-    store = EmbeddedStore(data_dir, config)
-    store.start()
-    try:
-        artifacts = _publish(data_dir, config, list(classes))
+    data_dir = folder / "data"
+    with published(data_dir, StoreConfig(), classes) as (store, artifacts):
         process, address, ready_s = _start(data_dir, cores, settings or {})
         try:
             graph = artifacts.path(1) / export.GRAPH_FILE
@@ -80,6 +77,17 @@ def lone_server(
         finally:
             process.terminate()
             process.wait(30)
+
+
+@contextmanager
+def published(
+    data_dir: Path, config: StoreConfig, classes: Iterable[int] = (100,)
+) -> Iterator[tuple[EmbeddedStore, ArtifactStore]]:
+    """The store on its own, running, with a version for each number of classes; the first is live."""
+    store = EmbeddedStore(data_dir, config)
+    store.start()
+    try:
+        yield store, _publish(data_dir, config, list(classes))
     finally:
         store.stop()
 
