@@ -17,7 +17,7 @@ import torch
 from accrete import Client
 from accrete.v1 import prediction_pb2, types_pb2
 from accrete_learner import backbones, export
-from accrete_learner.config import NetworkConfig
+from accrete_learner.config import ModelConfig
 from accrete_model.artifact_store import ArtifactStore
 from accrete_storage.config import HoldoutConfig, StoreConfig
 from accrete_storage.embedded.server import EmbeddedStore
@@ -140,8 +140,8 @@ def _publish(data_dir: Path, config: StoreConfig, classes: Sequence[int]) -> Art
 
 def _write(folder: Path, labels: Sequence[str]) -> None:
     generator = torch.Generator().manual_seed(1993)
-    network = NetworkConfig()
-    backbone = backbones.build(network, generator=generator).eval()
+    model = ModelConfig()
+    backbone = backbones.build(model, generator=generator).eval()
     rows = torch.randn(len(labels), backbone.feature_length, generator=generator)
     head = {
         "weight": rows,
@@ -149,7 +149,7 @@ def _write(folder: Path, labels: Sequence[str]) -> None:
         "means": torch.nn.functional.normalize(rows),
     }
     candidate = export.Candidate(
-        backbone=backbone, head=head, labels=tuple(labels), network=network, method="lucir", rule="head"
+        backbone=backbone, head=head, labels=tuple(labels), model=model, method="lucir", rule="head"
     )
     export.write(folder, candidate, torch.from_numpy(noise(8)))
 

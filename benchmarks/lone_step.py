@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
+from accrete_learner.config import MethodConfig, ModelConfig, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
 from accrete_learner.trainer.job import CANDIDATE_FOLDER, INPUTS_FILE, Job, Result
 
@@ -60,9 +60,9 @@ def _job(classes: int, old: int, memory: int, parent: Path | None) -> Job:
         parent=None if parent is None else str(parent),
         parent_rows=tuple(range(old)),
         method=MethodConfig(name="lucir"),
-        network=NetworkConfig(),
+        model=ModelConfig(),
         training=TrainingConfig(base_epochs=1, epochs=1),
-        budget=MemoryConfig(kind="total", size=memory),
+        memory=MemoryConfig(kind="total", size=memory),
     )
 
 

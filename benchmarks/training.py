@@ -25,7 +25,7 @@ from torchvision import transforms
 from accrete_learner import backbones, heads
 from accrete_learner.augmentation import augment
 from accrete_learner.backbones.cifar import CIFAR_MEAN, CIFAR_STD, resnet32
-from accrete_learner.config import NetworkConfig
+from accrete_learner.config import ModelConfig
 from accrete_learner.heads import HeadChoice
 from accrete_learner.losses import CrossEntropy, LessForget, MarginRanking
 from accrete_learner.training.loop import TrainingSet, train
@@ -122,7 +122,7 @@ def bare(count: int, precision: str) -> Iterator[float]:
 def _networks(precision: str, *, teacher: bool) -> tuple[Network, Network | None]:
     """What trains, and its teacher of half of the classes."""
     generator = torch.Generator().manual_seed(1)
-    backbone = backbones.build(NetworkConfig(), generator=generator).to(memory_format=torch.channels_last)
+    backbone = backbones.build(ModelConfig(), generator=generator).to(memory_format=torch.channels_last)
     grow = partial(heads.grow, feature_length=backbone.feature_length, generator=generator)
     choice = HeadChoice(kind="cosine" if teacher else "linear")
     parent = grow(choice, None, class_count=CLASSES // 2).export() if teacher else None

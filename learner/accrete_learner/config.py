@@ -44,7 +44,7 @@ def _check_choice(field: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class NetworkConfig:
+class ModelConfig:
     """The backbone and the form of its input.
 
     Raises:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from accrete_kit.atomic_file import write_json
 from accrete_learner.backbones import Backbone
-from accrete_learner.config import NetworkConfig
+from accrete_learner.config import ModelConfig
 from accrete_learner.evaluate import NME_SCALE, extract, head_kind, scores
 from accrete_learner.onnx_graph import write_graph
 
@@ -41,7 +41,7 @@ class Candidate:
     head: Mapping[str, Tensor]
     """`weight` and what else `evaluate.head_scores` reads, `means` [C, d], and what only the next step reads."""
     labels: tuple[str, ...]
-    network: NetworkConfig
+    model: ModelConfig
     method: str
     rule: str
     """"head", "nme", or one of `rules.RULES`."""
@@ -128,12 +128,12 @@ def _check_finite(candidate: Candidate) -> None:
 
 
 def _description(candidate: Candidate) -> dict[str, Any]:
-    network = candidate.network
+    model = candidate.model
     return {
         "schema": SCHEMA,
-        "backbone": network.backbone,
+        "backbone": model.backbone,
         "last_relu": candidate.last_relu,
-        "input": {"shape": list(network.input_shape), "dtype": network.input_dtype},
+        "input": {"shape": list(model.input_shape), "dtype": model.input_dtype},
         "feature_length": candidate.backbone.feature_length,
         "labels": list(candidate.labels),
         "head": head_kind(candidate.head),

@@ -10,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load as load_state
 
 from accrete_learner.backbones import build
-from accrete_learner.config import NetworkConfig
+from accrete_learner.config import ModelConfig
 from accrete_model.config import EngineConfig
 from accrete_model.engines.base import CPU_BATCH, doubling, run_in_parts, run_padded
 from accrete_model.errors import LoadError
@@ -81,10 +81,10 @@ def _backbone(artifact: Artifact) -> torch.nn.Module:
     return backbone
 
 
-def _network(card: ModelCard) -> NetworkConfig:
+def _network(card: ModelCard) -> ModelConfig:
     if not card.spec.is_image:
-        return NetworkConfig(backbone=card.backbone, embedding=card.spec.shape[0])
+        return ModelConfig(backbone=card.backbone, embedding=card.spec.shape[0])
     height, width, channels = card.spec.shape
     if height != width:
         raise LoadError("engine", f"input {card.spec}: the backbones take square images")
-    return NetworkConfig(backbone=card.backbone, input_size=height, channels=channels)
+    return ModelConfig(backbone=card.backbone, input_size=height, channels=channels)

@@ -67,8 +67,8 @@ def learn(config: LearnerServiceConfig, store: StoreConfig, holdout: HoldoutConf
         if connected is None:
             return
         stack.callback(connected.close)
-        network = config.network
-        connected.bind_model(str(InputSpec(network.input_shape, network.input_dtype)))
+        model = config.model
+        connected.bind_model(str(InputSpec(model.input_shape, model.input_dtype)))
         _work(connected, config, holdout, data_dir, stopping)
     log.info("learner.stopped")
 

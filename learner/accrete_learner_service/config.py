@@ -7,7 +7,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
-from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
+from accrete_learner.config import MethodConfig, ModelConfig, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
 from accrete_storage.config import TeachingConfig
 
@@ -56,11 +56,11 @@ class LearnerServiceConfig:
     """What a candidate must pass."""
     method: MethodConfig = field(default_factory=MethodConfig)
     """How a step learns."""
-    network: NetworkConfig = field(default_factory=NetworkConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
     """What learns."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """For how long, on what."""
-    budget: MemoryConfig = field(default_factory=MemoryConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
     """Exemplars kept."""
     teaching: TeachingConfig = field(default_factory=TeachingConfig)
     """What one principal may have of a class."""

@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
-from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
+from accrete_learner.config import MethodConfig, ModelConfig, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
 from accrete_learner_service.config import GateConfig, LearnerServiceConfig, TriggerConfig
 from accrete_model.config import EngineConfig
@@ -28,7 +28,7 @@ from accrete_server.access.config import AccessConfig, check_exposure, is_loopba
 from accrete_server.config import ServerConfig
 from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
 
-SECTIONS_OF_LEARNER = ("trigger", "gate", "method", "network", "training", "budget", "teaching")
+SECTIONS_OF_LEARNER = ("trigger", "gate", "method", "model", "training", "memory", "teaching")
 """Fields of LearnerServiceConfig that are sections of their own here."""
 FILE_NAME = "accrete.toml"
 
@@ -75,7 +75,7 @@ class Settings(BaseSettings):
     data_dir: Path = Path("accrete-data")
     """Folder of everything that must last: the embedded store, the versions. Keep it on a local disk."""
     store: Annotated[StoreConfig, _known(StoreConfig)] = StoreConfig()
-    model: Annotated[NetworkConfig, _known(NetworkConfig)] = NetworkConfig()
+    model: Annotated[ModelConfig, _known(ModelConfig)] = ModelConfig()
     engine: Annotated[EngineConfig, _known(EngineConfig)] = EngineConfig()
     server: Annotated[ServerConfig, _known(ServerConfig)] = ServerConfig()
     access: Annotated[AccessConfig, _known(AccessConfig)] = AccessConfig()
@@ -102,9 +102,9 @@ class Settings(BaseSettings):
             trigger=self.trigger,
             gate=self.gate,
             method=self.method,
-            network=self.model,
+            model=self.model,
             training=self.training,
-            budget=self.memory,
+            memory=self.memory,
             teaching=self.teaching,
         )
 

@@ -16,14 +16,14 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from accrete_learner.config import MethodConfig, NetworkConfig, Selection, TrainingConfig
+from accrete_learner.config import MethodConfig, ModelConfig, Selection, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
 from accrete_learner.method_names import available
 from accrete_learner.trainer import run_job
 from accrete_learner.trainer.job import CANDIDATE_FOLDER, EXEMPLARS_FILE, INPUTS_FILE, Job
 from accrete_learner_service.step.measure import load_checked
 
-NETWORK = NetworkConfig(backbone="resnet8", input_size=8, channels=1)
+MODEL = ModelConfig(backbone="resnet8", input_size=8, channels=1)
 TRAINING = TrainingConfig(base_epochs=1, epochs=1, copies=1, batch_size=16, learning_rate=0.02, threads=1)
 #: Examples of each class that come for a step.
 STEPS = ({0: 12, 1: 1, 2: 6}, {3: 5, 0: 2}, {4: 20, 5: 2, 1: 3})
@@ -77,9 +77,9 @@ def take_steps(folder: Path, config: MethodConfig, budget: MemoryConfig) -> list
             parent=str(homes[-1] / CANDIDATE_FOLDER) if known else None,
             parent_rows=tuple(range(known)),
             method=config,
-            network=NETWORK,
+            model=MODEL,
             training=TRAINING,
-            budget=budget,
+            memory=budget,
         )
         run_job.run(home, job, lambda *_: None)
         memory = remembered(home, memory, budget.per_class(total))

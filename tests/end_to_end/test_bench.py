@@ -63,7 +63,7 @@ def test_methods_are_compared_reported_and_drawn(digits: Path, tmp_path: Path) -
     assert pictures == {"accuracy.png", "confusion.png", "features.png", "exemplars.png"}
     other = bench(*flags, "--memory", "60", "--out", tmp_path)
     assert other.returncode == 2
-    assert "holds another protocol (budget" in other.stderr
+    assert "holds another protocol (memory" in other.stderr
 
 
 def test_wrong_flags_are_told_before_anything_runs(digits: Path, tmp_path: Path) -> None:

@@ -85,7 +85,7 @@ def test_unfinished_runs_are_not_drawn(tmp_path: Path):
 
 
 def test_budgets_of_different_kinds_share_no_figure(tmp_path: Path):
-    other = Protocol(data="cifar100", digest="0", classes=6, base=2, step=2, budget=MemoryConfig(kind="total", size=20))
+    other = Protocol(data="cifar100", digest="0", classes=6, base=2, step=2, memory=MemoryConfig(kind="total", size=20))
     with pytest.raises(ValueError, match="one protocol"):
         figures.accuracy_curves([run("lucir"), run("icarl", protocol=other)], tmp_path / "none.png")
 

@@ -162,8 +162,8 @@ def test_a_further_rule_has_a_column_where_a_method_has_one():
 @pytest.mark.parametrize(
     "other",
     [
-        {"budget": MemoryConfig(kind="total", size=20)},
-        {"budget": MemoryConfig(kind="per_class", size=10)},
+        {"memory": MemoryConfig(kind="total", size=20)},
+        {"memory": MemoryConfig(kind="per_class", size=10)},
         {"training": TrainingConfig(augmentation="strong")},
         {"epochs": "10%"},
         {"digest": "1"},
@@ -172,6 +172,14 @@ def test_a_further_rule_has_a_column_where_a_method_has_one():
 def test_other_settings_make_another_table(other: dict[str, Any]):
     found = report.comparisons([run(), run("icarl", protocol=replace(PROTOCOL, **other)), run("lwf")])
     assert [list(comparison.methods) for comparison in found] == [["lucir", "lwf"], ["icarl"]]
+
+
+def test_a_run_that_an_earlier_release_wrote_is_read():
+    raw = run().to_dict()
+    earlier = {"model": "network", "memory": "budget"}
+    raw["protocol"] = {earlier.get(name, name): value for name, value in raw["protocol"].items()}
+    assert Run.from_dict(raw) == run()
+    assert Protocol.from_dict(raw["protocol"]) == PROTOCOL
 
 
 def test_the_same_method_and_seed_twice_is_refused():
@@ -210,7 +218,7 @@ def test_the_caption_tells_budgets_orders_and_epochs_apart():
         order="seed",
         per_class=50,
         epochs="10%",
-        budget=MemoryConfig(kind="total", size=2000),
+        memory=MemoryConfig(kind="total", size=2000),
         training=TrainingConfig(augmentation="strong"),
     )
     assert report.caption(other.to_dict()) == (

@@ -21,7 +21,7 @@ from accrete_experiments.protocols.results import Run
 from accrete_experiments.protocols.run import Busy, Memory, Plan, _alone, phase_folder, run
 from accrete_experiments.protocols.spec import Protocol
 from accrete_learner import methods
-from accrete_learner.config import NetworkConfig, TrainingConfig
+from accrete_learner.config import ModelConfig, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
 
 
@@ -43,9 +43,9 @@ def protocol(data: Dataset, **changes: object) -> Protocol:
         "base": 2,
         "step": 2,
         "epochs": "2",
-        "network": NetworkConfig(backbone="resnet8", input_size=8, channels=1),
+        "model": ModelConfig(backbone="resnet8", input_size=8, channels=1),
         "training": TrainingConfig(batch_size=16, augmentation="crop", copies=1, threads=1),
-        "budget": MemoryConfig(kind="total", size=12),
+        "memory": MemoryConfig(kind="total", size=12),
     }
     return Protocol(**(values | changes))  # type: ignore[arg-type]
 
@@ -120,7 +120,7 @@ def test_a_first_phase_is_not_shared_where_it_would_train_differently(tmp_path: 
     data = digits()
     lucir, wa = methods.load("lucir"), methods.load("wa")
     keys = {
-        spec.first_training(method, protocol(data).trained_with(method, seed), protocol(data).network, asked)
+        spec.first_training(method, protocol(data).trained_with(method, seed), protocol(data).model, asked)
         for method, seed, asked in (
             (lucir, 1, protocol(data)),
             (methods.load("icarl"), 1, protocol(data)),
@@ -189,7 +189,7 @@ def test_real_cifar_runs_where_it_lies(tmp_path: Path) -> None:
     wanted = Plan(
         asked="icarl",
         seed=1993,
-        protocol=replace(protocol(data, classes=4, per_class=20), network=NetworkConfig()),
+        protocol=replace(protocol(data, classes=4, per_class=20), model=ModelConfig()),
         phases=orders.stream(orders.ORDER_1993, base=2, step=2, total=4),
     )
     found = go(tmp_path, wanted, data)

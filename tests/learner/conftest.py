@@ -18,7 +18,7 @@ from safetensors.numpy import save_file
 from sklearn.datasets import load_digits
 
 import accrete_learner
-from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
+from accrete_learner.config import MethodConfig, ModelConfig, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
 from accrete_learner.metrics import Tally
 from accrete_learner.trainer.job import CANDIDATE_FOLDER, INPUTS_FILE, Job
@@ -28,7 +28,7 @@ from accrete_storage.examples.example import Example
 # On small networks a second thread costs more than it gives.
 torch.set_num_threads(1)
 
-SMALL = NetworkConfig(backbone="resnet8", input_size=8, channels=1)
+SMALL = ModelConfig(backbone="resnet8", input_size=8, channels=1)
 QUICK = TrainingConfig(base_epochs=6, epochs=6, batch_size=32, augmentation="crop", threads=1)
 
 
@@ -64,9 +64,9 @@ def _write_step(
         "parent": str(parent) if parent else None,
         "parent_rows": tuple(range(old)),
         "method": MethodConfig(name="lucir"),
-        "network": SMALL,
+        "model": SMALL,
         "training": QUICK,
-        "budget": MemoryConfig(kind="per_class", size=5),
+        "memory": MemoryConfig(kind="per_class", size=5),
     }
     job = Job(**defaults | fields)
     job.write(folder)

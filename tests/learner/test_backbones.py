@@ -12,31 +12,31 @@ from torch import nn
 
 from accrete_learner.backbones import build
 from accrete_learner.backbones.cifar import BasicBlock
-from accrete_learner.config import NetworkConfig
+from accrete_learner.config import ModelConfig
 
 OURS = [
-    NetworkConfig(backbone="resnet32"),
-    NetworkConfig(backbone="resnet32", input_size=64, channels=1),
-    NetworkConfig(backbone="resnet8"),
-    NetworkConfig(backbone="resnet8", input_size=8),
-    NetworkConfig(backbone="resnet8", input_size=16, channels=1),
+    ModelConfig(backbone="resnet32"),
+    ModelConfig(backbone="resnet32", input_size=64, channels=1),
+    ModelConfig(backbone="resnet8"),
+    ModelConfig(backbone="resnet8", input_size=8),
+    ModelConfig(backbone="resnet8", input_size=16, channels=1),
 ]
 TORCHVISIONS = [
-    NetworkConfig(backbone="resnet18"),
-    NetworkConfig(backbone="resnet18", channels=1),
-    NetworkConfig(backbone="mobilenet_v3_small"),
-    NetworkConfig(backbone="squeezenet1_1", input_size=64),
-    NetworkConfig(backbone="shufflenet_v2_x0_5"),
-    NetworkConfig(backbone="googlenet", input_size=64),
+    ModelConfig(backbone="resnet18"),
+    ModelConfig(backbone="resnet18", channels=1),
+    ModelConfig(backbone="mobilenet_v3_small"),
+    ModelConfig(backbone="squeezenet1_1", input_size=64),
+    ModelConfig(backbone="shufflenet_v2_x0_5"),
+    ModelConfig(backbone="googlenet", input_size=64),
 ]
-IDENTITY = NetworkConfig(backbone="identity", embedding=5)
+IDENTITY = ModelConfig(backbone="identity", embedding=5)
 
 
-def name(config: NetworkConfig) -> str:
+def name(config: ModelConfig) -> str:
     return f"{config.backbone}-{config.input_size}-{config.channels}"
 
 
-def examples(config: NetworkConfig, count: int) -> torch.Tensor:
+def examples(config: ModelConfig, count: int) -> torch.Tensor:
     generator = torch.Generator().manual_seed(2)
     if config.backbone == "identity":
         return torch.randn(count, *config.input_shape, generator=generator)
@@ -44,7 +44,7 @@ def examples(config: NetworkConfig, count: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("config", [*OURS, *TORCHVISIONS, IDENTITY], ids=name)
-def test_stored_examples_become_float_features_of_the_length_it_says(config: NetworkConfig, generator: torch.Generator):
+def test_stored_examples_become_float_features_of_the_length_it_says(config: ModelConfig, generator: torch.Generator):
     backbone = build(config, generator=generator)
     for mode in (True, False):
         features = backbone.train(mode)(examples(config, 3))
@@ -55,7 +55,7 @@ def test_stored_examples_become_float_features_of_the_length_it_says(config: Net
 
 
 @pytest.mark.parametrize("config", [OURS[0], OURS[3], TORCHVISIONS[0], TORCHVISIONS[2]], ids=name)
-def test_a_seed_decides_the_weights_and_torchs_own_generator_is_left_alone(config: NetworkConfig):
+def test_a_seed_decides_the_weights_and_torchs_own_generator_is_left_alone(config: ModelConfig):
     before = torch.random.get_rng_state()
     made = [build(config, generator=torch.Generator().manual_seed(seed)).state_dict() for seed in (1, 1, 2)]
     assert torch.equal(before, torch.random.get_rng_state())
@@ -64,7 +64,7 @@ def test_a_seed_decides_the_weights_and_torchs_own_generator_is_left_alone(confi
 
 
 @pytest.mark.parametrize("config", [OURS[0], OURS[4], TORCHVISIONS[3], IDENTITY], ids=name)
-def test_its_state_is_all_that_another_of_its_kind_needs(config: NetworkConfig, tmp_path: Path):
+def test_its_state_is_all_that_another_of_its_kind_needs(config: ModelConfig, tmp_path: Path):
     first = build(config, generator=torch.Generator().manual_seed(1)).eval()
     second = build(config, generator=torch.Generator().manual_seed(2)).eval()
     second.load_state_dict(first.state_dict())
@@ -97,7 +97,7 @@ def test_resnet32_has_the_papers_size(generator: torch.Generator):
 
 
 @pytest.mark.parametrize("config", [OURS[0], OURS[2]], ids=name)
-def test_features_can_be_negative_unless_a_last_relu_is_asked_for(config: NetworkConfig, generator: torch.Generator):
+def test_features_can_be_negative_unless_a_last_relu_is_asked_for(config: ModelConfig, generator: torch.Generator):
     answers = []
     for last_relu in (False, True):
         backbone = build(config, generator=generator, last_relu=last_relu)
@@ -111,17 +111,17 @@ def test_features_can_be_negative_unless_a_last_relu_is_asked_for(config: Networ
 
 @pytest.mark.parametrize(("size", "side"), [(8, 2), (16, 4), (32, 4), (64, 8)])
 def test_resnet8_keeps_positions_to_tell_shapes_apart(size: int, side: int, generator: torch.Generator):
-    backbone = build(NetworkConfig(backbone="resnet8", input_size=size), generator=generator)
+    backbone = build(ModelConfig(backbone="resnet8", input_size=size), generator=generator)
     shapes: list[torch.Size] = []
     layers = backbone.network.get_submodule("layers")
     layers.register_forward_hook(lambda module, inputs, output: shapes.append(output.shape))
-    backbone(examples(NetworkConfig(input_size=size), 2))
+    backbone(examples(ModelConfig(input_size=size), 2))
     assert shapes[0][2:] == (side, side)
 
 
 @pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
 @pytest.mark.parametrize("config", [OURS[3], TORCHVISIONS[0]], ids=name)
-def test_weights_come_from_a_file_of_the_networks_state(config: NetworkConfig, suffix: str, tmp_path: Path):
+def test_weights_come_from_a_file_of_the_networks_state(config: ModelConfig, suffix: str, tmp_path: Path):
     source = build(config, generator=torch.Generator().manual_seed(1))
     state = dict(source.network.state_dict()) | {"fc.weight": torch.zeros(7, source.feature_length)}
     path = tmp_path / f"weights{suffix}"
@@ -159,8 +159,8 @@ def test_weights_of_another_network_are_refused_by_their_first_difference(change
 def test_a_file_of_something_else_and_an_unknown_name_of_weights_are_refused(tmp_path: Path):
     torch.save([1, 2], tmp_path / "list.pth")
     with pytest.raises(ValueError, match="holds no state dict"):
-        build(NetworkConfig(weights=str(tmp_path / "list.pth")))
+        build(ModelConfig(weights=str(tmp_path / "list.pth")))
     with pytest.raises(ValueError, match="neither a file nor a name of resnet18's weights, which are: IMAGENET1K_V1"):
-        build(NetworkConfig(backbone="resnet18", weights="IMAGENET21K"))
+        build(ModelConfig(backbone="resnet18", weights="IMAGENET21K"))
     with pytest.raises(FileNotFoundError):
-        build(NetworkConfig(weights=str(tmp_path / "missing.pth")))
+        build(ModelConfig(weights=str(tmp_path / "missing.pth")))

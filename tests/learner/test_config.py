@@ -10,17 +10,17 @@ import pytest
 import torchvision
 
 from accrete_learner.backbone_names import torchvision_names
-from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
+from accrete_learner.config import MethodConfig, ModelConfig, TrainingConfig
 
 
 @pytest.mark.parametrize(
     ("kind", "fields", "said"),
     [
-        (NetworkConfig, {"backbone": "resnet19"}, "backbone = 'resnet19': must be .*near it: resnet18"),
-        (NetworkConfig, {"backbone": "identity"}, "embedding = 0: must be 1 to"),
-        (NetworkConfig, {"backbone": "identity", "embedding": 4, "weights": "x"}, "weights = 'x': must be empty"),
-        (NetworkConfig, {"input_size": 4}, "input_size = 4: must be 8 to"),
-        (NetworkConfig, {"channels": 4}, "channels = 4: must be 1 or 3"),
+        (ModelConfig, {"backbone": "resnet19"}, "backbone = 'resnet19': must be .*near it: resnet18"),
+        (ModelConfig, {"backbone": "identity"}, "embedding = 0: must be 1 to"),
+        (ModelConfig, {"backbone": "identity", "embedding": 4, "weights": "x"}, "weights = 'x': must be empty"),
+        (ModelConfig, {"input_size": 4}, "input_size = 4: must be 8 to"),
+        (ModelConfig, {"channels": 4}, "channels = 4: must be 1 or 3"),
         (TrainingConfig, {"epochs": 0}, "epochs = 0: must be 1 to"),
         (TrainingConfig, {"base_epochs": -1}, "base_epochs = -1"),
         (TrainingConfig, {"batch_size": 0}, "batch_size = 0"),
@@ -43,7 +43,7 @@ def test_a_bad_field_is_named_with_its_value_and_what_is_allowed(kind: type, fie
 
 
 def test_an_image_network_takes_bytes_and_an_identity_takes_vectors():
-    image, vector = NetworkConfig(input_size=16, channels=1), NetworkConfig(backbone="identity", embedding=7)
+    image, vector = ModelConfig(input_size=16, channels=1), ModelConfig(backbone="identity", embedding=7)
     assert (image.input_shape, image.input_dtype) == ((16, 16, 1), "uint8")
     assert (vector.input_shape, vector.input_dtype) == ((7,), "float32")
 
@@ -56,7 +56,7 @@ def test_configuration_budget_job_and_metrics_need_no_torch():
     modules = (
         "accrete_learner.config, accrete_learner.memory.config, accrete_learner.trainer.job, accrete_learner.metrics"
     )
-    code = f"import sys, {modules}; accrete_learner.config.NetworkConfig(backbone='resnet18')"
+    code = f"import sys, {modules}; accrete_learner.config.ModelConfig(backbone='resnet18')"
     check = "assert not {'torch', 'torchvision', 'numpy'} & set(sys.modules)"
     path = f"import sys; sys.path[:0] = {sys.path!r}"
     subprocess.run([sys.executable, "-c", f"{path}; {code}; {check}"], check=True)

@@ -7,9 +7,9 @@ import torch
 
 from accrete_learner import evaluate
 from accrete_learner.backbones import build
-from accrete_learner.config import NetworkConfig
+from accrete_learner.config import ModelConfig
 
-SMALL = NetworkConfig(backbone="resnet8", input_size=8)
+SMALL = ModelConfig(backbone="resnet8", input_size=8)
 
 
 def batch(count: int, generator: torch.Generator) -> torch.Tensor:

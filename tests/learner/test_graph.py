@@ -12,23 +12,23 @@ import torch
 from onnx import helper
 
 from accrete_learner.backbones import Backbone, build
-from accrete_learner.config import NetworkConfig
+from accrete_learner.config import ModelConfig
 from accrete_learner.onnx_graph import write_graph
 
-NETWORKS = [
-    NetworkConfig(backbone="resnet32"),
-    NetworkConfig(backbone="resnet8", input_size=8, channels=1),
-    NetworkConfig(backbone="mobilenet_v3_small", channels=1),
-    NetworkConfig(backbone="swin_t"),
-    NetworkConfig(backbone="identity", embedding=6),
+MODELS = [
+    ModelConfig(backbone="resnet32"),
+    ModelConfig(backbone="resnet8", input_size=8, channels=1),
+    ModelConfig(backbone="mobilenet_v3_small", channels=1),
+    ModelConfig(backbone="swin_t"),
+    ModelConfig(backbone="identity", embedding=6),
 ]
-SMALL = NETWORKS[1]
+SMALL = MODELS[1]
 
 
-def trained(network: NetworkConfig, seed: int, *, alike: bool = False) -> Backbone:
+def trained(model: ModelConfig, seed: int, *, alike: bool = False) -> Backbone:
     """Every weight another one, as training leaves them, or all that a layer starts with alike."""
     generator = torch.Generator().manual_seed(seed)
-    backbone = build(network, generator=generator)
+    backbone = build(model, generator=generator)
     for weight in backbone.parameters() if not alike else ():
         weight.data += 0.01 * torch.rand(weight.shape, generator=generator)
     for name, buffer in backbone.named_buffers():
@@ -37,11 +37,11 @@ def trained(network: NetworkConfig, seed: int, *, alike: bool = False) -> Backbo
     return backbone.eval().requires_grad_(False)
 
 
-@pytest.mark.parametrize("network", NETWORKS, ids=lambda network: network.backbone)
+@pytest.mark.parametrize("model", MODELS, ids=lambda model: model.backbone)
 def test_a_later_steps_graph_is_the_same_without_a_trace(
-    network: NetworkConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
-    first, second = trained(network, 1), trained(network, 2)
+    first, second = trained(model, 1), trained(model, 2)
     write_graph(first, tmp_path / "first.onnx")
     write_graph(second, tmp_path / "traced.onnx")
     monkeypatch.setattr(torch.onnx, "export", None)
@@ -62,8 +62,8 @@ def test_weights_that_were_alike_each_have_a_place_of_their_own(tmp_path: Path, 
 
 @pytest.mark.parametrize("of", ["another release", "another network"])
 def test_a_graph_that_is_not_this_networks_is_not_filled(of: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    network = SMALL if of == "another release" else NetworkConfig(backbone="resnet8", input_size=8, channels=3)
-    write_graph(trained(network, 1), tmp_path / "first.onnx")
+    model = SMALL if of == "another release" else ModelConfig(backbone="resnet8", input_size=8, channels=3)
+    write_graph(trained(model, 1), tmp_path / "first.onnx")
     if of == "another release":
         graph = onnx.load(tmp_path / "first.onnx")
         helper.set_model_props(graph, {"accrete": "0.0.1, torch 2.0"})

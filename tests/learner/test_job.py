@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
+from accrete_learner.config import MethodConfig, ModelConfig, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
 from accrete_learner.trainer.job import JOB_FILE, RESULT_FILE, Job, Result
 
@@ -20,9 +20,9 @@ JOB = Job(
     parent="/data/versions/v000006",
     parent_rows=(2, 0),
     method=MethodConfig(name="icarl", rule="nme"),
-    network=NetworkConfig(backbone="resnet8", input_size=16),
+    model=ModelConfig(backbone="resnet8", input_size=16),
     training=TrainingConfig(epochs=3, learning_rate=0.05, precision="float32"),
-    budget=MemoryConfig(kind="total", size=60),
+    memory=MemoryConfig(kind="total", size=60),
 )
 RESULT = Result(stage_seconds={"train": 1.5}, images=640, losses=(1.0, 0.5))
 

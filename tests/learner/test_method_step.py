@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from accrete_learner import backbones, evaluate, methods
-from accrete_learner.config import Augmentation, NetworkConfig, TrainingConfig
+from accrete_learner.config import Augmentation, ModelConfig, TrainingConfig
 from accrete_learner.losses import Batch
 from accrete_learner.memory import exemplars
 from accrete_learner.memory.exemplars import Exemplars
@@ -32,7 +32,7 @@ def around(label: int, count: int, seed: int) -> Tensor:
 def make_inputs(**changes: object) -> StepInputs:
     """A step that knows classes 0 and 1, has 3 and 2 exemplars of them, and gets 6 examples of 1 and 5 of the new 2."""
     values: dict[str, object] = {
-        "backbone": backbones.build(NetworkConfig(backbone="identity", embedding=LENGTH)),
+        "backbone": backbones.build(ModelConfig(backbone="identity", embedding=LENGTH)),
         "parent_head": {"weight": torch.eye(LENGTH)[:2], "scale": torch.ones(1), "means": torch.eye(LENGTH)[:2]},
         "class_count": 3,
         "new_x": torch.cat((around(1, 6, seed=1), around(2, 5, seed=2))),
@@ -199,7 +199,7 @@ def test_a_balanced_set_repeats_small_classes_and_skips_missing_ones() -> None:
 
 
 def image_means(augmentation: Augmentation) -> tuple[StepInputs, StepOutcome]:
-    network = NetworkConfig(backbone="resnet8", input_size=8, channels=1)
+    network = ModelConfig(backbone="resnet8", input_size=8, channels=1)
     x = torch.randint(256, (8, 8, 8, 1), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     inputs = make_inputs(
         backbone=backbones.build(network, generator=torch.Generator().manual_seed(0)),

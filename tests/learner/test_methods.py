@@ -15,7 +15,7 @@ from torch import Tensor
 
 import accrete_learner
 from accrete_learner import backbones, evaluate, methods
-from accrete_learner.config import NetworkConfig, TrainingConfig
+from accrete_learner.config import ModelConfig, TrainingConfig
 from accrete_learner.heads import HeadChoice
 from accrete_learner.losses import CrossEntropy
 from accrete_learner.method_names import FAMILIES, available, begins_anew
@@ -25,7 +25,7 @@ from accrete_learner.rebalance import BalancedFineTuning
 from accrete_learner.training.schedule import Schedule
 
 SHAPE = (8, 8, 1)
-NETWORK = NetworkConfig(backbone="resnet8", input_size=8, channels=1)
+NETWORK = ModelConfig(backbone="resnet8", input_size=8, channels=1)
 TRAINING = TrainingConfig(base_epochs=2, epochs=2, copies=1, batch_size=8, learning_rate=0.02, augmentation="crop")
 PER_CLASS = 3
 
@@ -175,7 +175,7 @@ def test_vectors_need_no_backbone_to_learn(name: str) -> None:
     x = torch.randn(12, 6, generator=torch.Generator().manual_seed(1)) + 3 * torch.eye(3, 6)[y]
     inputs = first_inputs(
         {0: 1, 1: 1, 2: 1},
-        backbone=backbones.build(NetworkConfig(backbone="identity", embedding=6)),
+        backbone=backbones.build(ModelConfig(backbone="identity", embedding=6)),
         new_x=x,
         new_y=y,
         exemplar_x=torch.empty(0, 6),
@@ -249,7 +249,7 @@ def test_lucirs_rate_falls_as_in_the_paper() -> None:
 def test_exemplars_that_are_made_are_images() -> None:
     inputs = first_inputs(
         {0: 1},
-        backbone=backbones.build(NetworkConfig(backbone="identity", embedding=6)),
+        backbone=backbones.build(ModelConfig(backbone="identity", embedding=6)),
         new_x=torch.ones(1, 6),
         new_y=torch.zeros(1, dtype=torch.int64),
         exemplar_x=torch.empty(0, 6),

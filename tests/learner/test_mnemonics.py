@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from accrete_learner.augmentation.augment import Augmentation
 from accrete_learner.backbones import build
-from accrete_learner.config import NetworkConfig
+from accrete_learner.config import ModelConfig
 from accrete_learner.heads import CosineHead, LinearHead
 from accrete_learner.losses import CrossEntropy
 from accrete_learner.memory.exemplars import Candidates
@@ -149,7 +149,7 @@ Digits = Callable[..., tuple[np.ndarray, np.ndarray]]
 
 
 def network_of(classes: int, old: int = 0, *, cosine: bool = True) -> Network:
-    config = NetworkConfig(backbone="resnet8", input_size=8, channels=1)
+    config = ModelConfig(backbone="resnet8", input_size=8, channels=1)
     backbone = build(config, generator=torch.Generator().manual_seed(0))
     rows = torch.randn(classes, 128, generator=torch.Generator().manual_seed(1))
     zeros = torch.zeros(classes)
@@ -336,7 +336,7 @@ def test_a_linear_head_and_mirrored_pictures_work_too(digits: Digits):
 
 
 def test_vectors_are_refused():
-    config = NetworkConfig(backbone="identity", embedding=4)
+    config = ModelConfig(backbone="identity", embedding=4)
     rows = torch.zeros(2, 4)
     network = Network(build(config), LinearHead(rows[:0], rows, rows[:0, 0], rows[:, 0]))
     x, y = torch.zeros(4, 4), torch.tensor([0, 0, 1, 1])

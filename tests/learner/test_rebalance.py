@@ -7,7 +7,7 @@ import torch
 
 from accrete_learner import backbones, heads
 from accrete_learner.augmentation import augment
-from accrete_learner.config import NetworkConfig
+from accrete_learner.config import ModelConfig
 from accrete_learner.heads import HeadChoice
 from accrete_learner.losses import BlockDistillation, CrossEntropy
 from accrete_learner.rebalance import (
@@ -27,7 +27,7 @@ from accrete_learner.training.schedule import Schedule
 
 def make_network(kind: Literal["linear", "cosine"] = "cosine") -> Network:
     generator = torch.Generator().manual_seed(0)
-    backbone = backbones.build(NetworkConfig(backbone="resnet8", input_size=8, channels=1), generator=generator)
+    backbone = backbones.build(ModelConfig(backbone="resnet8", input_size=8, channels=1), generator=generator)
     choice = HeadChoice(kind=kind, freeze_old=True)
     sizes = {"feature_length": backbone.feature_length, "generator": generator}
     parent = heads.grow(choice, None, class_count=2, **sizes).export()  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from accrete_learner import backbones, heads
-from accrete_learner.config import NetworkConfig, TrainingConfig
+from accrete_learner.config import ModelConfig, TrainingConfig
 from accrete_learner.heads import RandomFeaturesHead
 from accrete_learner.heads.ridge import Ridge, Statistics, keep_rows
 from accrete_learner.method_step import StepInputs, StepOutcome, run_step
@@ -53,7 +53,7 @@ def run_steps(parts: list[tuple[Tensor, Tensor]]) -> StepOutcome:
     for version, (x, y) in enumerate(parts, start=1):
         count = max(count, int(y.max()) + 1)
         inputs = StepInputs(
-            backbone=backbones.build(NetworkConfig(backbone="identity", embedding=x.shape[1])),
+            backbone=backbones.build(ModelConfig(backbone="identity", embedding=x.shape[1])),
             parent_head=parent,
             class_count=count,
             new_x=x,

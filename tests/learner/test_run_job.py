@@ -13,7 +13,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
-from accrete_learner.config import MethodConfig, NetworkConfig
+from accrete_learner.config import MethodConfig, ModelConfig
 from accrete_learner.metrics import Tally
 from accrete_learner.trainer import run_job
 from accrete_learner.trainer.job import INPUTS_FILE, Job
@@ -180,7 +180,7 @@ def test_inputs_that_do_not_fit_the_job_are_refused_by_name(
 
 def test_a_parent_of_another_network_is_refused(base: Path, tmp_path: Path, write_step: WriteStep):
     job = write_step(tmp_path, classes=4, old=3, parent=base / "candidate")
-    other = dataclasses.replace(job, network=NetworkConfig(backbone="resnet32", input_size=8, channels=1))
+    other = dataclasses.replace(job, model=ModelConfig(backbone="resnet32", input_size=8, channels=1))
     with pytest.raises(ValueError, match="the parent is a resnet8 for .* asks for resnet32"):
         run(tmp_path, other)
 
@@ -193,8 +193,8 @@ def test_a_parent_without_that_row_is_refused(base: Path, tmp_path: Path, write_
 
 def test_a_parents_step_does_not_need_the_first_weights_any_more(base: Path, tmp_path: Path, write_step: WriteStep):
     job = write_step(tmp_path, classes=4, old=3, parent=base / "candidate", arrays=memory_of(base))
-    gone = dataclasses.replace(job.network, weights="/nowhere/weights.pth")
-    run(tmp_path, dataclasses.replace(job, network=gone))
+    gone = dataclasses.replace(job.model, weights="/nowhere/weights.pth")
+    run(tmp_path, dataclasses.replace(job, model=gone))
     assert head(tmp_path)["weight"].shape == (4, 128)
 
 

@@ -14,7 +14,7 @@ from torch.nn import functional as F
 
 from accrete_learner.augmentation.augment import build as augmentation
 from accrete_learner.backbones import Backbone, build
-from accrete_learner.config import NetworkConfig
+from accrete_learner.config import ModelConfig
 from accrete_learner.heads import LinearHead
 from accrete_learner.losses import CrossEntropy
 from accrete_learner.memory.exemplars import Candidates
@@ -39,7 +39,7 @@ def digits(each: int = 40) -> tuple[Tensor, Tensor]:
 @pytest.fixture(scope="module")
 def trained() -> Network:
     generator = torch.Generator().manual_seed(1)
-    backbone = build(NetworkConfig(backbone="resnet8", input_size=8, channels=1), generator=generator)
+    backbone = build(ModelConfig(backbone="resnet8", input_size=8, channels=1), generator=generator)
     rows = torch.randn(CLASSES, backbone.feature_length, generator=generator) / 10
     head = LinearHead(rows[:0], rows, torch.zeros(0), torch.zeros(CLASSES))
     network = Network(backbone, head)

@@ -10,17 +10,17 @@ import torch
 
 from accrete_learner import backbones, heads
 from accrete_learner.augmentation import augment
-from accrete_learner.config import NetworkConfig
+from accrete_learner.config import ModelConfig
 from accrete_learner.heads import HeadChoice
 from accrete_learner.losses import CrossEntropy, LessForget, Term
 from accrete_learner.training.loop import TrainingDivergedError, TrainingSet, epoch_batches, train
 from accrete_learner.training.network import Network
 from accrete_learner.training.schedule import Schedule
 
-NETWORK = NetworkConfig(backbone="resnet8", input_size=8, channels=1)
+NETWORK = ModelConfig(backbone="resnet8", input_size=8, channels=1)
 
 
-def make_network(config: NetworkConfig = NETWORK, *, autocast: bool = False) -> Network:
+def make_network(config: ModelConfig = NETWORK, *, autocast: bool = False) -> Network:
     generator = torch.Generator().manual_seed(0)
     backbone = backbones.build(config, generator=generator)
     length = backbone.feature_length
@@ -143,7 +143,7 @@ def test_a_single_example_trains() -> None:
 
 
 def test_vectors_train_as_they_are() -> None:
-    network = make_network(NetworkConfig(backbone="identity", embedding=4))
+    network = make_network(ModelConfig(backbone="identity", embedding=4))
     y = torch.arange(20) % 2
     x = torch.randn(20, 4, generator=torch.Generator().manual_seed(3)) + 4 * y[:, None]
     data = TrainingSet(x=x, y=y, fresh=torch.ones(20) > 0)

@@ -15,7 +15,7 @@ import onnxruntime
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
+from accrete_learner.config import MethodConfig, ModelConfig, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
 from accrete_learner.metrics import Tally, accuracy
 from accrete_learner.trainer.job import EXIT_STEP_FAILED, INPUTS_FILE, JOB_FILE, RESULT_FILE, Job, Result
@@ -198,14 +198,14 @@ def test_vectors_are_learned_as_they_are(start_trainer: Trainer, tallies: Tallie
     y = np.repeat(np.arange(3), 30)
     x = centres[y] + generator.normal(size=(90, 6)).astype(np.float32)
     save_file({"new_x": x, "new_y": y}, tmp_path / INPUTS_FILE)
-    network = NetworkConfig(backbone="identity", embedding=6)
+    model = ModelConfig(backbone="identity", embedding=6)
     Job(
         version=1,
         labels=("a", "b", "c"),
         method=MethodConfig(rule="nme"),
-        network=network,
+        model=model,
         training=TrainingConfig(base_epochs=10, threads=1),
-        budget=MemoryConfig(size=4),
+        memory=MemoryConfig(size=4),
     ).write(tmp_path)
     assert run(start_trainer(), tmp_path)[-1] == {"stage": "done"}
     assert (accuracy(tallies(tmp_path, x[::9], y[::9])) or 0) > 0.8

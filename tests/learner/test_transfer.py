@@ -8,7 +8,7 @@ from torch import nn
 
 from accrete_learner.augmentation.augment import Augmentation
 from accrete_learner.backbones import Backbone, build
-from accrete_learner.config import NetworkConfig
+from accrete_learner.config import ModelConfig
 from accrete_learner.heads import LinearHead
 from accrete_learner.losses import CrossEntropy
 from accrete_learner.training.loop import TrainingSet, train
@@ -16,15 +16,15 @@ from accrete_learner.training.network import Network
 from accrete_learner.training.schedule import Schedule
 from accrete_learner.training.weight_transfer import scale_and_shift
 
-RESNET8 = NetworkConfig(backbone="resnet8", input_size=8, channels=1)
-CHOICES = [RESNET8, NetworkConfig(backbone="resnet32", input_size=8), NetworkConfig(backbone="resnet18", input_size=32)]
+RESNET8 = ModelConfig(backbone="resnet8", input_size=8, channels=1)
+CHOICES = [RESNET8, ModelConfig(backbone="resnet32", input_size=8), ModelConfig(backbone="resnet18", input_size=32)]
 
 
-def backbone(config: NetworkConfig) -> Backbone:
+def backbone(config: ModelConfig) -> Backbone:
     return build(config, generator=torch.Generator().manual_seed(0)).to(memory_format=torch.channels_last).eval()
 
 
-def images(config: NetworkConfig, count: int = 4) -> torch.Tensor:
+def images(config: ModelConfig, count: int = 4) -> torch.Tensor:
     shape = (count, *config.input_shape)
     return torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(1))
 
@@ -49,7 +49,7 @@ def kernels(network: nn.Module) -> list[nn.Parameter]:
 
 
 @pytest.mark.parametrize("config", CHOICES, ids=lambda config: config.backbone)
-def test_entering_changes_no_output(config: NetworkConfig):
+def test_entering_changes_no_output(config: ModelConfig):
     network, x = backbone(config), images(config)
     with torch.no_grad():
         before = network(x)
@@ -59,7 +59,7 @@ def test_entering_changes_no_output(config: NetworkConfig):
 
 
 @pytest.mark.parametrize("config", CHOICES, ids=lambda config: config.backbone)
-def test_leaving_folds_what_was_learnt_into_plain_weights_of_the_old_names(config: NetworkConfig):
+def test_leaving_folds_what_was_learnt_into_plain_weights_of_the_old_names(config: ModelConfig):
     network, x = backbone(config), images(config)
     names = list(network.state_dict())
     with torch.no_grad():
@@ -153,6 +153,6 @@ def test_a_training_that_fails_leaves_a_plain_network():
 
 
 def test_a_backbone_without_convolutions_is_left_alone():
-    network = build(NetworkConfig(backbone="identity", embedding=4))
+    network = build(ModelConfig(backbone="identity", embedding=4))
     with scale_and_shift(network):
         assert torch.equal(network(torch.ones(2, 4)), torch.ones(2, 4))

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
+from accrete_learner.config import MethodConfig, ModelConfig, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
 from accrete_learner_service.app import learn
 from accrete_learner_service.config import GateConfig, LearnerServiceConfig, TriggerConfig
@@ -16,8 +16,8 @@ from accrete_node.settings import LogConfig
 from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
 
 HOLDOUT = HoldoutConfig(share=0.2, cap=10)
-BUDGET: dict[str, Any] = {"kind": "per_class", "size": 5}
-NETWORK: dict[str, Any] = {"backbone": "resnet8", "input_size": 8, "channels": 1}
+MEMORY: dict[str, Any] = {"kind": "per_class", "size": 5}
+MODEL: dict[str, Any] = {"backbone": "resnet8", "input_size": 8, "channels": 1}
 
 
 def config(options: dict[str, dict[str, Any]]) -> LearnerServiceConfig:
@@ -29,9 +29,9 @@ def config(options: dict[str, dict[str, Any]]) -> LearnerServiceConfig:
         # One or two epochs teach little: what the gate does is tested where a test asks for it.
         gate=GateConfig(**({"enabled": False} | options.get("gate", {}))),
         method=MethodConfig(**({"name": "icarl"} | options.get("method", {}))),
-        network=NetworkConfig(**(NETWORK | options.get("network", {}))),
+        model=ModelConfig(**(MODEL | options.get("model", {}))),
         training=TrainingConfig(**(training | options.get("training", {}))),
-        budget=MemoryConfig(**(BUDGET | options.get("budget", {}))),
+        memory=MemoryConfig(**(MEMORY | options.get("memory", {}))),
         teaching=TeachingConfig(**options.get("teaching", {})),
         **({"metrics_port": 0, "lease_s": 3.0, "retry_s": 0.2} | options.get("learner", {})),
     )

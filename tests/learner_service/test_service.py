@@ -140,7 +140,7 @@ def test_a_candidate_that_forgets_is_rejected_and_its_classes_wait_for_more(star
     learner = start(
         gate={"enabled": True, "min_holdout": 5},
         method={"name": "finetune"},
-        budget={"size": 0},
+        memory={"size": 0},
         training={"base_epochs": 60, "epochs": 60},
     )
     teach(store, 0, 1, count=40)
@@ -229,7 +229,7 @@ def test_another_backbone_than_the_newest_versions_blocks_steps_and_no_label_is_
     teach(store, 0, 1)
     first.version(1)
     first.stop()
-    other = start(network={"backbone": "resnet32"})
+    other = start(model={"backbone": "resnet32"})
     teach(store, 2)
     until(lambda: store.control.phase() == "blocked", lambda: f"blocked\n{other.log()}")
     assert store.control.phase_reason().startswith("version 1 is a resnet8, and the configuration asks for a resnet32")
@@ -304,7 +304,7 @@ def test_a_new_class_is_provisional_before_any_step(start: Start, store: Store):
 
 
 def test_inputs_that_always_fail_are_set_aside_with_the_reason(start: Start, store: Store):
-    learner = start(network={"weights": "/no/such/file.safetensors"})
+    learner = start(model={"weights": "/no/such/file.safetensors"})
     teach(store, 0, 1)
     assert learner.event("failed", 3)["attempt"] == 3
     held = until(store.holds, "holds")

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from accrete_learner import rules
 from accrete_learner.backbones import build
-from accrete_learner.config import NetworkConfig
+from accrete_learner.config import ModelConfig
 from accrete_learner.export import Candidate, write
 from accrete_model.config import EngineConfig
 from accrete_model.loaded_version import LoadedVersion, load
@@ -48,13 +48,13 @@ def _exemplars(generator: torch.Generator) -> tuple[Tensor, Tensor]:
 
 
 def _load(folder, head: str, rule: str, generator: torch.Generator) -> tuple[Candidate, LoadedVersion]:
-    network = NetworkConfig(backbone="identity", embedding=LENGTH)
+    model = ModelConfig(backbone="identity", embedding=LENGTH)
     x, y = _exemplars(generator)
     candidate = Candidate(
-        backbone=build(network, generator=generator),
+        backbone=build(model, generator=generator),
         head=_head(head, generator),
         labels=LABELS,
-        network=network,
+        model=model,
         method="finetune",
         rule=rule,
         rule_tensors=rules.fit(rule, x, y, class_count=6, generator=generator),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from accrete_learner.backbones import build
-from accrete_learner.config import NetworkConfig
+from accrete_learner.config import ModelConfig
 from accrete_learner.export import Candidate, write
 from accrete_model.config import EngineConfig
 from accrete_model.errors import LoadError
@@ -16,22 +16,22 @@ from accrete_model.loaded_version import load
 LABELS = ("cat", "dog", "owl")
 
 
-def _write(folder, network: NetworkConfig, *, head="linear", rule="head", last_relu=False):
+def _write(folder, model: ModelConfig, *, head="linear", rule="head", last_relu=False):
     generator = torch.Generator().manual_seed(1)
-    backbone = build(network, generator=generator, last_relu=last_relu).eval()
+    backbone = build(model, generator=generator, last_relu=last_relu).eval()
     length = backbone.feature_length
     rows = torch.randn((3, length), generator=generator)
     tensors = {"weight": rows, "means": torch.nn.functional.normalize(rows, dim=1)}
     tensors |= {"bias": torch.randn(3, generator=generator)} if head == "linear" else {"scale": torch.tensor([8.0])}
-    if network.input_dtype == "uint8":
-        inputs = torch.randint(0, 256, (5, *network.input_shape), dtype=torch.uint8, generator=generator)
+    if model.input_dtype == "uint8":
+        inputs = torch.randint(0, 256, (5, *model.input_shape), dtype=torch.uint8, generator=generator)
     else:
-        inputs = torch.randn((5, *network.input_shape), generator=generator)
+        inputs = torch.randn((5, *model.input_shape), generator=generator)
     candidate = Candidate(
         backbone=backbone,
         head=tensors,
         labels=LABELS,
-        network=network,
+        model=model,
         method="finetune",
         rule=rule,
         last_relu=last_relu,
@@ -41,9 +41,9 @@ def _write(folder, network: NetworkConfig, *, head="linear", rule="head", last_r
 
 
 NETWORKS = {
-    "resnet8": NetworkConfig(backbone="resnet8", input_size=8, channels=1),
-    "resnet32": NetworkConfig(backbone="resnet32", input_size=32, channels=3),
-    "identity": NetworkConfig(backbone="identity", embedding=12),
+    "resnet8": ModelConfig(backbone="resnet8", input_size=8, channels=1),
+    "resnet32": ModelConfig(backbone="resnet32", input_size=32, channels=3),
+    "identity": ModelConfig(backbone="identity", embedding=12),
 }
 
 

@@ -45,7 +45,7 @@ def test_the_file_in_the_data_directory_is_read(tmp_path: Path):
 def test_sections_reach_the_learner(tmp_path: Path):
     settings = load_settings({"memory": {"size": 7}, "trigger": {"min_examples": 3}, "model": {"backbone": "resnet8"}})
     learner = settings.learner_service
-    assert (learner.budget.size, learner.trigger.min_examples, learner.network.backbone) == (7, 3, "resnet8")
+    assert (learner.memory.size, learner.trigger.min_examples, learner.model.backbone) == (7, 3, "resnet8")
     assert load_settings({"teaching": {"holdout_share": 0.5}}).learner_service.teaching.holdout_share == 0.5
 
 

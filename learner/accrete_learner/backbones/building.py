@@ -9,10 +9,10 @@ from torch import Tensor, nn
 
 from accrete_learner.backbones import cifar, weights
 from accrete_learner.backbones.base import Backbone, IdentityBackbone
-from accrete_learner.config import IDENTITY, NetworkConfig
+from accrete_learner.config import IDENTITY, ModelConfig
 
 
-def build(config: NetworkConfig, *, generator: torch.Generator | None = None, last_relu: bool = False) -> Backbone:
+def build(config: ModelConfig, *, generator: torch.Generator | None = None, last_relu: bool = False) -> Backbone:
     """Builds the backbone that `config` names, on the CPU, with random weights or those of `config.weights`.
 
     Args:
@@ -37,7 +37,7 @@ def build(config: NetworkConfig, *, generator: torch.Generator | None = None, la
 _Parts = tuple[nn.Module, int, tuple[float, ...], tuple[float, ...], str]
 
 
-def _network(config: NetworkConfig, *, last_relu: bool) -> _Parts:
+def _network(config: ModelConfig, *, last_relu: bool) -> _Parts:
     """Network, feature length, mean and deviation per channel, and the removed classifier's name."""
     if config.backbone in ("resnet32", "resnet8"):
         mean, std = cifar.CIFAR_MEAN, cifar.CIFAR_STD
@@ -53,7 +53,7 @@ def _network(config: NetworkConfig, *, last_relu: bool) -> _Parts:
     return network, length, torchvision_.IMAGENET_MEAN, torchvision_.IMAGENET_STD, classifier
 
 
-def _load(backbone: Backbone, config: NetworkConfig, classifier: str) -> None:
+def _load(backbone: Backbone, config: ModelConfig, classifier: str) -> None:
     state = _state(config)
     # An artifact's weights name the whole backbone; everyone else's name the network inside.
     if any(name.startswith("network.") for name in state):
@@ -62,7 +62,7 @@ def _load(backbone: Backbone, config: NetworkConfig, classifier: str) -> None:
         weights.load(backbone.network, state, source=config.weights, ignored=classifier)
 
 
-def _state(config: NetworkConfig) -> dict[str, Tensor]:
+def _state(config: ModelConfig) -> dict[str, Tensor]:
     path = Path(config.weights).expanduser()
     if path.suffix or path.exists() or config.backbone in ("resnet32", "resnet8"):
         return weights.read(path)

@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from accrete_kit.atomic_file import write_json
-from accrete_learner.config import MethodConfig, NetworkConfig, TrainingConfig
+from accrete_learner.config import MethodConfig, ModelConfig, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
 
 JOB_FILE = "job.json"
@@ -62,9 +62,9 @@ class Job:
     """In a first step: folder of an artifact whose first step trained just as this one would, with another memory or
     rule. Its weights and head are taken over in place of training again."""
     method: MethodConfig = field(default_factory=MethodConfig)
-    network: NetworkConfig = field(default_factory=NetworkConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    budget: MemoryConfig = field(default_factory=MemoryConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
 
     def __post_init__(self) -> None:
         if not self.labels or len(set(self.labels)) != len(self.labels):
@@ -100,9 +100,9 @@ class Job:
                 parent_rows=tuple(raw["parent_rows"]),
                 trained=raw.get("trained"),
                 method=MethodConfig(**raw["method"]),
-                network=NetworkConfig(**raw["network"]),
+                model=ModelConfig(**raw["model"]),
                 training=TrainingConfig(**raw["training"]),
-                budget=MemoryConfig(**raw["budget"]),
+                memory=MemoryConfig(**raw["memory"]),
             )
         except (KeyError, TypeError) as error:
             raise ValueError(f"{folder / JOB_FILE} is not a job: {error!r}") from error

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from accrete_learner import export, methods
 from accrete_learner.backbones import Backbone, build, weights
-from accrete_learner.config import IDENTITY, NetworkConfig, TrainingConfig
+from accrete_learner.config import IDENTITY, ModelConfig, TrainingConfig
 from accrete_learner.heads import SHARED, ridge
 from accrete_learner.memory.exemplars import SYNTHESISED, Exemplars
 from accrete_learner.method_step import StepInputs, StepOutcome, run_step
@@ -126,7 +126,7 @@ def load_data(folder: Path, job: Job, device: torch.device) -> Data:
 
 
 def _examples(tensors: Mapping[str, Tensor], x_name: str, y_name: str, job: Job, device: torch.device) -> Examples:
-    shape, dtype = job.network.input_shape, getattr(torch, job.network.input_dtype)
+    shape, dtype = job.model.input_shape, getattr(torch, job.model.input_dtype)
     x = tensors.get(x_name, torch.empty((0, *shape), dtype=dtype, device=device))
     if x_name == INPUT_EXEMPLAR_X and x.dtype == torch.float16:
         dtype = torch.float16  # made exemplars may keep more digits than an image has
@@ -150,11 +150,11 @@ def _step_inputs(job: Job, method: Method, data: Data, device: torch.device, gen
         new_y=data.new.y,
         exemplar_x=data.exemplars.x,
         exemplar_y=data.exemplars.y,
-        per_class=job.budget.per_class(len(job.labels)),
-        training=_resolved(job.training, job.network, device),
+        per_class=job.memory.per_class(len(job.labels)),
+        training=_resolved(job.training, job.model, device),
         synthesis_iterations=job.method.synthesis_iterations,
         exemplar_pixels=job.method.exemplar_pixels,
-        pretrained=job.network.backbone == IDENTITY or bool(job.network.weights),
+        pretrained=job.model.backbone == IDENTITY or bool(job.model.weights),
         trained_head=None
         if job.trained is None
         else load_file(Path(job.trained) / export.HEAD_FILE, device=str(device)),
@@ -162,7 +162,7 @@ def _step_inputs(job: Job, method: Method, data: Data, device: torch.device, gen
     )
 
 
-def _resolved(training: TrainingConfig, network: NetworkConfig, device: torch.device) -> TrainingConfig:
+def _resolved(training: TrainingConfig, network: ModelConfig, device: torch.device) -> TrainingConfig:
     """`auto` as what it means for this network on this device."""
     precision = resolve_precision(training.precision, device)
     augmentation = "none" if network.backbone == IDENTITY else training.augmentation
@@ -171,15 +171,15 @@ def _resolved(training: TrainingConfig, network: NetworkConfig, device: torch.de
 
 def _backbone(job: Job, method: Method, generator: torch.Generator) -> Backbone:
     if job.trained is not None:
-        backbone = build(job.network, last_relu=method.last_relu)
+        backbone = build(job.model, last_relu=method.last_relu)
         weights.load(backbone, load_file(Path(job.trained) / export.WEIGHTS_FILE), source=job.trained)
         return backbone
     if job.parent is None:
-        backbone = build(job.network, generator=generator, last_relu=method.last_relu)
+        backbone = build(job.model, generator=generator, last_relu=method.last_relu)
         export.check_exportable(backbone)
         return backbone
     parent = Path(job.parent)
-    model, network = _description(parent), job.network
+    model, network = _description(parent), job.model
     if (model["backbone"], tuple(model["input"]["shape"])) != (network.backbone, network.input_shape):
         raise ValueError(
             f"the parent is a {model['backbone']} for {model['input']['shape']}, "
@@ -223,7 +223,7 @@ def _candidate(job: Job, parent: Path | None, method: Method, outcome: StepOutco
         backbone=outcome.backbone,
         head={**outcome.head.export(), "means": outcome.means},
         labels=job.labels,
-        network=job.network,
+        model=job.model,
         method=method.name,
         rule=outcome.rule,
         rule_tensors=outcome.rule_tensors,
@@ -251,7 +251,7 @@ def _write_exemplars(path: Path, chosen: Mapping[int, Exemplars], job: Job, plac
     """`source` counts in the order of the file of inputs, whose owner knows each example by it."""
     labels = sorted(chosen)
     x = [chosen[label].x.cpu() for label in labels] or [
-        torch.empty((0, *job.network.input_shape), dtype=getattr(torch, job.network.input_dtype))
+        torch.empty((0, *job.model.input_shape), dtype=getattr(torch, job.model.input_dtype))
     ]
     source = [chosen[label].source.cpu() for label in labels] or [torch.empty(0, dtype=torch.int64)]
     counts = torch.tensor([len(chosen[label]) for label in labels], dtype=torch.int64)

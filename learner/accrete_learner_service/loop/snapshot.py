@@ -66,7 +66,7 @@ def take(store: Store, config: LearnerServiceConfig, newest: VersionRecord | Non
         oldest_s=max((time.time() - count.oldest_ms / 1000 for count in pending.values()), default=0.0),
         exemplars=sum(count.exemplars for count in memory.values()),
         exemplar_bytes=store.memory.exemplar_bytes(),
-        exemplar_budget=config.budget.per_class(len(known)) * len(known) if known else 0,
+        exemplar_budget=config.memory.per_class(len(known)) * len(known) if known else 0,
         holdout=sum(count.holdout for count in memory.values()),
         classes=len(known),
         provisional=len(store.prototypes.all(store.registry.state().version).by_label),

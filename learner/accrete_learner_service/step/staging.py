@@ -200,15 +200,15 @@ def write_job(folder: Path, inputs: Inputs, config: LearnerServiceConfig, parent
         parent=str(parent_files) if parent_files is not None and inputs.old_count else None,
         parent_rows=tuple(rows[label] for label in inputs.old_labels),
         method=config.method,
-        network=config.network,
+        model=config.model,
         training=config.training,
-        budget=config.budget,
+        memory=config.memory,
     ).write(folder)
 
 
 def exemplars_per_class(inputs: Inputs, config: LearnerServiceConfig) -> int:
     """Exemplars that each class may keep after the step."""
-    return config.budget.per_class(len(inputs.labels))
+    return config.memory.per_class(len(inputs.labels))
 
 
 def _tensors(inputs: Inputs, config: LearnerServiceConfig) -> dict[str, Tensors]:
@@ -233,7 +233,7 @@ def _stack(examples: Sequence[Example], config: LearnerServiceConfig) -> Tensors
 
 
 def _check_form(example: Example, config: LearnerServiceConfig) -> None:
-    shape, dtype = config.network.input_shape, config.network.input_dtype
+    shape, dtype = config.model.input_shape, config.model.input_dtype
     # An exemplar that a step made may have been stored with more digits than an image has.
     if example.tensor.shape != shape or example.tensor.dtype.name not in (dtype, "float16"):
         got = f"{example.tensor.dtype} {list(example.tensor.shape)}"

@@ -170,7 +170,7 @@ def _base(bench: Bench) -> tuple[VersionRecord | None, Path | None]:
         return parent, None
     published = verified(bench.artifacts, parent)
     if not bench.config.method.begins_anew:
-        _check_backbone(published, parent.version, bench.config.network.backbone)
+        _check_backbone(published, parent.version, bench.config.model.backbone)
     return parent, published
 
 

@@ -107,17 +107,14 @@ def _images(x: NDArray[Any]) -> list[NDArray[Any]]:
 
 def _flags(plan: Plan, data_dir: Path) -> dict[str, Any]:
     protocol, config = plan.protocol, plan.config
-    network = protocol.network
     training = asdict(protocol.trained_with(methods.configured(config), plan.seed))
-    model = {"backbone": network.backbone, "input_size": network.input_size, "channels": network.channels}
-    model |= {"embedding": network.embedding, "weights": network.weights}
     return {
         "data_dir": data_dir,
-        "model": model,
+        "model": asdict(protocol.model),
         "server": {"port": 0, "metrics_port": 0},
         "method": {name: value for name, value in asdict(config).items() if value},
         "training": {name: value for name, value in training.items() if value is not None},
-        "memory": asdict(protocol.budget),
+        "memory": asdict(protocol.memory),
         # Every image is trained on, as it is offline; what measures is the data's own test set, over gRPC.
         "holdout": {"share": 0.0},
         "trigger": {"min_examples": NEVER, "max_wait_s": NEVER, "refresh_examples": NEVER},

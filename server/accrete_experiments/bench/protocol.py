@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from accrete_experiments.bench.display import Display
 from accrete_kit.atomic_file import write_json
-from accrete_learner.config import IDENTITY, NetworkConfig, TrainingConfig
+from accrete_learner.config import IDENTITY, ModelConfig, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
 from accrete_node.supervisor import CANNOT_START
 
@@ -45,7 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _perform(arguments: argparse.Namespace, display: Display) -> None:
     # Before the data is read, which may take minutes.
-    _budget(arguments.memory)
+    _memory(arguments.memory)
     from accrete_experiments.protocols import data as sources
     from accrete_experiments.protocols import spec
     from accrete_learner.training.precision import use_threads
@@ -82,7 +82,7 @@ def _protocol(arguments: argparse.Namespace, dataset: Dataset) -> Protocol:
         order=arguments.order,
         per_class=arguments.per_class,
         epochs=arguments.epochs,
-        network=_network(arguments, shape),
+        model=_model(arguments, shape),
         training=TrainingConfig(
             batch_size=arguments.batch_size,
             augmentation=arguments.augmentation,
@@ -91,7 +91,7 @@ def _protocol(arguments: argparse.Namespace, dataset: Dataset) -> Protocol:
             device=arguments.device,
             copies=arguments.copies,
         ),
-        budget=_budget(arguments.memory),
+        memory=_memory(arguments.memory),
         exemplar_pixels=arguments.exemplar_pixels,
         synthesis_iterations=arguments.synthesis_iterations,
     )
@@ -101,14 +101,14 @@ def _asked(arguments: argparse.Namespace) -> list[str]:
     return [name.strip() for name in arguments.methods.split(",") if name.strip()]
 
 
-def _network(arguments: argparse.Namespace, shape: tuple[int, ...]) -> NetworkConfig:
+def _model(arguments: argparse.Namespace, shape: tuple[int, ...]) -> ModelConfig:
     if len(shape) == 1:
-        return NetworkConfig(backbone=IDENTITY, embedding=shape[0])
+        return ModelConfig(backbone=IDENTITY, embedding=shape[0])
     backbone = arguments.backbone or "resnet32"
-    return NetworkConfig(backbone=backbone, input_size=shape[0], channels=shape[2], weights=arguments.weights)
+    return ModelConfig(backbone=backbone, input_size=shape[0], channels=shape[2], weights=arguments.weights)
 
 
-def _budget(text: str) -> MemoryConfig:
+def _memory(text: str) -> MemoryConfig:
     number, slash, unit = text.partition("/")
     if not number.isdecimal() or (slash and unit != "class"):
         raise BenchError(f"--memory {text}: a number in all such as 2000, or such as 20/class, is allowed")

@@ -76,7 +76,7 @@ def _model(folder: Path, plan: Plan) -> tuple[Backbone, Mapping[str, torch.Tenso
     """The last phase's backbone in evaluation mode, its head, and what model.json says."""
     files = _last(folder, plan) / CANDIDATE_FOLDER
     card = json.loads((files / export.MODEL_FILE).read_text(encoding="utf-8"))
-    backbone = build(replace(plan.protocol.network, weights=""), last_relu=card["last_relu"])
+    backbone = build(replace(plan.protocol.model, weights=""), last_relu=card["last_relu"])
     weights.load(backbone, load_file(files / export.WEIGHTS_FILE), source=str(files))
     return backbone.eval(), load_file(files / export.HEAD_FILE), card
 

@@ -135,15 +135,15 @@ def to_markdown(runs: Iterable[Run]) -> str:
 
 def caption(protocol: Mapping[str, Any], seeds: int | None = None) -> str:
     """One line that says what every figure under this protocol depends on."""
-    parts = [_stream(protocol), _order(protocol), f"memory: {budget(protocol)}", _training(protocol)]
+    parts = [_stream(protocol), _order(protocol), f"memory: {memory(protocol)}", _training(protocol)]
     if seeds is not None:
         parts.append(f"{seeds} seed{'s' if seeds != 1 else ''}")
     return "; ".join(parts) + "."
 
 
-def budget(protocol: Mapping[str, Any]) -> str:
-    """The budget's kind and size in words."""
-    size, kind = protocol["budget"]["size"], protocol["budget"]["kind"]
+def memory(protocol: Mapping[str, Any]) -> str:
+    """Return the kind and size of the exemplar memory in words."""
+    size, kind = protocol["memory"]["size"], protocol["memory"]["kind"]
     return f"{size} exemplars per class" if kind == "per_class" else f"{size} exemplars in total"
 
 
@@ -172,7 +172,7 @@ def _training(protocol: Mapping[str, Any]) -> str:
     augmentation = training.get("augmentation", "auto")
     own = "each method's own"
     text = f"epochs: {amount}; augmentation: {own if augmentation == 'auto' else augmentation}"
-    network = protocol.get("network", {}).get("backbone")
+    network = protocol.get("model", {}).get("backbone")
     return text + (f"; network: {network}" if network else "")
 
 

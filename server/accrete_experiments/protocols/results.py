@@ -4,6 +4,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Self
 
+#: Keys of a protocol as earlier releases wrote them, with what they are called now.
+_RENAMED = {"network": "model", "budget": "memory"}
+
+
+def with_current_names(protocol: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a protocol as this release writes it, from one that it or an earlier release wrote."""
+    return {_RENAMED.get(name, name): value for name, value in protocol.items()}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
@@ -85,7 +93,7 @@ class Run:
         return cls(
             method=raw["method"],
             seed=raw["seed"],
-            protocol=raw["protocol"],
+            protocol=with_current_names(raw["protocol"]),
             labels=tuple(raw["labels"]),
             phases=tuple(Phase.from_dict(phase) for phase in raw["phases"]),
         )

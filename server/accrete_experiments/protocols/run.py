@@ -176,10 +176,10 @@ def _job(plan: Plan, data: Dataset, folder: Path, number: int) -> Job:
         parent_rows=tuple(range(old)),
         trained=str(shared / CANDIDATE_FOLDER) if number == 1 and shared is not None else None,
         method=plan.config,
-        network=plan.protocol.network,
+        model=plan.protocol.model,
         training=plan.protocol.trained_with(method, plan.seed),
         # Joint training is the ceiling because it keeps everything; a budget would make it something else.
-        budget=plan.protocol.budget if not method.restart else EVERYTHING,
+        memory=plan.protocol.memory if not method.restart else EVERYTHING,
     )
 
 
@@ -200,7 +200,7 @@ def _share_training(plan: Plan, data: Dataset, folder: Path, progress: Progress)
         # Nothing of the memory or the rule is taken over, so the cheapest will do.
         first = _job(plan, data, folder, 1)
         method_config = replace(first.method, selection="random", rule="head")
-        job = replace(first, trained=None, method=method_config, budget=MemoryConfig(size=0))
+        job = replace(first, trained=None, method=method_config, memory=MemoryConfig(size=0))
         export.write_tensors(making / INPUTS_FILE, {"new_x": x, "new_y": y})
         job.write(making)
         run_job.run(making, job, lambda stage, done, total, loss: progress(1, stage, done, total, loss))
@@ -276,7 +276,7 @@ def _by_class(y: Tensor, count: int) -> tuple[int, ...]:
 def _memory_after(here: Path, job: Job, before: Memory | None) -> Memory:
     """The exemplars that the step made anew, and of every other class the first ones that its share still holds."""
     made = load_file(here / EXEMPLARS_FILE)
-    share = job.budget.per_class(len(job.labels))
+    share = job.memory.per_class(len(job.labels))
     anew = set(made["y"].tolist())
     xs, ys = [made["x"]], [made["y"]]
     for label in sorted(set() if before is None else set(before.y.tolist()) - anew):
@@ -303,10 +303,10 @@ def phase_folder(folder: Path, plan: Plan, number: int) -> Path:
 
 def _trained_folder(plan: Plan, method: Method, folder: Path) -> Path | None:
     """Where the first phase's training is shared; None for a method that does not train it."""
-    if method.closed_form is not None or (method.frozen != "never" and plan.protocol.network.weights):
+    if method.closed_form is not None or (method.frozen != "never" and plan.protocol.model.weights):
         return None
     training = plan.protocol.trained_with(method, plan.seed)
-    key = spec.first_training(method, training, plan.protocol.network, plan.protocol)
+    key = spec.first_training(method, training, plan.protocol.model, plan.protocol)
     return folder / TRAINED_FOLDER / key
 
 

@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Self
 
-from accrete_learner.config import MethodConfig, NetworkConfig, Pixels, TrainingConfig
+from accrete_experiments.protocols.results import with_current_names
+from accrete_learner.config import MethodConfig, ModelConfig, Pixels, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
 from accrete_learner.methods.base import Method
 
@@ -39,9 +40,9 @@ class Protocol:
     """Training examples of a class at most; 0: all."""
     epochs: str = ""
     """Empty: each method's own. A number: as many for each method in each phase. `10%`: of each method's own."""
-    network: NetworkConfig = field(default_factory=NetworkConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    budget: MemoryConfig = field(default_factory=MemoryConfig)
+    memory: MemoryConfig = field(default_factory=MemoryConfig)
     exemplar_pixels: Pixels = "uint8"
     """How made exemplars are kept."""
     synthesis_iterations: int | None = None
@@ -88,12 +89,13 @@ class Protocol:
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
         """Reads what `to_dict` wrote."""
+        fields = with_current_names(raw)
         return cls(
             **{
-                **raw,
-                "network": NetworkConfig(**raw["network"]),
-                "training": TrainingConfig(**raw["training"]),
-                "budget": MemoryConfig(**raw["budget"]),
+                **fields,
+                "model": ModelConfig(**fields["model"]),
+                "training": TrainingConfig(**fields["training"]),
+                "memory": MemoryConfig(**fields["memory"]),
             }
         )
 
@@ -114,14 +116,14 @@ def parse(asked: str) -> MethodConfig:
     )
 
 
-def first_training(method: Method, training: TrainingConfig, network: NetworkConfig, protocol: Protocol) -> str:
+def first_training(method: Method, training: TrainingConfig, model: ModelConfig, protocol: Protocol) -> str:
     """A digest of all that decides what a first phase trains: methods that share it may share its result."""
     configured = method.configured(training)
     head = configured.head
     parts = (
         repr((head.kind, head.non_negative, configured.base_terms(), configured.base, configured.augmentation)),
         repr((configured.last_relu, training.seed, training.batch_size, training.precision, training.device)),
-        json.dumps(asdict(network), sort_keys=True),
+        json.dumps(asdict(model), sort_keys=True),
         repr((protocol.digest, protocol.order, protocol.base, protocol.per_class)),
     )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
