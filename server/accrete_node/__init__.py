@@ -1,1 +1,1 @@
-"""One machine's processes together: settings, `accrete up` and its kin, the demonstration. Nothing imports it."""
+"""One machine's processes together: settings, `accrete up` and its kin, backups."""

@@ -1,4 +1,4 @@
-"""`accrete backup` and `accrete restore`: of a node that runs, or of one that does not."""
+"""`accrete backup` and `accrete restore`, with the node running or not."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from accrete_storage.errors import BackupUnusable, StorageError, StoreUnavailabl
 from accrete_storage.store import Store
 
 _TIMEOUT_S = 600.0
-"""The store is read in one go, about a second a gigabyte; its usual timeout is for small things."""
+"""The store is read in one go at about a second per gigabyte, and its usual timeout is for small things."""
 
 
 def back_up(settings: Settings, folder: Path) -> int:
-    """Write a backup; answers the exit status."""
-    return _told(folder, "backed up", lambda: _back_up(settings, folder))
+    """Write a backup, say what is in it, and return the exit status."""
+    return _run(folder, "backed up", lambda: _back_up(settings, folder))
 
 
 def restore(settings: Settings, folder: Path) -> int:
-    """Put a backup into a new data directory (and, by `store.url`, an empty store); answers the exit status."""
-    return _told(folder, "restored", lambda: _restore(settings, folder))
+    """Put a backup into a new data directory (and, by `store.url`, an empty store), and return the exit status."""
+    return _run(folder, "restored", lambda: _restore(settings, folder))
 
 
-def _told(folder: Path, what: str, work: Callable[[], Backup]) -> int:
+def _run(folder: Path, what: str, work: Callable[[], Backup]) -> int:
     try:
         found = work()
     except (StorageError, ModelError, SettingsError, OSError) as error:
@@ -50,7 +50,7 @@ def _back_up(settings: Settings, folder: Path) -> Backup:
 
 
 def _restore(settings: Settings, folder: Path) -> Backup:
-    """Into a data directory without a store and versions; settings and the like may be there."""
+    """Restore into a data directory without a store and versions, where settings and the like may be."""
     artifacts = ArtifactStore(settings.data_dir / "versions")
     if (settings.data_dir / "store").exists() or artifacts.list():
         raise BackupUnusable(f"{settings.data_dir} is in use: a backup is restored into a new data directory")
@@ -63,7 +63,7 @@ def _restore(settings: Settings, folder: Path) -> Backup:
 
 @contextmanager
 def _store(settings: Settings) -> Iterator[Store]:
-    """The store as it runs; an embedded one that does not is started for as long."""
+    """Connect to the store, and start an embedded one that does not run for as long."""
     config = StoreConfig(
         url=settings.store.url, prefix=settings.store.prefix, ack=settings.store.ack, timeout_s=_TIMEOUT_S
     )

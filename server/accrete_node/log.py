@@ -1,4 +1,4 @@
-"""Structured logs: one line an event, its fields after its name."""
+"""Structured logs with one line per event, its fields after its name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _STANDARD = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime
 
 
 def set_up(config: LogConfig, process: str) -> None:
-    """Send this process's log to standard error; `process` names it in every line."""
+    """Send this process's log to standard error, with the name `process` in every line."""
     as_text = config.format == "text" or (config.format == "auto" and sys.stderr.isatty())
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(TextFormatter(process) if as_text else JsonFormatter(process))
@@ -32,14 +32,14 @@ def _when(record: logging.LogRecord, pattern: str) -> str:
 
 
 class JsonFormatter(logging.Formatter):
-    """One JSON object a line: time, level, process, logger, event, and the event's fields."""
+    """Format a record as one line of JSON with time, level, process, logger, event, and the event's fields."""
 
     def __init__(self, process: str) -> None:
         super().__init__()
         self._process = process
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as JSON."""
+        """Return the record as JSON."""
         head = {
             "time": _when(record, "%Y-%m-%dT%H:%M:%S"),
             "level": record.levelname.lower(),
@@ -51,14 +51,14 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """`21:04:05.123 server info version_live version=3`."""
+    """Format a record as a line like `21:04:05.123 server info version.activated version=3`."""
 
     def __init__(self, process: str) -> None:
         super().__init__()
         self._process = process
 
     def format(self, record: logging.LogRecord) -> str:
-        """The record as one line for people; an error's traceback follows it."""
+        """Return the record as one line for people, which an error's traceback follows."""
         fields = _fields(record)
         error = fields.pop("error", None)
         pairs = " ".join(f"{name}={json.dumps(value, default=str)}" for name, value in fields.items())

@@ -1,4 +1,4 @@
-"""The one place where files, the environment and flags become settings.
+"""Make settings of flags, the environment, a file and defaults.
 
 A flag wins over the environment (`ACCRETE_SERVER__PORT`), that over the file, that over the defaults. Each section is
 the dataclass of the package it configures.
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ValidationError
+from pydantic import BeforeValidator, Field, ValidationError
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
@@ -34,7 +34,7 @@ FILE_NAME = "accrete.toml"
 
 
 class SettingsError(Exception):
-    """Settings that cannot be used; `problems` has a line each: the field, its value, what is allowed."""
+    """Settings cannot be used. `problems` has a line for each, with the field, its value and what is allowed."""
 
     def __init__(self, problems: list[str]) -> None:
         super().__init__("\n".join(problems))
@@ -52,7 +52,7 @@ class LogConfig:
 
 
 def _known(section: type, without: tuple[str, ...] = ()) -> BeforeValidator:
-    """Refuses fields that a section does not have: a misspelt one must not be passed over."""
+    """Refuse fields that a section does not have, for a misspelt one must not be passed over."""
     names = [item.name for item in dataclasses.fields(section) if item.name not in without]
 
     def check(value: Any) -> Any:
@@ -72,8 +72,10 @@ class Settings(BaseSettings):
         env_prefix="ACCRETE_", env_nested_delimiter="__", extra="forbid", frozen=True, validate_default=True
     )
 
-    data_dir: Path = Path("accrete-data")
-    """Folder of everything that must last: the embedded store, the versions. Keep it on a local disk."""
+    data_dir: Path = Field(
+        Path("accrete-data"),
+        description="Folder of everything that must last: the embedded store, the versions. Keep it on a local disk.",
+    )
     store: Annotated[StoreConfig, _known(StoreConfig)] = StoreConfig()
     model: Annotated[ModelConfig, _known(ModelConfig)] = ModelConfig()
     engine: Annotated[EngineConfig, _known(EngineConfig)] = EngineConfig()
@@ -91,7 +93,7 @@ class Settings(BaseSettings):
 
     @property
     def input_spec(self) -> InputSpec:
-        """What one input of the model is."""
+        """The form of one input of the model."""
         return InputSpec(self.model.input_shape, self.model.input_dtype)
 
     @property
@@ -110,14 +112,15 @@ class Settings(BaseSettings):
 
 
 def load_settings(flags: Mapping[str, Any], file: Path | None = None, *, resolved: bool = False) -> Settings:
-    """The settings of a process.
+    """Return the settings of a process.
 
     Args:
         flags: nested like the file: `{"server": {"port": 0}}`.
         file: a TOML file; None: ACCRETE_CONFIG, else `accrete.toml` in the data directory if it is there.
         resolved: `file` has all that counts, and the environment is not looked at again.
 
-    Raises SettingsError with every problem found.
+    Raises:
+        SettingsError: with every problem found.
     """
     path = _file(flags, file)
     if not resolved and (unknown := _unknown_variables()):
@@ -125,7 +128,7 @@ def load_settings(flags: Mapping[str, Any], file: Path | None = None, *, resolve
     try:
         settings = _with_sources(path, environment=not resolved)(**with_current_names(flags, source="flag"))
     except ValidationError as error:
-        raise SettingsError([line for problem in error.errors() for line in _told(problem)]) from error
+        raise SettingsError([line for problem in error.errors() for line in _lines(problem)]) from error
     except (OSError, tomllib.TOMLDecodeError, ValueError) as error:
         raise SettingsError([f"{path or 'settings'}: {error}"]) from error
     _check_exposure(settings)
@@ -160,8 +163,10 @@ def _file(flags: Mapping[str, Any], file: Path | None) -> Path | None:
 
 
 def _unknown_variables() -> list[str]:
-    """Variables that look like ours and set nothing: pydantic would pass over them. One underscore alone does not look
-    like ours, since others (Kubernetes, for a service of our name) set such variables, too."""
+    """Return a line for each variable that looks like ours and sets nothing, since pydantic would pass over it.
+
+    One underscore alone does not look like ours: others (Kubernetes, for a service of our name) set such variables.
+    """
     sections = [name for name in Settings.model_fields if name != "data_dir"]
     problems = []
     for name, value in sorted(os.environ.items()):
@@ -176,7 +181,7 @@ def _unknown_variables() -> list[str]:
 
 
 def _with_sources(path: Path | None, *, environment: bool) -> type[Settings]:
-    """Settings that also read the file."""
+    """Return a class of settings that also reads the file."""
 
     class FromFile(Settings):
         @classmethod
@@ -213,8 +218,8 @@ class _Renaming(PydanticBaseSettingsSource):
         return with_current_names(self._source(), source=self._name)
 
 
-def _told(problem: Any) -> list[str]:
-    """A problem as lines "section.field = value: what is allowed"."""
+def _lines(problem: Any) -> list[str]:
+    """Return a problem as lines "section.field = value: what is allowed"."""
     where = ".".join(str(part) for part in problem["loc"])
     message = str(problem["msg"]).removeprefix("Value error, ")
     match problem["type"]:

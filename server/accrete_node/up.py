@@ -25,7 +25,15 @@ _PREDECESSORS_S = 10.0
 
 
 def supervisor(settings: Settings, log_file: Path | None = None) -> Supervisor:
-    """A supervisor for the processes of these settings; nothing is started yet."""
+    """Return a supervisor for the processes of these settings, without starting anything.
+
+    Args:
+        settings: what the processes are started with.
+        log_file: where their output goes; None sends it where this process's goes.
+
+    Raises:
+        SettingsError: the data directory cannot be used.
+    """
     make_data_dir(settings)
     output = log_file.open("ab") if log_file is not None else None
     children = [
@@ -36,7 +44,7 @@ def supervisor(settings: Settings, log_file: Path | None = None) -> Supervisor:
 
 
 def up(settings: Settings) -> int:
-    """Run until SIGINT or SIGTERM; answers the exit status. A second signal ends everything by force."""
+    """Run until SIGINT or SIGTERM and return the exit status. A second signal ends everything by force."""
     log.set_up(settings.log, "up")
     signals = Signals()
     try:
@@ -66,7 +74,7 @@ class Interrupted(BaseException):
 
 
 class Signals:
-    """Counts SIGINT and SIGTERM."""
+    """Count SIGINT and SIGTERM."""
 
     def __init__(self) -> None:
         self.count = 0
@@ -76,7 +84,7 @@ class Signals:
 
     @contextmanager
     def interrupting(self) -> Iterator[None]:
-        """A signal that arrives inside, or came before, raises Interrupted."""
+        """Let a signal that arrives inside, or came before, raise Interrupted."""
         self._interrupts = True
         try:
             if self.count:
@@ -100,7 +108,7 @@ class Predecessors:
         self._until = time.monotonic() + _PREDECESSORS_S
 
     def gone(self) -> bool:
-        """Whether they have ended, or have had all the time that this takes."""
+        """Return whether they have ended, or have had all the time that this takes."""
         if time.monotonic() > self._until:
             return True
         found = (addresses(self._data_dir, process) for process in ("server", "learner"))
@@ -108,7 +116,7 @@ class Predecessors:
 
 
 def _is_ours(pid: int) -> bool:
-    """Whether a process is one of ours; its number may have gone to another."""
+    """Return whether a process is one of ours, for its number may have gone to another."""
     try:
         return b"accrete_node" in Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
@@ -116,17 +124,17 @@ def _is_ours(pid: int) -> bool:
 
 
 def addresses(data_dir: Path, process: str = "server") -> dict[str, str] | None:
-    """What a process (server or learner) wrote about itself; None while it is not there."""
+    """Return what a process ("server" or "learner") wrote about itself, or None while it is not there."""
     try:
         found = json.loads((data_dir / f"{process}.json").read_text())
-        os.kill(found["pid"], 0)  # what a killed process left tells nothing
+        os.kill(found["pid"], 0)  # the file of a killed process tells nothing
     except (OSError, ValueError):
         return None
     return {name: str(value) for name, value in found.items()}
 
 
 def _announce(settings: Settings, signals: Signals) -> None:
-    """Tell where everything is once both processes are there."""
+    """Print where everything is once both processes are there."""
     while signals.count == 0:
         server, learner = addresses(settings.data_dir), addresses(settings.data_dir, "learner")
         if server is not None and learner is not None:
@@ -136,7 +144,7 @@ def _announce(settings: Settings, signals: Signals) -> None:
 
 
 def banner(settings: Settings, server: dict[str, str], learner: dict[str, str]) -> str:
-    """What a node says once it serves, from its settings and what `addresses` found."""
+    """Return what a node says once it serves, from its settings and what `addresses` found."""
     encrypted = bool(settings.access.certificate)
     options = f"--address {server['address']}{' --tls' if encrypted else ''}"
     options += " --token-file FILE" if settings.access.tokens else ""
