@@ -3,14 +3,14 @@
 Shapes: N new examples, E exemplars, d feature length, O classes known before the step, C classes in all.
 """
 
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
+from accrete_kit.stopwatch import Stopwatch
 from accrete_learner import evaluate, heads, rules
 from accrete_learner.augmentation import augment
 from accrete_learner.augmentation.augment import Augmentation
@@ -104,20 +104,20 @@ def run_step(inputs: StepInputs, method: Method, *, progress: Progress, generato
     if method.selection is not None and RECIPES[method.selection].synthesis is not None and inputs.new_x.dim() != 4:
         # Told now, not after the training.
         raise ValueError(f"selection {method.selection} makes images; the examples are vectors")
-    clock = _Clock()
-    with clock.stage("build"):
+    watch = Stopwatch()
+    with watch.stage("build"):
         bench = _build(inputs, method, generator)
-    with clock.stage("train"):
+    with watch.stage("train"):
         losses, statistics = _train(bench, method, _report(progress, "train"))
     images = len(losses) * bench.epoch_images(method)
     # What follows must not depend on how many random numbers the training drew: it may have been done before.
     generator.manual_seed(generator.initial_seed() + 1)
     keeper = _Keeper(bench, method, _report(progress, "memory"))
-    with clock.stage("rebalance"):
+    with watch.stage("rebalance"):
         losses += _rebalance(bench, keeper, method, _report(progress, "rebalance"))
-    with clock.stage("memory"):
+    with watch.stage("memory"):
         kept = keeper.final()
-    with clock.stage("head"):
+    with watch.stage("head"):
         means = _class_means(bench, kept)
         fitted = _fit_rule(bench, kept, method.rule)
     return StepOutcome(
@@ -130,7 +130,7 @@ def run_step(inputs: StepInputs, method: Method, *, progress: Progress, generato
         statistics=statistics,
         losses=losses,
         images=images,
-        stage_seconds=clock.seconds,
+        stage_seconds=watch.seconds,
     )
 
 
@@ -374,16 +374,3 @@ def _fit_rule(bench: _Bench, kept: Sequence[Exemplars], rule: Rule) -> dict[str,
 
 def _report(progress: Progress, stage: str) -> Report:
     return lambda done, total, loss: progress(stage, done, total, loss)
-
-
-class _Clock:
-    """Wall time by stage."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        started = time.monotonic()
-        yield
-        self.seconds[name] = time.monotonic() - started

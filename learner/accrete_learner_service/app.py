@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
-import json
 import logging
 import os
 import signal
@@ -11,17 +9,21 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from wsgiref.simple_server import WSGIServer
 
 import prometheus_client
 
+from accrete_kit import atomic_file
+from accrete_kit.file_lock import AlreadyLocked, FileLock
+from accrete_kit.periodic import PeriodicTask
 from accrete_learner_service.config import LearnerServiceConfig
 from accrete_learner_service.lease import LeaseKeeper
 from accrete_learner_service.loop.learner_loop import Learner
 from accrete_learner_service.loop.snapshot import Observer
 from accrete_learner_service.provisional.updater import PrototypeUpdater
-from accrete_learner_service.runtime.background import Repeated, lower_priority
+from accrete_learner_service.runtime.background import lower_priority
 from accrete_learner_service.runtime.logs import fields
 from accrete_learner_service.runtime.metrics import Metrics
 from accrete_learner_service.step.measure import Handover
@@ -42,6 +44,8 @@ READY_FILE = "learner.json"
 LOCK_FILE = "learner.lock"
 #: Seconds between two tries to reach the store at the start, and between two refreshes of the gauges.
 _EVERY_S = 1.0
+#: Seconds that a call beside the steps may still take when the process ends.
+_LAST_CALL_S = 10.0
 
 
 def learn(config: LearnerServiceConfig, store: StoreConfig, holdout: HoldoutConfig, data_dir: Path) -> None:
@@ -103,17 +107,17 @@ def _work(
         yielding = Yielding(store.control.asked_to_yield, bench.trainer, metrics.set_share)
         yielding.start()
         stack.callback(yielding.stop)
-        for repeated in _beside(bench, metrics, give_up):
-            repeated.start()
-            stack.callback(repeated.stop)
+        for task in _beside(bench, metrics, give_up):
+            task.start()
+            stack.callback(task.stop, _LAST_CALL_S)
         lower_priority(config.own_nice)
         Learner(bench, metrics, stopping).run()
     if broken:
         raise RuntimeError(f"the learner stops: {broken[0]}") from broken[0]
 
 
-def _beside(bench: Bench, metrics: Metrics, give_up: Callable[[Exception], None]) -> Iterator[Repeated]:
-    """What goes on beside the steps."""
+def _beside(bench: Bench, metrics: Metrics, give_up: Callable[[Exception], None]) -> Iterator[PeriodicTask]:
+    """What goes on beside the steps, through outages of the store."""
     prototypes = PrototypeUpdater(bench.store, bench.artifacts, bench.handover, bench.config)
     observer = Observer(bench.store, bench.lease, bench.config, metrics)
 
@@ -121,9 +125,11 @@ def _beside(bench: Bench, metrics: Metrics, give_up: Callable[[Exception], None]
         if bench.lease.held:
             prototypes.update()
 
-    nice, poll_s = bench.config.own_nice, bench.config.poll_s
-    yield Repeated("prototypes", keep_prototypes, every_s=poll_s, nice=nice, on_error=give_up)
-    yield Repeated("metrics", observer.update, every_s=_EVERY_S, nice=nice, on_error=give_up)
+    make = partial(
+        PeriodicTask, expected=StoreUnavailable, on_error=give_up, before=partial(lower_priority, bench.config.own_nice)
+    )
+    yield make("prototypes", keep_prototypes, every_s=bench.config.poll_s)
+    yield make("metrics", observer.update, every_s=_EVERY_S)
 
 
 def _connect(config: StoreConfig, holdout: HoldoutConfig, data_dir: Path, stopping: threading.Event) -> Store | None:
@@ -150,11 +156,11 @@ def _stop_on_signals(stopping: threading.Event, stack: ExitStack) -> None:
 def _only_learner(data_dir: Path) -> Iterator[None]:
     """Locks the folder: a learner clears away what is in `work` when it takes over, which must not be another's."""
     data_dir.mkdir(parents=True, exist_ok=True)
-    with (data_dir / LOCK_FILE).open("w", encoding="utf-8") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise DataDirInUse(f"another learner works in {data_dir}") from error
+    try:
+        lock = FileLock(data_dir / LOCK_FILE)
+    except AlreadyLocked as error:
+        raise DataDirInUse(f"another learner works in {data_dir}") from error
+    with lock:
         yield
 
 
@@ -172,7 +178,7 @@ def _metrics_served(metrics: Metrics, config: LearnerServiceConfig, data_dir: Pa
             f"/metrics cannot listen on {asked}: {problem.strerror}; change learner.metrics_port"
         ) from problem
     address = f"{config.metrics_host}:{server.server_port}"
-    _write_ready(data_dir / READY_FILE, {"metrics": address, "pid": os.getpid()})
+    atomic_file.write_json(data_dir / READY_FILE, {"metrics": address, "pid": os.getpid()})
     log.info("learner.started", extra=fields(metrics=address))
     try:
         yield
@@ -180,9 +186,3 @@ def _metrics_served(metrics: Metrics, config: LearnerServiceConfig, data_dir: Pa
         server.shutdown()
         server.server_close()
         thread.join()
-
-
-def _write_ready(path: Path, content: dict[str, object]) -> None:
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(content), encoding="utf-8")
-    temporary.rename(path)

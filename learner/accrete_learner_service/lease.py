@@ -6,6 +6,7 @@ import logging
 import threading
 import time
 
+from accrete_kit.periodic import PeriodicTask
 from accrete_learner_service.errors import Interrupted
 from accrete_learner_service.runtime.logs import fields
 from accrete_storage.errors import Fenced, StoreUnavailable
@@ -32,12 +33,11 @@ class LeaseKeeper:
         self._lock = threading.Lock()
         self._lease: Lease | None = None
         self._renewed = 0.0
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._keep, name="lease", daemon=True)
+        self._task = PeriodicTask("lease", self._renew_or_drop, every_s=ttl_s / _RENEWALS)
 
     def start(self) -> None:
         """Starts renewing."""
-        self._thread.start()
+        self._task.start()
 
     @property
     def held(self) -> bool:
@@ -104,9 +104,7 @@ class LeaseKeeper:
 
     def stop(self) -> None:
         """Stops renewing and gives the lease back, so that the next learner need not wait for it to run out."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join(timeout=self._ttl_s)
+        self._task.stop(self._ttl_s)
         with self._lock:
             lease, self._lease = self._lease, None
         if lease is None:
@@ -115,10 +113,6 @@ class LeaseKeeper:
             lease.release()
         except (Fenced, StoreUnavailable) as error:
             log.info("lease.not_released", extra=fields(reason=str(error)))
-
-    def _keep(self) -> None:
-        while not self._stopping.wait(self._ttl_s / _RENEWALS):
-            self._renew_or_drop()
 
     def _renew_or_drop(self) -> None:
         try:

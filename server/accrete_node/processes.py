@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from accrete_kit.atomic_file import write_text
 from accrete_learner.backbone_names import OURS
 from accrete_node import log
 from accrete_node.describe import render
@@ -94,11 +95,5 @@ def command(settings: Settings, name: str) -> list[str]:
     folder = settings.data_dir / RUN_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / _SETTINGS_FILE
-    _write(file, render(settings, explained=False))
+    write_text(file, render(settings, explained=False))
     return [sys.executable, "-m", "accrete_node", name, str(file)]
-
-
-def _write(file: Path, text: str) -> None:
-    temporary = file.with_suffix(".tmp")
-    temporary.write_text(text)
-    temporary.replace(file)

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import IO
 
+from accrete_kit.backoff import Backoff
 from accrete_kit.parent_death import tethered
 from accrete_storage.embedded.server import EmbeddedStore
 from accrete_storage.errors import StorageError
@@ -31,26 +32,15 @@ class CannotStart(Exception):
     """A process cannot start with these settings or this data; its own message has said why."""
 
 
-@dataclass
-class Backoff:
-    """When to start again: at once at first, then after ever longer waits."""
+def _backoff() -> Backoff:
+    return Backoff(first_s=FIRST_RESTART_S, last_s=LAST_RESTART_S)
 
-    wait_s: float = FIRST_RESTART_S
-    not_before: float = 0.0
-    """time.monotonic()"""
 
-    def failed(self, lived_s: float) -> float:
-        """Note an end after `lived_s` seconds; answers the seconds to wait."""
-        if lived_s >= STEADY_S:
-            self.wait_s = FIRST_RESTART_S
-        wait = self.wait_s
-        self.not_before = time.monotonic() + wait
-        self.wait_s = min(LAST_RESTART_S, 2 * wait)
-        return wait
-
-    def due(self) -> bool:
-        """Whether the wait is over."""
-        return time.monotonic() >= self.not_before
+def _wait_after(backoff: Backoff, lived_s: float) -> float:
+    """Note an end after `lived_s` seconds; return the seconds to wait."""
+    if lived_s >= STEADY_S:
+        backoff.reset()
+    return backoff.failed()
 
 
 @dataclass
@@ -66,7 +56,7 @@ class Child:
     starts: int = 0
     dead: bool = False
     """It has ended and waits to be started again."""
-    backoff: Backoff = field(default_factory=Backoff)
+    backoff: Backoff = field(default_factory=_backoff)
 
     def start(self) -> None:
         """Start it in a process group of its own, so that a Ctrl-C reaches the supervisor alone, who ends it in order;
@@ -121,7 +111,7 @@ class Supervisor:
         self._store = store
         self._store_started = 0.0
         self._store_dead = False
-        self._store_backoff = Backoff()
+        self._store_backoff = _backoff()
         self._children = list(children)
         self._end_s = end_s
 
@@ -181,7 +171,7 @@ class Supervisor:
             if child.cannot_start():
                 raise CannotStart(f"{child.name} cannot start")
             child.dead = True
-            wait = child.backoff.failed(time.monotonic() - child.started)
+            wait = _wait_after(child.backoff, time.monotonic() - child.started)
             extra = {"child": child.name, "status": child.status(), "restart_in_s": wait}
             _log.warning("process_died", extra=extra)
         if child.backoff.due():
@@ -190,7 +180,7 @@ class Supervisor:
     def _revive_store(self, store: EmbeddedStore) -> None:
         if not self._store_dead:
             self._store_dead = True
-            wait = self._store_backoff.failed(time.monotonic() - self._store_started)
+            wait = _wait_after(self._store_backoff, time.monotonic() - self._store_started)
             _log.warning("process_died", extra={"child": "store", "restart_in_s": wait})
         if not self._store_backoff.due():
             return

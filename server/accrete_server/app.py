@@ -25,6 +25,7 @@ from accrete.v1 import (
     teaching_pb2,
     teaching_pb2_grpc,
 )
+from accrete_kit.atomic_file import write_json
 from accrete_model.artifact_store import ArtifactStore
 from accrete_model.config import EngineConfig
 from accrete_model.input_spec import InputSpec
@@ -282,9 +283,7 @@ class Server:
 
     def _write_address(self) -> None:
         metrics = f"{self._config.metrics_host}:{self.metrics_port}"
-        temporary = self._data_dir / f".server.json.{os.getpid()}"
-        temporary.write_text(json.dumps({"address": self.address, "metrics": metrics, "pid": os.getpid()}))
-        temporary.replace(self._address_file)
+        write_json(self._address_file, {"address": self.address, "metrics": metrics, "pid": os.getpid()})
 
     def _remove_address(self) -> None:
         """Removes server.json if it is still ours."""

@@ -3,12 +3,12 @@
 import errno
 import hashlib
 import json
-import os
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
+from accrete_kit.atomic_file import sync
 from accrete_kit.failpoints import around
 from accrete_model.errors import CorruptArtifact
 
@@ -49,13 +49,13 @@ class ArtifactStore:
             (candidate / MANIFEST).write_bytes(manifest)
         for name in (*files, MANIFEST):
             with around("fsync"):
-                _sync(candidate / name)
-        _sync(candidate)
+                sync(candidate / name)
+        sync(candidate)
         self.remove(version)
         with around("rename"):
             self._place(candidate, self.path(version))
         with around("fsync_folder"):
-            _sync(self._root)
+            sync(self._root)
         return hashlib.sha256(manifest).hexdigest()
 
     def _place(self, candidate: Path, to: Path) -> None:
@@ -70,8 +70,8 @@ class ArtifactStore:
         shutil.rmtree(incoming, ignore_errors=True)
         shutil.copytree(candidate, incoming)
         for file in incoming.iterdir():
-            _sync(file)
-        _sync(incoming)
+            sync(file)
+        sync(incoming)
         incoming.rename(to)
         shutil.rmtree(candidate)
 
@@ -142,11 +142,3 @@ def _read(file: Path) -> bytes:
 def _shown(file: Path) -> str:
     """For messages, which callers and events carry on: no path of this machine."""
     return f"{file.parent.name}/{file.name}"
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -5,8 +5,8 @@ Shapes: N images, C classes, d feature length, G golden inputs.
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accrete_kit.failpoints import around
+from accrete_kit.stopwatch import Stopwatch
 from accrete_model.config import EngineConfig
 from accrete_model.engines import create
 from accrete_model.engines.base import Engine
@@ -84,38 +85,34 @@ def load(path: Path, version: int, config: EngineConfig) -> LoadedVersion:
 
     Raises LoadError naming the stage ("read", "engine", "golden", "warm") and the reason; nothing is left open then.
     """
-    seconds: dict[str, float] = {}
-    with _Stage("read", seconds):
+    watch = Stopwatch()
+    with _stage(watch, "read"):
         artifact = read_artifact(path)
-    with _Stage("engine", seconds):
+    with _stage(watch, "engine"):
         engine = create(artifact, config)
     try:
         loaded = LoadedVersion(version, artifact, engine)
-        with _Stage("golden", seconds), around("check"):
+        with _stage(watch, "golden"), around("check"):
             _check_golden(loaded, artifact)
-        with _Stage("warm", seconds), around("warm"):
+        with _stage(watch, "warm"), around("warm"):
             _warm(engine, artifact)
     except BaseException:
         engine.close()
         raise
-    loaded.stage_seconds = seconds
+    loaded.stage_seconds = watch.seconds
     return loaded
 
 
-class _Stage:
-    """Times one stage of loading, and gives every failure in it the stage's name."""
-
-    def __init__(self, name: str, seconds: dict[str, float]) -> None:
-        self._name = name
-        self._seconds = seconds
-
-    def __enter__(self) -> None:
-        self._started = time.perf_counter()
-
-    def __exit__(self, kind: object, problem: BaseException | None, trace: object) -> None:
-        self._seconds[self._name] = time.perf_counter() - self._started
-        if isinstance(problem, Exception) and not isinstance(problem, LoadError):
-            raise LoadError(self._name, f"{type(problem).__name__}: {problem}") from problem
+@contextmanager
+def _stage(watch: Stopwatch, name: str) -> Iterator[None]:
+    """Time one stage of loading, and give every failure in it the stage's name."""
+    try:
+        with watch.stage(name):
+            yield
+    except LoadError:
+        raise
+    except Exception as error:
+        raise LoadError(name, f"{type(error).__name__}: {error}") from error
 
 
 def _check_golden(loaded: LoadedVersion, artifact: Artifact) -> None:

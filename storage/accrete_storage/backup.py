@@ -16,6 +16,7 @@ from typing import Any
 
 import msgpack
 
+from accrete_kit.atomic_file import write_json
 from accrete_model.artifact_store import ArtifactStore
 from accrete_model.errors import CorruptArtifact
 from accrete_storage.errors import BackupUnusable
@@ -160,15 +161,7 @@ def _write(folder: Path, entries: list[Entry], versions: dict[int, str]) -> Back
         versions=versions,
     )
     body: dict[str, Any] = {name: getattr(backup, name) for name in Backup.__dataclass_fields__ if name != "folder"}
-    temporary = folder / f"{MANIFEST}.tmp"
-    with temporary.open("w") as file:
-        json.dump({"format": _FORMAT} | body, file, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(folder / MANIFEST)
-    descriptor = os.open(folder, os.O_RDONLY)
-    os.fsync(descriptor)
-    os.close(descriptor)
+    write_json(folder / MANIFEST, {"format": _FORMAT} | body)
     return backup
 
 

@@ -40,7 +40,7 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "file").touch()
-    with pytest.raises(OSError):
+    with pytest.raises(IsADirectoryError):
         write_text(folder, "a folder with a file in it cannot be replaced by a file")
     assert list(tmp_path.iterdir()) == [folder]
 

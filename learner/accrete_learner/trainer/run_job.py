@@ -6,9 +6,7 @@ the whole answer or none.
 
 import json
 import shutil
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 from torch.nn import functional as F
 
+from accrete_kit.stopwatch import Stopwatch
 from accrete_learner import export, methods
 from accrete_learner.backbones import Backbone, build, weights
 from accrete_learner.config import IDENTITY, ModelConfig, TrainingConfig
@@ -77,26 +76,26 @@ def run(folder: Path, job: Job, progress: Progress) -> export.Candidate:
         OSError: when a file cannot be read or written.
         Exception: whatever else the step raises; the folder then has no result.
     """
-    seconds: dict[str, float] = {}
+    watch = Stopwatch()
     device = resolve_device(job.training.device)
     generator = torch.Generator(device).manual_seed(seed(job))
     method = methods.configured(job.method)
     if method.restart:
         job = replace(job, parent=None, parent_rows=(), old_count=0)
     parent = None if job.parent is None else Path(job.parent)
-    with _timed(seconds, "load"), one_thread():
+    with watch.stage("load"), one_thread():
         data = load_data(folder, job, device)
         inputs = _step_inputs(job, method, data, device, generator)
     outcome = run_step(inputs, method, progress=progress, generator=generator)
-    seconds |= outcome.stage_seconds
+    watch.seconds |= outcome.stage_seconds
     candidate = _candidate(job, parent, method, outcome)
-    with _timed(seconds, "export"), one_thread():
+    with watch.stage("export"), one_thread():
         _clear(folder / CANDIDATE_FOLDER)
         export.write(folder / CANDIDATE_FOLDER, candidate, _golden_examples(data), parent)
         if outcome.statistics:
             export.write_tensors(folder / CANDIDATE_FOLDER / STATISTICS_FILE, outcome.statistics)
         _write_exemplars(folder / EXEMPLARS_FILE, outcome.exemplars, job, data.place.cpu())
-    Result(stage_seconds=seconds, images=outcome.images, losses=tuple(outcome.losses)).write(folder)
+    Result(stage_seconds=watch.seconds, images=outcome.images, losses=tuple(outcome.losses)).write(folder)
     return candidate
 
 
@@ -274,10 +273,3 @@ def _clear(candidate: Path) -> None:
     """Half a candidate stays behind when a trainer is killed while it writes."""
     if candidate.exists():
         shutil.rmtree(candidate)
-
-
-@contextmanager
-def _timed(seconds: dict[str, float], stage: str) -> Iterator[None]:
-    started = time.monotonic()
-    yield
-    seconds[stage] = time.monotonic() - started

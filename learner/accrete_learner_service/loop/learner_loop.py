@@ -8,6 +8,7 @@ import threading
 import time
 from dataclasses import dataclass, replace
 
+from accrete_kit.backoff import wait_after
 from accrete_learner_service.errors import Blocked, Interrupted, NothingToLearn
 from accrete_learner_service.loop.retention import retire
 from accrete_learner_service.review.review import Reviewer
@@ -193,7 +194,7 @@ class Learner:
         self._metrics.count_step("failed")
         event = {"reason": reason, "attempt": failures}
         if failures < config.max_failures:
-            wait_s = config.retry_s * 2 ** (failures - 1)
+            wait_s = wait_after(failures, first_s=config.retry_s)
             self._todo = replace(todo, failures=failures, not_before=time.monotonic() + wait_s)
         elif len(todo.decision.labels) > 1 and store.registry.latest_ready() is not None:
             self._todo = todo.halves()

@@ -7,9 +7,9 @@ gets falls by half at each look and rises slowly when nobody asks any more (addi
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable
 
+from accrete_kit.periodic import PeriodicTask
 from accrete_learner_service.runtime.logs import fields
 from accrete_learner_service.trainer.child import Trainer
 from accrete_storage.errors import StorageError
@@ -40,26 +40,19 @@ class Yielding:
         self._trainer = trainer
         self._on_share = on_share
         self._share = 1.0
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="yielding", daemon=True)
+        self._task = PeriodicTask("yielding", self._look_and_take_turns, every_s=0)
 
     def start(self) -> None:
         """Starts to look."""
-        self._thread.start()
+        self._task.start()
 
     def stop(self) -> None:
         """Lets the trainer go on for good; returns when the thread has ended."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._task.stop()
 
-    def _run(self) -> None:
-        try:
-            while not self._stopping.is_set():
-                self._look()
-                self._take_turns()
-        finally:
-            self._trainer.go_on()
+    def _look_and_take_turns(self) -> None:
+        self._look()
+        self._take_turns()
 
     def _look(self) -> None:
         try:
@@ -73,12 +66,12 @@ class Yielding:
         self._on_share(share)
 
     def _take_turns(self) -> None:
-        """Until the next look."""
+        """Until the next look, after which the trainer runs."""
         if self._share == 1:
-            self._stopping.wait(LOOK_S)
+            self._task.wait(LOOK_S)
             return
         for _ in range(round(LOOK_S / _TURN_S)):
             self._trainer.halt()
-            self._stopping.wait(_TURN_S * (1 - self._share))
+            self._task.wait(_TURN_S * (1 - self._share))
             self._trainer.go_on()
-            self._stopping.wait(_TURN_S * self._share)
+            self._task.wait(_TURN_S * self._share)

@@ -5,7 +5,6 @@ epochs or another augmentation make another table.
 """
 
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,6 +14,7 @@ from typing import Any
 from accrete_experiments.protocols import measures
 from accrete_experiments.protocols.measures import HEAD, NME, Spread, spread
 from accrete_experiments.protocols.results import Run
+from accrete_kit.atomic_file import write_text
 
 FORMAT = 1
 _NOTHING = "–"
@@ -120,9 +120,7 @@ def write(folder: Path, runs: Sequence[Run], *, name: str = "results") -> tuple[
     folder.mkdir(parents=True, exist_ok=True)
     texts = {folder / f"{name}.json": to_json(runs), folder / f"{name}.md": to_markdown(runs)}
     for path, text in texts.items():
-        draft = path.with_name(path.name + ".part")
-        draft.write_text(text, encoding="utf-8")
-        os.replace(draft, path)
+        write_text(path, text)
     first, second = texts
     return first, second
 

@@ -5,7 +5,6 @@ phase.json, written last. A run that is killed goes on after the last whole phas
 was not.
 """
 
-import fcntl
 import json
 import logging
 import os
@@ -24,6 +23,7 @@ from accrete_experiments.protocols.data import Dataset, indices
 from accrete_experiments.protocols.results import Phase, Run, Scores
 from accrete_experiments.protocols.spec import Protocol
 from accrete_kit.atomic_file import write_json
+from accrete_kit.file_lock import AlreadyLocked, FileLock
 from accrete_learner import evaluate, export, methods, rules
 from accrete_learner.config import MethodConfig, Rule
 from accrete_learner.memory.config import MemoryConfig
@@ -320,9 +320,9 @@ def _forget_inputs(here: Path, folder: Path, plan: Plan, number: int) -> None:
 
 @contextmanager
 def _alone(path: Path, *, wait: bool = False) -> Iterator[None]:
-    with path.open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise Busy(f"{path.parent} is being worked on by another process") from error
+    try:
+        lock = FileLock(path, timeout_s=None if wait else 0)
+    except AlreadyLocked as error:
+        raise Busy(f"{path.parent} is being worked on by another process") from error
+    with lock:
         yield

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import secrets
 import threading
 import time
@@ -17,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
+from accrete_kit.atomic_file import write_text
 from accrete_server.access.roles import ALL, Role
 
 CERTIFICATE = "certificate"
@@ -65,15 +65,9 @@ def add(path: Path, text: str) -> None:
     before = path.read_text() if path.exists() else ""
     if before and not before.endswith("\n"):
         before += "\n"
-    temporary = path.with_name(f"{path.name}.new")
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            file.write(f"{before}{text}\n")
-        _read(temporary)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    after = f"{before}{text}\n"
+    _parse_file(path, after)
+    write_text(path, after, mode=0o600)
 
 
 class TokenFile:
@@ -125,6 +119,11 @@ def _read(path: Path) -> dict[str, Principal]:
         text = path.read_text()
     except (OSError, UnicodeDecodeError) as problem:
         raise ValueError(f"access.tokens = {str(path)!r}: it cannot be read: {problem}") from problem
+    return _parse_file(path, text)
+
+
+def _parse_file(path: Path, text: str) -> dict[str, Principal]:
+    """By key, the principals of a file's text; `path` is for messages alone."""
     found: dict[str, Principal] = {}
     for number, content in enumerate(text.splitlines(), start=1):
         content = content.partition("#")[0].strip()

@@ -6,9 +6,7 @@ where each has a container of its own.
 
 from __future__ import annotations
 
-import logging
-import threading
-
+from accrete_kit.periodic import PeriodicTask
 from accrete_server.store_connection import StoreLink
 from accrete_storage.errors import StorageError
 
@@ -17,8 +15,6 @@ LOOK_S = 0.25
 
 _WINDOW = 4  # looks that count together: one second
 _ASK_S = 2 * LOOK_S  # how long a request holds: it is gone soon after the last late answer, or with this server
-
-_log = logging.getLogger(__name__)
 
 
 class Lateness:
@@ -30,8 +26,8 @@ class Lateness:
         self._link = link
         self._answered = self._late = 0
         self._looks = [(0, 0)]
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="lateness", daemon=True)
+        # An outage of the store is told by who follows it, and without a store nothing new is learned.
+        self._task = PeriodicTask("lateness", self._look, every_s=LOOK_S, expected=StorageError)
 
     def answered(self, seconds: float) -> None:
         """One prediction was answered. Calls may race each other: a count that is lost now and then changes nothing."""
@@ -42,13 +38,11 @@ class Lateness:
     def start(self) -> None:
         """Starts to look, when there is a target."""
         if self._target_s:
-            self._thread.start()
+            self._task.start()
 
     def stop(self) -> None:
         """Asks no more; returns when the thread has ended."""
-        self._stopping.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._task.stop()
 
     def too_many(self) -> bool:
         """Whether more than one in a hundred was late in the last second of looks. One alone never is too many."""
@@ -56,10 +50,6 @@ class Lateness:
         (before, late_before), (now, late_now) = self._looks[0], self._looks[-1]
         return late_now - late_before > max(1.0, (now - before) / 100)
 
-    def _watch(self) -> None:
-        while not self._stopping.wait(LOOK_S):
-            if self.too_many():
-                try:
-                    self._link.get().control.ask_to_yield(_ASK_S)
-                except StorageError as problem:  # the follower tells of it, and without a store nothing new is learned
-                    _log.debug("not_asked_to_yield", extra={"reason": str(problem)})
+    def _look(self) -> None:
+        if self.too_many():
+            self._link.get().control.ask_to_yield(_ASK_S)

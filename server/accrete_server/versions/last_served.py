@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+
+from accrete_kit.atomic_file import write_json
 
 NAME = "active.json"
 SCHEMA = 1
@@ -25,13 +26,8 @@ class Remembered:
 
 
 def remember(data_dir: Path, state: Remembered) -> None:
-    """Writes `state` atomically. Raises OSError."""
-    temporary = data_dir / f".{NAME}.{os.getpid()}"
-    with temporary.open("w") as file:
-        json.dump({"schema": SCHEMA, **asdict(state)}, file)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(data_dir / NAME)
+    """Write `state` whole or not at all. Raises OSError."""
+    write_json(data_dir / NAME, {"schema": SCHEMA, **asdict(state)})
 
 
 def recall(data_dir: Path) -> Remembered | None:

@@ -6,6 +6,8 @@ import threading
 import time
 from dataclasses import dataclass
 
+from accrete_kit.backoff import wait_after
+
 FIRST_RETRY_S = 5.0
 """A fault that passes (a file that is still being copied, memory that is short) has passed by then."""
 
@@ -37,7 +39,7 @@ class BrokenCandidates:
         with self._lock:
             before = self._faults.get((version, digest))
             attempts = 1 if before is None else before.attempts + 1
-            wait_s = min(LAST_RETRY_S, FIRST_RETRY_S * 2.0 ** (attempts - 1))
+            wait_s = wait_after(attempts, first_s=FIRST_RETRY_S, last_s=LAST_RETRY_S)
             self._faults[version, digest] = _Fault(reason=reason, attempts=attempts, retry_at=time.monotonic() + wait_s)
         return attempts
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 
 from accrete_kit.failpoints import around
+from accrete_kit.periodic import PeriodicTask
 from accrete_server.metrics.collectors import UNKNOWN_PHASE, Metrics
 from accrete_server.store_connection import StoreLink
 from accrete_server.versions.swapping import Swapper
@@ -35,19 +35,16 @@ class Follower:
         self._hub = hub
         self._metrics = metrics
         self._place: str | None = None  # id of the last event seen
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="follower", daemon=True)
+        self._task = PeriodicTask("follower", self._follow, every_s=0)
         self._up = True
 
     def start(self) -> None:
         """Starts following. Call `look` before, so that the first request finds a version."""
-        self._thread.start()
+        self._task.start()
 
     def stop(self) -> None:
         """Stops following; returns when the thread has ended."""
-        self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._task.stop()
 
     def look(self) -> None:
         """Reads the store once and follows it; without the store, serves what was served last."""
@@ -62,17 +59,16 @@ class Follower:
             self._swapper.serve_remembered()
         self._swapper.tidy()
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            try:
-                self.look()
-                self._await_change()
-            except StoreUnavailable as problem:
-                self._note_store(up=False, reason=str(problem))
-                self._stop.wait(TICK_S)
-            except Exception:  # whatever it is, the next look is a second away and the old version serves on
-                _log.exception("follower_failed")
-                self._stop.wait(TICK_S)
+    def _follow(self) -> None:
+        try:
+            self.look()
+            self._await_change()
+        except StoreUnavailable as problem:
+            self._note_store(up=False, reason=str(problem))
+            self._task.wait(TICK_S)
+        except Exception:  # whatever it is, the next look is a second away and the old version serves on
+            _log.exception("follower_failed")
+            self._task.wait(TICK_S)
 
     def _begin(self, store: Store) -> None:
         if self._place is None:
@@ -82,10 +78,10 @@ class Follower:
     def _await_change(self) -> None:
         """Passes events on until one may change what is served, at most a tick; a step's progress never does."""
         if not self._up:
-            self._stop.wait(TICK_S)
+            self._task.wait(TICK_S)
             return
         until = time.monotonic() + TICK_S
-        while not self._stop.is_set() and (left := until - time.monotonic()) > 0:
+        while not self._task.stopping and (left := until - time.monotonic()) > 0:
             if any(event.kind != "progress" for event in self._pass_on(min(left, _READ_S))):
                 return
 

@@ -1,6 +1,5 @@
 """The embedded store: a real Valkey server from a wheel, run as a child on a data directory."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -8,10 +7,11 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
-from typing import IO
 
 import redis
 
+from accrete_kit.atomic_file import write_json
+from accrete_kit.file_lock import AlreadyLocked, FileLock
 from accrete_kit.parent_death import tethered
 from accrete_storage.config import StoreConfig
 from accrete_storage.errors import DataDirInUse, EngineMismatch, StoreMisconfigured, StoreUnavailable
@@ -51,7 +51,7 @@ class EmbeddedStore:
         self._data_dir = data_dir
         self._folder = data_dir / "store"
         self._config = config
-        self._lock: IO[str] | None = None
+        self._lock: FileLock | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -111,20 +111,16 @@ class EmbeddedStore:
                 self._process.wait()
             self.socket_path.unlink(missing_ok=True)
         if self._lock is not None:
-            self._lock.close()
+            self._lock.release()
             self._lock = None
 
     def _take_lock(self) -> None:
         if self._lock is not None:
             return
-        lock = (self._data_dir / "lock").open("a")
-        deadline = time.monotonic() + _LOCK_WAIT_S
-        while not _locked(lock):
-            if time.monotonic() > deadline:
-                lock.close()
-                raise DataDirInUse(f"another process serves the data directory {self._data_dir}")
-            time.sleep(0.05)
-        self._lock = lock
+        try:
+            self._lock = FileLock(self._data_dir / "lock", timeout_s=_LOCK_WAIT_S)
+        except AlreadyLocked as error:
+            raise DataDirInUse(f"another process serves the data directory {self._data_dir}") from error
 
     def _check_engine(self, binary: Path) -> None:
         """An engine that cannot read what another wrote may serve nothing without an error: refuse before it tries."""
@@ -138,9 +134,7 @@ class EmbeddedStore:
                     f"the data directory {self._data_dir} was written by {written['engine']} {written['version']}, "
                     f"and the embedded store is {name} {version}: install that engine, or a newer version of it"
                 )
-        temporary = record.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"engine": name, "version": version}) + "\n")
-        temporary.replace(record)
+        write_json(record, {"engine": name, "version": version})
 
     def _write_configuration(self) -> Path:
         lines = {
@@ -178,14 +172,6 @@ class EmbeddedStore:
     def _log_end(self) -> str:
         lines = (self._folder / "valkey.log").read_text(errors="replace").splitlines()
         return "\n".join(lines[-10:])
-
-
-def _locked(file: IO[str]) -> bool:
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _binary() -> Path:
