@@ -12,10 +12,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Annotated
 
 import grpc
 import numpy as np
 import pytest
+import typer
 
 from accrete.cli import exits, main, output
 from accrete.v1 import teaching_pb2 as te
@@ -123,7 +126,7 @@ def test_add_tells_the_ids_also_when_the_wait_is_in_vain(accrete, state, photos)
     assert status == exits.FAILED
     report = json.loads(out)
     assert (report["ids"], report["version"]) == (list(state.examples), None)
-    assert "not in the live version (1) in time; `accrete held`" in err
+    assert "not in the live version (1) in time; `accrete quarantine`" in err
 
 
 def test_whoever_waits_at_a_terminal_is_told_what_ctrl_c_ends(accrete, photos, monkeypatch):
@@ -188,11 +191,15 @@ def test_versions_are_listed_with_their_accuracy(accrete):
 
 
 def test_what_is_set_aside_is_listed_with_its_reason(accrete):
-    status, out, _ = accrete("held")
+    status, out, _ = accrete("quarantine")
     assert status == 0
     assert out.splitlines()[1].split(maxsplit=3) == ["moth", "7", "3", "out of memory"]
-    assert json.loads(accrete("held", "--json")[1])[0]["reason"] == "out of memory"
-    assert [one["awaiting_approval"] for one in json.loads(accrete("held", "--json")[1])] == [False, True]
+    assert json.loads(accrete("quarantine", "--json")[1])[0]["reason"] == "out of memory"
+    assert [one["awaiting_approval"] for one in json.loads(accrete("quarantine", "--json")[1])] == [False, True]
+
+
+def test_the_former_name_of_quarantine_still_works(accrete):
+    assert accrete("held") == accrete("quarantine")
 
 
 def test_what_is_set_aside_for_review_is_listed(accrete):
@@ -321,7 +328,7 @@ def test_wrong_usage_ends_with_2(capsys, arguments):
     assert main(arguments) == exits.USAGE
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert captured.err.startswith(("usage: ", "accrete: "))
+    assert captured.err.startswith(("Usage: ", "accrete: "))
 
 
 CLIENT = [
@@ -332,7 +339,7 @@ CLIENT = [
     "status",
     "classes",
     "versions",
-    "held",
+    "quarantine",
     "activate",
     "unpin",
     "discard",
@@ -346,20 +353,21 @@ CLIENT = [
     "forget",
     "delete",
 ]
-NODE = ["up", "serve", "learn", "demo"]
+NODE = ["up", "serve", "learn", "demo", "bench", "token", "backup", "restore"]
 
 
 def test_help_lists_every_command(capsys):
     assert main(["--help"]) == 0
     out = capsys.readouterr().out
-    assert all(f"    {command} " in out for command in CLIENT + NODE)
-    assert "exit status:" in out
+    assert all(f"\n  {command} " in out for command in CLIENT + NODE)
+    assert "\n  held " not in out
+    assert "Exit status:" in out
 
 
 @pytest.mark.parametrize("command", CLIENT)
 def test_help_of_a_command_has_an_example(capsys, command):
     assert main([command, "--help"]) == 0
-    assert f"example:\n  accrete {'add' if command == 'wait' else command}" in capsys.readouterr().out
+    assert f"Example:\n  accrete {'add' if command == 'wait' else command}" in capsys.readouterr().out
 
 
 def test_the_release_is_printed(capsys):
@@ -375,14 +383,30 @@ def _entry(monkeypatch: pytest.MonkeyPatch, load: Callable[[], object]) -> None:
     monkeypatch.setattr(importlib.metadata, "entry_points", lambda group, name: [Entry()] if name == "up" else [])
 
 
-def test_a_command_of_the_server_is_loaded_by_name(monkeypatch):
-    def add_up(subparsers):
-        command = subparsers.add_parser("up")
-        command.add_argument("--data-dir")
-        command.set_defaults(run=lambda options: 42 if options.data_dir == "here" else 1)
+@dataclass(frozen=True)
+class Folder:
+    data_dir: str = ""
 
-    _entry(monkeypatch, lambda: add_up)
-    assert main(["up", "--data-dir", "here"]) == 42
+
+def up(folder: Folder, port: Annotated[int, typer.Option()] = 0) -> int:
+    """Stand in for a command of the server."""
+    return port if folder.data_dir == "here" else 1
+
+
+def test_a_command_of_the_server_is_loaded_by_name(monkeypatch):
+    _entry(monkeypatch, lambda: up)
+    assert main(["up", "--data-dir", "here", "--port", "42"]) == 42
+
+
+def test_a_command_of_the_server_may_have_commands(monkeypatch, capsys):
+    inner = typer.Typer(help="Compare.")
+    inner.command()(up)
+    _entry(monkeypatch, lambda: inner)
+    assert main(["up", "up", "--data-dir", "here", "--port", "42"]) == 42
+    assert main(["up", "--help"]) == main(["up", "up", "--help"]) == 0
+    assert {"Compare.", "Stand in for a command of the server."} <= {
+        *map(str.strip, capsys.readouterr().out.splitlines())
+    }
 
 
 def test_a_command_whose_packages_are_missing_says_what_to_install(monkeypatch, capsys):
@@ -390,13 +414,52 @@ def test_a_command_whose_packages_are_missing_says_what_to_install(monkeypatch, 
         raise ModuleNotFoundError("No module named 'redis'")
 
     _entry(monkeypatch, missing)
-    assert main(["up", "--data-dir", "here", "-x"]) == exits.USAGE
+    assert main(["up", "--data-dir", "here"]) == exits.USAGE
     assert "pip install \"accrete[server]\" (No module named 'redis')" in capsys.readouterr().err
 
 
 def test_other_commands_load_no_entry_point(monkeypatch, accrete):
     monkeypatch.setattr(importlib.metadata, "entry_points", None)
     assert accrete("status")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("stat", ["status"]),
+        ("status --ti", ["--timeout"]),
+        ("review ", ["list", "release", "drop"]),
+        ("hel", []),
+        ("up --data", ["--data-dir"]),
+    ],
+)
+def test_a_shell_is_told_what_may_follow(words, expected):
+    arguments = ["accrete", *words.split(" ")]
+    environment = {
+        **os.environ,
+        "_ACCRETE_COMPLETE": "complete_bash",
+        "COMP_WORDS": " ".join(arguments),
+        "COMP_CWORD": str(len(arguments) - 1),
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "accrete"], capture_output=True, text=True, env=environment, timeout=60
+    )
+    assert done.stdout.split() == expected, done.stderr
+
+
+def test_completion_is_installed_for_a_shell(tmp_path):
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    command = ["bash", "-c", f"{sys.executable} -m accrete --install-completion; exit $?"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert "_ACCRETE_COMPLETE=complete_bash" in (tmp_path / ".bash_completions" / "accrete.sh").read_text()
+
+
+def test_help_imports_neither_grpc_nor_numpy():
+    code = (
+        "import sys; from accrete.cli import main; main(['--help']); sys.exit(bool({'grpc', 'numpy'} & {*sys.modules}))"
+    )
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60).returncode == 0
 
 
 def test_the_module_runs_as_the_script_does(server):

@@ -28,31 +28,39 @@ BLOCKED = (
     "sklearn",
     "torch",
     "torchvision",
+    "typer",
 )
-BLOCK = f"""
+CLI = ("annotated_types", "pydantic", "rich", "typer")
+"""What comes with the `cli` extra."""
+BLOCK = """
 import sys
 class Block:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {BLOCKED!r}:
+        if name.split(".")[0] in {blocked!r}:
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 sys.meta_path.insert(0, Block())
 """
+MAIN = "from accrete.cli import main; sys.exit(main(sys.argv[1:]))"
 
 
-def _base_install(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    """Runs code where only grpcio, protobuf and numpy can be imported."""
-    command = [sys.executable, "-W", "error", "-c", BLOCK + code, *arguments]
+def _base_install(code: str, *arguments: str, extra: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
+    """Run code where only grpcio, protobuf, numpy and what an extra brings can be imported."""
+    block = BLOCK.format(blocked=tuple(name for name in BLOCKED if name not in extra))
+    command = [sys.executable, "-W", "error", "-c", block + code, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
 
 
 def test_the_exported_names_are_sorted_and_all_there_is():
-    public = {
-        name
-        for name, value in vars(accrete).items()
-        if not name.startswith("_") and not isinstance(value, type(accrete))
-    }
+    exports = importlib.import_module("accrete._exports")
+    public = {name for name in vars(exports) if not name.startswith("_")}
     assert accrete.__all__ == sorted(accrete.__all__)
     assert set(accrete.__all__) == public
+    assert set(accrete.__all__) <= {*dir(accrete)}
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'Nothing'"):
+        _ = accrete.Nothing
 
 
 def test_exported_classes_show_their_public_name():
@@ -89,17 +97,26 @@ with accrete.Client(sys.argv[1]) as client:
     assert (done.stdout, done.stderr) == ("cat 1\n", "")
 
 
-def test_the_base_install_has_the_command_line(server):
-    code = "from accrete.cli import main; sys.exit(main(sys.argv[1:]))"
-    done = _base_install(code, "status", "--json", "--address", server.address)
+@pytest.mark.parametrize("arguments", [["status"], ["up"], ["--help"], []])
+def test_the_base_install_says_which_extra_has_the_command_line(arguments):
+    done = _base_install(MAIN, *arguments)
+    assert done.returncode == 2
+    assert done.stderr == 'accrete: the command line needs an extra: pip install "accrete[cli]"\n'
+
+
+def test_the_extra_has_the_command_line(server):
+    done = _base_install(MAIN, "status", "--json", "--address", server.address, extra=CLI)
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["version"] == 1
 
 
-@pytest.mark.parametrize("command", ["up", "serve", "learn", "demo"])
-def test_a_command_of_the_server_says_what_to_install(command):
-    code = "from accrete.cli import main; sys.exit(main(sys.argv[1:]))"
-    done = _base_install(code, command, "--whatever", "x")
+@pytest.mark.parametrize(
+    "command", ["up", "serve", "learn", "demo", "bench protocol --data x --out y", "backup x", "restore x"]
+)
+def test_a_command_of_the_server_says_what_to_install(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = _base_install(MAIN, *command.split(), extra=CLI)
     assert done.returncode == 2
     assert 'pip install "accrete[server]"' in done.stderr
     assert "Traceback" not in done.stderr
+    assert not list(tmp_path.iterdir())

@@ -210,7 +210,7 @@ def test_bad_settings_end_the_command_with_status_2_before_anything_starts(tmp_p
 @pytest.mark.parametrize("command", ["up", "serve", "learn", "backup", "restore"])
 def test_the_example_of_the_help_has_settings_that_can_be_used(command: str, capsys: pytest.CaptureFixture[str]):
     main([command, "--help"])
-    (example,) = re.findall(r"^example: accrete ((?:.*\\\n)*.*)$", capsys.readouterr().out, re.MULTILINE)
+    (example,) = re.findall(r"^Example:\n  accrete ((?:.*\\\n)*.*)$", capsys.readouterr().out, re.MULTILINE)
     assert main([*shlex.split(example.replace("\\\n", "")), "--print-config"]) == 0
 
 

@@ -10,110 +10,26 @@
 Needs grpcio, protobuf and numpy. The same calls for asyncio: `AsyncClient`. All errors: `AccreteError`.
 """
 
-from ._async_client import AsyncClient
-from ._client import Client
-from ._config import Retry, TlsConfig
-from ._errors import (
-    AccreteError,
-    AlreadyExists,
-    Cancelled,
-    DeadlineExceeded,
-    IncompatibleServer,
-    InternalError,
-    InvalidInput,
-    LimitExceeded,
-    NoModel,
-    NotFound,
-    NotLearned,
-    NotNow,
-    PermissionDenied,
-    Unauthenticated,
-    Unavailable,
-)
-from ._events import (
-    ClassForgotten,
-    ClassProvisional,
-    Event,
-    ExamplesReviewed,
-    PhaseChanged,
-    Progress,
-    StepFailed,
-    StepRejected,
-    Unrecognised,
-    VersionActivated,
-    VersionCommitted,
-)
-from ._inputs import Example, ExampleLike, ImageLike
-from ._results import (
-    Accuracy,
-    Activation,
-    AddReport,
-    ClassInfo,
-    DeleteReport,
-    Discarded,
-    ExampleResult,
-    ForgetReport,
-    HeldLabel,
-    Prediction,
-    RankedLabel,
-    ReviewGroup,
-    Status,
-    Timings,
-    VersionInfo,
-)
+from typing import TYPE_CHECKING, Any
 
-__all__ = [
-    "AccreteError",
-    "Accuracy",
-    "Activation",
-    "AddReport",
-    "AlreadyExists",
-    "AsyncClient",
-    "Cancelled",
-    "ClassForgotten",
-    "ClassInfo",
-    "ClassProvisional",
-    "Client",
-    "DeadlineExceeded",
-    "DeleteReport",
-    "Discarded",
-    "Event",
-    "Example",
-    "ExampleLike",
-    "ExampleResult",
-    "ExamplesReviewed",
-    "ForgetReport",
-    "HeldLabel",
-    "ImageLike",
-    "IncompatibleServer",
-    "InternalError",
-    "InvalidInput",
-    "LimitExceeded",
-    "NoModel",
-    "NotFound",
-    "NotLearned",
-    "NotNow",
-    "PermissionDenied",
-    "PhaseChanged",
-    "Prediction",
-    "Progress",
-    "RankedLabel",
-    "Retry",
-    "ReviewGroup",
-    "Status",
-    "StepFailed",
-    "StepRejected",
-    "Timings",
-    "TlsConfig",
-    "Unauthenticated",
-    "Unavailable",
-    "Unrecognised",
-    "VersionActivated",
-    "VersionCommitted",
-    "VersionInfo",
-]
+if TYPE_CHECKING:
+    from ._exports import *  # noqa: F403
+    from ._exports import __all__ as __all__
 
-for _name in __all__:  # tracebacks and help show the names that people import
-    if isinstance(globals()[_name], type):
-        globals()[_name].__module__ = __name__
-del _name
+
+def __getattr__(name: str) -> Any:
+    """Load all public names with the first of them: the command line shows its help without gRPC and numpy."""
+    if name.startswith("_") and name != "__all__":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from . import _exports
+
+    names = {"__all__": _exports.__all__, **{public: getattr(_exports, public) for public in _exports.__all__}}
+    globals().update(names)
+    if name not in names:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return names[name]
+
+
+def __dir__() -> list[str]:
+    __getattr__("__all__")
+    return sorted(globals())

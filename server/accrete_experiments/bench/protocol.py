@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Iterator, Sequence
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from accrete_experiments.bench.display import Display
+from accrete_experiments.bench.options import ProtocolOptions
 from accrete_kit.atomic_file import write_json
 from accrete_learner.config import IDENTITY, ModelConfig, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
@@ -29,11 +29,11 @@ class BenchError(Exception):
     """What was asked for cannot be done; the message is for the user."""
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(options: ProtocolOptions) -> int:
     """`accrete bench protocol`; answers the exit status."""
     display = Display()
     try:
-        _perform(arguments, display)
+        _perform(options, display)
     except (BenchError, ValueError, OSError) as error:
         print(f"accrete: {error}", file=sys.stderr)
         return CANNOT_START
@@ -43,69 +43,69 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _perform(arguments: argparse.Namespace, display: Display) -> None:
+def _perform(options: ProtocolOptions, display: Display) -> None:
     # Before the data is read, which may take minutes.
-    _memory(arguments.memory)
+    _memory(options.memory)
     from accrete_experiments.protocols import data as sources
     from accrete_experiments.protocols import spec
     from accrete_learner.training.precision import use_threads
 
-    for name in _asked(arguments):
+    for name in _asked(options):
         spec.parse(name)
-    dataset = sources.load(arguments.data, size=arguments.size, download=arguments.download)
-    protocol = _protocol(arguments, dataset)
-    folder: Path = arguments.out
+    dataset = sources.load(options.data, size=options.size, download=options.download)
+    protocol = _protocol(options, dataset)
+    folder: Path = options.out
     _claim(folder, protocol)
-    use_threads(arguments.threads)
-    plans = list(_plans(arguments, protocol, dataset))
-    if not arguments.report:
+    use_threads(options.threads)
+    plans = list(_plans(options, protocol, dataset))
+    if not options.report:
         _run_all(plans, dataset, folder, display)
-    _report(folder, plans, dataset, display, figures=arguments.figures)
-    if arguments.live:
+    _report(folder, plans, dataset, display, figures=options.figures)
+    if options.live:
         from accrete_experiments.bench.live import play
 
         for plan in plans:
             play(plan, dataset, folder, _finished(_run_file(folder, plan.name)), display)
 
 
-def _protocol(arguments: argparse.Namespace, dataset: Dataset) -> Protocol:
+def _protocol(options: ProtocolOptions, dataset: Dataset) -> Protocol:
     from accrete_experiments.protocols import data as sources
     from accrete_experiments.protocols.spec import Protocol
 
     shape = tuple(dataset.train_x.shape[1:])
     return Protocol(
-        data=arguments.data,
+        data=options.data,
         digest=sources.digest(dataset),
-        classes=arguments.classes or len(dataset.names),
-        base=arguments.base,
-        step=arguments.step,
-        order=arguments.order,
-        per_class=arguments.per_class,
-        epochs=arguments.epochs,
-        model=_model(arguments, shape),
+        classes=options.classes or len(dataset.names),
+        base=options.base,
+        step=options.step,
+        order=options.order,
+        per_class=options.per_class,
+        epochs=options.epochs,
+        model=_model(options, shape),
         training=TrainingConfig(
-            batch_size=arguments.batch_size,
-            augmentation=arguments.augmentation,
-            precision=arguments.precision,
-            compile=arguments.compile,
-            device=arguments.device,
-            copies=arguments.copies,
+            batch_size=options.batch_size,
+            augmentation=options.augmentation,
+            precision=options.precision,
+            compile=options.compile,
+            device=options.device,
+            copies=options.copies,
         ),
-        memory=_memory(arguments.memory),
-        exemplar_pixels=arguments.exemplar_pixels,
-        synthesis_iterations=arguments.synthesis_iterations,
+        memory=_memory(options.memory),
+        exemplar_pixels=options.exemplar_pixels,
+        synthesis_iterations=options.synthesis_iterations,
     )
 
 
-def _asked(arguments: argparse.Namespace) -> list[str]:
-    return [name.strip() for name in arguments.methods.split(",") if name.strip()]
+def _asked(options: ProtocolOptions) -> list[str]:
+    return [name.strip() for name in options.methods.split(",") if name.strip()]
 
 
-def _model(arguments: argparse.Namespace, shape: tuple[int, ...]) -> ModelConfig:
+def _model(options: ProtocolOptions, shape: tuple[int, ...]) -> ModelConfig:
     if len(shape) == 1:
         return ModelConfig(backbone=IDENTITY, embedding=shape[0])
-    backbone = arguments.backbone or "resnet32"
-    return ModelConfig(backbone=backbone, input_size=shape[0], channels=shape[2], weights=arguments.weights)
+    backbone = options.backbone or "resnet32"
+    return ModelConfig(backbone=backbone, input_size=shape[0], channels=shape[2], weights=options.weights)
 
 
 def _memory(text: str) -> MemoryConfig:
@@ -134,16 +134,16 @@ def _claim(folder: Path, protocol: Protocol) -> None:
         raise BenchError(f"--out {folder} holds another protocol ({different}); choose another folder")
 
 
-def _plans(arguments: argparse.Namespace, protocol: Protocol, dataset: Dataset) -> Iterator[Plan]:
+def _plans(options: ProtocolOptions, protocol: Protocol, dataset: Dataset) -> Iterator[Plan]:
     """Seed by seed, so that a comparison of all methods is there as early as can be."""
     from accrete_experiments.protocols import orders
     from accrete_experiments.protocols.run import Plan
 
-    for seed in arguments.seeds:
+    for seed in options.seed_numbers:
         arrival = orders.order(seed if protocol.order == "seed" else protocol.order, len(dataset.names))
         phases = orders.stream(arrival, base=protocol.base, step=protocol.step, total=protocol.classes)
-        for name in _asked(arguments):
-            yield Plan(asked=name, seed=seed, protocol=protocol, phases=phases, rules=arguments.rules)
+        for name in _asked(options):
+            yield Plan(asked=name, seed=seed, protocol=protocol, phases=phases, rules=options.rule_names)
 
 
 def _run_all(plans: Sequence[Plan], dataset: Dataset, folder: Path, display: Display) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 import tempfile
@@ -16,6 +15,7 @@ from typing import Any
 from accrete import AccreteError
 from accrete_experiments.demo.data import DataError, Dataset, digits, folder, groups, input_size
 from accrete_experiments.demo.display import Display
+from accrete_experiments.demo.options import DemoOptions
 from accrete_experiments.demo.story import Course, DemoFailed, Story
 from accrete_node.settings import Settings, SettingsError, load_settings
 from accrete_node.supervisor import CANNOT_START, CannotStart, Supervisor
@@ -30,14 +30,14 @@ NEVER = 1_000_000_000
 LOG_FILE = "processes.log"
 
 
-def run(arguments: argparse.Namespace) -> int:
+def run(options: DemoOptions) -> int:
     """The demonstration; answers the exit status."""
     try:
-        _check_summary(arguments.summary)
-        dataset = _dataset(arguments)
-        with _data_dir(arguments.keep) as data_dir:
-            settings = load_settings(_flags(arguments, dataset, data_dir), no_settings_file(data_dir), resolved=True)
-            return _play(arguments, dataset, settings)
+        _check_summary(options.summary)
+        dataset = _dataset(options)
+        with _data_dir(options.keep) as data_dir:
+            settings = load_settings(_flags(options, dataset, data_dir), no_settings_file(data_dir), resolved=True)
+            return _play(options, dataset, settings)
     except (DataError, SettingsError) as error:
         print(f"accrete: {error}", file=sys.stderr)
         return CANNOT_START
@@ -49,10 +49,10 @@ def _check_summary(file: Path | None) -> None:
         raise DataError(f"--summary {file}: a file in a folder that is there is allowed")
 
 
-def _dataset(arguments: argparse.Namespace) -> Dataset:
-    if arguments.data is None:
-        return digits(arguments.seed)
-    return folder(arguments.data, arguments.seed, arguments.classes)
+def _dataset(options: DemoOptions) -> Dataset:
+    if options.data is None:
+        return digits(options.seed)
+    return folder(options.data, options.seed, options.classes)
 
 
 @contextmanager
@@ -74,16 +74,16 @@ def no_settings_file(data_dir: Path) -> Path:
     return file
 
 
-def _flags(arguments: argparse.Namespace, dataset: Dataset, data_dir: Path) -> dict[str, Any]:
+def _flags(options: DemoOptions, dataset: Dataset, data_dir: Path) -> dict[str, Any]:
     """Settings of the demonstration; where they differ from the defaults, a comment says why."""
-    side = arguments.input_size or input_size(dataset)
+    side = options.input_size or input_size(dataset)
     training = {
         # Of the papers' 160 epochs, a third: enough for small images, and it ends while one watches.
-        "base_epochs": arguments.base_epochs or 50,
-        "epochs": arguments.epochs or 50,
-        "learning_rate": arguments.learning_rate,
-        "batch_size": arguments.batch_size or 32,
-        "seed": arguments.seed,
+        "base_epochs": options.base_epochs or 50,
+        "epochs": options.epochs or 50,
+        "learning_rate": options.learning_rate,
+        "batch_size": options.batch_size or 32,
+        "seed": options.seed,
         # On a small network a second thread costs more than it gives.
         "threads": 1 if side <= SMALL_SIDE else 0,
         "augmentation": "crop_flip" if dataset.flip else "crop",
@@ -91,15 +91,15 @@ def _flags(arguments: argparse.Namespace, dataset: Dataset, data_dir: Path) -> d
     return {
         "data_dir": data_dir,
         "model": {
-            "backbone": arguments.backbone or ("resnet8" if side <= SMALL_SIDE else "resnet32"),
+            "backbone": options.backbone or ("resnet8" if side <= SMALL_SIDE else "resnet32"),
             "input_size": side,
             "channels": 3 if dataset.flip else 1,
         },
-        "engine": {"engine": arguments.engine},
+        "engine": {"engine": options.engine},
         "server": {"port": 0, "metrics_port": 0},
-        "method": {"name": arguments.method, "rule": arguments.rule},
+        "method": {"name": options.method, "rule": options.rule or ""},
         "training": {name: value for name, value in training.items() if value is not None},
-        "memory": {"kind": "per_class", "size": arguments.budget},
+        "memory": {"kind": "per_class", "size": options.budget},
         "holdout": {"share": 0.1},
         # A step starts when it is asked for, once a whole group of classes is there: every run has the same steps.
         "trigger": {"min_examples": NEVER, "max_wait_s": NEVER, "refresh_examples": NEVER},
@@ -110,17 +110,17 @@ def _flags(arguments: argparse.Namespace, dataset: Dataset, data_dir: Path) -> d
     }
 
 
-def _play(arguments: argparse.Namespace, dataset: Dataset, settings: Settings) -> int:
+def _play(options: DemoOptions, dataset: Dataset, settings: Settings) -> int:
     display = Display()
     signals = Signals()
     running = supervisor(settings, settings.data_dir / LOG_FILE)
     course = Course(
         dataset=dataset,
-        groups=groups(dataset.classes, arguments.first, arguments.per_step),
-        seed=arguments.seed,
-        idle_s=arguments.idle,
-        rate=arguments.rate,
-        step_timeout_s=arguments.step_timeout,
+        groups=groups(dataset.classes, options.first, options.per_step),
+        seed=options.seed,
+        idle_s=options.idle,
+        rate=options.rate,
+        step_timeout_s=options.step_timeout,
     )
     _introduce(display, course, settings)
     performance = Performance(course, settings.data_dir, display)
@@ -133,7 +133,7 @@ def _play(arguments: argparse.Namespace, dataset: Dataset, settings: Settings) -
         return CANNOT_START
     finally:
         running.end(hurry=lambda: signals.count > 1)
-    return _conclude(arguments, display, performance, signals, settings.data_dir)
+    return _conclude(options, display, performance, signals, settings.data_dir)
 
 
 def perform(running: Supervisor, performance: Performance, signals: Signals) -> None:
@@ -144,7 +144,7 @@ def perform(running: Supervisor, performance: Performance, signals: Signals) -> 
 
 
 def _conclude(
-    arguments: argparse.Namespace, display: Display, performance: Performance, signals: Signals, data_dir: Path
+    options: DemoOptions, display: Display, performance: Performance, signals: Signals, data_dir: Path
 ) -> int:
     if signals.count:
         display.say("interrupted; everything has been ended")
@@ -153,8 +153,8 @@ def _conclude(
         display.say(f"{performance.error}\n{log_end(data_dir)}", "red")
         return 1
     display.summary(performance.summary)
-    if arguments.summary is not None:
-        arguments.summary.write_text(json.dumps(performance.summary, indent=2) + "\n")
+    if options.summary is not None:
+        options.summary.write_text(json.dumps(performance.summary, indent=2) + "\n")
     return 0
 
 

@@ -1,7 +1,7 @@
-"""The command line `accrete`.
+"""The command line `accrete`, which comes with the `cli` extra.
 
-Commands that talk to a server are here; `up`, `serve`, `learn` and `demo` come with the `server` extra and are found
-through entry points (see `node`).
+Commands that talk to a server are in this package. `up`, `serve`, `learn` and others come with the `server` extra and
+are found through entry points (see `app`).
 """
 
 from __future__ import annotations
@@ -9,21 +9,30 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from . import exits, parser
+USAGE = 2
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit status (see `exits`). `argv` None: the process's arguments."""
-    arguments = list(sys.argv[1:] if argv is None else argv)
-    built = parser.build(arguments)
-    if not arguments:  # a newcomer's first try
-        built.print_help(sys.stderr)
-        return exits.USAGE
+    """Run one command.
+
+    Args:
+        argv: the arguments; None: those of the process.
+
+    Returns:
+        The exit status (see `exits`).
+    """
     try:
-        options = built.parse_args(arguments)
-    except SystemExit as end:  # argparse has printed its help or what is wrong
-        return end.code if isinstance(end.code, int) else exits.USAGE
-    return exits.guarded(options.run, options)
+        from .app import build
+    except ModuleNotFoundError as error:
+        if error.name != "typer":
+            raise
+        print('accrete: the command line needs an extra: pip install "accrete[cli]"', file=sys.stderr)
+        return USAGE
+    try:
+        build().main(sys.argv[1:] if argv is None else list(argv), prog_name="accrete")
+    except SystemExit as end:  # how Typer ends, well or not
+        return end.code if isinstance(end.code, int) else USAGE
+    return 0
 
 
 __all__ = ["main"]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import argparse
 import pathlib
 import random
 import sys
 from dataclasses import dataclass
+from typing import Annotated
+
+import typer
 
 from .._client import Client
 from .._config import ADDRESS_VARIABLE, DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, TOKEN_VARIABLE, Retry, TlsConfig
@@ -15,90 +17,78 @@ from .exits import UsageError
 
 _TOLD_AT = 3
 """Failed attempts in a row before a person is told: what is over within half a second is not worth a line."""
-
-Subparsers = argparse._SubParsersAction  # what `add_subparsers` returns; argparse gives it no public name
-
-
-def add_command(
-    subparsers: Subparsers[argparse.ArgumentParser],
-    name: str,
-    *,
-    summary: str,
-    description: str,
-    example: str,
-    json: str = "print JSON",
-) -> argparse.ArgumentParser:
-    """A command with the common options. `json`: the help of --json; empty: it has none."""
-    command = subparsers.add_parser(
-        name,
-        help=summary,
-        description=description,
-        epilog=f"example:\n  {example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    group = command.add_argument_group("connection")
-    group.add_argument(
-        "--address",
-        metavar="HOST:PORT",
-        help=f"the server, or several IP:PORT with commas (default: ${ADDRESS_VARIABLE}, else {DEFAULT_ADDRESS})",
-    )
-    group.add_argument(
-        "--timeout",
-        type=seconds,
-        default=DEFAULT_TIMEOUT_S,
-        metavar="SECONDS",
-        help=f"for each call, retries included (default: {DEFAULT_TIMEOUT_S:g})",
-    )
-    group.add_argument("--tls", action="store_true", help="encrypt, and check the server's certificate")
-    group.add_argument("--ca", metavar="FILE", help="certificates (PEM) that the server's must lead to; implies --tls")
-    group.add_argument("--cert", metavar="FILE", help="this caller's own certificate chain (PEM), with --key")
-    group.add_argument("--key", metavar="FILE", help="the key of --cert (PEM)")
-    group.add_argument("--token-file", metavar="FILE", help=f"file that holds the token (default: ${TOKEN_VARIABLE})")
-    if json:
-        command.add_argument("--json", action="store_true", help=json)
-    return command
+_PANEL = "Connection"
 
 
-def connect(options: argparse.Namespace) -> Client:
-    """The client that the options ask for. Raises UsageError."""
-    try:
-        tls = options.tls
-        if options.ca or options.cert or options.key:
-            tls = TlsConfig(root_certificates=options.ca, certificate=options.cert, private_key=options.key)
-        return Client(
-            options.address, timeout=options.timeout, retry=_Telling(), tls=tls, token=_token(options.token_file)
-        )
-    except InvalidInput as problem:
-        raise UsageError(problem.details) from problem
+@dataclass(frozen=True, kw_only=True)
+class Connection:
+    """How a command reaches its server."""
+
+    address: Annotated[
+        str | None,
+        typer.Option(
+            metavar="HOST:PORT",
+            help=f"The server, or several IP:PORT with commas. [default: ${ADDRESS_VARIABLE}, else {DEFAULT_ADDRESS}]",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", help="For each call, retries included.", rich_help_panel=_PANEL)
+    ] = DEFAULT_TIMEOUT_S
+    tls: Annotated[
+        bool, typer.Option("--tls", help="Encrypt, and check the server's certificate.", rich_help_panel=_PANEL)
+    ] = False
+    ca: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Certificates (PEM) that the server's must lead to; implies --tls.",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
+    cert: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help="This caller's own certificate chain (PEM), with --key.", rich_help_panel=_PANEL
+        ),
+    ] = None
+    key: Annotated[
+        str | None, typer.Option(metavar="FILE", help="The key of --cert (PEM).", rich_help_panel=_PANEL)
+    ] = None
+    token_file: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE", help=f"File that holds the token. [default: ${TOKEN_VARIABLE}]", rich_help_panel=_PANEL
+        ),
+    ] = None
+
+    def client(self) -> Client:
+        """Return the client that the options ask for. Raises UsageError."""
+        tls: bool | TlsConfig = self.tls
+        if self.ca or self.cert or self.key:
+            tls = TlsConfig(root_certificates=self.ca, certificate=self.cert, private_key=self.key)
+        try:
+            return Client(self.address, timeout=self.timeout, retry=_Telling(), tls=tls, token=_token(self.token_file))
+        except InvalidInput as error:
+            raise UsageError(error.details) from error
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Telling(Retry):
     """Tells whoever sits before a terminal why nothing happens."""
 
-    def pause_s(self, problem: AccreteError, attempt: int, generator: random.Random) -> float | None:
-        seconds = super().pause_s(problem, attempt, generator)
+    def pause_s(self, error: AccreteError, attempt: int, generator: random.Random) -> float | None:
+        seconds = super().pause_s(error, attempt, generator)
         if seconds is not None and attempt == _TOLD_AT and sys.stderr.isatty():
-            print(f"accrete: {problem}; trying again, for as long as --timeout says", file=sys.stderr)
+            print(f"accrete: {error}; trying again, for as long as --timeout says", file=sys.stderr)
         return seconds
 
 
 def _token(path: str | None) -> str | None:
-    """From a file and not from the command line, which every user of the machine can read."""
+    """Read it from a file: the command line can be read by every user of the machine."""
     if path is None:
         return None
     try:
         return pathlib.Path(path).read_text().strip()
-    except (OSError, UnicodeDecodeError) as problem:
-        raise UsageError(f"--token-file {path}: {problem}") from problem
-
-
-def seconds(text: str) -> float:
-    """An argument that is a positive number of seconds."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = 0.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"{text}: a positive number of seconds is allowed")
-    return value
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"--token-file {path}: {error}") from error

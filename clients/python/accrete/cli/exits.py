@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 from collections.abc import Callable
-
-from .._errors import AccreteError, Cancelled, DeadlineExceeded, NotLearned, Unavailable
 
 OK = 0
 FAILED = 1
@@ -16,43 +13,52 @@ UNREACHABLE = 3
 INTERRUPTED = 130
 
 EPILOG = """\
-exit status:
+Exit status:
   0    done
   1    the server refused it, or part of it
   2    wrong usage or configuration
   3    the server could not be reached, or did not answer in time
-  130  interrupted
-"""
+  130  interrupted"""
+
+NEEDS_SERVER = 'this command needs the server: pip install "accrete[server]"'
 
 
 class UsageError(Exception):
     """What was asked for on the command line makes no sense."""
 
 
-def guarded(run: Callable[[argparse.Namespace], int], options: argparse.Namespace) -> int:
-    """Runs a command; what it raises is told in one line on stderr."""
+def guarded(run: Callable[[], int | None]) -> int:
+    """Run a command and return its exit status (None: 0); an error that it raises is one line on stderr."""
     try:
-        status = run(options)
+        status = run()
         sys.stdout.flush()
-    except UsageError as problem:
-        return _told(problem, USAGE)
-    except AccreteError as problem:
-        return _told(problem, status_of(problem))
+    except UsageError as error:
+        return _told(error, USAGE)
+    except ModuleNotFoundError as error:
+        return _told(UsageError(f"{NEEDS_SERVER} ({error})"), USAGE)
     except KeyboardInterrupt:
         return INTERRUPTED
     except BrokenPipeError:  # whoever read the output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
-    return status
+    except Exception as error:
+        from .._errors import AccreteError  # here, since it brings gRPC, which `accrete --help` can do without
+
+        if not isinstance(error, AccreteError):
+            raise
+        return _told(error, status_of(error))
+    return status or OK
 
 
-def status_of(problem: AccreteError) -> int:
-    """The exit status for an error."""
-    if isinstance(problem, NotLearned):
+def status_of(error: Exception) -> int:
+    """Return the exit status of an AccreteError."""
+    from .._errors import Cancelled, DeadlineExceeded, NotLearned, Unavailable
+
+    if isinstance(error, NotLearned):
         return FAILED
-    return UNREACHABLE if isinstance(problem, Unavailable | DeadlineExceeded | Cancelled) else FAILED
+    return UNREACHABLE if isinstance(error, Unavailable | DeadlineExceeded | Cancelled) else FAILED
 
 
-def _told(problem: Exception, status: int) -> int:
-    print(f"accrete: {problem}", file=sys.stderr)
+def _told(error: Exception, status: int) -> int:
+    print(f"accrete: {error}", file=sys.stderr)
     return status

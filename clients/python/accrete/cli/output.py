@@ -1,20 +1,19 @@
-"""What commands print: aligned tables for people, JSON for scripts."""
+"""Aligned tables for people, and JSON for scripts."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import math
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
-
-import numpy as np
 
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
 def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """Columns two spaces apart, numbers to the right. None is shown as "-"."""
+    """Return columns two spaces apart, numbers to the right; None is shown as "-"."""
     cells = [[_cell(value) for value in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
     right = [bool(rows) and all(_is_number(row[i]) for row in rows) for i in range(len(headers))]
@@ -22,43 +21,41 @@ def table(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def pairs(items: Sequence[tuple[str, object]]) -> str:
-    """One name and value a line, aligned."""
+    """Return one name and value per line, aligned."""
     width = max(len(name) for name, _ in items)
     return "\n".join(f"{name:<{width}}  {_cell(value)}".rstrip() for name, value in items)
 
 
 def to_json(value: object, *, indent: int | None = 2) -> str:
-    """Dataclasses become objects under their fields' names; what is not a number (NaN) becomes null."""
+    """Return JSON, with dataclasses as objects and numbers that are not finite as null."""
     return json.dumps(plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
 
 
 def plain(value: object) -> Any:
-    """Only dicts, lists, strings, numbers, booleans and None."""
+    """Return the same as dicts, lists, strings, numbers, booleans and None only."""
     if dataclasses.is_dataclass(value):
         return {field.name: plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
         return {key: plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):
         return [plain(inner) for inner in value]
-    if isinstance(value, np.ndarray):
+    if hasattr(value, "tolist"):  # a numpy array
         return plain(value.tolist())
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def percent(share: float | None) -> str | None:
-    """An accuracy for people: "93.4 %"."""
+    """Return an accuracy for people, such as "93.4 %"."""
     return None if share is None else f"{share * 100:.1f} %"
 
 
 def local_time(milliseconds: int, form: str = "%Y-%m-%d %H:%M:%S") -> str:
-    """A time stamp on this machine's clock."""
+    """Return a time stamp on this machine's clock."""
     return datetime.fromtimestamp(milliseconds / 1000).strftime(form)
 
 
 def duration(milliseconds: int) -> str:
-    """For people: "850 ms", "42 s", "3 min 20 s", "2 h 5 min"."""
+    """Return a duration for people, such as "850 ms", "42 s", "3 min 20 s" or "2 h 5 min"."""
     seconds = round(milliseconds / 1000)
     if milliseconds < 1000:
         return f"{milliseconds} ms"
@@ -70,7 +67,7 @@ def duration(milliseconds: int) -> str:
 
 
 def size(count: int) -> str:
-    """Bytes for people: "512 B", "1.5 MiB"."""
+    """Return a number of bytes for people, such as "512 B" or "1.5 MiB"."""
     exponent = min(max(count.bit_length() - 1, 0) // 10, len(_UNITS) - 1)
     return f"{count / 1024**exponent:.1f} {_UNITS[exponent]}" if exponent else f"{count} B"
 

@@ -1,54 +1,53 @@
-"""`accrete predict`."""
+"""`accrete predict` ranks labels for images."""
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
+from typing import Annotated
+
+import typer
 
 from .._inputs import ImageLike
 from .._results import Prediction
-from . import exits, output
-from .connection import Subparsers, add_command, connect
+from .connection import Connection
+from .options import Output
+from .output import percent, plain, table
 
 
-def add_predict(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
-    command = add_command(
-        subparsers,
-        "predict",
-        summary="rank labels for images",
-        description="Ranks labels for images with the live model version.",
-        example="accrete predict photo.jpg --top-k 3",
-        json="print a list with one object for each image",
-    )
-    command.add_argument("images", nargs="+", metavar="FILE", help="JPEG, PNG, WebP, BMP or .npy; - reads from stdin")
-    command.add_argument("--top-k", type=int, default=5, metavar="N", help="labels for each image (default: 5)")
-    command.add_argument("--features", action="store_true", help="with --json, also print the feature vectors")
-    command.add_argument(
-        "--unknown-rate",
-        type=float,
-        default=0.0,
-        metavar="SHARE",
-        help="mark images near no class, with this share of false alarms, such as 0.05 (default: the server's)",
-    )
-    command.set_defaults(run=_run)
+def predict(
+    images: Annotated[
+        list[str], typer.Argument(metavar="FILE", help="JPEG, PNG, WebP, BMP or .npy; - reads from stdin.")
+    ],
+    connection: Connection,
+    output: Output,
+    top_k: Annotated[int, typer.Option(metavar="N", help="Labels per image.")] = 5,
+    features: Annotated[
+        bool, typer.Option("--features", help="With --json, print the feature vectors as well.")
+    ] = False,
+    unknown_rate: Annotated[
+        float,
+        typer.Option(
+            metavar="SHARE",
+            show_default=False,
+            help="Mark images near no class, with this share of false alarms, such as 0.05. [default: the server's]",
+        ),
+    ] = 0.0,
+) -> None:
+    """Rank labels for images with the live model version. With --json, print a list with one object per image.
 
-
-def _run(options: argparse.Namespace) -> int:
-    images: list[ImageLike] = [sys.stdin.buffer.read() if name == "-" else name for name in options.images]
-    with connect(options) as client:
-        predictions = client.predict(
-            images, top_k=options.top_k, features=options.features, unknown_rate=options.unknown_rate
-        )
-    if options.json:
-        print(output.to_json([_json(*pair) for pair in zip(options.images, predictions, strict=True)]))
-    else:
-        print(_text(options.images, predictions))
-    return exits.OK
+    Example:
+        accrete predict photo.jpg --top-k 3
+    """
+    given: list[ImageLike] = [sys.stdin.buffer.read() if name == "-" else name for name in images]
+    with connection.client() as client:
+        predictions = client.predict(given, top_k=top_k, features=features, unknown_rate=unknown_rate)
+    pairs = zip(images, predictions, strict=True)
+    output.show([_json(name, prediction) for name, prediction in pairs], _text(images, predictions))
 
 
 def _json(name: str, prediction: Prediction) -> dict[str, object]:
-    found = output.plain(prediction)
+    found = plain(prediction)
     if found["features"] is None:
         del found["features"]
     return {"image": name, "label": prediction.label, **found}
@@ -68,5 +67,5 @@ def _text(names: Sequence[str], predictions: Sequence[Prediction]) -> str:
     versions = sorted({prediction.version for prediction in predictions})
     answered = f"version {', '.join(map(str, versions))}, {predictions[-1].timings.total_ms:.1f} ms in the server"
     rate = predictions[-1].false_alarm_rate
-    alarms = f", {output.percent(rate)} of known images are called unknown" if rate else ""
-    return f"{output.table(['image', 'label', 'probability', ''], rows)}\n{answered}{alarms}"
+    alarms = f", {percent(rate)} of known images are called unknown" if rate else ""
+    return f"{table(['image', 'label', 'probability', ''], rows)}\n{answered}{alarms}"

@@ -1,51 +1,48 @@
-"""`accrete review`: what was set aside rather than learned, and what becomes of it."""
+"""`accrete review` shows what was set aside rather than learned, and decides what becomes of it."""
 
 from __future__ import annotations
 
-import argparse
+from typing import Annotated, Literal
 
-from . import exits, output
-from .connection import Subparsers, add_command, connect
+import typer
 
-
-def add_review(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
-    command = add_command(
-        subparsers,
-        "review",
-        summary="examples set aside for review: list, release or drop them",
-        description=(
-            "Lists the examples that were set aside rather than learned, by label, principal and reason: the live\n"
-            "model is sure of another label (contradiction), nearly the same image many times (duplicates), many of\n"
-            "one principal within a minute (burst), more than a principal's part of the class (share).\n"
-            "`release` has them learned after all, `drop` removes them: those that fit all that is given."
-        ),
-        example="accrete review drop heron --principal shop-app --reason duplicates",
-    )
-    command.add_argument("action", nargs="?", choices=("list", "release", "drop"), default="list")
-    command.add_argument("label", nargs="?", help="of this label alone")
-    command.add_argument("--principal", metavar="NAME", help="taught by this principal alone")
-    command.add_argument("--reason", help="set aside for this reason alone")
-    command.set_defaults(run=_review)
+from .connection import Connection
+from .options import Output
+from .output import table
 
 
-def _review(options: argparse.Namespace) -> int:
-    if options.action == "list":
-        return _list(options)
-    with connect(options) as client:
-        end = client.release_review if options.action == "release" else client.drop_review
-        ended = end(options.label, principal=options.principal, reason=options.reason)
-    done = "released" if options.action == "release" else "dropped"
-    print(output.to_json({done: ended}) if options.json else f"{done} {ended} examples")
-    return exits.OK
+def review(
+    connection: Connection,
+    output: Output,
+    action: Annotated[
+        Literal["list", "release", "drop"], typer.Argument(metavar="ACTION", help="list, release or drop.")
+    ] = "list",
+    label: Annotated[str | None, typer.Argument(metavar="LABEL", help="Of this label alone.")] = None,
+    principal: Annotated[str | None, typer.Option(metavar="NAME", help="Taught by this principal alone.")] = None,
+    reason: Annotated[str | None, typer.Option(metavar="REASON", help="Set aside for this reason alone.")] = None,
+) -> None:
+    """List the examples that were set aside rather than learned, by label, principal and reason.
 
+    The reasons are: the live model is sure of another label (contradiction), nearly the same image many times
+    (duplicates), many of one principal within a minute (burst), more than a principal's part of the class (share).
 
-def _list(options: argparse.Namespace) -> int:
-    with connect(options) as client:
+    `release` has them learned after all, `drop` removes them: those that fit all that is given.
+
+    Example:
+        accrete review drop heron --principal shop-app --reason duplicates
+    """
+    with connection.client() as client:
+        if action == "release":
+            released = client.release_review(label, principal=principal, reason=reason)
+            output.show({"released": released}, f"released {released} examples")
+            return
+        if action == "drop":
+            dropped = client.drop_review(label, principal=principal, reason=reason)
+            output.show({"dropped": dropped}, f"dropped {dropped} examples")
+            return
         groups = client.review()
-    given = {"label": options.label, "principal": options.principal, "reason": options.reason}
+    given = {"label": label, "principal": principal, "reason": reason}
     wanted = {name: value for name, value in given.items() if value is not None}
     groups = [group for group in groups if all(getattr(group, name) == value for name, value in wanted.items())]
     rows = [(one.label, one.principal or None, one.reason, one.examples, one.bytes, one.ids[0]) for one in groups]
-    headers = ["label", "principal", "reason", "examples", "bytes", "first"]
-    print(output.to_json(groups) if options.json else output.table(headers, rows))
-    return exits.OK
+    output.show(groups, table(["label", "principal", "reason", "examples", "bytes", "first"], rows))

@@ -1,91 +1,81 @@
-"""`accrete add` and `accrete wait`."""
+"""`accrete add` teaches labelled images, `accrete wait` waits until they are learned."""
 
 from __future__ import annotations
 
-import argparse
-import pathlib
+import math
 import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
 
 from .._client import Client
 from .._errors import NotLearned
 from .._inputs import Example
 from .._prepared import BATCH_SIZE
 from .._results import AddReport
-from . import exits, output
-from .connection import Subparsers, add_command, connect, seconds
-from .ids import add_ids, read_ids
+from . import exits
+from .connection import Connection
+from .options import Ids, Output, read_ids
+from .output import plain, to_json
 
 _SHOWN = 20  # refused examples that are listed for people; JSON has all
 _DEFAULT_WAIT_S = 600.0
-_WHY = "`accrete held` lists what is set aside after failed or rejected steps"
+_WHY = "`accrete quarantine` lists what is set aside after failed or rejected steps"
 
 
-def add_add(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
-    command = add_command(
-        subparsers,
-        "add",
-        summary="teach labelled images",
-        description=(
-            "Stores labelled images, from which the server learns in the background: a tree with one folder for\n"
-            "each label, or files with --label. JPEG, PNG, WebP, BMP and .npy files count; others in a tree are left\n"
-            "out. Adding the same again stores nothing twice. Exit status 1 when any image was refused; the others\n"
-            "are stored all the same."
-        ),
-        example="accrete add photos/ --wait\n  accrete add --label heron heron-*.jpg",
-    )
-    command.add_argument("paths", nargs="+", metavar="PATH", type=pathlib.Path, help="folders; with --label, files")
-    command.add_argument("--label", help="the label of all files")
-    command.add_argument("--batch-size", type=int, default=BATCH_SIZE, metavar="N", help=f"default: {BATCH_SIZE}")
-    command.add_argument(
-        "--wait",
-        nargs="?",
-        type=_wait_seconds,
-        const=_DEFAULT_WAIT_S,
-        metavar="SECONDS",
-        help=f"return when all of it is in the live version (at most this long; default: {_DEFAULT_WAIT_S:g})",
-    )
-    command.set_defaults(run=_add)
-
-
-def _wait_seconds(text: str) -> float:
+def _seconds(text: str) -> float:
     try:
-        return seconds(text)
-    except argparse.ArgumentTypeError as problem:  # as in `accrete add --wait photos/`
-        raise argparse.ArgumentTypeError(f"{problem}; without a number it comes after the paths") from problem
+        value = float(text or _DEFAULT_WAIT_S)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        allowed = "a positive number of seconds is allowed; without a number it comes after the paths"
+        raise typer.BadParameter(f"{text}: {allowed}")
+    return value
 
 
-def add_wait(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
-    command = add_command(
-        subparsers,
-        "wait",
-        summary="wait until examples are learned",
-        description=(
-            "Returns when the examples with these ids are in the live version; exit status 1 when they are not in\n"
-            "time, which --timeout says."
+def add(
+    paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Folders; with --label, files.")],
+    connection: Connection,
+    output: Output,
+    label: Annotated[str | None, typer.Option(metavar="LABEL", help="The label of all files.")] = None,
+    batch_size: Annotated[int, typer.Option(metavar="N", help="Examples per call.")] = BATCH_SIZE,
+    wait: Annotated[
+        float | None,
+        typer.Option(
+            parser=_seconds,
+            metavar="[SECONDS]",
+            help=f"Return when all of it is in the live version, at most this long. [default: {_DEFAULT_WAIT_S:g}]",
         ),
-        example="accrete add photos/ --json | jq -r '.ids[]' | accrete wait - --timeout 600",
-    )
-    add_ids(command)
-    command.set_defaults(run=_wait)
+    ] = None,
+) -> int:
+    """Store labelled images, from which the server learns in the background.
 
+    Give a tree with one folder for each label, or files with --label. JPEG, PNG, WebP, BMP and .npy files count; others
+    in a tree are left out. Adding the same again stores nothing twice. Exit status 1 when any image was refused; the
+    others are stored all the same.
 
-def _add(options: argparse.Namespace) -> int:
-    with connect(options) as client:
-        report = _report(client, options)
-        if not options.json:
+    Example:
+        accrete add photos/ --wait
+        accrete add --label heron heron-*.jpg
+    """
+    with connection.client() as client:
+        report = _add(client, paths, label, batch_size)
+        if not output.json:
             print(_text(report), flush=True)
         version = None
         try:
-            if options.wait and report.ids:
-                _tell_of_waiting(options.wait)
-                version = client.wait_learned(report.ids, options.wait)
-        except NotLearned as problem:
-            problem.details += f"; {_WHY}"
+            if wait is not None and report.ids:
+                _tell_of_waiting(wait)
+                version = client.wait_learned(report.ids, wait)
+        except NotLearned as error:
+            error.details += f"; {_WHY}"
             raise
         finally:
-            if options.json:  # also when the wait is in vain: the ids are in it
-                print(output.to_json({**output.plain(report), "version": version}))
-    if version is not None and not options.json:
+            if output.json:  # also when the wait is in vain: the ids are in it
+                print(to_json({**plain(report), "version": version}))
+    if version is not None and not output.json:
         print(f"learned in version {version}")
     return exits.FAILED if report.refused else exits.OK
 
@@ -96,11 +86,10 @@ def _tell_of_waiting(seconds: float) -> None:
         print(text, file=sys.stderr)
 
 
-def _report(client: Client, options: argparse.Namespace) -> AddReport:
-    if options.label is not None:
-        examples = [Example(options.label, path) for path in options.paths]
-        return client.add_examples(examples, batch_size=options.batch_size)
-    reports = [client.add_folder(path, batch_size=options.batch_size) for path in options.paths]
+def _add(client: Client, paths: list[Path], label: str | None, batch_size: int) -> AddReport:
+    if label is not None:
+        return client.add_examples([Example(label, path) for path in paths], batch_size=batch_size)
+    reports = [client.add_folder(path, batch_size=batch_size) for path in paths]
     return AddReport(
         stored=sum(one.stored for one in reports),
         duplicates=sum(one.duplicates for one in reports),
@@ -117,17 +106,22 @@ def _text(report: AddReport) -> str:
     return "\n".join(lines)
 
 
-def _wait(options: argparse.Namespace) -> int:
-    ids = read_ids(options.ids)
-    with connect(options) as client:
+def wait(ids: Ids, connection: Connection, output: Output) -> int:
+    """Return when the examples with these ids are in the live version.
+
+    Exit status 1 when they are not in time, which --timeout says.
+
+    Example:
+        accrete add photos/ --json | jq -r '.ids[]' | accrete wait - --timeout 600
+    """
+    given = read_ids(ids)
+    with connection.client() as client:
         try:
-            version, waiting = client.wait_learned(ids, options.timeout), list[str]()
-        except NotLearned as problem:
-            version, waiting = problem.version, list(problem.waiting)
-    if options.json:
-        print(output.to_json({"learned": not waiting, "version": version, "waiting": waiting}))
-    elif waiting:
-        print(f"{len(waiting)} of {len(ids)} are not in version {version} yet; {_WHY}")
-    else:
-        print(f"learned in version {version}")
+            version, waiting = client.wait_learned(given, connection.timeout), list[str]()
+        except NotLearned as error:
+            version, waiting = error.version, list(error.waiting)
+    text = f"learned in version {version}"
+    if waiting:
+        text = f"{len(waiting)} of {len(given)} are not in version {version} yet; {_WHY}"
+    output.show({"learned": not waiting, "version": version, "waiting": waiting}, text)
     return exits.FAILED if waiting else exits.OK

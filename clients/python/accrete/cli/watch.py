@@ -1,49 +1,49 @@
-"""`accrete watch`."""
+"""`accrete watch` prints what the learner does."""
 
 from __future__ import annotations
 
-import argparse
+import contextlib
 import itertools
 import math
+from typing import Annotated
+
+import typer
 
 from .. import _events as events
 from .._results import Accuracy
-from . import exits, output
-from .connection import Subparsers, add_command, connect
+from .connection import Connection
+from .options import Output
+from .output import local_time, percent, plain, to_json
 
 
-def add_watch(subparsers: Subparsers[argparse.ArgumentParser]) -> None:
-    command = add_command(
-        subparsers,
-        "watch",
-        summary="see what the learner does, as it happens",
-        description="Prints a line for each thing that the learner does, until Ctrl-C, across broken connections.",
-        example="accrete watch --after 0",
-        json="print one JSON object a line",
-    )
-    command.add_argument("--after", default="", metavar="ID", help="go on after this event; 0: all that are kept")
-    command.add_argument("--count", type=int, metavar="N", help="end after so many events")
-    command.set_defaults(run=_run)
+def watch(
+    connection: Connection,
+    output: Output,
+    after: Annotated[
+        str, typer.Option(metavar="ID", show_default=False, help="Go on after this event; 0: all that are kept.")
+    ] = "",
+    count: Annotated[int | None, typer.Option(metavar="N", help="End after so many events.")] = None,
+) -> None:
+    """Print a line for each thing that the learner does, until Ctrl-C, across broken connections.
 
+    With --json, print one JSON object per line.
 
-def _run(options: argparse.Namespace) -> int:
-    with connect(options) as client:
-        try:
-            for event in itertools.islice(client.watch(after=options.after), options.count):
-                print(_json(event) if options.json else line(event), flush=True)
-        except KeyboardInterrupt:
-            return exits.OK  # this is how a watch ends
-    return exits.OK
+    Example:
+        accrete watch --after 0
+    """
+    with connection.client() as client, contextlib.suppress(KeyboardInterrupt):  # this is how a watch ends
+        for event in itertools.islice(client.watch(after=after), count):
+            print(_json(event) if output.json else line(event), flush=True)
 
 
 def _json(event: events.Event) -> str:
-    body = {"id": event.id, "time_ms": event.time_ms, "kind": event.kind, **output.plain(event.what)}
-    return output.to_json(body, indent=None)
+    body = {"id": event.id, "time_ms": event.time_ms, "kind": event.kind, **plain(event.what)}
+    return to_json(body, indent=None)
 
 
 def line(event: events.Event) -> str:
-    """An event for people: "14:03:11  committed    version 3: ..."."""
-    return f"{output.local_time(event.time_ms, '%H:%M:%S')}  {event.kind:<11}  {_told(event.what)}".rstrip()
+    """Return an event for people, such as "14:03:11  committed    version 3: ..."."""
+    return f"{local_time(event.time_ms, '%H:%M:%S')}  {event.kind:<11}  {_told(event.what)}".rstrip()
 
 
 def _told(what: events.What) -> str:
@@ -74,7 +74,7 @@ def _told(what: events.What) -> str:
 
 def _measured(accuracy: Accuracy) -> str:
     parts = [
-        f"{name} {output.percent(share)}"
+        f"{name} {percent(share)}"
         for name, share in (("all", accuracy.all), ("old", accuracy.old), ("new", accuracy.new))
         if share is not None
     ]
