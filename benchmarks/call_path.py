@@ -26,7 +26,8 @@ from accrete_model.config import EngineConfig
 from accrete_model.input_spec import InputSpec
 from accrete_server.app import Server
 from accrete_server.config import ServerConfig
-from accrete_storage.config import HoldoutConfig, StoreConfig
+from accrete_server.settings import ServerSettings
+from accrete_storage.config import StoreConfig
 from benchmarks.lone_server import SHAPE, noise, published
 
 _ROOT = Path(accrete_server.__file__).parents[2]
@@ -128,13 +129,14 @@ def measure(folder: Path) -> dict[str, list[Step]]:
     with published(folder, store):
         recorder.install()
         server = Server(
-            ServerConfig(port=0, metrics_port=0, drain_s=0.0),
-            store,
-            HoldoutConfig(),
-            EngineConfig(device="cpu"),
-            InputSpec(SHAPE, "uint8"),
-            folder,
-            method="lucir",
+            ServerSettings(
+                data_dir=folder,
+                spec=InputSpec(SHAPE, "uint8"),
+                method="lucir",
+                server=ServerConfig(port=0, metrics_port=0, drain_s=0.0),
+                store=store,
+                engine=EngineConfig(device="cpu"),
+            )
         )
         server.start()
         try:

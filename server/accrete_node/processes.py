@@ -25,22 +25,25 @@ _log = logging.getLogger(__name__)
 def serve(settings: Settings) -> int:
     """Run the server until it is told to end; answers the exit status."""
     from accrete_server.app import serve as run  # the learner's process has no use for gRPC
+    from accrete_server.settings import ServerSettings
 
     memory = settings.memory
     return _run(
         settings,
         "server",
         lambda: run(
-            settings.server,
-            settings.store,
-            settings.holdout,
-            settings.engine,
-            settings.input_spec,
-            settings.data_dir,
-            method=settings.method.name,
-            exemplar_budget=lambda classes: classes * memory.per_class(classes) if classes else 0,
-            access=settings.access,
-            teaching=settings.teaching,
+            ServerSettings(
+                data_dir=settings.data_dir,
+                spec=settings.input_spec,
+                method=settings.method.name,
+                exemplar_budget=lambda classes: classes * memory.per_class(classes) if classes else 0,
+                server=settings.server,
+                store=settings.store,
+                holdout=settings.holdout,
+                engine=settings.engine,
+                access=settings.access,
+                teaching=settings.teaching,
+            )
         ),
     )
 

@@ -6,7 +6,10 @@ import sys
 from collections.abc import Mapping
 from typing import Any
 
-RENAMED: dict[str, str] = {}
+RENAMED: dict[str, str] = {
+    "server.max_batch": "server.max_examples",
+    "server.teaching": "server.teaching_concurrency",
+}
 """By the old SECTION.FIELD, the new one."""
 
 

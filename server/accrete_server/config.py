@@ -42,7 +42,7 @@ class ServerConfig:
     max_images: Annotated[int, Ge(1), Le(4096)] = 64
     """Images in one Predict call. 64: beyond it the cost of a call is no longer what limits images per second."""
 
-    max_batch: Annotated[int, Ge(1), Le(10_000)] = 256
+    max_examples: Annotated[int, Ge(1), Le(10_000)] = 256
     """Examples in one AddExamples call, stored as one unit. 256: the rate of durable writes is flat from there on."""
 
     max_pixels: Annotated[int, Ge(1)] = 25_000_000
@@ -77,7 +77,7 @@ class ServerConfig:
     queue: Annotated[int, Ge(0), Le(10_000)] = 64
     """Predict calls that may wait for their turn; the next one is refused at once. 64: at 1 ms each, 64 ms of wait."""
 
-    teaching: Annotated[int, Ge(1), Le(64)] = 2
+    teaching_concurrency: Annotated[int, Ge(1), Le(64)] = 2
     """AddExamples batches decoded and stored at once; as many as `queue` may wait. 2: it leaves cores to Predict."""
 
     max_watchers: Annotated[int, Ge(0), Le(10_000)] = 64
@@ -90,5 +90,5 @@ class ServerConfig:
     """Seconds that calls under way at shutdown get to finish."""
 
     def at_once(self, engine_threads: int) -> int:
-        """How many Predict calls work at the same time, with `concurrency` 0 resolved."""
+        """Return how many Predict calls work at the same time, with `concurrency` 0 resolved."""
         return self.concurrency or max(1, (os.cpu_count() or 1) // engine_threads)

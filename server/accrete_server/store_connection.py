@@ -12,41 +12,50 @@ from accrete_storage.store import Store
 _log = logging.getLogger(__name__)
 
 
-class StoreLink:
-    """The store, once it has been reached. Afterwards every call to it tells for itself whether it answers."""
+class StoreConnection:
+    """The store, once it has been connected to. From then on each call to the store fails or not for itself."""
 
     def __init__(self, connect: Callable[[], Store]) -> None:
-        """`connect` makes a checked store, or raises StorageError."""
+        """Connect to nothing yet.
+
+        Args:
+            connect: returns a checked store, or raises StorageError.
+        """
         self._connect = connect
         self._store: Store | None = None
-        self._problem: StorageError = StoreUnavailable("the store has not been reached yet")
+        self._error: StorageError = StoreUnavailable("the store has not been reached yet")
         self._lock = threading.Lock()
 
-    def get(self) -> Store:
-        """The store. Raises what kept it from being reached, as long as it has not been."""
+    def store(self) -> Store:
+        """Return the store.
+
+        Raises:
+            StorageError: the store has not been connected to yet; it is the error of the last try.
+        """
         store = self._store
         if store is None:
-            raise self._problem
+            raise self._error
         return store
 
-    def reach(self) -> Store:
-        """The store, connected to now if it has not been reached yet. Raises StorageError."""
+    def connect(self) -> Store:
+        """Return the store, connecting to it now if that has not been done.
+
+        Raises:
+            StorageError: it cannot be connected to.
+        """
         with self._lock:
             if self._store is None:
                 try:
                     self._store = self._connect()
-                except StorageError as problem:
-                    self._note(problem)
+                except StorageError as error:
+                    if str(error) != str(self._error):  # the same error each second is told once
+                        _log.warning("store.not_connected", extra={"reason": str(error)})
+                    self._error = error
                     raise
             return self._store
 
     def close(self) -> None:
-        """Closes the connections."""
+        """Close the connections."""
         with self._lock:
             if self._store is not None:
                 self._store.close()
-
-    def _note(self, problem: StorageError) -> None:
-        if str(problem) != str(self._problem):
-            _log.warning("store_not_reached", extra={"reason": str(problem)})
-        self._problem = problem

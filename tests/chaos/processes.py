@@ -25,6 +25,7 @@ from accrete_node.log import set_up
 from accrete_node.settings import LogConfig
 from accrete_server.app import serve
 from accrete_server.config import ServerConfig
+from accrete_server.settings import ServerSettings
 from accrete_storage.config import StoreConfig
 from accrete_storage.store import Store
 from tests.learner_service.helpers import until
@@ -64,9 +65,17 @@ def learn(data_dir: Path, store: StoreConfig, kept: Path, options: dict[str, Any
 def answer(data_dir: Path, store: StoreConfig, name: str, failpoints: str) -> None:
     """Runs a server, whose own folder `name` is beside the versions that all share."""
     _begin(data_dir / f"{name}.log", "server", failpoints)
-    settings = ServerConfig(port=0, metrics_port=0, drain_s=0.0, grace_s=2.0)
-    engine, spec = EngineConfig(device="cpu", threads=1), InputSpec((8, 8, 1), "uint8")
-    serve(settings, store, HOLDOUT, engine, spec, data_dir / name, method="icarl")
+    serve(
+        ServerSettings(
+            data_dir=data_dir / name,
+            spec=InputSpec((8, 8, 1), "uint8"),
+            method="icarl",
+            server=ServerConfig(port=0, metrics_port=0, drain_s=0.0, grace_s=2.0),
+            store=store,
+            holdout=HOLDOUT,
+            engine=EngineConfig(device="cpu", threads=1),
+        )
+    )
 
 
 def _begin(log: Path, name: str, failpoints: str) -> None:

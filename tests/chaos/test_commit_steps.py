@@ -11,7 +11,7 @@ import pytest
 
 from accrete_kit.failpoints import VARIABLE, WRITES, around
 from accrete_model.artifact_store import ArtifactStore
-from accrete_server.versions.last_served import recall
+from accrete_server.versions.last_served import read_last_served
 from tests.chaos.conftest import FIRST, SECOND
 from tests.chaos.processes import Place
 from tests.learner_service.helpers import digits, until
@@ -98,10 +98,10 @@ def test_a_server_killed_at_any_moment_of_a_swap_answers_from_one_of_both_and_th
         both.store.registry.unpin()
         assert server.ended() == -signal.SIGKILL, both.log("server")
 
-    remembered = recall(both.data_dir / "server")
-    assert remembered is not None
-    assert remembered.version in (1, 2)
-    ArtifactStore(both.versions).verify(remembered.version, remembered.digest)
+    served = read_last_served(both.data_dir / "server")
+    assert served is not None
+    assert served.version in (1, 2)
+    ArtifactStore(both.versions).verify(served.version, served.digest)
     again = both.server()
     with both.client(again) as client:
         assert client.predict(image).version == 2

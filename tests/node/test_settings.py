@@ -33,7 +33,7 @@ def test_a_flag_wins_over_the_environment_over_the_file_over_the_default(
     monkeypatch.setenv("ACCRETE_SERVER__PORT", "10")
     monkeypatch.setenv("ACCRETE_SERVER__METRICS_PORT", "20")
     server = load_settings({"server": {"port": 100}}, file).server
-    assert (server.port, server.metrics_port, server.max_images, server.max_batch) == (100, 20, 3, 256)
+    assert (server.port, server.metrics_port, server.max_images, server.max_examples) == (100, 20, 3, 256)
 
 
 def test_the_file_in_the_data_directory_is_read(tmp_path: Path):

@@ -23,6 +23,7 @@ from accrete_server.access.config import AccessConfig, check_exposure
 from accrete_server.access.roles import ALL, ROLES, is_audited
 from accrete_server.config import ServerConfig
 
+from .calls import TestCall
 from .world import Running, World, example, pixels, until
 
 CODES = grpc.StatusCode
@@ -58,8 +59,8 @@ def outcome(server: Running, path: str, token: str = "") -> CODES:
     try:
         for _ in call(iter([b""]), metadata=metadata, timeout=0.5):
             return CODES.OK
-    except grpc.RpcError as problem:
-        return problem.code()
+    except grpc.RpcError as error:
+        return error.code()
     return CODES.OK
 
 
@@ -70,13 +71,15 @@ def test_the_table_has_everything_that_can_be_called_and_nothing_else(guarded: R
     assert served == {path for path in ROLES if path != "/metrics"}
 
 
-def test_a_server_that_is_full_tells_so_only_to_those_it_lets_in(guarded: Running, names: dict[str, str]) -> None:
+def test_a_server_that_is_full_tells_so_only_to_those_it_lets_in(
+    world: World, names: dict[str, str], tmp_path: Path
+) -> None:
     path = "/accrete.v1.Teaching/AddExamples"
-    line = guarded.server._teaching
-    line._queue, line._working = 0, line._at_once
-    assert outcome(guarded, path, names["teacher"]) is CODES.RESOURCE_EXHAUSTED
-    assert outcome(guarded, path, names["app"]) is CODES.PERMISSION_DENIED
-    assert outcome(guarded, path) is CODES.UNAUTHENTICATED
+    full = world.server(access=AccessConfig(tokens=str(tmp_path / "tokens")), teaching_concurrency=1, queue=0)
+    full.server.teach_admission.enter(TestCall())
+    assert outcome(full, path, names["teacher"]) is CODES.RESOURCE_EXHAUSTED
+    assert outcome(full, path, names["app"]) is CODES.PERMISSION_DENIED
+    assert outcome(full, path) is CODES.UNAUTHENTICATED
 
 
 @pytest.mark.parametrize("path", [path for path, needed in ROLES.items() if needed is not None and path != "/metrics"])
@@ -210,8 +213,8 @@ def test_reflection_can_be_switched_off(world: World) -> None:
         ask = reflection_pb2_grpc.ServerReflectionStub(server.channel).ServerReflectionInfo
         try:
             return bool(list(ask(iter([reflection_pb2.ServerReflectionRequest(list_services="")]), timeout=5)))
-        except grpc.RpcError as problem:
-            return problem.code() is not CODES.UNIMPLEMENTED
+        except grpc.RpcError as error:
+            return error.code() is not CODES.UNIMPLEMENTED
 
     assert listed(world.server())
     assert not listed(world.server(access=AccessConfig(reflection=False)))
@@ -230,9 +233,9 @@ def scrape(server: Running, token: str, *, scheme: str = "http", tls: ssl.SSLCon
     try:
         with urllib.request.urlopen(request, timeout=10, context=tls) as answer:
             return answer.status if b"accrete_" in answer.read() else 0
-    except urllib.error.HTTPError as problem:
-        with problem:
-            return problem.code
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code
 
 
 class Authority:

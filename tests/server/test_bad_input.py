@@ -136,7 +136,7 @@ def _fails(call: Callable[[], object], code: grpc.StatusCode, *texts: str) -> di
 def test_too_many_images_or_examples_name_the_limit_and_its_value(world, running):
     image = raw(pixels())
     _fails(lambda: _predict(running, images=[image] * 65), EXHAUSTED, "65 images", "max_images is 64", "send less")
-    _fails(lambda: running.add(*[example(seed=1)] * 257), EXHAUSTED, "257 examples", "max_batch is 256", "send less")
+    _fails(lambda: running.add(*[example(seed=1)] * 257), EXHAUSTED, "257 examples", "max_examples is 256", "send less")
     _fails(lambda: _predict(running, images=[]), INVALID, "images: empty")
     _fails(lambda: running.add(), INVALID, "examples: empty")
     _fails(lambda: _predict(running, images=[image], top_k=1001), INVALID, "top_k: 1001")
@@ -194,7 +194,7 @@ def test_lists_of_ids_and_times_are_checked(world, running):
 
 
 def test_a_fault_of_ours_is_internal_and_tells_nothing_of_the_inside(world, running, caplog):
-    view = running.server._slots.live
+    view = running.server.slots.live
 
     def break_down(batch):
         raise RuntimeError("secret detail")

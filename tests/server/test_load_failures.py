@@ -1,10 +1,10 @@
-"""When a candidate that failed is tried again."""
+"""When a version that could not be loaded is tried again."""
 
 from __future__ import annotations
 
 import pytest
 
-from accrete_server.versions.load_failures import BrokenCandidates
+from accrete_server.versions.load_failures import LoadFailures
 
 
 @pytest.fixture
@@ -15,29 +15,29 @@ def clock(monkeypatch):
 
 
 def test_the_time_between_tries_doubles_up_to_a_limit(clock):
-    candidates = BrokenCandidates()
+    failures = LoadFailures()
     waits = []
     for attempt in range(1, 10):
-        assert candidates.note(2, "d", "damaged") == attempt
+        assert failures.record(2, "d", "damaged") == attempt
         started = clock[0]
-        while candidates.is_waiting(2, "d"):
+        while failures.is_waiting(2, "d"):
             clock[0] += 1
         waits.append(clock[0] - started)
     assert waits == [5, 10, 20, 40, 80, 160, 300, 300, 300]
 
 
 def test_a_version_published_anew_is_tried_at_once(clock):
-    candidates = BrokenCandidates()
-    candidates.note(2, "d", "damaged")
-    assert candidates.is_waiting(2, "d")
-    assert not candidates.is_waiting(2, "e")
-    assert not candidates.is_waiting(3, "d")
+    failures = LoadFailures()
+    failures.record(2, "d", "damaged")
+    assert failures.is_waiting(2, "d")
+    assert not failures.is_waiting(2, "e")
+    assert not failures.is_waiting(3, "d")
 
 
 def test_what_failed_is_told_until_it_is_forgotten(clock):
-    candidates = BrokenCandidates()
-    candidates.note(2, "d", "damaged")
-    assert (candidates.reason(2), candidates.reason(3)) == ("damaged", None)
-    candidates.forget(2)
-    assert candidates.reason(2) is None
-    assert not candidates.is_waiting(2, "d")
+    failures = LoadFailures()
+    failures.record(2, "d", "damaged")
+    assert (failures.reason(2), failures.reason(3)) == ("damaged", None)
+    failures.forget(2)
+    assert failures.reason(2) is None
+    assert not failures.is_waiting(2, "d")

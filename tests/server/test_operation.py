@@ -72,7 +72,7 @@ def test_versions_are_listed_newest_first(world):
     world.publish(1, Recipe(labels=("cat",)))
     world.publish(2)
     lease = world.store.acquire_lease("me")
-    rejected = world._record(3, Recipe(), "", {}, "rejected")
+    rejected = world.record(3, Recipe(), "", {}, "rejected")
     event = {"version": 3, "reason": "worse on old classes", "accuracy": rejected.accuracy}
     world.store.reject(Reject(epoch=lease.epoch, step_id="r", record=rejected, holds={"cat": 1}, event=event))
     running = world.server()

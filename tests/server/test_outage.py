@@ -11,7 +11,9 @@ import grpc
 import pytest
 
 from accrete.v1 import operation_pb2, prediction_pb2, prediction_pb2_grpc, teaching_pb2
+from accrete_storage.embedded.server import socket_url
 from accrete_storage.errors import StoreMisconfigured
+from accrete_storage.redis.database import Database
 from tests.model.artifacts import Recipe
 from tests.server.world import Running, example, failure, labels_of, pixels, raw, until
 
@@ -99,7 +101,7 @@ def test_a_store_of_another_model_is_refused_at_the_start(world):
 
 
 def test_a_store_that_does_not_keep_its_promise_is_refused_at_the_start(world):
-    world.store._database.client.config_set("appendonly", "no")
+    Database(socket_url(world.data_dir), timeout_s=1).client.config_set("appendonly", "no")
     with pytest.raises(StoreMisconfigured):
         world.server()
 

@@ -207,7 +207,7 @@ class _Blocked:
     """Holds the server's only turn until it is let go, and counts what is computed meanwhile."""
 
     def __init__(self, running: Running) -> None:
-        loaded: Any = running.server._slots.take().slot.loaded
+        loaded: Any = running.server.slots.take().slot.loaded
         self.gate, self.computed = threading.Event(), 0
         self._features, self._lock = loaded.features, threading.Lock()
         loaded.features = self._wait
@@ -223,7 +223,7 @@ def test_calls_that_are_gathered_into_batches_are_answered_as_alone(world):
     world.publish(1, Recipe(labels=FOUR))
     running = world.server(concurrency=4)
     alone = [running.predict(seed, seed + 1, top_k=4) for seed in range(12)]
-    loaded: Any = running.server._slots.take().slot.loaded
+    loaded: Any = running.server.slots.take().slot.loaded
     loaded.on_gpu = True  # what decides whether calls are gathered
     with ThreadPoolExecutor(12) as pool:
         gathered = list(pool.map(lambda seed: running.predict(seed, seed + 1, top_k=4), list(range(12)) * 4))
@@ -244,7 +244,7 @@ def test_beyond_the_queue_calls_are_refused_at_once_with_the_time_to_retry(world
     first = running.prediction.Predict.future(request, timeout=20)
     until(lambda: blocked.computed == 1)
     second = running.prediction.Predict.future(request)  # without a deadline
-    until(lambda: running.server._working.waiting == 1)
+    until(lambda: running.server.predict_admission.waiting == 1)
     failed = failure(lambda: running.predict())
     assert failed.code == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "queue is 1; retry in" in failed.details
@@ -260,7 +260,7 @@ def test_while_the_line_is_full_a_call_is_refused_before_its_message_has_come(wo
     blocked, over = _Blocked(running), threading.Event()
     request = prediction_pb2.PredictRequest(images=[raw(pixels())])
     under_way = [running.prediction.Predict.future(request) for _ in range(2)]
-    until(lambda: blocked.computed == 1 and running.server._working.waiting == 1)
+    until(lambda: blocked.computed == 1 and running.server.predict_admission.waiting == 1)
 
     def upload() -> Iterator[bytes]:
         over.wait(20)
@@ -287,9 +287,9 @@ def test_a_call_whose_deadline_passes_in_line_is_never_computed(world):
     failed = failure(lambda: running.predict(timeout=0.1))
     assert failed.code == grpc.StatusCode.DEADLINE_EXCEEDED
     hung_up = running.prediction.Predict.future(request, timeout=20)
-    until(lambda: running.server._working.waiting == 1)
+    until(lambda: running.server.predict_admission.waiting == 1)
     hung_up.cancel()
-    until(lambda: running.server._working.waiting == 0)
+    until(lambda: running.server.predict_admission.waiting == 0)
     blocked.gate.set()
     assert first.result().version == 1
     assert blocked.computed == 1

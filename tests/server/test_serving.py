@@ -92,7 +92,7 @@ def test_calls_are_counted_by_the_learners_phase(world):
     running = world.server()
     lease = world.store.acquire_lease("me")
     world.store.control.set_phase(lease.epoch, "training", "")
-    until(lambda: running.server._metrics.requests.phase == "training")
+    until(lambda: running.server.metrics.requests.phase == "training")
     running.predict()
     labels = (("code", "OK"), ("method", "Predict"), ("phase", "training"))
     until(lambda: _samples(_scrape(running)).get(("accrete_requests_total", labels)) == 1)
@@ -101,7 +101,7 @@ def test_calls_are_counted_by_the_learners_phase(world):
 def test_stopping_finishes_calls_under_way_ends_watches_and_refuses_new_calls(world):
     world.publish(1)
     running = world.server()
-    loaded = running.server._slots.live.slot.loaded
+    loaded = running.server.slots.live.slot.loaded
     features, gate, entered = loaded.features, threading.Event(), threading.Event()
 
     def slow(batch: Any) -> Any:
@@ -129,8 +129,7 @@ def test_stopping_finishes_calls_under_way_ends_watches_and_refuses_new_calls(wo
     assert under_way.result().version == 1
     stopping.join(20)
     assert not stopping.is_alive()
-    world._running.clear()
-    running.channel.close()
+    world.forget(running)
 
 
 SERVE = """
@@ -139,10 +138,12 @@ from accrete_model.config import EngineConfig
 from accrete_model.input_spec import InputSpec
 from accrete_server.app import serve
 from accrete_server.config import ServerConfig
-from accrete_storage.config import HoldoutConfig, StoreConfig
+from accrete_server.settings import ServerSettings
 serve(
-    ServerConfig(port=0, metrics_port=0), StoreConfig(), HoldoutConfig(), EngineConfig(device="cpu"),
-    InputSpec((4, 4, 3), "uint8"), pathlib.Path(sys.argv[1]), method="finetune",
+    ServerSettings(
+        data_dir=pathlib.Path(sys.argv[1]), spec=InputSpec((4, 4, 3), "uint8"), method="finetune",
+        server=ServerConfig(port=0, metrics_port=0), engine=EngineConfig(device="cpu"),
+    )
 )
 assert "torch" not in sys.modules
 """

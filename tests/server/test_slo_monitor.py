@@ -4,40 +4,40 @@ from __future__ import annotations
 
 import time
 
-from accrete_server.metrics.slo_monitor import Lateness
-from accrete_server.store_connection import StoreLink
+from accrete_server.metrics.slo_monitor import SloMonitor
+from accrete_server.store_connection import StoreConnection
 from tests.server.world import until
 
 
-def lateness(world) -> Lateness:
-    return Lateness(0.010, StoreLink(lambda: world.store))
+def monitor_of(world) -> SloMonitor:
+    return SloMonitor(0.010, StoreConnection(lambda: world.store))
 
 
-def answer(late: Lateness, in_time: int, too_late: int) -> None:
+def answer(monitor: SloMonitor, in_time: int, too_late: int) -> None:
     for seconds in [0.010] * in_time + [0.011] * too_late:
-        late.answered(seconds)
+        monitor.observe(seconds)
 
 
-def test_more_than_one_in_a_hundred_is_too_many(world):
-    late = lateness(world)
-    answer(late, 298, 3)
-    assert not late.too_many()
-    answer(late, 0, 1)
-    assert late.too_many()
+def test_more_than_one_late_in_a_hundred_misses_the_target(world):
+    monitor = monitor_of(world)
+    answer(monitor, 298, 3)
+    assert not monitor.is_missed()
+    answer(monitor, 0, 1)
+    assert monitor.is_missed()
 
 
-def test_one_alone_is_never_too_many(world):
-    late = lateness(world)
-    answer(late, 0, 1)
-    assert not late.too_many()
-    answer(late, 0, 1)
-    assert late.too_many()
+def test_one_late_alone_never_misses_the_target(world):
+    monitor = monitor_of(world)
+    answer(monitor, 0, 1)
+    assert not monitor.is_missed()
+    answer(monitor, 0, 1)
+    assert monitor.is_missed()
 
 
 def test_what_was_late_a_while_ago_counts_no_more(world):
-    late = lateness(world)
-    answer(late, 0, 5)
-    assert [late.too_many() for _ in range(6)] == [True, True, True, True, False, False]
+    monitor = monitor_of(world)
+    answer(monitor, 0, 5)
+    assert [monitor.is_missed() for _ in range(6)] == [True, True, True, True, False, False]
 
 
 def test_a_server_whose_answers_are_late_asks_until_they_are_not(world):

@@ -103,8 +103,8 @@ def test_no_request_computes_on_a_freed_version_however_often_it_is_swapped(make
             view = slots.take()
             try:
                 view.slot.loaded.features(np.zeros((1, 4, 4, 3), np.uint8))
-            except Exception as problem:
-                problems.append(problem)
+            except Exception as error:
+                problems.append(error)
             finally:
                 slots.give_back(view)
 

@@ -15,8 +15,9 @@ import pytest
 
 from accrete.v1 import teaching_pb2
 from accrete_server import convert
-from accrete_server.teach.prefetch import one_ahead
+from accrete_server.teach.prefetch import prefetch
 from accrete_storage.config import TeachingConfig
+from accrete_storage.examples.pending import PendingLog
 from tests.server.calls import TestCall
 from tests.server.world import Running, World, example, failure, ids_of, until
 
@@ -27,7 +28,7 @@ def batch(*seeds: int, label: str = "cat") -> teaching_pb2.AddExamplesRequest:
 
 def reading() -> int:
     """Threads that read ahead."""
-    return sum(thread.name == "ahead" for thread in threading.enumerate())
+    return sum(thread.name == "prefetch" for thread in threading.enumerate())
 
 
 class Talk:
@@ -51,7 +52,7 @@ def test_one_item_is_made_ready_ahead_and_no_more():
             taken.append(number)
             yield number
 
-    with one_ahead(items(), lambda number: -number) as results:
+    with prefetch(items(), lambda number: -number) as results:
         for number in range(3):
             assert next(results) == -number
             until(partial(lambda number: len(taken) == number + 2, number))
@@ -61,7 +62,7 @@ def test_one_item_is_made_ready_ahead_and_no_more():
 
 
 def test_what_goes_wrong_comes_in_its_place():
-    with one_ahead(iter([1, 2, 0, 3]), lambda number: 6 // number) as results:
+    with prefetch(iter([1, 2, 0, 3]), lambda number: 6 // number) as results:
         assert [next(results), next(results)] == [6, 3]
         with pytest.raises(ZeroDivisionError):
             next(results)
@@ -80,19 +81,18 @@ def test_an_answer_does_not_wait_for_the_next_batch(world: World):
 
 @pytest.mark.parametrize("at_once", [1, 2])
 def test_a_batch_that_waits_for_the_one_before_it_holds_no_turn(world: World, at_once: int):
-    running = world.server()
-    running.server._teaching._at_once = at_once
+    running = world.server(teaching_concurrency=at_once)
     batches = [batch(number) for number in range(20)]
     answers = list(running.teaching.StreamExamples(iter(batches), timeout=20))
     assert [ids_of(answer.results) for answer in answers] == [ids_of(running.add(*one.examples)) for one in batches]
-    assert running.server._teaching.working == 0
+    assert running.server.teach_admission.working == 0
 
 
 def test_a_stream_stands_in_line_once(world: World, monkeypatch: pytest.MonkeyPatch):
-    running = world.server()
-    pending, teaching, opened = running.server._link.get().pending, running.server._teaching, threading.Event()
-    append, teaching._at_once = pending.append, 1
-    monkeypatch.setattr(pending, "append", lambda arrivals: append(arrivals) if opened.wait(20) else [])
+    opened, append = threading.Event(), PendingLog.append
+    monkeypatch.setattr(PendingLog, "append", lambda log, arrivals: append(log, arrivals) if opened.wait(20) else [])
+    running = world.server(teaching_concurrency=1)
+    teaching = running.server.teach_admission
     talks = [Talk(running) for _ in range(3)]
     for number, talk in enumerate(talks):
         talk.send(*[batch(10 * number + n) for n in range(3)], None)
@@ -104,19 +104,17 @@ def test_a_stream_stands_in_line_once(world: World, monkeypatch: pytest.MonkeyPa
 
 
 def test_nothing_is_decoded_without_a_turn(world: World, monkeypatch: pytest.MonkeyPatch):
-    running = world.server()
-    teaching, decoded = running.server._teaching, itertools.count()
+    running = world.server(teaching_concurrency=1)
+    teaching, decoded = running.server.teach_admission, itertools.count()
     read = convert.read_image
     monkeypatch.setattr(convert, "read_image", lambda *given: (next(decoded), read(*given))[1])
-    for _ in range(teaching._at_once):
-        teaching.enter(TestCall())
+    teaching.enter(TestCall())
     talk = Talk(running)
     talk.send(batch(1), batch(2), None)
     until(lambda: teaching.waiting == 1)
     time.sleep(0.1)
     assert next(decoded) == 0
-    for _ in range(teaching._at_once):
-        teaching.leave(0.0)
+    teaching.leave(0.0)
     assert [len(answer.results) for answer in talk.call] == [1, 1]
     assert next(decoded) == 3
 
@@ -162,8 +160,8 @@ def test_nothing_is_left_of_a_stream_whose_caller_hangs_up_whatever_it_was_at(wo
         talk.send(*sent)
         until(lambda: reading() == 1)
         talk.call.cancel()
-        until(lambda: not reading() and running.server._seats.taken == 0)
-        assert (running.server._teaching.working, running.server._teaching.waiting) == (0, 0)
+        until(lambda: not reading() and running.server.stream_limit.open == 0)
+        assert (running.server.teach_admission.working, running.server.teach_admission.waiting) == (0, 0)
 
 
 def test_a_stream_whose_caller_hangs_up_or_is_out_of_time_is_no_error_of_ours(world: World):
@@ -177,7 +175,7 @@ def test_a_stream_whose_caller_hangs_up_or_is_out_of_time_is_no_error_of_ours(wo
         talk.call.cancel()
 
     def ended() -> dict[str, float]:
-        registry = running.server._metrics.registry
+        registry = running.server.metrics.registry
         samples = (sample for family in registry.collect() for sample in family.samples)
         return {one.labels["code"]: one.value for one in samples if one.name == "accrete_requests_total"}
 
@@ -193,4 +191,4 @@ def test_a_server_that_stops_ends_a_stream_that_rests(world: World):
     running.server.stop()
     assert failure(lambda: next(talk.call)).code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
     until(lambda: not reading())
-    world._running.remove(running)
+    world.forget(running)

@@ -20,6 +20,8 @@ from accrete_model.loaded_version import load
 from tests.model.artifacts import Recipe
 from tests.server.world import Running, World, failure, pixels, raw, until
 
+BROKEN = "accrete_broken_candidates_total"
+
 
 def _activate(running: Running, version: int = 0, *, unpin: bool = False) -> operation_pb2.ActivateVersionResponse:
     request = operation_pb2.ActivateVersionRequest(version=version, unpin=unpin)
@@ -49,8 +51,8 @@ class _Load:
         while not self._stop.is_set():
             try:
                 self.answers.append(self._running.prediction.Predict(request, timeout=20))
-            except grpc.RpcError as problem:
-                self.failures.append(problem)
+            except grpc.RpcError as error:
+                self.failures.append(error)
 
     def stop(self) -> None:
         self._stop.set()
@@ -75,7 +77,7 @@ def test_swaps_under_load_fail_no_call_and_mix_no_versions(world):
         for seed, prediction in enumerate(answer.predictions):
             got = {ranked.label: ranked.probability for ranked in prediction.labels}
             assert got == pytest.approx(expected[answer.version, seed], abs=1e-5)
-    until(lambda: running.server._slots.resident == 1)
+    until(lambda: running.server.slots.resident == 1)
 
 
 def test_a_version_never_goes_back_on_its_own(world):
@@ -160,7 +162,7 @@ def _stays_on_1(world: World, running: Running, stage: str, reason: str) -> None
     assert re.search(reason, failures()[0])
     assert str(world.data_dir) not in failures()[0]
     assert running.predict().version == 1
-    assert running.server._metrics.registry.get_sample_value("accrete_broken_candidates_total", {"stage": stage}) == 1
+    assert running.server.metrics.registry.get_sample_value(BROKEN, {"stage": stage}) == 1
     status = running.status()
     assert (status.version, status.active_version) == (1, 2)
     world.publish(3)
@@ -177,7 +179,7 @@ def test_a_version_that_was_repaired_can_be_activated_at_once(world):
     world.publish(1)
     running = world.server()
     world.publish(2, break_it=take_away)
-    until(lambda: running.server._broken.reason(2))
+    until(lambda: running.server.metrics.registry.get_sample_value(BROKEN, {"stage": "verify"}))
     assert "head.safetensors" in failure(lambda: _activate(running, 2)).details
     (world.artifacts.path(2) / "head.safetensors").write_bytes(kept["head"])
     assert _activate(running, 2).version == 2
@@ -245,7 +247,7 @@ def test_two_servers_on_one_store_both_follow(world):
 
 def test_the_server_tells_when_the_newest_example_came_that_it_has_learned(world):
     running = world.server()
-    told = running.server._metrics.registry
+    told = running.server.metrics.registry
     assert told.get_sample_value("accrete_newest_learned_timestamp_seconds") == 0
     world.publish(1, learned={"cat": "1700000000000-3", "dog": "1700000005000-0"})
     running.serves(1)

@@ -113,28 +113,28 @@ def test_waiting_for_what_is_deleted_meanwhile_ends_with_not_found(world):
 
     waiter = threading.Thread(target=wait)
     waiter.start()
-    until(lambda: running.server._seats.taken == 1)
+    until(lambda: running.server.stream_limit.open == 1)
     world.store.control.forget_class("owl")
     waiter.join(20)
     assert outcome == [grpc.StatusCode.NOT_FOUND]
 
 
-def test_a_caller_that_hangs_up_frees_its_seat(world):
+def test_a_caller_that_hangs_up_makes_room_for_another(world):
     world.publish(1)
     running = world.server()
     (sent,) = ids_of(running.add(example(seed=1)))
     call = running.teaching.WaitLearned.future(teaching_pb2.WaitLearnedRequest(ids=[sent]), timeout=30)
     watch = running.teaching.Watch(teaching_pb2.WatchRequest(), timeout=30)
-    until(lambda: running.server._seats.taken == 2)
+    until(lambda: running.server.stream_limit.open == 2)
     call.cancel()
     watch.cancel()
-    until(lambda: running.server._seats.taken == 0)
+    until(lambda: running.server.stream_limit.open == 0)
 
 
-def test_seats_are_bounded(world):
+def test_long_lived_calls_are_bounded(world):
     running = world.server(max_watchers=1)
     watch = running.teaching.Watch(teaching_pb2.WatchRequest(), timeout=30)
-    until(lambda: running.server._seats.taken == 1)
+    until(lambda: running.server.stream_limit.open == 1)
     failed = failure(lambda: next(running.teaching.Watch(teaching_pb2.WatchRequest(), timeout=30)))
     assert failed.code == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "max_watchers is 1" in failed.details

@@ -29,6 +29,7 @@ from accrete_model.loaded_version import load
 from accrete_server.access.config import AccessConfig
 from accrete_server.app import Server
 from accrete_server.config import ServerConfig
+from accrete_server.settings import ServerSettings
 from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
 from accrete_storage.embedded.server import EmbeddedStore
 from accrete_storage.store import Store
@@ -139,16 +140,17 @@ class World:
         """Starts a server on free ports."""
         defaults: dict[str, Any] = {"port": 0, "metrics_port": 0, "drain_s": 0.0, "grace_s": 5.0}
         server = Server(
-            ServerConfig(**defaults | settings),
-            self.config,
-            HoldoutConfig(),
-            EngineConfig(device="cpu"),
-            (recipe or Recipe()).spec,
-            self.data_dir,
-            method="finetune",
-            exemplar_budget=lambda classes: 20 * classes,
-            access=access or AccessConfig(),
-            teaching=teaching or TeachingConfig(),
+            ServerSettings(
+                data_dir=self.data_dir,
+                spec=(recipe or Recipe()).spec,
+                method="finetune",
+                exemplar_budget=lambda classes: 20 * classes,
+                server=ServerConfig(**defaults | settings),
+                store=self.config,
+                engine=EngineConfig(device="cpu"),
+                access=access or AccessConfig(),
+                teaching=teaching or TeachingConfig(),
+            )
         )
         server.start()
         running = Running(server=server, channel=grpc.insecure_channel(server.address))
@@ -156,10 +158,14 @@ class World:
         return running
 
     def stop(self, running: Running) -> None:
-        """Stops a server in order."""
+        """Stop a server in order."""
+        self.forget(running)
+        running.server.stop()
+
+    def forget(self, running: Running) -> None:
+        """Leave it to the test to stop a server, or know that it has; close the channel to it."""
         self._running.remove(running)
         running.channel.close()
-        running.server.stop()
 
     def publish(
         self,
@@ -183,7 +189,7 @@ class World:
         digest = self.artifacts.publish(candidate, version)
         if break_it is not None:
             break_it(self.artifacts.path(version))
-        record = self._record(version, recipe, digest, dict(learned or {}), state)
+        record = self.record(version, recipe, digest, dict(learned or {}), state)
         lease = self.store.acquire_lease("test")
         assert lease is not None
         event = {"version": version, "new_labels": record.new_labels, "accuracy": record.accuracy, "step_seconds": 1.5}
@@ -207,7 +213,7 @@ class World:
         nearness = loaded.answers().nearness(loaded.features(images))
         self.publish(1, replace(recipe, nearness=(float(np.median(nearness)),) * 19))
 
-    def _record(self, version: int, recipe: Recipe, digest: str, learned: dict[str, str], state: Any) -> VersionRecord:
+    def record(self, version: int, recipe: Recipe, digest: str, learned: dict[str, str], state: Any) -> VersionRecord:
         accuracy = {"all": 0.9, "old": None, "new": 0.9, "average_incremental": 0.9, "forgetting": None, "examples": 7}
         return VersionRecord(
             version=version,
@@ -263,8 +269,8 @@ def failure(call: Callable[[], object]) -> Failure:
     """Calls, and answers how it failed."""
     try:
         call()
-    except grpc.RpcError as problem:
-        pairs: Any = problem.trailing_metadata() or ()
+    except grpc.RpcError as error:
+        pairs: Any = error.trailing_metadata() or ()
         trailers = {str(key): str(value) for key, value in pairs}
-        return Failure(code=problem.code(), details=problem.details() or "", trailers=trailers)
+        return Failure(code=error.code(), details=error.details() or "", trailers=trailers)
     raise AssertionError("the call did not fail")

@@ -1,4 +1,4 @@
-"""The audit log: who taught or operated what, a line a call. Images, tokens and addresses of files are never in it."""
+"""The audit log: who taught or operated what, one line per call. It never has images, tokens or addresses of files."""
 
 from __future__ import annotations
 
@@ -8,14 +8,20 @@ from typing import Any
 from accrete_server.access.tokens import Principal
 
 _LABELS = 20
-"""Labels named in a line; of more, the number tells."""
+"""Labels named in one line; `label_count` is the number of all."""
 
 _log = logging.getLogger("accrete.audit")
 
 
 def record(principal: Principal | None, method: str, code: str, request: Any) -> None:
-    """Write a call down. `principal` None: one who is not known. `request` None: of a stream, whose batches have had
-    lines of their own."""
+    """Write a line for a call.
+
+    Args:
+        principal: who calls; None: it is not known.
+        method: the RPC's name.
+        code: how it ended.
+        request: the message; None: of a stream, whose batches have had lines of their own.
+    """
     _log.info(
         "called",
         extra={"principal": None if principal is None else principal.name, "method": method, "code": code}
@@ -24,7 +30,7 @@ def record(principal: Principal | None, method: str, code: str, request: Any) ->
 
 
 def facts(request: Any) -> dict[str, object]:
-    """What a request is about, as far as it may be told."""
+    """Return what a request is about, as far as it may be told."""
     found: dict[str, object] = {}
     for name in ("version", "label"):
         if value := getattr(request, name, None):

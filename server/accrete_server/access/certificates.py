@@ -1,4 +1,4 @@
-"""The server's certificate, read anew when its files change."""
+"""The server's certificate, read again when its files change."""
 
 from __future__ import annotations
 
@@ -16,49 +16,53 @@ _log = logging.getLogger(__name__)
 
 
 class Certificates:
-    """The files of an encrypted server; gRPC asks for news at each handshake."""
+    """The certificate files of an encrypted server; gRPC asks at each handshake whether they have changed."""
 
     def __init__(self, config: AccessConfig) -> None:
-        """Raises ValueError naming the files when they cannot be used."""
+        """Read the files.
+
+        Raises:
+            ValueError: they cannot be used; it names them.
+        """
         self._config = config
         self._lock = threading.Lock()
         self._files = [Path(name) for name in (config.certificate, config.private_key, config.client_ca) if name]
-        self._stamps = self._look()
-        self._untold: grpc.ServerCertificateConfiguration | None = None
+        self._stamps = self._read_stamps()
+        self._pending: grpc.ServerCertificateConfiguration | None = None
         self._first = self._load()
 
     def credentials(self) -> grpc.ServerCredentials:
-        """For `add_secure_port`."""
-        news: Any = self._news  # its published type leaves out that None means "no news"
+        """Return the credentials for `add_secure_port`."""
+        changed: Any = self._changed  # its published type leaves out that None means "no change"
         return grpc.dynamic_ssl_server_credentials(
-            self._first, news, require_client_authentication=bool(self._config.client_ca)
+            self._first, changed, require_client_authentication=bool(self._config.client_ca)
         )
 
     def context(self) -> ssl.SSLContext:
-        """For a server of HTTP: by the files as they are now."""
+        """Return the TLS context of an HTTP server, from the files as they are now."""
         with self._lock:
             self._refresh()
             return self._context
 
-    def _news(self) -> grpc.ServerCertificateConfiguration | None:
-        """What is new since gRPC last asked; None for it to keep what it has."""
+    def _changed(self) -> grpc.ServerCertificateConfiguration | None:
+        """Return the configuration if it has changed since gRPC last asked; None for gRPC to keep what it has."""
         with self._lock:
             self._refresh()
-            news, self._untold = self._untold, None
-            return news
+            changed, self._pending = self._pending, None
+            return changed
 
     def _refresh(self) -> None:
-        stamps = self._look()
+        stamps = self._read_stamps()
         if stamps == self._stamps:
             return
         try:
-            self._untold = self._load()
-        except ValueError as problem:
+            self._pending = self._load()
+        except ValueError as error:
             # In the middle of a replacement, most likely: the old pair serves until the new one is whole.
-            _log.warning("certificate_not_read", extra={"reason": str(problem)})
+            _log.warning("certificate.not_read", extra={"reason": str(error)})
             return
         self._stamps = stamps
-        _log.info("certificate_read")
+        _log.info("certificate.read")
 
     def _load(self) -> grpc.ServerCertificateConfiguration:
         config = self._config
@@ -71,13 +75,13 @@ class Certificates:
             roots = Path(config.client_ca).read_bytes() if config.client_ca else None
             if roots:
                 context.verify_mode = ssl.CERT_REQUIRED
-        except (OSError, ssl.SSLError) as problem:
+        except (OSError, ssl.SSLError) as error:
             named = ", ".join(str(file) for file in self._files)
-            raise ValueError(f"access.certificate and its kin ({named}) cannot be used: {problem}") from problem
+            raise ValueError(f"access.certificate and its kin ({named}) cannot be used: {error}") from error
         self._context = context
         return grpc.ssl_server_certificate_configuration([pair], root_certificates=roots)
 
-    def _look(self) -> list[tuple[int, int] | None]:
+    def _read_stamps(self) -> list[tuple[int, int] | None]:
         return [_stamp(file) for file in self._files]
 
 

@@ -13,8 +13,8 @@ class AccessConfig:
     """Encryption, and who may call what. As it stands here, everybody on this machine may call everything."""
 
     certificate: str = ""
-    """File (PEM) of the server's certificate chain. With it gRPC and `/metrics` are encrypted; both files are read anew
-    when they change."""
+    """File (PEM) of the server's certificate chain. With it gRPC and `/metrics` are encrypted; both files are read
+    again when they change."""
 
     private_key: str = ""
     """File (PEM) of the certificate's key."""
@@ -24,8 +24,8 @@ class AccessConfig:
     let in. Its common name is the principal's name."""
 
     tokens: str = ""
-    """File of principals, a line each: name, roles with commas, and the hash of a token or the word `certificate`;
-    `accrete token` adds lines. Callers without a place in it are refused. Read anew when it changes."""
+    """File of principals, one per line: name, roles with commas, and the hash of a token or the word `certificate`;
+    `accrete token` adds lines. Callers without a place in it are refused. Read again when it changes."""
 
     insecure: bool = False
     """Listen on other addresses than this machine's own without encryption: on a network that does that itself."""
@@ -40,7 +40,11 @@ class AccessConfig:
 
 
 def check_exposure(server: ServerConfig, access: AccessConfig) -> None:
-    """Raises ValueError for settings that let in whoever can reach the address, or that belong together and do not."""
+    """Check that settings of access fit together, and that nobody is let in by oversight.
+
+    Raises:
+        ValueError: one is set without another that it needs, or whoever can reach the address would get in.
+    """
     if bool(access.certificate) != bool(access.private_key):
         raise ValueError("access.certificate and access.private_key belong together: set both or neither")
     if access.client_ca and not access.certificate:
@@ -59,7 +63,7 @@ def check_exposure(server: ServerConfig, access: AccessConfig) -> None:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches it. A name counts as others', but for `localhost`: it may mean anything."""
+    """Return whether only this machine reaches an address. A name may mean anything, so only `localhost` counts."""
     if host == "localhost" or host.startswith("unix:"):
         return True
     try:

@@ -1,4 +1,4 @@
-"""Says who calls, and lets them in or not."""
+"""Finds who calls, and checks what they may call."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ _SCHEME = "bearer "
 
 
 class Caller(Protocol):
-    """What is asked of a call; grpc's ServicerContext has it."""
+    """The part of grpc's ServicerContext that tells who calls."""
 
     def invocation_metadata(self) -> Iterable[Any]:
-        """Pairs of name and value."""
+        """Return pairs of name and value."""
         ...
 
     def auth_context(self) -> Mapping[str, Any]:
-        """What the connection's certificate says."""
+        """Return what the connection's certificate says."""
         ...
 
 
@@ -30,35 +30,44 @@ class Guard:
     """Deny by default: without settings everybody is `ANYONE`; with them only who is listed gets in."""
 
     def __init__(self, config: AccessConfig) -> None:
-        """Raises ValueError when the file of principals cannot be used."""
+        """Read the file of principals, if one is set.
+
+        Raises:
+            ValueError: it cannot be used.
+        """
         self._tokens = TokenFile(Path(config.tokens)) if config.tokens else None
         self._certificates = bool(config.client_ca)
         self.asks = config.names_callers
         """Whether callers have to say who they are."""
 
     def admit(self, path: str, caller: Caller) -> Principal:
-        """Who calls, if they may call `path`. Raises Unauthenticated or PermissionDenied."""
+        """Return who calls, if they may call `path`. Raises Unauthenticated or PermissionDenied."""
         principal = self.caller_of(path, caller)
         self.check(principal, path)
         return principal
 
     def caller_of(self, path: str, caller: Caller) -> Principal:
-        """Who calls `path`, whether or not they may; anyone where nobody is asked. Raises Unauthenticated."""
+        """Return who calls `path`, whether or not they may; `ANYONE` where nobody is asked. Raises Unauthenticated."""
         return ANYONE if ROLES.get(path, frozenset()) is None else self.principal(caller)
 
     def check(self, principal: Principal, path: str) -> None:
-        """Raises PermissionDenied when a principal may not call `path`."""
+        """Check that a principal may call `path`. Raises PermissionDenied."""
         if self.asks:
             _allowed(principal, path)
 
     def admit_token(self, path: str, authorization: str) -> Principal:
-        """The same for a caller of HTTP, by its header."""
+        """Return who makes an HTTP request, by its Authorization header, if they may read `path`.
+
+        Raises:
+            Unauthenticated: the token is not known.
+            PermissionDenied: the principal has not the role.
+        """
         if self._tokens is None:
             return ANYONE
         return _allowed(self._by_token(authorization, self._tokens), path)
 
     def principal(self, caller: Caller) -> Principal:
-        """Who calls. Raises Unauthenticated."""
+        """Return who calls. Raises Unauthenticated."""
         if not self.asks:
             return ANYONE
         given = next((str(value) for key, value in caller.invocation_metadata() if key == "authorization"), "")

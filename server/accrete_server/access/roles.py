@@ -54,13 +54,13 @@ ROLES: Mapping[str, frozenset[Role] | None] = {
     "/inference.GRPCInferenceService/ServerReady": None,
     METRICS_PAGE: frozenset({"metrics"}),
 }
-"""Any of the roles will do; None: no role is needed. What is not here may not be called."""
+"""By path, the roles of which a caller needs one; None: no role is needed. What is not here may not be called."""
 
 AUDITED = _TEACH | _OPERATE
-"""A call that needs one of these changes something or may: it is written down."""
+"""A call that needs one of these may change something, so it goes into the audit log."""
 
 
 def is_audited(path: str) -> bool:
-    """Whether calls of `path` go into the audit log."""
+    """Return whether calls of `path` go into the audit log."""
     needed = ROLES.get(path)
     return needed is not None and needed <= AUDITED

@@ -1,7 +1,7 @@
 """Principals and the file that lists them.
 
-A line: `NAME ROLE,ROLE SHA256` or `NAME ROLE,ROLE certificate`; `#` begins a comment. A token has 256 random bits, so
-a plain hash of it tells nobody anything, and looking a hash up leaks nothing of the token through time.
+A line is `NAME ROLE,ROLE SHA256` or `NAME ROLE,ROLE certificate`; `#` begins a comment. A token has 256 random bits, so
+a plain hash of it tells nobody anything, and the time of looking a hash up reveals nothing of the token.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from accrete_kit.atomic_file import write_text
 from accrete_server.access.roles import ALL, Role
 
 CERTIFICATE = "certificate"
-_LOOK_S = 1.0
-"""Seconds between two looks at whether the file has changed."""
+_CHECK_S = 1.0
+"""Seconds between two checks of whether the file has changed."""
 
 _log = logging.getLogger(__name__)
 
@@ -39,70 +39,85 @@ ANYONE = Principal(name="", roles=ALL)
 
 
 def new_token() -> str:
-    """A token to hand out, in letters that need no quoting."""
+    """Return a token to hand out, in letters that need no quoting."""
     return secrets.token_urlsafe(32)
 
 
 def hashed(token: str) -> str:
-    """What the file keeps of a token."""
+    """Return what the file keeps of a token: its SHA-256."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
 def line(name: str, roles: Iterable[str], token: str | None) -> str:
-    """A principal's line, with a token or a certificate. Raises ValueError for a name or role that is none."""
+    """Return a principal's line for the file.
+
+    Args:
+        name: the principal.
+        roles: what they may do.
+        token: their token; None: they show a certificate whose common name is `name`.
+
+    Raises:
+        ValueError: the name or a role cannot be used.
+    """
     if not name or len(name.split()) != 1 or "#" in name:
         raise ValueError(f"name {name!r}: one without spaces and # is allowed")
     text = f"{name} {','.join(roles)} {CERTIFICATE if token is None else hashed(token)}"
-    _parse(text)
+    _parse_line(text)
     return text
 
 
 def add(path: Path, text: str) -> None:
-    """Add a line to the file, which is made, for its owner alone, if it is not there.
+    """Add a line to the file, which becomes readable for its owner alone.
 
-    Raises ValueError when the file as it would be cannot be used, and leaves it then as it was; OSError.
+    Raises:
+        ValueError: the file as it would be cannot be used; it is left as it was.
+        OSError: it cannot be written.
     """
-    before = path.read_text() if path.exists() else ""
+    before = path.read_text("utf-8") if path.exists() else ""
     if before and not before.endswith("\n"):
         before += "\n"
-    after = f"{before}{text}\n"
-    _parse_file(path, after)
-    write_text(path, after, mode=0o600)
+    content = f"{before}{text}\n"
+    _parse(content, path)
+    write_text(path, content, mode=0o600)
 
 
 class TokenFile:
-    """The file's principals, as it is now. Safe to use from several threads."""
+    """The principals of the file as it is now. Thread-safe."""
 
     def __init__(self, path: Path) -> None:
-        """Raises ValueError when it cannot be read or has a line that makes no sense."""
+        """Read the file.
+
+        Raises:
+            ValueError: it cannot be read, or a line is not a principal's.
+        """
         self._path = path
         self._lock = threading.Lock()
         self._stamp = _stamp(path)
         self._by_key = _read(path)
-        self._looked = time.monotonic()
+        self._checked = time.monotonic()
 
     def by_token(self, token: str) -> Principal | None:
-        """Whose token it is."""
+        """Return whose token it is; None if nobody's."""
         return self._current().get(hashed(token))
 
     def by_certificate(self, name: str) -> Principal | None:
-        """Who shows a certificate with this common name."""
+        """Return who shows a certificate with this common name; None if it is not in the file."""
         return self._current().get(f"{CERTIFICATE} {name}")
 
     def _current(self) -> dict[str, Principal]:
-        if time.monotonic() - self._looked < _LOOK_S:
+        if time.monotonic() - self._checked < _CHECK_S:
             return self._by_key
         with self._lock:
-            self._looked = time.monotonic()
+            self._checked = time.monotonic()
             stamp = _stamp(self._path)
             if stamp != self._stamp:
                 self._stamp = stamp
                 try:
                     self._by_key = _read(self._path)
-                    _log.info("tokens_read", extra={"principals": len(self._by_key)})
-                except ValueError as problem:
+                    _log.info("tokens.read", extra={"principals": len(self._by_key)})
+                except ValueError as error:
                     # Those who were let in stay so: an edit that went wrong must not take the service down.
-                    _log.error("tokens_not_read", extra={"reason": str(problem)})
+                    _log.error("tokens.not_read", extra={"reason": str(error)})
             return self._by_key
 
 
@@ -116,30 +131,30 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 def _read(path: Path) -> dict[str, Principal]:
     try:
-        text = path.read_text()
-    except (OSError, UnicodeDecodeError) as problem:
-        raise ValueError(f"access.tokens = {str(path)!r}: it cannot be read: {problem}") from problem
-    return _parse_file(path, text)
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ValueError(f"access.tokens = {str(path)!r}: it cannot be read: {error}") from error
+    return _parse(text, path)
 
 
-def _parse_file(path: Path, text: str) -> dict[str, Principal]:
-    """By key, the principals of a file's text; `path` is for messages alone."""
+def _parse(text: str, path: Path) -> dict[str, Principal]:
+    """Return the principals by the hash of their token, or by what stands for their certificate."""
     found: dict[str, Principal] = {}
     for number, content in enumerate(text.splitlines(), start=1):
         content = content.partition("#")[0].strip()
         if not content:
             continue
         try:
-            key, principal = _parse(content)
+            key, principal = _parse_line(content)
             if key in found:
                 raise ValueError("the same token or certificate stands twice")
-        except ValueError as problem:
-            raise ValueError(f"access.tokens = {str(path)!r}: line {number}: {problem}") from problem
+        except ValueError as error:
+            raise ValueError(f"access.tokens = {str(path)!r}: line {number}: {error}") from error
         found[key] = principal
     return found
 
 
-def _parse(content: str) -> tuple[str, Principal]:
+def _parse_line(content: str) -> tuple[str, Principal]:
     parts = content.split()
     if len(parts) != 3:
         raise ValueError("a name, roles with commas, and a hash (or the word certificate) are expected")

@@ -1,4 +1,4 @@
-"""What the server tells Prometheus. No label holds text that a user chose.
+"""The metrics of the server for Prometheus. No label holds text that a user chose.
 
 Children of labelled metrics are looked up once and kept: a lookup costs more than the observation.
 """
@@ -31,18 +31,18 @@ UNKNOWN_PHASE = "unknown"
 STAGES = ("verify", "read", "engine", "golden", "warm", "fit")
 """What a candidate can fail at."""
 PREDICTIONS = frozenset({"Predict", "ModelInfer"})
-"""Methods that the model answers."""
+"""Methods that the model serves."""
 
 
 class RequestMetrics:
     """Counts and latencies of calls, by method, outcome code and the learner's phase at the time."""
 
     def __init__(
-        self, registry: CollectorRegistry, statistics: Statistics, answered: Callable[[float], None] | None
+        self, registry: CollectorRegistry, statistics: Statistics, observe: Callable[[float], None] | None
     ) -> None:
         labels = ("method", "code", "phase")
         self._statistics = statistics
-        self._answered = answered
+        self._observe = observe
         self.phase = UNKNOWN_PHASE
         """The learner's phase as last read from the store."""
         self._requests = Counter("accrete_requests", "Calls answered.", labels, registry=registry)
@@ -52,7 +52,13 @@ class RequestMetrics:
         self._bound: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
 
     def observe(self, method: str, code: str, seconds: float) -> None:
-        """One call has ended. `method` is one of ours, `code` a gRPC status name."""
+        """Count one call that has ended.
+
+        Args:
+            method: one of ours, without its service.
+            code: a gRPC status name.
+            seconds: from the handler's start to its end.
+        """
         key = (method, code, self.phase)
         bound = self._bound.get(key)
         if bound is None:
@@ -62,8 +68,8 @@ class RequestMetrics:
         if method in PREDICTIONS:
             if code != "OK":
                 self._statistics.failed(code, seconds)
-            elif self._answered is not None:
-                self._answered(seconds)
+            elif self._observe is not None:
+                self._observe(seconds)
 
 
 class PredictMetrics:
@@ -87,18 +93,18 @@ class PredictMetrics:
         )
 
     def computed(self, version: int, images: int, seconds: float) -> None:
-        """One batch has been computed by `version`."""
+        """Count one batch that `version` has computed."""
         self.statistics.computed(version, images, seconds)
         self._images.inc(images)
         self._batch.observe(images)
         self._compute.observe(seconds)
 
     def unknown(self, images: int) -> None:
-        """Images that were called unknown."""
+        """Count images that were called unknown."""
         self._unknown.inc(images)
 
     def answered(self, queue_s: float, decode_s: float) -> None:
-        """One call has been answered."""
+        """Count the stages of one call that has been answered."""
         self._waits.observe(queue_s)
         self._decode.observe(decode_s)
 
@@ -116,11 +122,11 @@ class TeachMetrics:
         )
 
     def example(self, outcome: str, count: int = 1) -> None:
-        """`count` examples were "stored", "duplicate", "conflict" or "refused"."""
+        """Count examples whose outcome is "stored", "duplicate", "conflict" or "refused"."""
         self._outcomes[outcome].inc(count)
 
     def quota(self, limit: str) -> None:
-        """A batch was refused by a principal's quota; `limit` is its name."""
+        """Count a batch that a principal's quota refused; `limit` is the name of that quota."""
         self._quotas.labels(limit).inc()
 
 
@@ -155,7 +161,7 @@ class ModelMetrics:
         gauge("oldest_unlearned_seconds", "Age of the oldest of them; 0: none.").set_function(self._age)
 
     def oldest_pending(self, oldest_ms: int | None) -> None:
-        """When the oldest unlearned example came, in milliseconds since 1970; None: there is none."""
+        """Set when the oldest unlearned example came, in milliseconds since 1970; None if there is none."""
         self._oldest_ms = oldest_ms
 
     def _age(self) -> float:
@@ -165,17 +171,17 @@ class ModelMetrics:
 class Metrics:
     """All of the server's metrics, in a registry of their own."""
 
-    def __init__(self, answered: Callable[[float], None] | None = None) -> None:
-        """`answered` is called with the seconds that each prediction took."""
+    def __init__(self, observe: Callable[[float], None] | None = None) -> None:
+        """Make all metrics. `observe` is called with the seconds of each answered prediction."""
         disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each counter that nobody charts
         self.registry = CollectorRegistry()
         self.statistics = Statistics()
-        self.requests = RequestMetrics(self.registry, self.statistics, answered)
+        self.requests = RequestMetrics(self.registry, self.statistics, observe)
         self.predict = PredictMetrics(self.registry, self.statistics)
         self.teach = TeachMetrics(self.registry)
         self.model = ModelMetrics(self.registry)
         ProcessCollector(namespace="accrete", registry=self.registry)
 
     def gauge(self, name: str, text: str, read: Callable[[], float]) -> None:
-        """A gauge `accrete_<name>` that is read when it is scraped."""
+        """Add a gauge `accrete_<name>` that is read when it is scraped."""
         Gauge(f"accrete_{name}", text, registry=self.registry).set_function(read)

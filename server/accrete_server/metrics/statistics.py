@@ -1,4 +1,4 @@
-"""What answering came to, by version and summed up: what ModelStatistics and Triton-named metrics tell."""
+"""Sums over answered calls by version, for ModelStatistics and the metrics with Triton's names."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass, field, replace
 
 KEPT = 4
-"""Versions remembered: the live one, and those that whoever watches over a swap still asks for."""
+"""Versions kept: the live one, and those before it that somebody who watches a swap still asks for."""
 
 
 @dataclass(kw_only=True, slots=True)
@@ -31,17 +31,17 @@ class VersionStatistics:
 
     @property
     def output_s(self) -> float:
-        """Making the answers, and whatever else is neither waiting, decoding nor computing."""
+        """Seconds of making the answers, and of whatever else is neither waiting, decoding nor computing."""
         return max(0.0, self.total_s - self.queue_s - self.decode_s - self.compute_s)
 
     @property
     def executions(self) -> int:
-        """Computations."""
+        """How many computations there were."""
         return sum(count for count, _ in self.batches.values())
 
 
 class Statistics:
-    """Counts answers. Safe to use from several threads."""
+    """Counts calls and computations by version. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -49,7 +49,7 @@ class Statistics:
         self._latest = 0
 
     def computed(self, version: int, images: int, seconds: float) -> None:
-        """One batch has been computed by `version`."""
+        """Count one batch that `version` has computed."""
         with self._lock:
             batches = self._of(version).batches
             count, before = batches.get(images, (0, 0.0))
@@ -58,7 +58,7 @@ class Statistics:
     def answered(
         self, version: int, images: int, *, total_s: float, queue_s: float, decode_s: float, compute_s: float
     ) -> None:
-        """One call has been answered."""
+        """Count one call that has been answered."""
         with self._lock:
             own = self._of(version)
             own.calls += 1
@@ -70,14 +70,14 @@ class Statistics:
             own.last_ms = time.time_ns() // 1_000_000
 
     def failed(self, code: str, seconds: float) -> None:
-        """One call has ended without an answer, with that gRPC code; it counts for the version that answered last."""
+        """Count one call that has ended without an answer, with a gRPC code, for the version that answered last."""
         with self._lock:
             own = self._of(self._latest)
             own.failed[code] = own.failed.get(code, 0) + 1
             own.failed_s += seconds
 
     def snapshot(self) -> list[VersionStatistics]:
-        """A copy of what is remembered, oldest version first."""
+        """Return a copy of what is kept, oldest version first."""
         with self._lock:
             of_versions = (own for own in self._by_version.values() if own.version)
             known = [replace(own, batches=dict(own.batches), failed=dict(own.failed)) for own in of_versions]

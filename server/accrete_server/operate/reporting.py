@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
 from importlib import metadata
 
 from accrete.v1 import operation_pb2, types_pb2
-from accrete_model.input_spec import InputSpec
-from accrete_server import convert
-from accrete_server.store_connection import StoreLink
+from accrete_server.settings import ServerSettings
+from accrete_server.store_connection import StoreConnection
+from accrete_server.teach import events
 from accrete_server.versions.slots import Slots, View
 from accrete_storage.errors import StorageError
 from accrete_storage.examples.memory import MemoryCount
@@ -18,51 +17,40 @@ from accrete_storage.examples.pending import PendingCount
 from accrete_storage.store import Store
 
 
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What the server was started with and only tells on."""
-
-    spec: InputSpec
-    method: str
-    exemplar_budget: Callable[[int], int] | None
-    """Exemplars allowed for a number of classes; None: not known here."""
-    unknown_rate: float
-    """Share of false alarms at which images are called unknown; 0: off."""
-
-
 class Reporter:
     """Puts together what this server and the store know."""
 
-    def __init__(self, link: StoreLink, slots: Slots, setting: Setting) -> None:
-        self._link = link
+    def __init__(self, connection: StoreConnection, slots: Slots, settings: ServerSettings) -> None:
+        self._connection = connection
         self._slots = slots
-        self._setting = setting
+        self._settings = settings
 
     def status(self) -> operation_pb2.GetStatusResponse:
-        """The status; without the store its part stays 0."""
-        answer = operation_pb2.GetStatusResponse(
-            method=self._setting.method,
+        """Return the status; without the store its part stays 0."""
+        status = operation_pb2.GetStatusResponse(
+            method=self._settings.method,
             release=metadata.version("accrete"),
-            input_shape=self._setting.spec.shape,
-            unknown_rate=self._setting.unknown_rate,
+            input_shape=self._settings.spec.shape,
+            unknown_rate=self._settings.server.unknown_rate,
         )
-        self._add_live(answer)
+        self._add_live(status)
         try:
-            store = self._link.get()
+            store = self._connection.store()
             stored = _stored(store)
-            if self._setting.exemplar_budget is not None:
-                stored.exemplar_budget = self._setting.exemplar_budget(_learned_classes(store))
+            if self._settings.exemplar_budget is not None:
+                stored.exemplar_budget = self._settings.exemplar_budget(_learned_classes(store))
         except StorageError:  # told as store_alive = false
-            return answer
-        answer.MergeFrom(stored)
-        return answer
+            return status
+        status.MergeFrom(stored)
+        return status
 
     def classes(self) -> list[operation_pb2.ClassInfo]:
-        """Every label of the live version, then provisional ones, then those that are only pending.
+        """Return every label of the live version, then provisional ones, then those that are only pending.
 
-        Raises StorageError.
+        Raises:
+            StorageError: the store does not answer.
         """
-        store = self._link.get()
+        store = self._connection.store()
         view = self._slots.live
         pending, kept = store.pending.counts(), store.memory.counts()
         since = store.registry.version(view.version).since if view is not None else {}
@@ -71,18 +59,22 @@ class Reporter:
             for label in _in_order(view, pending, kept)
         ]
 
-    def _add_live(self, answer: operation_pb2.GetStatusResponse) -> None:
+    def _add_live(self, status: operation_pb2.GetStatusResponse) -> None:
         view = self._slots.live
         if view is not None:
-            answer.version = view.version
-            answer.provisional_classes = int(view.answers.provisional.sum())
-            answer.classes = len(view.answers.labels) - answer.provisional_classes
-            answer.engine = view.slot.loaded.engine_name
-            answer.false_alarm_rate = view.slot.loaded.unknown_below(self._setting.unknown_rate).rate
+            status.version = view.version
+            status.provisional_classes = int(view.answers.provisional.sum())
+            status.classes = len(view.answers.labels) - status.provisional_classes
+            status.engine = view.slot.loaded.engine_name
+            status.false_alarm_rate = view.slot.loaded.unknown_below(self._settings.server.unknown_rate).rate
 
 
-def held(store: Store) -> list[operation_pb2.HeldLabel]:
-    """Labels that are set aside, by name. Raises StorageError."""
+def quarantine(store: Store) -> list[operation_pb2.HeldLabel]:
+    """Return the labels in quarantine, by name.
+
+    Raises:
+        StorageError: the store does not answer.
+    """
     pending = store.pending.counts()
     return [
         operation_pb2.HeldLabel(
@@ -97,39 +89,42 @@ def held(store: Store) -> list[operation_pb2.HeldLabel]:
 
 
 def _stored(store: Store) -> operation_pb2.GetStatusResponse:
-    """The part of the status that comes from the store."""
-    answer = operation_pb2.GetStatusResponse(store_alive=True)
+    """Return the part of the status that comes from the store."""
+    status = operation_pb2.GetStatusResponse(store_alive=True)
     state = store.registry.state()
-    answer.active_version, answer.pinned = state.version, state.pinned
-    answer.phase, answer.paused = convert.phase(store.control.phase()), store.control.paused()
-    answer.phase_reason = store.control.phase_reason()
-    answer.learner_alive = store.lease_holder() is not None
+    status.active_version, status.pinned = state.version, state.pinned
+    status.phase, status.paused = events.phase(store.control.phase()), store.control.paused()
+    status.phase_reason = store.control.phase_reason()
+    status.learner_alive = store.lease_holder() is not None
     total = store.pending.total()
-    answer.pending = total.examples
+    status.pending = total.examples
     if total.oldest_ms is not None:
-        answer.oldest_pending_ms = max(0, int(time.time() * 1000) - total.oldest_ms)
+        status.oldest_pending_ms = max(0, int(time.time() * 1000) - total.oldest_ms)
     kept = store.memory.counts().values()
-    answer.exemplars = sum(count.exemplars for count in kept)
-    answer.holdout = sum(count.holdout for count in kept)
-    answer.exemplar_bytes = store.memory.exemplar_bytes()
-    answer.held_labels.extend(sorted(store.holds()))
-    answer.in_review = store.review.total()
+    status.exemplars = sum(count.exemplars for count in kept)
+    status.holdout = sum(count.holdout for count in kept)
+    status.exemplar_bytes = store.memory.exemplar_bytes()
+    status.held_labels.extend(sorted(store.holds()))
+    status.in_review = store.review.total()
     info = store.info()
-    answer.store = f"{info.engine} {info.version}"
-    return answer
+    status.store = f"{info.engine} {info.version}"
+    return status
 
 
 def _learned_classes(store: Store) -> int:
-    """Classes that the memory is for: the newest version's, which need not be live, without those forgotten since."""
+    """Return how many classes the memory is for: the newest version's without those forgotten since.
+
+    The newest version need not be the live one.
+    """
     newest = store.registry.latest_ready()
     return 0 if newest is None else len(newest.kept_labels(store.registry.forgotten()))
 
 
 def _in_order(view: View | None, pending: Iterable[str], kept: Iterable[str]) -> list[str]:
-    """Labels in the order in which they came, as far as known: the head's, then the provisional, the rest sorted."""
+    """Return the head's labels in their order, then the provisional ones, then the rest sorted."""
     learned = view.slot.loaded.labels if view is not None else ()
-    answered = view.answers.labels if view is not None else ()
-    return list(dict.fromkeys([*learned, *answered, *sorted({*pending, *kept})]))
+    served = view.answers.labels if view is not None else ()
+    return list(dict.fromkeys([*learned, *served, *sorted({*pending, *kept})]))
 
 
 def _class_info(

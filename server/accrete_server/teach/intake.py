@@ -1,4 +1,4 @@
-"""From a batch of examples on the wire to stored ones, each with its own answer."""
+"""From a batch of examples on the wire to stored ones, each with its own result."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from accrete_server.errors import InvalidInput, LimitExceeded
 from accrete_server.images import BadImage, ImageReader
 from accrete_server.metrics.collectors import TeachMetrics
 from accrete_server.predict.admission import Admission, Call
-from accrete_server.store_connection import StoreLink
+from accrete_server.store_connection import StoreConnection
 from accrete_server.teach.labels import check_id, check_label, check_metadata
 from accrete_storage.errors import QuotaExceeded
 from accrete_storage.examples.example import Arrival, Example
@@ -28,24 +28,29 @@ _Result = teaching_pb2.ExampleResult
 
 _INVALID = int(grpc.StatusCode.INVALID_ARGUMENT.value[0])
 _EXISTS = int(grpc.StatusCode.ALREADY_EXISTS.value[0])
-_ANSWERS = {Outcome.STORED: _Result.STORED, Outcome.DUPLICATE: _Result.DUPLICATE}
+_OUTCOMES = {Outcome.STORED: _Result.STORED, Outcome.DUPLICATE: _Result.DUPLICATE}
 
 
 _Items = list[Arrival | teaching_pb2.ExampleResult]
-"""Each example of a batch, or why it is refused."""
+"""Each example of a batch as it will be stored, or why it is refused."""
 
 Batch = Callable[[], _Items]
-"""A batch on its way into the store: gives its examples, read now or before."""
+"""A batch on its way into the store. Calling it returns its examples, decoded now or before."""
 
 
 class Intake:
     """Checks, decodes and stores batches of examples."""
 
     def __init__(
-        self, config: ServerConfig, link: StoreLink, reader: ImageReader, admission: Admission, metrics: TeachMetrics
+        self,
+        config: ServerConfig,
+        connection: StoreConnection,
+        reader: ImageReader,
+        admission: Admission,
+        metrics: TeachMetrics,
     ) -> None:
         self._config = config
-        self._link = link
+        self._connection = connection
         self._reader = reader
         self._admission = admission
         self._metrics = metrics
@@ -53,53 +58,67 @@ class Intake:
     def add(
         self, request: teaching_pb2.AddExamplesRequest, call: Call, principal: str
     ) -> list[teaching_pb2.ExampleResult]:
-        """An answer for each example, once those that are fit are stored as taught by `principal`.
+        """Store the examples that are fit, and return a result for each example.
 
-        Raises InvalidInput, LimitExceeded, DeadlinePassed, CallerGone; from the store StoreUnavailable, PendingFull,
-        QuotaExceeded.
+        Args:
+            request: the batch.
+            call: the gRPC call that waits for it.
+            principal: name of who teaches.
+
+        Raises:
+            InvalidInput, LimitExceeded, DeadlinePassed, CallerGone: nothing was stored.
+            PendingFull, QuotaExceeded: the store has no room for the batch, and nothing was stored.
+            StoreUnavailable: whether it was stored is unknown; sent again, it is stored once.
         """
         self._check(request)
-        return self.store(partial(self._read, request, principal), call)
+        return self.store(partial(self._decode, request, principal), call)
 
-    def read_ahead(self, request: teaching_pb2.AddExamplesRequest, principal: str) -> Batch:
-        """A batch to be stored later, read by now if a turn was free for that. It waits for none: a stream stands in
-        line once, with the batch that it stores. Raises InvalidInput, LimitExceeded, StoreUnavailable."""
+    def prepare(self, request: teaching_pb2.AddExamplesRequest, principal: str) -> Batch:
+        """Return a batch to be stored later, decoded by now if a turn was free for that.
+
+        It waits for no turn: a stream stands in line once, with the batch that it stores.
+
+        Raises:
+            InvalidInput, LimitExceeded, StoreUnavailable: the batch cannot be stored.
+        """
         self._check(request)
         if not self._admission.enter_if_free():
-            return partial(self._read, request, principal)
-        with self._leaving():
-            items = self._read(request, principal)
+            return partial(self._decode, request, principal)
+        with self._turn():
+            items = self._decode(request, principal)
         return lambda: items
 
     def store(self, batch: Batch, call: Call) -> list[teaching_pb2.ExampleResult]:
-        """An answer for each example, once those that are fit are stored. Raises as `add`."""
+        """Store the examples that are fit, and return a result for each example. Raises as `add`."""
         self._admission.enter(call)
-        with self._leaving():
+        with self._turn():
             return self._store(batch())
 
     @contextmanager
-    def _leaving(self) -> Iterator[None]:
-        """Ends the turn."""
-        began = time.perf_counter()
+    def _turn(self) -> Iterator[None]:
+        """Leave the admission, which was entered, at the end of the block."""
+        started = time.perf_counter()
         try:
             yield
         finally:
-            self._admission.leave(time.perf_counter() - began)
+            self._admission.leave(time.perf_counter() - started)
 
     def _check(self, request: teaching_pb2.AddExamplesRequest) -> None:
-        """What needs no turn: raises InvalidInput, LimitExceeded, StoreUnavailable."""
+        """Check what needs no turn. Raises InvalidInput, LimitExceeded, StoreUnavailable."""
         count = len(request.examples)
         if not count:
             raise InvalidInput("examples: empty; at least one example is needed")
-        if count > self._config.max_batch:
-            raise LimitExceeded("max_batch", self._config.max_batch, f"{count} examples in one call")
-        self._link.get()
+        if count > self._config.max_examples:
+            raise LimitExceeded("max_examples", self._config.max_examples, f"{count} examples in one call")
+        self._connection.store()
 
-    def _read(self, request: teaching_pb2.AddExamplesRequest, principal: str) -> _Items:
-        return [self._example(index, wire, principal) for index, wire in enumerate(request.examples)]
+    def _decode(self, request: teaching_pb2.AddExamplesRequest, principal: str) -> _Items:
+        return [self._decode_one(index, wire, principal) for index, wire in enumerate(request.examples)]
 
-    def _example(self, index: int, wire: teaching_pb2.Example, principal: str) -> Arrival | teaching_pb2.ExampleResult:
-        """The example, or why it is refused."""
+    def _decode_one(
+        self, index: int, wire: teaching_pb2.Example, principal: str
+    ) -> Arrival | teaching_pb2.ExampleResult:
+        """Return the example, or why it is refused."""
         example_id, label, metadata = wire.id, wire.label, dict(wire.metadata)
         try:
             check_label(label, self._config.max_label_bytes)
@@ -107,10 +126,10 @@ class Intake:
                 check_id(example_id)
             check_metadata(metadata)
             tensor = convert.read_image(wire.image, self._reader)
-        except InvalidInput as problem:
-            return _refused(index, example_id, _INVALID, str(problem))
-        except BadImage as problem:
-            return _refused(index, example_id, _INVALID, f"image: {problem}")
+        except InvalidInput as error:
+            return _refused(index, example_id, _INVALID, str(error))
+        except BadImage as error:
+            return _refused(index, example_id, _INVALID, f"image: {error}")
         digest = content_digest(label, tensor)
         example = Example(
             id=example_id or digest.hex(), label=label, tensor=tensor, metadata=metadata, principal=principal
@@ -120,16 +139,16 @@ class Intake:
     def _store(self, items: _Items) -> list[teaching_pb2.ExampleResult]:
         arrivals = [item for item in items if isinstance(item, Arrival)]
         try:
-            outcomes = self._link.get().pending.append(arrivals)
-        except QuotaExceeded as problem:
-            self._metrics.quota(problem.limit)
+            outcomes = self._connection.store().pending.append(arrivals)
+        except QuotaExceeded as error:
+            self._metrics.quota(error.limit)
             raise
         self._metrics.example("refused", len(items) - len(arrivals))
         for outcome, count in Counter(outcomes).items():
             self._metrics.example(outcome.name.lower(), count)
-        became = iter(outcomes)
+        of_arrivals = iter(outcomes)
         return [
-            _result(index, item, next(became)) if isinstance(item, Arrival) else item
+            _result(index, item, next(of_arrivals)) if isinstance(item, Arrival) else item
             for index, item in enumerate(items)
         ]
 
@@ -137,7 +156,7 @@ class Intake:
 def _result(index: int, arrival: Arrival, outcome: Outcome) -> teaching_pb2.ExampleResult:
     if outcome is Outcome.CONFLICT:
         return _refused(index, arrival.id, _EXISTS, "id: stored before with another label or image")
-    return _Result(id=arrival.id, outcome=_ANSWERS[outcome])
+    return _Result(id=arrival.id, outcome=_OUTCOMES[outcome])
 
 
 def _refused(index: int, example_id: str, code: int, reason: str) -> teaching_pb2.ExampleResult:

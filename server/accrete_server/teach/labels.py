@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from accrete_server.errors import InvalidInput
+from accrete_server.errors import InvalidInput, LimitExceeded
 
 MAX_ID_CHARS = 128
 MAX_METADATA_ENTRIES = 16
@@ -17,9 +17,12 @@ _UNPRINTABLE = frozenset(
 
 
 def check_label(label: str, max_bytes: int) -> None:
-    """Raises InvalidInput unless `label` is 1 to `max_bytes` bytes of printable NFC text without blanks at its ends.
+    """Check that a label is 1 to `max_bytes` bytes of printable NFC text without blanks at its ends.
 
     Two spellings that look alike must not become two classes: hence NFC, and no blanks at the ends.
+
+    Raises:
+        InvalidInput: it is not.
     """
     if not label.strip():
         raise InvalidInput("label: empty")
@@ -35,15 +38,37 @@ def check_label(label: str, max_bytes: int) -> None:
 
 
 def check_id(example_id: str) -> None:
-    """Raises InvalidInput unless the id has 1 to 128 characters and no control character."""
+    """Check that an id has 1 to 128 characters and no control character.
+
+    Raises:
+        InvalidInput: it has not.
+    """
     if not 1 <= len(example_id) <= MAX_ID_CHARS:
         raise InvalidInput(f"id: {len(example_id)} characters; 1 to {MAX_ID_CHARS} are allowed")
     if has_control(example_id):
         raise InvalidInput("id: holds a control character or line break")
 
 
+def check_ids(ids: Sequence[str], limit: int) -> list[str]:
+    """Return the ids that a call names, each once.
+
+    Raises:
+        InvalidInput: there are none.
+        LimitExceeded: there are more than `limit`.
+    """
+    if not ids:
+        raise InvalidInput("ids: empty; at least one id is needed")
+    if len(ids) > limit:
+        raise LimitExceeded("max_ids", limit, f"{len(ids)} ids in one call")
+    return list(dict.fromkeys(ids))
+
+
 def check_metadata(metadata: Mapping[str, str]) -> None:
-    """Raises InvalidInput for more than 16 entries or more than 1 KiB of keys and values together."""
+    """Check that there are at most 16 entries, and at most 1 KiB of keys and values together.
+
+    Raises:
+        InvalidInput: there is more.
+    """
     if len(metadata) > MAX_METADATA_ENTRIES:
         raise InvalidInput(f"metadata: {len(metadata)} entries; at most {MAX_METADATA_ENTRIES} are allowed")
     size = sum(len(key.encode()) + len(value.encode()) for key, value in metadata.items())
@@ -52,7 +77,7 @@ def check_metadata(metadata: Mapping[str, str]) -> None:
 
 
 def has_control(text: str) -> bool:
-    """Whether `text` holds a control character, line separator or paragraph separator."""
+    """Return whether a text holds a control character, line separator or paragraph separator."""
     if text.isascii() and text.isprintable():
         return False
     return any(unicodedata.category(character) in _UNPRINTABLE for character in text)

@@ -1,4 +1,4 @@
-"""A stream's next item is made ready while the one before is at work."""
+"""Prepares a stream's next item while the caller is busy with the one before."""
 
 from __future__ import annotations
 
@@ -13,36 +13,38 @@ B = TypeVar("B")
 
 
 @contextmanager
-def one_ahead(items: Iterator[A], prepare: Callable[[A], B]) -> Iterator[Iterator[B]]:
-    """`prepare(item)` of each item, in order. While the caller is busy with one, a thread waits for the next item and
-    prepares it; the one after that is not taken from `items` before the caller has come back.
+def prefetch(items: Iterator[A], prepare: Callable[[A], B]) -> Iterator[Iterator[B]]:
+    """Yield an iterator over `prepare(item)` of each item, in order.
+
+    While the caller is busy with one item, a thread waits for the next one and prepares it. The item after that is not
+    taken from `items` before the caller has come back.
 
     What `items` or `prepare` raises is raised in that item's place, and ends the iteration. The thread ends with
-    `items`, or, once the caller has left the context, as soon as `items` or `prepare` lets go of it.
+    `items`, or, once the caller has left the context, as soon as `items` or `prepare` returns.
     """
-    thread = _Thread(items, prepare)
+    thread = _Prefetcher(items, prepare)
     thread.start()
     try:
         yield thread.results()
     finally:
-        thread.leave()
+        thread.stop()
 
 
-class _Thread(threading.Thread, Generic[A, B]):
+class _Prefetcher(threading.Thread, Generic[A, B]):
     def __init__(self, items: Iterator[A], prepare: Callable[[A], B]) -> None:
-        super().__init__(name="ahead")
+        super().__init__(name="prefetch")
         self._items = items
         self._prepare = prepare
         self._ready: SimpleQueue[tuple[B] | BaseException] = SimpleQueue()
         self._room = threading.Semaphore(1)
-        self._left = False
+        self._stopped = False
 
     def run(self) -> None:
         try:
             while self._has_room():
                 self._ready.put((self._prepare(next(self._items)),))
-        except BaseException as problem:  # StopIteration, too: the end has its place in the order like anything else
-            self._ready.put(problem)
+        except BaseException as error:  # StopIteration, too: the end has its place in the order like anything else
+            self._ready.put(error)
 
     def results(self) -> Iterator[B]:
         while True:
@@ -54,10 +56,10 @@ class _Thread(threading.Thread, Generic[A, B]):
             self._room.release()
             yield ready[0]
 
-    def leave(self) -> None:
-        self._left = True
+    def stop(self) -> None:
+        self._stopped = True
         self._room.release()
 
     def _has_room(self) -> bool:
         self._room.acquire()
-        return not self._left
+        return not self._stopped

@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Remembered:
+class LastServed:
     """The live version and which labels were masked in it."""
 
     version: int
@@ -25,18 +25,22 @@ class Remembered:
     revision: int = 0
 
 
-def remember(data_dir: Path, state: Remembered) -> None:
-    """Write `state` whole or not at all. Raises OSError."""
-    write_json(data_dir / NAME, {"schema": SCHEMA, **asdict(state)})
+def write_last_served(data_dir: Path, served: LastServed) -> None:
+    """Write what is served, atomically and durably.
+
+    Raises:
+        OSError: it cannot be written.
+    """
+    write_json(data_dir / NAME, {"schema": SCHEMA, **asdict(served)})
 
 
-def recall(data_dir: Path) -> Remembered | None:
-    """What was remembered last; None when there is nothing, or nothing that can be read (which is logged)."""
+def read_last_served(data_dir: Path) -> LastServed | None:
+    """Return what was written last; None when there is nothing, or (which is logged) nothing that can be read."""
     try:
-        fields = json.loads((data_dir / NAME).read_text())
+        fields = json.loads((data_dir / NAME).read_text("utf-8"))
         if fields["schema"] != SCHEMA:
             raise ValueError(f"schema {fields['schema']}")
-        return Remembered(
+        return LastServed(
             version=int(fields["version"]),
             digest=str(fields["digest"]),
             masked=tuple(str(label) for label in fields["masked"]),
@@ -44,6 +48,6 @@ def recall(data_dir: Path) -> Remembered | None:
         )
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, KeyError, TypeError) as problem:
-        _log.warning("remembered_state_unreadable", extra={"file": NAME, "reason": str(problem)})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        _log.warning("last_served.unreadable", extra={"file": NAME, "reason": str(error)})
         return None

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-import time
 from pathlib import Path
 
 from accrete_kit.failpoints import around
+from accrete_kit.stopwatch import Stopwatch
 from accrete_model.artifact_store import ArtifactStore
 from accrete_model.config import EngineConfig
 from accrete_model.errors import CorruptArtifact, LoadError
@@ -19,14 +19,20 @@ _log = logging.getLogger(__name__)
 
 
 def verify(artifacts: ArtifactStore, version: int, digest: str | None) -> Path:
-    """The version's folder, every file of it hashed again and compared with the manifest whose SHA-256 is `digest`.
+    """Return the version's folder, once every file of it was hashed again and compared with the manifest.
 
-    Raises BrokenCandidate naming the file, by its name within the folder of versions.
+    Args:
+        artifacts: where versions are.
+        version: the version's number.
+        digest: SHA-256 of the manifest; None if it is not known.
+
+    Raises:
+        BrokenCandidate: a file is missing or changed; it is named within the folder of versions.
     """
     try:
         return artifacts.verify(version, digest)
-    except (CorruptArtifact, OSError) as problem:
-        raise BrokenCandidate(version, "verify", str(problem)) from problem
+    except (CorruptArtifact, OSError) as error:
+        raise BrokenCandidate(version, "verify", str(error)) from error
 
 
 class Loader:
@@ -39,30 +45,31 @@ class Loader:
         self._metrics = metrics
 
     def load(self, version: int, digest: str | None) -> LoadedVersion:
-        """The version, ready to serve. Raises BrokenCandidate, which is logged and counted."""
-        started = time.perf_counter()
+        """Return the version, ready to serve.
+
+        Raises:
+            BrokenCandidate: it cannot serve; the error was logged and counted.
+        """
+        stopwatch = Stopwatch()
         try:
             with around("load"):
-                path = verify(self._artifacts, version, digest)
-                verified = time.perf_counter()
+                with stopwatch.stage("verify"):
+                    path = verify(self._artifacts, version, digest)
                 loaded = self._load(path, version)
-        except BrokenCandidate as problem:
-            self._metrics.broken.labels(problem.stage).inc()
-            _log.error("broken_candidate", extra={"version": version, "stage": problem.stage, "reason": problem.reason})
+        except BrokenCandidate as error:
+            self._metrics.broken.labels(error.stage).inc()
+            _log.error("version.broken", extra={"version": version, "stage": error.stage, "reason": error.reason})
             raise
-        self._time({"verify": verified - started, **loaded.stage_seconds})
+        for stage, seconds in {**stopwatch.seconds, **loaded.stage_seconds}.items():
+            self._metrics.swap_seconds.labels(stage).observe(seconds)
         return loaded
 
     def _load(self, path: Path, version: int) -> LoadedVersion:
         try:
             loaded = load(path, version, self._engine)
-        except LoadError as problem:
-            raise BrokenCandidate(version, problem.stage, problem.reason) from problem
+        except LoadError as error:
+            raise BrokenCandidate(version, error.stage, error.reason) from error
         if loaded.spec != self._spec:
             loaded.close()
             raise BrokenCandidate(version, "fit", f"takes {loaded.spec}; this server is set to {self._spec}")
         return loaded
-
-    def _time(self, stages: dict[str, float]) -> None:
-        for stage, seconds in stages.items():
-            self._metrics.swap_seconds.labels(stage).observe(seconds)

@@ -20,6 +20,8 @@ TEACH_FIRST = (
 RESIDENT = 2
 """Versions in memory at most: the live one and one beside it."""
 
+_POLL_S = 0.01  # between two looks at whether an old version's last request has ended
+
 
 class Slot:
     """One loaded version and the number of requests that use it."""
@@ -31,18 +33,18 @@ class Slot:
         self._closed = False
 
     def enter(self) -> bool:
-        """Counts one more request in; False when the version has been freed already."""
+        """Count one more request in; return False when the version has been freed already."""
         with self._lock:
             self._users += not self._closed
             return not self._closed
 
     def leave(self) -> None:
-        """Counts one request out."""
+        """Count one request out."""
         with self._lock:
             self._users -= 1
 
     def close_if_idle(self) -> bool:
-        """Frees the version unless a request still uses it; answers whether it is freed."""
+        """Free the version unless a request still uses it; return whether it is freed."""
         with self._lock:
             if self._users or self._closed:
                 return self._closed
@@ -54,7 +56,7 @@ class Slot:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """All that one request answers from. Immutable: what changes is which view is live."""
+    """All that one request is answered from. Immutable: what changes is which view is live."""
 
     slot: Slot
     answers: Answers
@@ -96,7 +98,11 @@ class Slots:
         return len(self._retired) + (self._live is not None)
 
     def take(self) -> View:
-        """The live view, kept in memory until `give_back`. Raises NoModel."""
+        """Return the live view, kept in memory until `give_back`.
+
+        Raises:
+            NoModel: there is none.
+        """
         while True:
             view = self._live
             if view is None:
@@ -105,11 +111,11 @@ class Slots:
                 return view
 
     def give_back(self, view: View) -> None:
-        """Ends the use of a view that was taken."""
+        """End the use of a view that was taken."""
         view.slot.leave()
 
     def put(self, view: View) -> None:
-        """Makes `view` live: one pointer store. The version before it is freed by `reap` after its last request."""
+        """Make `view` live by one pointer store. `reap` frees the version before it after its last request."""
         with self._changed:
             before, self._live = self._live, view
             if before is not None and before.slot is not view.slot:
@@ -117,22 +123,27 @@ class Slots:
             self._changed.notify_all()
 
     def reap(self) -> None:
-        """Frees retired versions whose last request has ended. To be called off the serving threads."""
+        """Free retired versions whose last request has ended. To be called off the serving threads."""
         self._retired = [slot for slot in self._retired if not slot.close_if_idle()]
 
     def make_room(self, timeout_s: float) -> bool:
-        """Waits until one more version may be loaded; False when old requests still hold the room after `timeout_s`."""
+        """Wait until one more version may be loaded; return False when old requests use the room after `timeout_s`."""
         until = time.monotonic() + timeout_s
         self.reap()
         while self.resident >= RESIDENT:
             if time.monotonic() > until:
                 return False
-            time.sleep(0.01)
+            time.sleep(_POLL_S)
             self.reap()
         return True
 
     def wait_change(self, seen: View | None, timeout_s: float) -> View | None:
-        """The live view, once it is another than `seen`, the slots are closed or woken, or `timeout_s` has passed."""
+        """Return the live view once it is another than `seen`, the slots are closed or woken, or time has passed.
+
+        Args:
+            seen: the live view that the caller knows.
+            timeout_s: seconds to wait at most.
+        """
         with self._changed:
             if self._live is seen and not self._closed:
                 self._changed.wait(timeout_s)
@@ -144,17 +155,17 @@ class Slots:
         return self._closed
 
     def wake(self) -> None:
-        """Ends every wait, so that its call looks at its own state."""
+        """End every wait, so that each waiting call checks its own state."""
         with self._changed:
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Ends every wait for good."""
+        """End every wait for good."""
         self._closed = True
         self.wake()
 
     def free(self) -> None:
-        """Frees every version that no request uses. For the end, when no more requests come."""
+        """Free every version that no request uses. For the end, when no more requests come."""
         self.reap()
         if self._live is not None and self._live.slot.close_if_idle():
             self._live = None

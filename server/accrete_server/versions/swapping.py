@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import logging
-import time
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
 from accrete_kit.failpoints import around
+from accrete_kit.stopwatch import Stopwatch
 from accrete_model.loaded_version import LoadedVersion
 from accrete_model.scoring import Answers, PrototypeSet
 from accrete_server.errors import BrokenCandidate
 from accrete_server.metrics.collectors import ModelMetrics
-from accrete_server.versions.last_served import Remembered, recall, remember
-from accrete_server.versions.load_failures import BrokenCandidates
+from accrete_server.versions.last_served import LastServed, read_last_served, write_last_served
+from accrete_server.versions.load_failures import LoadFailures
 from accrete_server.versions.loading import Loader
 from accrete_server.versions.slots import Slot, Slots, View
 from accrete_storage.errors import NotFound
@@ -32,21 +32,25 @@ _log = logging.getLogger(__name__)
 
 
 class Swapper:
-    """Acts on what the store says. All methods are for one thread, and not a serving one."""
+    """Does what the store says. All methods are for one thread, and not a serving one."""
 
     def __init__(
-        self, slots: Slots, loader: Loader, broken: BrokenCandidates, metrics: ModelMetrics, data_dir: Path
+        self, slots: Slots, loader: Loader, load_failures: LoadFailures, metrics: ModelMetrics, data_dir: Path
     ) -> None:
         self._slots = slots
         self._loader = loader
         self._metrics = metrics
         self._data_dir = data_dir
-        self._broken = broken
-        self._remembered = recall(data_dir)
+        self._load_failures = load_failures
+        self._last_served = read_last_served(data_dir)
         self._prototypes = StoredPrototypes()
 
     def follow(self, store: Store) -> None:
-        """Makes the store's active version live, with its masks and prototypes. Raises StorageError."""
+        """Make the store's active version live, with its masks and prototypes.
+
+        Raises:
+            StorageError: the store does not answer.
+        """
         state = store.registry.state()
         if not state.version:
             return
@@ -54,23 +58,23 @@ class Swapper:
             self._go_to(store, state.version)
         self._refresh(store, state)
 
-    def serve_remembered(self) -> None:
-        """Without the store and without a live version: loads what was live last."""
-        state = self._remembered
-        if self._slots.live is not None or state is None:
+    def serve_last_served(self) -> None:
+        """Load what was live last, unless a version is live; for a server without the store."""
+        served = self._last_served
+        if self._slots.live is not None or served is None:
             return
-        loaded = self._try(state.version, state.digest)
+        loaded = self._try(served.version, served.digest)
         if loaded is not None:
-            masked = frozenset(state.masked)
-            self._put(View(slot=Slot(loaded), answers=loaded.answers(masked), masked=masked, revision=state.revision))
+            masked = frozenset(served.masked)
+            self._put(View(slot=Slot(loaded), answers=loaded.answers(masked), masked=masked, revision=served.revision))
 
     def tidy(self) -> None:
-        """Frees what is no longer used, and shows what is."""
+        """Free the versions that are no longer used, and count those that are."""
         self._slots.reap()
         self._metrics.slots.set(self._slots.resident)
 
     def _go_to(self, store: Store, version: int) -> None:
-        """Loads the active version; with nothing live yet and that one broken, the newest good one."""
+        """Load the active version; if it is broken and nothing is live yet, load the newest good one."""
         candidates = [store.registry.version(version)]
         if self._slots.live is None:
             candidates += _others_ready(store.registry.versions(), version)
@@ -81,24 +85,24 @@ class Swapper:
                 return
 
     def _try(self, version: int, digest: str, store: Store | None = None) -> LoadedVersion | None:
-        """The loaded version; None when it is broken or there is no room for it now."""
-        if self._broken.is_waiting(version, digest):
+        """Return the loaded version; None when it is broken or there is no room for it now."""
+        if self._load_failures.is_waiting(version, digest):
             return None
         if not self._slots.make_room(ROOM_S):
-            _log.warning("no_room_for_candidate", extra={"version": version, "resident": self._slots.resident})
+            _log.warning("version.no_room", extra={"version": version, "resident": self._slots.resident})
             return None
         try:
             loaded = self._loader.load(version, digest)
-        except BrokenCandidate as problem:
-            attempts = self._broken.note(version, digest, f"{problem.stage}: {problem.reason}")
+        except BrokenCandidate as error:
+            attempts = self._load_failures.record(version, digest, f"{error.stage}: {error.reason}")
             if store is not None and attempts == 1:  # told once; the log and the metric have every try
-                store.events.append("failed", {"reason": str(problem), "attempt": attempts})
+                store.events.append("failed", {"reason": str(error), "attempt": attempts})
             return None
-        self._broken.forget(version)
+        self._load_failures.forget(version)
         return loaded
 
     def _refresh(self, store: Store, state: ActiveState) -> None:
-        """Brings masks, prototypes and the record of the live version up to date."""
+        """Bring masks, prototypes and the record of the live version up to date."""
         live = self._slots.live
         if live is None:
             return
@@ -110,7 +114,7 @@ class Swapper:
         if _differ(view, live):
             self._slots.put(view)
             self._show(view)
-        self._remember(record, view)
+        self._write_last_served(record, view)
 
     def _view(self, store: Store, slot: Slot, record: VersionRecord, state: ActiveState) -> View:
         masked = frozenset(record.labels).difference(record.kept_labels(store.registry.forgotten()))
@@ -124,15 +128,15 @@ class Swapper:
         return View(slot=slot, answers=answers, masked=masked, revision=state.revision, learned=record.learned)
 
     def _put(self, view: View) -> None:
-        started = time.perf_counter()
         before = self._slots.version
-        with around("publish"):
+        stopwatch = Stopwatch()
+        with stopwatch.stage("swap"), around("publish"):
             self._slots.put(view)
-        self._metrics.swap_seconds.labels("swap").observe(time.perf_counter() - started)
+        self._metrics.swap_seconds.labels("swap").observe(stopwatch.seconds["swap"])
         self._metrics.swaps.inc()
         self._show(view)
         _log.info(
-            "version_live",
+            "version.live",
             extra={"version": view.version, "before": before, "classes": len(view.answers.labels)}
             | {"engine": view.slot.loaded.engine_name},
         )
@@ -145,38 +149,38 @@ class Swapper:
         newest_ms = max((position_key(position)[0] for position in view.learned.values()), default=0)
         self._metrics.newest_learned.set(newest_ms / 1000)
 
-    def _remember(self, record: VersionRecord, view: View) -> None:
-        state = Remembered(
+    def _write_last_served(self, record: VersionRecord, view: View) -> None:
+        served = LastServed(
             version=record.version,
             digest=record.digest,
             masked=tuple(sorted(view.masked)),
             revision=view.revision,
         )
-        if state != self._remembered:
+        if served != self._last_served:
             try:
                 with around("remember"):
-                    remember(self._data_dir, state)
-                self._remembered = state
-            except OSError as problem:  # a full disk must not stop serving; it is tried again at the next look
-                _log.error("state_not_remembered", extra={"reason": str(problem)})
+                    write_last_served(self._data_dir, served)
+                self._last_served = served
+            except OSError as error:  # a full disk must not stop serving; it is tried again at the next look
+                _log.error("last_served.not_written", extra={"reason": str(error)})
 
 
 def _others_ready(records: Iterable[VersionRecord], version: int) -> list[VersionRecord]:
-    """Versions that may serve besides `version`, newest first."""
+    """Return the versions that may serve besides `version`, newest first."""
     ready = [record for record in records if record.state == "ready" and record.version != version]
     return sorted(ready, key=lambda record: -record.version)
 
 
 def _answers(loaded: LoadedVersion, masked: frozenset[str], prototypes: StoredPrototypes) -> Answers:
-    """The rule with masks and prototypes; without the latter when they do not fit the version."""
+    """Return the rule with masks and prototypes, or without prototypes when they do not fit the version."""
     if not prototypes.by_label:
         return loaded.answers(masked)
     try:
         vectors = np.stack([prototype.vector for prototype in prototypes.by_label.values()])
         labels = tuple(prototypes.by_label)
         return loaded.answers(masked, PrototypeSet(labels=labels, vectors=vectors, margin=prototypes.margin))
-    except ValueError as problem:
-        _log.error("prototypes_unusable", extra={"version": loaded.version, "reason": str(problem)})
+    except ValueError as error:
+        _log.error("prototypes.unusable", extra={"version": loaded.version, "reason": str(error)})
         return loaded.answers(masked)
 
 

@@ -83,7 +83,7 @@ class AddExamplesRequest(_message.Message):
     EXAMPLES_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def examples(self) -> _containers.RepeatedCompositeFieldContainer[Global___Example]:
-        """1 to `max_batch` (default 256)."""
+        """1 to `server.max_examples` (default 256)."""
 
     def __init__(
         self,

@@ -1,0 +1,33 @@
+"""Everything that one server is started with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from accrete_model.config import EngineConfig
+from accrete_model.input_spec import InputSpec
+from accrete_server.access.config import AccessConfig
+from accrete_server.config import ServerConfig
+from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings:
+    """The sections of the settings that a server reads, and what it is told of the learner's."""
+
+    data_dir: Path
+    """Folder of the versions, of `server.json` and of the embedded store's socket."""
+    spec: InputSpec
+    """What one input of the model is."""
+    method: str
+    """Name of the method that the learner uses, for GetStatus to tell."""
+    exemplar_budget: Callable[[int], int] | None = None
+    """Exemplars allowed for a number of classes, for GetStatus to tell; None: not known here."""
+    server: ServerConfig = field(default_factory=ServerConfig)
+    store: StoreConfig = field(default_factory=StoreConfig)
+    holdout: HoldoutConfig = field(default_factory=HoldoutConfig)
+    engine: EngineConfig = field(default_factory=EngineConfig)
+    access: AccessConfig = field(default_factory=AccessConfig)
+    teaching: TeachingConfig = field(default_factory=TeachingConfig)
