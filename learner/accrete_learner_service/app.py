@@ -19,16 +19,16 @@ from accrete_kit import atomic_file
 from accrete_kit.file_lock import AlreadyLocked, FileLock
 from accrete_kit.periodic import PeriodicTask
 from accrete_learner_service.config import LearnerServiceConfig
-from accrete_learner_service.lease import LeaseKeeper
+from accrete_learner_service.evaluation.measure import Handover
 from accrete_learner_service.loop.learner_loop import Learner
-from accrete_learner_service.loop.snapshot import Observer
 from accrete_learner_service.provisional.updater import PrototypeUpdater
 from accrete_learner_service.runtime.background import lower_priority
+from accrete_learner_service.runtime.lease import LeaseKeeper
 from accrete_learner_service.runtime.logs import fields
 from accrete_learner_service.runtime.metrics import Metrics
-from accrete_learner_service.step.measure import Handover
-from accrete_learner_service.step.report import Report
-from accrete_learner_service.step.step_runner import Bench
+from accrete_learner_service.runtime.report import Reporter
+from accrete_learner_service.runtime.snapshot import Observer
+from accrete_learner_service.step.context import LearnerContext
 from accrete_learner_service.trainer.child import Trainer
 from accrete_learner_service.trainer.throttle import Yielding
 from accrete_model.artifact_store import ArtifactStore
@@ -82,13 +82,13 @@ def _work(
 ) -> None:
     metrics = Metrics()
     lease = LeaseKeeper(store, owner=f"{socket.gethostname()}:{data_dir.resolve()}", ttl_s=config.lease_s)
-    bench = Bench(
+    context = LearnerContext(
         store=store,
         artifacts=ArtifactStore(data_dir / "versions"),
         lease=lease,
         trainer=Trainer(nice=config.nice),
         handover=Handover(),
-        report=Report(store, lease, metrics),
+        reporter=Reporter(store, lease, metrics),
         config=config,
         holdout=holdout,
         work=data_dir / WORK_FOLDER,
@@ -104,31 +104,34 @@ def _work(
         # Started before this thread's priority is lowered, which a thread hands on: renewing must never starve.
         lease.start()
         stack.callback(lease.stop)
-        yielding = Yielding(store.control.asked_to_yield, bench.trainer, metrics.set_share)
+        yielding = Yielding(store.control.asked_to_yield, context.trainer, metrics.set_share)
         yielding.start()
         stack.callback(yielding.stop)
-        for task in _beside(bench, metrics, give_up):
+        for task in _beside(context, metrics, give_up):
             task.start()
             stack.callback(task.stop, _LAST_CALL_S)
         lower_priority(config.own_nice)
-        Learner(bench, metrics, stopping).run()
+        Learner(context, metrics, stopping).run()
     if broken:
         raise RuntimeError(f"the learner stops: {broken[0]}") from broken[0]
 
 
-def _beside(bench: Bench, metrics: Metrics, give_up: Callable[[Exception], None]) -> Iterator[PeriodicTask]:
+def _beside(context: LearnerContext, metrics: Metrics, give_up: Callable[[Exception], None]) -> Iterator[PeriodicTask]:
     """What goes on beside the steps, through outages of the store."""
-    prototypes = PrototypeUpdater(bench.store, bench.artifacts, bench.handover, bench.config)
-    observer = Observer(bench.store, bench.lease, bench.config, metrics)
+    prototypes = PrototypeUpdater(context.store, context.artifacts, context.handover, context.config)
+    observer = Observer(context.store, context.lease, context.config, metrics)
 
     def keep_prototypes() -> None:
-        if bench.lease.held:
+        if context.lease.held:
             prototypes.update()
 
     make = partial(
-        PeriodicTask, expected=StoreUnavailable, on_error=give_up, before=partial(lower_priority, bench.config.own_nice)
+        PeriodicTask,
+        expected=StoreUnavailable,
+        on_error=give_up,
+        before=partial(lower_priority, context.config.own_nice),
     )
-    yield make("prototypes", keep_prototypes, every_s=bench.config.poll_s)
+    yield make("prototypes", keep_prototypes, every_s=context.config.poll_s)
     yield make("metrics", observer.update, every_s=_EVERY_S)
 
 

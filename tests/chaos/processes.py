@@ -18,7 +18,8 @@ from accrete import Client
 from accrete_kit.failpoints import VARIABLE
 from accrete_learner.trainer.job import INPUTS_FILE
 from accrete_learner_service import app as learner_app
-from accrete_learner_service.trainer.child import Progress, Trainer
+from accrete_learner_service.runtime.status import Progress
+from accrete_learner_service.trainer.child import Trainer
 from accrete_model.config import EngineConfig
 from accrete_model.input_spec import InputSpec
 from accrete_node.log import set_up

@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from accrete_learner_service.runtime.metrics import Metrics as LearnerMetrics
 from accrete_learner_service.runtime.metrics import Snapshot
-from accrete_learner_service.runtime.phases import PHASES, Outcome
+from accrete_learner_service.runtime.status import STATUSES, Outcome
 from accrete_server.access.roles import ROLES
 from tests.conformance.promql import read
 from tests.server.world import World, example
@@ -38,7 +38,7 @@ Series = dict[str, dict[str, set[str]]]
 KNOWN = {
     "method": {path.rsplit("/", 1)[1] for path in ROLES},
     "code": {code.name for code in grpc.StatusCode},
-    "phase": set(PHASES),
+    "phase": set(STATUSES),
 }
 """Values that a label may take, where a short run does not bring forth all of them."""
 

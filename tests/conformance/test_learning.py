@@ -21,7 +21,7 @@ from accrete_learner.memory.config import MemoryConfig
 from accrete_learner.method_names import available
 from accrete_learner.trainer import run_job
 from accrete_learner.trainer.job import CANDIDATE_FOLDER, EXEMPLARS_FILE, INPUTS_FILE, Job
-from accrete_learner_service.step.measure import load_checked
+from accrete_learner_service.evaluation.measure import load_checked
 
 MODEL = ModelConfig(backbone="resnet8", input_size=8, channels=1)
 TRAINING = TrainingConfig(base_epochs=1, epochs=1, copies=1, batch_size=16, learning_rate=0.02, threads=1)

@@ -22,7 +22,7 @@ from accrete_learner.config import MethodConfig, ModelConfig, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
 from accrete_learner.metrics import Tally
 from accrete_learner.trainer.job import CANDIDATE_FOLDER, INPUTS_FILE, Job
-from accrete_learner_service.step.measure import measure
+from accrete_learner_service.evaluation.measure import measure
 from accrete_storage.examples.example import Example
 
 # On small networks a second thread costs more than it gives.

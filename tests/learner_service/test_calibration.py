@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from accrete_learner_service.config import GateConfig, LearnerServiceConfig
+from accrete_learner_service.evaluation.measure import ENGINE, Handover, compute_features, measure
 from accrete_learner_service.provisional import updater
 from accrete_learner_service.provisional.calibration import LOWEST, Calibration, allowed_drop, margin_of
-from accrete_learner_service.step.measure import ENGINE, Handover, compute_features, measure
 from accrete_model.artifact_store import ArtifactStore
 from accrete_model.loaded_version import LoadedVersion, load
 from accrete_model.scoring import PrototypeSet

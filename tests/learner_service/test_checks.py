@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from accrete_learner_service.principal_shares import beyond_share
 from accrete_learner_service.review.checks import bursts, fingerprint, near_duplicates
-from accrete_learner_service.step.shares import beyond_share
 from accrete_storage.examples.example import Example
 from accrete_storage.examples.pending import PendingEntry
 from tests.learner_service.helpers import digits

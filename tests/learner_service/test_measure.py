@@ -9,7 +9,7 @@ import pytest
 
 from accrete_learner.metrics import Tally
 from accrete_learner_service.errors import Interrupted, StepFailed
-from accrete_learner_service.step.measure import ENGINE, measure, measuring_beside
+from accrete_learner_service.evaluation.measure import ENGINE, measure, measuring_beside
 from accrete_model.loaded_version import load
 from accrete_storage.examples.example import Example
 from tests.model.artifacts import Recipe, write_artifact

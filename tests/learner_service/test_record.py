@@ -12,8 +12,8 @@ from safetensors.numpy import save_file
 
 from accrete_learner.metrics import Tally
 from accrete_learner.trainer.job import EXEMPLARS_FILE
+from accrete_learner_service.step.inputs import Inputs
 from accrete_learner_service.step.record import build_record, lineage, read_exemplars, summarise_step
-from accrete_learner_service.step.staging import Inputs
 from accrete_storage.versions.record import VersionRecord
 from tests.learner_service.helpers import digits, record
 

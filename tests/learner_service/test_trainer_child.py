@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from accrete_learner_service.errors import Interrupted, TrainerFailed
-from accrete_learner_service.trainer.child import Progress, Trainer
+from accrete_learner_service.runtime.status import Progress
+from accrete_learner_service.trainer.child import Trainer
 
 SCRIPT = """
 import json, os, pathlib, sys, time

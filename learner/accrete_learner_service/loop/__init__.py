@@ -1,1 +1,1 @@
-"""The learner's loop, its lease and the retention of versions."""
+"""The learner's loop, and which versions it retires."""

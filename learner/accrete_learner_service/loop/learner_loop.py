@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 
 from accrete_kit.backoff import wait_after
 from accrete_learner_service.errors import Blocked, Interrupted, NothingToLearn
+from accrete_learner_service.labels import known_labels, lost_labels
 from accrete_learner_service.loop.retention import retire
 from accrete_learner_service.review.review import Reviewer
 from accrete_learner_service.runtime.logs import fields
 from accrete_learner_service.runtime.metrics import Metrics
-from accrete_learner_service.step.staging import kept_labels, lost_labels
-from accrete_learner_service.step.step_runner import BY_HAND_FILE, Bench, run_step
+from accrete_learner_service.step.context import LearnerContext
+from accrete_learner_service.step.step_runner import BY_HAND_FILE, run_step
 from accrete_learner_service.trigger import Decision, Settling, Waiting, decide
 from accrete_storage.errors import Fenced, InputsChanged, StoreUnavailable
 
@@ -56,13 +57,13 @@ class Todo:
 class Learner:
     """One learner. `run` belongs to the process's main thread, whose end ends the trainer."""
 
-    def __init__(self, bench: Bench, metrics: Metrics, stopping: threading.Event) -> None:
-        self._bench = bench
+    def __init__(self, context: LearnerContext, metrics: Metrics, stopping: threading.Event) -> None:
+        self._context = context
         self._metrics = metrics
         self._stopping = stopping
-        self._reviewer = Reviewer(bench.store, bench.artifacts, bench.lease, bench.config, metrics)
+        self._reviewer = Reviewer(context.store, context.artifacts, context.lease, context.config, metrics)
         self._todo: Todo | None = None
-        self._settling = Settling(bench.config.trigger)
+        self._settling = Settling(context.config.trigger)
         self._checked = 0.0
         self._away = False
 
@@ -71,9 +72,9 @@ class Learner:
         try:
             while not self._stopping.is_set():
                 self._survive_turn()
-                self._stopping.wait(self._bench.config.poll_s)
+                self._stopping.wait(self._context.config.poll_s)
         finally:
-            self._bench.trainer.kill()
+            self._context.trainer.kill()
         try:
             self._hand_back()
         except StoreUnavailable as error:
@@ -88,49 +89,49 @@ class Learner:
                 log.warning("store.unavailable", extra=fields(reason=str(error)))
             self._away = True
         except Fenced as error:
-            self._bench.lease.drop(str(error))
+            self._context.lease.drop(str(error))
         except Interrupted as error:
             log.info("interrupted", extra=fields(reason=str(error)))
 
     def _turn(self) -> None:
-        bench = self._bench
-        if not bench.lease.held and not self._take_over():
+        context = self._context
+        if not context.lease.held and not self._take_over():
             return
-        bench.trainer.stand_by()
-        if bench.store.control.paused():
-            bench.report.phase("paused")
+        context.trainer.stand_by()
+        if context.store.control.paused():
+            context.reporter.status("paused")
             return
         self._todo = self._todo or self._next()
         if self._todo is None or time.monotonic() < self._todo.not_before:
             blocked = "" if self._todo is None else self._todo.blocked
-            bench.report.phase("blocked" if blocked else "waiting", blocked)
+            context.reporter.status("blocked" if blocked else "waiting", blocked)
             return
         self._attempt(self._todo)
 
     def _take_over(self) -> bool:
         """Gets the lease if it is free, and clears away what an earlier learner left half done."""
-        bench = self._bench
-        bench.lease.drop("it ran out")
+        context = self._context
+        context.lease.drop("it ran out")
         self._hand_back()
-        if not bench.lease.acquire():
+        if not context.lease.acquire():
             return False
-        if any(bench.work.glob(f"*/{BY_HAND_FILE}")):
-            bench.store.control.request_step()
-        shutil.rmtree(bench.work, ignore_errors=True)
-        bench.work.mkdir(parents=True, exist_ok=True)
-        retire(bench.store, bench.artifacts, keep=bench.config.keep_versions, epoch=bench.lease.epoch)
+        if any(context.work.glob(f"*/{BY_HAND_FILE}")):
+            context.store.control.request_step()
+        shutil.rmtree(context.work, ignore_errors=True)
+        context.work.mkdir(parents=True, exist_ok=True)
+        retire(context.store, context.artifacts, keep=context.config.keep_versions, epoch=context.lease.epoch)
         return True
 
     def _hand_back(self) -> None:
         """Leaves what was asked for by hand to whoever works next; all else follows from what is pending."""
         if self._todo is not None and self._todo.decision.cause == "hand":
-            self._bench.store.control.request_step()
+            self._context.store.control.request_step()
         self._todo = None
 
     def _next(self) -> Todo | None:
         """The step that is due, if any."""
-        store = self._bench.store
-        known = kept_labels(store.registry.latest_ready(), store.registry.forgotten())
+        store = self._context.store
+        known = known_labels(store.registry.latest_ready(), store.registry.forgotten())
         # Read before the holds: a label that awaits approval is held from its first example on.
         counts = store.pending.counts()
         holds = store.holds()
@@ -143,7 +144,7 @@ class Learner:
         # Taken last, for what is taken must not be lost to a store that goes away in between.
         by_hand = store.control.take_step_request()
         now_ms = int(time.time() * 1000)
-        config = self._bench.config.trigger
+        config = self._context.config.trigger
         decision = decide(pending, known=known, held=held, config=config, now_ms=now_ms, by_hand=by_hand)
         if by_hand and decision is None and lost_labels(store, known):
             decision = Decision(labels=frozenset(), reason="a version was given up", cause="hand")
@@ -160,7 +161,7 @@ class Learner:
             if self._reviewer.review(todo.decision.labels) and todo.decision.cause != "hand":
                 self._todo = None  # what is left may not be enough for a step
                 return
-            ended = run_step(self._bench, todo.decision, self._check)
+            ended = run_step(self._context, todo.decision, self._check)
         except NothingToLearn as error:
             log.info("step.nothing_to_learn", extra=fields(reason=str(error)))
             self._todo = todo.then()
@@ -178,8 +179,8 @@ class Learner:
         else:
             self._todo = todo.then()
             self._metrics.count_step(ended.outcome, ended.seconds)
-            bench = self._bench
-            retire(bench.store, bench.artifacts, keep=bench.config.keep_versions, epoch=bench.lease.epoch)
+            context = self._context
+            retire(context.store, context.artifacts, keep=context.config.keep_versions, epoch=context.lease.epoch)
 
     def _discarded(self, reason: str) -> None:
         log.info("step.discarded", extra=fields(reason=reason))
@@ -189,7 +190,7 @@ class Learner:
         """Tells of a failure; after the last one that is allowed, halves are tried, and a label that fails alone is set
         aside. All of a first step are, since a model of a part of them tells too little apart.
         """
-        config, store = self._bench.config, self._bench.store
+        config, store = self._context.config, self._context.store
         failures = todo.failures + 1
         self._metrics.count_step("failed")
         event = {"reason": reason, "attempt": failures}
@@ -202,7 +203,7 @@ class Learner:
         else:
             counts = store.pending.counts()
             holds = {label: counts[label].examples for label in todo.decision.labels if label in counts}
-            store.hold(self._bench.lease.epoch, holds, event)
+            store.hold(self._context.lease.epoch, holds, event)
             self._todo = todo.then()
             log.error("step.held", extra=fields(labels=sorted(holds), reason=reason))
             return  # the hold tells of the failure, too
@@ -217,7 +218,7 @@ class Learner:
         """
         if self._stopping.is_set():
             raise Interrupted("shutting down")
-        if not self._bench.lease.held:
+        if not self._context.lease.held:
             raise Interrupted("the lease is lost")
         if time.monotonic() - self._checked < REVISION_CHECK_S:
             return
@@ -227,6 +228,6 @@ class Learner:
 
     def _revision(self) -> int | None:
         try:
-            return self._bench.store.registry.state().revision
+            return self._context.store.registry.state().revision
         except StoreUnavailable:
             return None  # the lease's thread decides how long that may last, and the commit checks again

@@ -13,8 +13,8 @@ from collections.abc import Mapping, Sequence, Set
 import numpy as np
 
 from accrete_learner_service.config import LearnerServiceConfig
+from accrete_learner_service.evaluation.measure import MAX_KEPT, compute_features
 from accrete_learner_service.runtime.logs import fields
-from accrete_learner_service.step.measure import MAX_KEPT, compute_features
 from accrete_model.loaded_version import LoadedVersion
 from accrete_model.vectors import Floats, unit
 from accrete_storage.errors import StoreUnavailable

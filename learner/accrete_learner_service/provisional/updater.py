@@ -10,10 +10,9 @@ import time
 from collections.abc import Mapping
 
 from accrete_learner_service.config import LearnerServiceConfig
+from accrete_learner_service.evaluation.measure import ENGINE, Handover, compute_features
 from accrete_learner_service.provisional.calibration import Calibration, allowed_drop
 from accrete_learner_service.runtime.logs import fields
-from accrete_learner_service.step.measure import ENGINE, Handover, compute_features
-from accrete_learner_service.step.staging import kept_labels
 from accrete_model.artifact_store import ArtifactStore
 from accrete_model.errors import LoadError
 from accrete_model.loaded_version import LoadedVersion, load
@@ -96,7 +95,7 @@ class PrototypeUpdater:
         self._counts = {}
         if self._calibration is not None:
             record, forgotten = self._store.registry.version(version), self._store.registry.forgotten()
-            self._known = frozenset(kept_labels(record, forgotten))
+            self._known = frozenset(record.kept_labels(forgotten))
             self._calibration.restart(self._known)
             stored, wanted = self._store.prototypes.all(version).by_label, self._wanted().keys()
             self._store.prototypes.drop(version, sorted(stored.keys() - wanted))

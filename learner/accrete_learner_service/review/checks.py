@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accrete_learner_service.step.measure import compute_features
+from accrete_learner_service.evaluation.measure import compute_features
 from accrete_model.loaded_version import LoadedVersion
 from accrete_model.scoring import Answers
 from accrete_storage.examples.ids import position_key

@@ -7,13 +7,12 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from accrete_learner_service.config import LearnerServiceConfig
-from accrete_learner_service.lease import LeaseKeeper
+from accrete_learner_service.evaluation.measure import load_checked, verified
+from accrete_learner_service.principal_shares import beyond_share
 from accrete_learner_service.review.checks import bursts, contradicting, near_duplicates
+from accrete_learner_service.runtime.lease import LeaseKeeper
 from accrete_learner_service.runtime.logs import fields
 from accrete_learner_service.runtime.metrics import Metrics
-from accrete_learner_service.step.measure import load_checked, verified
-from accrete_learner_service.step.shares import beyond_share
-from accrete_learner_service.step.staging import kept_labels
 from accrete_model.artifact_store import ArtifactStore
 from accrete_model.loaded_version import LoadedVersion
 from accrete_model.scoring import Answers
@@ -111,7 +110,7 @@ class Reviewer:
         if record.state != "ready":  # it was given up, and servers that have it in memory go on with it
             yield None
             return
-        known = kept_labels(record, registry.forgotten())
+        known = record.kept_labels(registry.forgotten())
         loaded = load_checked(verified(self._artifacts, record), version)
         try:
             yield (loaded, loaded.answers(frozenset(loaded.labels) - set(known))) if known else None

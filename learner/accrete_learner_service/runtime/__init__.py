@@ -1,1 +1,1 @@
-"""What surrounds the work: background tasks, logs, metrics, reports."""
+"""What surrounds the work: logs, metrics, reports, priorities."""

@@ -5,18 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 from accrete_learner.metrics import Accuracy
-from accrete_learner_service.runtime.phases import PHASES, Outcome
+from accrete_learner_service.runtime.status import OUTCOMES, STATUSES, Outcome, Status
 
 #: Seconds: 0.1 s to 6 h in steps of about three.
 STEP_EDGES = (0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3600, 10800, 21600)
 #: Stages of a step that a histogram is kept of; a trainer's own ones are in the version's record.
 STAGES = ("staging", "training", "gating", "publishing", "committing", "total")
-OUTCOMES: tuple[str, ...] = get_args(Outcome)
 NOTHING = float("nan")
 
 
@@ -73,7 +71,7 @@ class Metrics:
         self._up = self._gauge("store_up", "1 while the store answers this learner.")
 
     def _make_step_series(self) -> None:
-        self._phase = self._gauge("learner_phase", "1 for what the learner does now.", "phase")
+        self._status = self._gauge("learner_phase", "1 for what the learner does now.", "phase")
         self._seconds = Histogram(
             "accrete_step_seconds",
             "Seconds of committed and rejected steps, by stage.",
@@ -94,7 +92,8 @@ class Metrics:
             self._seconds.labels(stage)
         for outcome in OUTCOMES:
             self._steps.labels(outcome)
-        self.set_phase("")
+        for status in STATUSES:
+            self._status.labels(status)
 
     def _make_quality_series(self) -> None:
         self._version = self._gauge("learner_version", "Number of the newest committed version.")
@@ -106,10 +105,10 @@ class Metrics:
     def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
         return Gauge(f"accrete_{name}", text, labels, registry=self.registry)
 
-    def set_phase(self, phase: str) -> None:
-        """One phase is 1, all others are 0."""
-        for known in PHASES:
-            self._phase.labels(known).set(1 if known == phase else 0)
+    def set_status(self, status: Status) -> None:
+        """Set what the learner does now: one series is 1, all others are 0."""
+        for known in STATUSES:
+            self._status.labels(known).set(1 if known == status else 0)
 
     def set_share(self, share: float) -> None:
         """The share of the time that a step may train."""

@@ -12,7 +12,8 @@ from safetensors.numpy import load_file
 
 from accrete_learner.metrics import Accuracy, Tally, class_accuracy, summarise
 from accrete_learner.trainer import job as files
-from accrete_learner_service.step.staging import Inputs, learned_before
+from accrete_learner_service.labels import learned_positions
+from accrete_learner_service.step.inputs import Inputs
 from accrete_storage.examples.example import Example
 from accrete_storage.versions.record import VersionRecord
 
@@ -28,8 +29,8 @@ def build_record(
 ) -> VersionRecord:
     """The record of an accepted candidate; its digest is known once its files are published."""
     parent = inputs.parent
-    before = learned_before(inputs.versions)
-    learned = {label: before[label] for label in inputs.labels if label in before}
+    learned_so_far = learned_positions(inputs.versions)
+    learned = {label: learned_so_far[label] for label in inputs.labels if label in learned_so_far}
     since = {} if parent is None else {label: parent.since[label] for label in inputs.old_labels}
     return VersionRecord(
         version=inputs.version,

@@ -12,12 +12,12 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
 from accrete_learner_service.errors import TrainerFailed
 from accrete_learner_service.runtime.logs import fields
+from accrete_learner_service.runtime.status import Progress
 
 log = logging.getLogger(__name__)
 
@@ -26,16 +26,6 @@ TRAINER_MODULE = "accrete_learner.trainer"
 CHECK_S = 0.1
 #: Lines of the trainer's log that a failure's reason may come from.
 _TAIL = 20
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Progress:
-    """One line of the trainer."""
-
-    stage: str
-    done: int
-    total: int
-    loss: float | None
 
 
 class Trainer:

@@ -6,9 +6,9 @@ import time
 from collections.abc import Mapping
 
 from accrete_learner_service.config import LearnerServiceConfig
-from accrete_learner_service.lease import LeaseKeeper
+from accrete_learner_service.labels import known_labels
+from accrete_learner_service.runtime.lease import LeaseKeeper
 from accrete_learner_service.runtime.metrics import Metrics, Snapshot
-from accrete_learner_service.step.staging import kept_labels
 from accrete_storage.errors import StoreUnavailable
 from accrete_storage.examples.pending import PendingCount
 from accrete_storage.store import Store
@@ -51,7 +51,7 @@ def take(store: Store, config: LearnerServiceConfig, newest: VersionRecord | Non
     Raises:
         StoreUnavailable: the store does not answer.
     """
-    known = kept_labels(newest, store.registry.forgotten())
+    known = known_labels(newest, store.registry.forgotten())
     pending = store.pending.counts()
     holds = store.holds()
     held, awaiting = holds.keys(), {label for label, hold in holds.items() if hold.awaiting}

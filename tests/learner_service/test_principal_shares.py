@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 
-from accrete_learner_service.step.shares import places, share_exemplars, within
+from accrete_learner_service.principal_shares import first_of_each, places_of_one, share_exemplars
 from accrete_storage.examples.example import Example
 from accrete_storage.store import Store
 from tests.learner_service.helpers import RunningLearner, digits, until
@@ -21,7 +21,7 @@ def names(examples: list[Example]) -> list[str]:
 
 
 def test_a_share_is_at_least_one_place():
-    assert [places(share, 20) for share in (1.0, 0.5, 0.33, 0.01)] == [20, 10, 6, 1]
+    assert [places_of_one(share, 20) for share in (1.0, 0.5, 0.33, 0.01)] == [20, 10, 6, 1]
 
 
 def test_those_beyond_the_first_of_their_principal_are_left_out_in_order_and_nobodys_are_not():
@@ -31,7 +31,7 @@ def test_those_beyond_the_first_of_their_principal_are_left_out_in_order_and_nob
         *by("bob", digits(0, 1, 6)),
         *by("ann", digits(0, 1, 7)),
     ]
-    assert names(within(taught, 2)) == ["ann", "ann", "", "", "", "bob"]
+    assert names(first_of_each(taught, 2)) == ["ann", "ann", "", "", "", "bob"]
 
 
 def test_places_beyond_a_share_are_given_to_others_as_far_as_there_are_any():

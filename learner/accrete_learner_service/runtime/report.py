@@ -1,14 +1,14 @@
-"""What the learner tells the world while it works: phase, progress, and how a step ended."""
+"""What the learner tells the world while it works: its status, and how far a step is."""
 
 from __future__ import annotations
 
 import logging
 import time
 
-from accrete_learner_service.lease import LeaseKeeper
+from accrete_learner_service.runtime.lease import LeaseKeeper
 from accrete_learner_service.runtime.logs import fields
 from accrete_learner_service.runtime.metrics import Metrics
-from accrete_learner_service.trainer.child import Progress
+from accrete_learner_service.runtime.status import Progress, Status
 from accrete_storage.errors import Fenced, StoreUnavailable
 from accrete_storage.store import Store
 
@@ -18,46 +18,47 @@ log = logging.getLogger(__name__)
 PROGRESS_EVERY_S = 0.2
 
 
-class Report:
-    """Speaks to the store's events, the log and the metrics alike."""
+class Reporter:
+    """Report to the store's events, the log and the metrics alike."""
 
     def __init__(self, store: Store, lease: LeaseKeeper, metrics: Metrics) -> None:
         self._store = store
         self._lease = lease
         self._metrics = metrics
-        self._phase: tuple[int, str, str] | None = None
+        self._reported: tuple[int, Status, str] | None = None
+        """Epoch, status and reason that the store has."""
         self._stage = ""
-        self._told = 0.0
+        self._progress_at_s = 0.0
 
-    def phase(self, phase: str, reason: str = "") -> None:
-        """Says what the learner does now, once for each change; a store that is away misses it, the step goes on.
+    def status(self, status: Status, reason: str = "") -> None:
+        """Report what the learner does now, once for each change. A store that is away misses it.
 
         Raises:
             Interrupted: the lease is not held.
             Fenced: another learner holds it.
         """
         epoch = self._lease.epoch
-        if self._phase == (epoch, phase, reason):
+        if self._reported == (epoch, status, reason):
             return
-        self._metrics.set_phase(phase)
-        log.info("phase", extra=fields(phase=phase, reason=reason))
+        self._metrics.set_status(status)
+        log.info("learner.status", extra=fields(status=status, reason=reason))
         try:
-            told = self._store.control.set_phase(epoch, phase, reason)
+            accepted = self._store.control.set_phase(epoch, status, reason)
         except StoreUnavailable as error:
-            self._phase = None
-            log.warning("phase.not_told", extra=fields(reason=str(error)))
+            self._reported = None
+            log.warning("status.not_reported", extra=fields(reason=str(error)))
             return
-        if not told:
+        if not accepted:
             raise Fenced(f"epoch {epoch} is over: another learner holds the lease")
-        self._phase = (epoch, phase, reason)
+        self._reported = (epoch, status, reason)
 
     def progress(self, version: int, progress: Progress) -> None:
-        """Passes on how far the trainer is, not more often than anyone can read; the last of a stage always."""
+        """Report how far the trainer is, not more often than anyone can read, and the last of a stage always."""
         now = time.monotonic()
         finished = progress.done >= progress.total
-        if progress.stage == self._stage and not finished and now - self._told < PROGRESS_EVERY_S:
+        if progress.stage == self._stage and not finished and now - self._progress_at_s < PROGRESS_EVERY_S:
             return
-        self._stage, self._told = progress.stage, now
+        self._stage, self._progress_at_s = progress.stage, now
         if progress.loss is not None:
             self._metrics.set_loss(progress.loss)
         body = {
@@ -70,4 +71,4 @@ class Report:
         try:
             self._store.events.append("progress", body)
         except StoreUnavailable as error:
-            log.debug("progress.not_told", extra=fields(reason=str(error)))
+            log.debug("progress.not_reported", extra=fields(reason=str(error)))

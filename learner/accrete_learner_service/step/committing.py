@@ -1,0 +1,135 @@
+"""The end of a step: a number is reserved, then the candidate is published and committed, or its rejection is written.
+
+Each write may be repeated, and is until the store has answered, for its outcome matters.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from accrete_learner.trainer import job as files
+from accrete_learner_service.principal_shares import share_exemplars
+from accrete_learner_service.runtime.logs import fields
+from accrete_learner_service.step.context import LearnerContext
+from accrete_learner_service.step.inputs import Inputs
+from accrete_learner_service.step.record import read_exemplars
+from accrete_storage.errors import InputsChanged, StoreUnavailable
+from accrete_storage.versions.commit import Commit, Reject
+from accrete_storage.versions.record import VersionRecord
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+#: Seconds between two tries of a write whose answer did not come.
+RETRY_S = 0.5
+
+
+def reserve_number(context: LearnerContext, check: Callable[[], None]) -> int:
+    """Reserve the number of the next version.
+
+    Raises:
+        Fenced: another learner holds the lease.
+    """
+    return _until_answered(lambda: context.store.registry.reserve(context.lease.epoch), check)
+
+
+def publish(context: LearnerContext, folder: Path, version: int) -> str:
+    """Publish the candidate's files and return the digest of their manifest.
+
+    A commit that does not come to pass afterwards leaves files that no record names.
+
+    Raises:
+        OSError: the disk is full or not there.
+    """
+    return context.artifacts.publish(folder / files.CANDIDATE_FOLDER, version)
+
+
+def commit(
+    context: LearnerContext,
+    inputs: Inputs,
+    record: VersionRecord,
+    *,
+    folder: Path,
+    step_id: str,
+    check: Callable[[], None],
+) -> None:
+    """Write the new memory and the version's record, and make it the active version, all at once.
+
+    Args:
+        context: what to work with.
+        inputs: of the step, with the version's number.
+        record: of the version, its files published.
+        folder: of the step, with the exemplars that the trainer chose.
+        step_id: of the step; committing it again changes nothing.
+        check: called before each further try; what it raises ends the step.
+
+    Raises:
+        InputsChanged: examples that the step learned from were deleted meanwhile; the files are removed again.
+        Fenced: another learner holds the lease.
+    """
+    per_class = context.config.memory.per_class(len(inputs.labels))
+    exemplars = share_exemplars(
+        read_exemplars(folder, inputs),
+        inputs.labels,
+        [*inputs.exemplars, *inputs.new],
+        per_class=per_class,
+        share=context.config.teaching.exemplar_share,
+    )
+    what = Commit(
+        epoch=context.lease.epoch,
+        revision=inputs.revision,
+        step_id=step_id,
+        record=record,
+        consumed=inputs.consumed,
+        per_class=per_class,
+        event={
+            "version": record.version,
+            "new_labels": record.new_labels,
+            "accuracy": record.accuracy,
+            "step_seconds": record.step_seconds,
+        },
+    )
+
+    def stage_and_commit() -> None:
+        context.store.stage(step_id, exemplars, {label: inputs.holdout[label] for label in inputs.consumed})
+        context.store.commit(what)
+
+    try:
+        _until_answered(stage_and_commit, check)
+    except InputsChanged:
+        context.artifacts.remove(record.version)
+        raise
+
+
+def reject(
+    context: LearnerContext, inputs: Inputs, record: VersionRecord, *, step_id: str, check: Callable[[], None]
+) -> None:
+    """Write the record of a rejected candidate, and put its examples into quarantine.
+
+    Raises:
+        Fenced: another learner holds the lease.
+    """
+    what = Reject(
+        epoch=context.lease.epoch,
+        step_id=step_id,
+        record=record,
+        holds=inputs.counts,
+        event={"version": record.version, "reason": record.reason, "accuracy": record.accuracy},
+    )
+    _until_answered(lambda: context.store.reject(what), check)
+
+
+def _until_answered(write: Callable[[], T], check: Callable[[], None]) -> T:
+    """Repeat a write until the store has answered."""
+    while True:
+        try:
+            return write()
+        except StoreUnavailable as error:
+            log.warning("commit.unanswered", extra=fields(reason=str(error)))
+        check()
+        time.sleep(RETRY_S)
