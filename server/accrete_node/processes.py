@@ -1,4 +1,4 @@
-"""The two processes of our own, `serve` and `learn`, and the commands that a supervisor starts them with."""
+"""The server's and the learner's process, and the commands that a supervisor starts them with."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 
 
 def serve(settings: Settings) -> int:
-    """Run the server until it is told to end; answers the exit status."""
+    """Run the server until it is told to end, and return the exit status."""
     from accrete_server.app import serve as run  # the learner's process has no use for gRPC
     from accrete_server.settings import ServerSettings
 
@@ -49,7 +49,7 @@ def serve(settings: Settings) -> int:
 
 
 def learn(settings: Settings) -> int:
-    """Run the learner until it is told to end; answers the exit status."""
+    """Run the learner until it is told to end, and return the exit status."""
     from accrete_learner_service.app import learn as run
 
     def checked() -> None:
@@ -65,7 +65,7 @@ def _run(settings: Settings, name: str, run: Callable[[], None]) -> int:
         make_data_dir(settings)
         run()
     except (SettingsError, StorageError, OSError, ValueError) as error:
-        _log.error("cannot_start", extra={"reason": str(error)})
+        _log.error("process.cannot_start", extra={"reason": str(error)})
         print(f"accrete: {name}: {error}", file=sys.stderr)
         return CANNOT_START
     return 0
@@ -74,7 +74,10 @@ def _run(settings: Settings, name: str, run: Callable[[], None]) -> int:
 def check_weights(settings: Settings) -> None:
     """Look for the file of weights that the first step starts from, where it is to be a file and not a name.
 
-    Not a check of every process's settings: on a server's machine the file need not be. Raises SettingsError.
+    Not a check of every process's settings: on a server's machine the file need not be.
+
+    Raises:
+        SettingsError: there is no such file.
     """
     model = settings.model
     if not model.weights or Path(model.weights).expanduser().is_file():
@@ -84,7 +87,11 @@ def check_weights(settings: Settings) -> None:
 
 
 def make_data_dir(settings: Settings) -> None:
-    """Make the data directory if it is not there. Raises SettingsError when it cannot be used."""
+    """Make the data directory if it is not there.
+
+    Raises:
+        SettingsError: it cannot be used.
+    """
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -94,7 +101,7 @@ def make_data_dir(settings: Settings) -> None:
 
 
 def command(settings: Settings, name: str) -> list[str]:
-    """The command that runs `serve` or `learn` with exactly these settings, which are written to the data directory."""
+    """Write the settings to the data directory, and return the command that runs `serve` or `learn` with them."""
     folder = settings.data_dir / RUN_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / _SETTINGS_FILE

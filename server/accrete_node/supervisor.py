@@ -1,4 +1,4 @@
-"""Keeps a machine's processes running: the embedded store, the server, the learner."""
+"""Keep a machine's processes running: the embedded store, the server, the learner."""
 
 from __future__ import annotations
 
@@ -8,185 +8,258 @@ import os
 import signal
 import subprocess
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import IO
 
 from accrete_kit.backoff import Backoff
-from accrete_kit.parent_death import tethered
+from accrete_kit.parent_death import command_ending_with_parent
 from accrete_storage.embedded.server import EmbeddedStore
 from accrete_storage.errors import StorageError
 
 FIRST_RESTART_S = 0.25
 LAST_RESTART_S = 30.0
 STEADY_S = 30.0
-"""A process that has run this long has recovered: its next restart waits as short as the first."""
+"""A process that has run this long has recovered, and its next restart waits as short as the first."""
 CANNOT_START = 2
-"""Exit status of a process whose settings or data cannot be used: starting it again would not help."""
+"""Exit status of a process whose settings or data cannot be used, so that starting it again would not help."""
 _TICK_S = 0.05
+_STORE_END_S = 2.0
+"""Seconds that are kept for ending the store after the others."""
 
 _log = logging.getLogger(__name__)
 
 
 class CannotStart(Exception):
-    """A process cannot start with these settings or this data; its own message has said why."""
+    """A process cannot start with these settings or this data. Its own message has said why."""
 
 
-def _backoff() -> Backoff:
-    return Backoff(first_s=FIRST_RESTART_S, last_s=LAST_RESTART_S)
+class SupervisedProcess(ABC):
+    """A process that is started again whenever it has died, after waits that grow from death to death."""
 
-
-def _wait_after(backoff: Backoff, lived_s: float) -> float:
-    """Note an end after `lived_s` seconds; return the seconds to wait."""
-    if lived_s >= STEADY_S:
-        backoff.reset()
-    return backoff.failed()
-
-
-@dataclass
-class Child:
-    """One supervised process."""
-
-    name: str
-    command: Sequence[str]
-    log: IO[bytes] | None = None
-    """Where its output goes; None: where ours goes."""
-    process: subprocess.Popen[bytes] | None = None
-    started: float = 0.0
-    starts: int = 0
-    dead: bool = False
-    """It has ended and waits to be started again."""
-    backoff: Backoff = field(default_factory=_backoff)
-
-    def start(self) -> None:
-        """Start it in a process group of its own, so that a Ctrl-C reaches the supervisor alone, who ends it in order;
-        in the session of the others, since many kernels weigh nice values within one session alone (autogroup).
-
-        From the main thread only: the kernel ends the child with the *thread* that started it.
-        """
-        self.started = time.monotonic()
-        self.starts += 1
+    def __init__(self, name: str) -> None:
+        """Make it without starting it; `name` is for the log."""
+        self.name = name
+        self.starts = 0
         self.dead = False
-        self.process = subprocess.Popen(
-            tethered(self.command),
-            stdin=subprocess.DEVNULL,
-            stdout=self.log,
-            stderr=self.log,
-            process_group=0,
-        )
-        _log.info("process_started", extra={"child": self.name, "pid": self.process.pid})
+        """It has ended and waits to be started again."""
+        self.backoff = Backoff(first_s=FIRST_RESTART_S, last_s=LAST_RESTART_S)
+        self._started_s = 0.0
+
+    @property
+    @abstractmethod
+    def pid(self) -> int | None:
+        """The process id, None before the first start."""
+
+    @abstractmethod
+    def alive(self) -> bool:
+        """Return whether it runs."""
 
     def status(self) -> int | None:
-        """Its exit status; None while it runs or before it was started."""
-        return None if self.process is None else self.process.poll()
+        """Return the exit status, None while it runs and where it is not known."""
+        return None
 
-    def cannot_start(self) -> bool:
-        """Whether its first start ended with word that it cannot be. One that has run is always tried again: a full
-        disk or a port that is taken meanwhile must not end the others, which answer."""
-        return self.status() == CANNOT_START and self.starts == 1 and time.monotonic() - self.started < STEADY_S
+    def start(self) -> None:
+        """Start it.
+
+        From the main thread only, for the kernel ends the process with the *thread* that started it.
+
+        Raises:
+            StorageError: the embedded store cannot start.
+            OSError: the machine has no room for a process.
+        """
+        self._started_s = time.monotonic()
+        self.starts += 1
+        self.dead = False
+        self._launch()
+        _log.info("process.started", extra={"child": self.name, "pid": self.pid})
+
+    def revive(self) -> None:
+        """Start it again if it has died and its wait is over.
+
+        Raises:
+            CannotStart: its first start ended with word that it cannot be.
+        """
+        if self.alive():
+            return
+        if not self.dead:
+            self._note_death()
+        if self.backoff.due():
+            try:
+                self.start()
+            except (StorageError, OSError) as error:
+                _log.error("process.not_started", extra={"child": self.name, "reason": str(error)})
+
+    @abstractmethod
+    def _launch(self) -> None:
+        """Make the process."""
+
+    def _note_death(self) -> None:
+        steady = time.monotonic() - self._started_s >= STEADY_S
+        # One that has run is always tried again: a full disk or a port that is taken meanwhile must not end the others.
+        if self.status() == CANNOT_START and self.starts == 1 and not steady:
+            raise CannotStart(f"{self.name} cannot start")
+        if steady:
+            self.backoff.reset()
+        self.dead = True
+        wait_s = self.backoff.failed()
+        _log.warning("process.died", extra={"child": self.name, "status": self.status(), "restart_in_s": wait_s})
+
+
+class Child(SupervisedProcess):
+    """A process of our own, the server or the learner."""
+
+    def __init__(self, name: str, command: Sequence[str], log: IO[bytes] | None = None) -> None:
+        """Make it without starting it.
+
+        Args:
+            name: for the log.
+            command: to run.
+            log: where its output goes; None sends it where ours goes.
+        """
+        super().__init__(name)
+        self._command = command
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, None before the first start."""
+        return None if self._process is None else self._process.pid
+
+    def alive(self) -> bool:
+        """Return whether it runs."""
+        return self._process is not None and self._process.poll() is None
+
+    def status(self) -> int | None:
+        """Return the exit status, None while it runs and before the first start."""
+        return None if self._process is None else self._process.poll()
 
     def ask_to_end(self) -> None:
-        """SIGTERM."""
-        if self.process is not None and self.process.poll() is None:
-            self.process.terminate()
+        """Send SIGTERM."""
+        if self._process is not None and self.alive():
+            self._process.terminate()
+
+    def kill(self) -> None:
+        """End what is left of it, and of what it started in its group, by force."""
+        if self._process is None:
+            return
+        if self.alive():
+            _log.warning("process.killed", extra={"child": self.name, "pid": self.pid})
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
+    def _launch(self) -> None:
+        """Make the process in a group of its own, but in the session of the others.
+
+        A Ctrl-C then reaches the supervisor alone, which ends the others in order. Many kernels weigh nice values
+        within one session alone (autogroup, sched(7)).
+        """
+        self._process = subprocess.Popen(
+            command_ending_with_parent(self._command),
+            stdin=subprocess.DEVNULL,
+            stdout=self._log,
+            stderr=self._log,
+            process_group=0,
+        )
+
+
+class StoreProcess(SupervisedProcess):
+    """The embedded store."""
+
+    def __init__(self, store: EmbeddedStore) -> None:
+        """Supervise `store`, which is not started yet."""
+        super().__init__("store")
+        self._store = store
+
+    @property
+    def pid(self) -> int | None:
+        """The process id, None before the first start."""
+        return self._store.pid
+
+    def alive(self) -> bool:
+        """Return whether it runs."""
+        return self._store.alive()
 
     def end(self, timeout_s: float) -> None:
-        """Wait for its end, then by force; what it started in its group goes with it."""
-        if self.process is None:
-            return
-        try:
-            self.process.wait(max(0.0, timeout_s))
-        except subprocess.TimeoutExpired:
-            _log.warning("process_killed", extra={"child": self.name, "pid": self.process.pid})
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
-        self.process.wait()
+        """End it in order, and by force after `timeout_s` seconds."""
+        self._store.stop(timeout_s)
+
+    def _launch(self) -> None:
+        self._store.start()
 
 
 class Supervisor:
-    """Starts everything, brings back what dies, ends everything in order."""
+    """Start everything, bring back what dies, and end everything in order."""
 
     def __init__(self, store: EmbeddedStore | None, children: Sequence[Child], *, end_s: float = 9.0) -> None:
-        """`store`: None for one that runs elsewhere. `end_s`: seconds that ending everything may take."""
-        self._store = store
-        self._store_started = 0.0
-        self._store_dead = False
-        self._store_backoff = _backoff()
+        """Make it without starting anything.
+
+        Args:
+            store: None for one that runs elsewhere.
+            children: to run beside it.
+            end_s: seconds that ending everything may take.
+        """
+        self._store = None if store is None else StoreProcess(store)
         self._children = list(children)
         self._end_s = end_s
 
     @property
     def pids(self) -> dict[str, int]:
-        """Process of each child by name, the store's as "store"."""
-        found = {child.name: child.process.pid for child in self._children if child.process is not None}
-        if self._store is not None and self._store.pid is not None:
-            found["store"] = self._store.pid
-        return found
+        """The process id of each process that was started, by name; the store's is "store"."""
+        return {process.name: process.pid for process in self._processes if process.pid is not None}
+
+    @property
+    def _processes(self) -> list[SupervisedProcess]:
+        return [*([] if self._store is None else [self._store]), *self._children]
 
     def start(self, clear: Callable[[], bool] = lambda: True) -> None:
-        """Start the store, then the others, as soon as `clear` says that what was there before has gone.
+        """Start the store, then the others as soon as `clear` returns that what was there before has gone.
 
-        Raises StorageError when the embedded store cannot start.
+        Raises:
+            StorageError: the embedded store cannot start.
+            OSError: the machine has no room for a process.
         """
         if self._store is not None:
             self._store.start()
-            self._store_started = time.monotonic()
-            _log.info("process_started", extra={"child": "store", "pid": self._store.pid})
         while not clear():
             time.sleep(_TICK_S)
         for child in self._children:
             child.start()
 
     def run(self, until: Callable[[], bool]) -> None:
-        """Watch over everything until told. Raises CannotStart when a child says that it cannot start at all."""
+        """Watch over everything until `until` returns True.
+
+        Raises:
+            CannotStart: a process says that it cannot start at all.
+        """
         while not until():
             self.look()
             time.sleep(_TICK_S)
 
     def look(self) -> None:
-        """Bring back what has died and whose wait is over. Raises CannotStart."""
-        if self._store is not None and not self._store.alive():
-            self._revive_store(self._store)
-        for child in self._children:
-            if child.status() is not None:
-                self._revive(child)
+        """Bring back what has died and whose wait is over.
+
+        Raises:
+            CannotStart: a process says that it cannot start at all.
+        """
+        for process in self._processes:
+            process.revive()
 
     def end(self, hurry: Callable[[], bool] = lambda: False) -> None:
-        """End the server and the learner, then the store, within `end_s` seconds; `hurry`: at once, by force."""
+        """End the server and the learner, then the store, within `end_s` seconds.
+
+        Args:
+            hurry: whether to end what still runs at once, by force.
+        """
         deadline = time.monotonic() + self._end_s
         for child in self._children:
             child.ask_to_end()
-        last = deadline - (2.0 if self._store is not None else 0.0)
-        while any(child.status() is None and child.process is not None for child in self._children):
-            if hurry() or time.monotonic() > last:
-                break
+        last = deadline - (0.0 if self._store is None else _STORE_END_S)
+        while any(child.alive() for child in self._children) and not hurry() and time.monotonic() < last:
             time.sleep(_TICK_S)
         for child in self._children:
-            child.end(0.0)
+            child.kill()
         if self._store is not None:
-            self._store.stop(max(1.0, deadline - time.monotonic()))
-
-    def _revive(self, child: Child) -> None:
-        if not child.dead:
-            if child.cannot_start():
-                raise CannotStart(f"{child.name} cannot start")
-            child.dead = True
-            wait = _wait_after(child.backoff, time.monotonic() - child.started)
-            extra = {"child": child.name, "status": child.status(), "restart_in_s": wait}
-            _log.warning("process_died", extra=extra)
-        if child.backoff.due():
-            child.start()
-
-    def _revive_store(self, store: EmbeddedStore) -> None:
-        if not self._store_dead:
-            self._store_dead = True
-            wait = _wait_after(self._store_backoff, time.monotonic() - self._store_started)
-            _log.warning("process_died", extra={"child": "store", "restart_in_s": wait})
-        if not self._store_backoff.due():
-            return
-        self._store_started = time.monotonic()
-        self._store_dead = False
-        try:
-            store.start()
-        except (StorageError, OSError) as error:
-            _log.error("store_not_back", extra={"reason": str(error)})
+            self._store.end(max(1.0, deadline - time.monotonic()))

@@ -1,4 +1,4 @@
-"""Ties the life of a process to its parent's: `python -m accrete_kit.parent_death PARENT_PID PROGRAM [ARGUMENT ...]`.
+"""Tie the life of a process to its parent's: `python -m accrete_kit.parent_death PARENT_PID PROGRAM [ARGUMENT ...]`.
 
 Done in the child, once it runs, rather than between fork and exec, where a parent with threads may run nothing safely:
 with gRPC's threads in it, Python code there crashed the child.
@@ -14,13 +14,17 @@ _PR_SET_PDEATHSIG = 1
 """linux/prctl.h"""
 
 
-def tethered(command: Sequence[str]) -> list[str]:
-    """A command that runs `command` under its own process id and ends it in order when this thread or process ends."""
+def command_ending_with_parent(command: Sequence[str]) -> list[str]:
+    """Return a command that becomes `command`, which gets SIGTERM when the thread or process that starts it ends."""
     return [sys.executable, "-m", "accrete_kit.parent_death", str(os.getpid()), *command]
 
 
 def end_with_parent(parent: int, by: signal.Signals) -> None:
-    """Has the kernel send `by` to this process when the thread that started it ends; ends now if it has."""
+    """Have the kernel send `by` to this process when the thread that started it ends.
+
+    Raises:
+        SystemExit: it has ended by now, for `parent` is not this process's parent any more.
+    """
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, by, 0, 0, 0)
     if os.getppid() != parent:
@@ -28,7 +32,7 @@ def end_with_parent(parent: int, by: signal.Signals) -> None:
 
 
 def main() -> None:
-    """Ties this process to the parent that is named, then becomes the program."""
+    """Tie this process to the parent that is named, then become the program."""
     end_with_parent(int(sys.argv[1]), signal.SIGTERM)
     os.execvp(sys.argv[2], sys.argv[2:])
 

@@ -75,7 +75,7 @@ def test_a_kill_in_the_middle_of_a_step_loses_nothing_and_learns_everything_once
             ("0", "1", "2", "3"),
         ]
         _assert_learned_once(node, {*first, *second})
-        assert ("killed by signal 9" if victim == "trainer" else "process_died") in node.log(), "nothing was killed"
+        assert ("killed by signal 9" if victim == "trainer" else "process.died") in node.log(), "nothing was killed"
 
 
 def _wait_for_training(address: str, training: threading.Event) -> None:

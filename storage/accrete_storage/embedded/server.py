@@ -12,7 +12,7 @@ import redis
 
 from accrete_kit.atomic_file import write_json
 from accrete_kit.file_lock import AlreadyLocked, FileLock
-from accrete_kit.parent_death import tethered
+from accrete_kit.parent_death import command_ending_with_parent
 from accrete_storage.config import StoreConfig
 from accrete_storage.errors import DataDirInUse, EngineMismatch, StoreMisconfigured, StoreUnavailable
 from accrete_storage.redis.requirements import version_tuple
@@ -91,7 +91,7 @@ class EmbeddedStore:
         self.socket_path.unlink(missing_ok=True)
         with (self._folder / "valkey.log").open("ab") as log:
             self._process = subprocess.Popen(
-                tethered([str(binary), str(configuration)]),
+                command_ending_with_parent([str(binary), str(configuration)]),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
