@@ -77,9 +77,9 @@ def test_attempts_can_be_bounded(server, state):
 
 
 def test_pauses_grow_with_jitter_up_to_a_limit():
-    retry, problem, generator = accrete.Retry(initial_s=1, max_s=10), accrete.Unavailable(), random.Random(0)
+    retry, error, generator = accrete.Retry(initial_s=1, max_s=10), accrete.Unavailable(), random.Random(0)
     for attempt, longest in ((1, 1), (2, 2), (3, 4), (4, 8), (5, 10), (10_000, 10)):
-        pauses = [retry.pause_s(problem, attempt, generator) or 0.0 for _ in range(100)]
+        pauses = [retry.pause_s(error, attempt, generator) or 0.0 for _ in range(100)]
         assert longest / 2 <= min(pauses) < max(pauses) <= longest
 
 
@@ -119,8 +119,8 @@ def test_closing_ends_the_calls_of_other_threads(server, state):
     def call():
         try:
             client.status()
-        except accrete.AccreteError as problem:
-            caught.append(type(problem))
+        except accrete.AccreteError as error:
+            caught.append(type(error))
 
     thread = threading.Thread(target=call)
     thread.start()
@@ -142,11 +142,11 @@ def test_a_client_is_shared_by_threads(client, image):
 
 
 def test_a_method_that_the_server_lacks_names_an_incompatible_server(client):
-    from accrete._blocking import run
+    from accrete._sync_transport import run
 
     unknown: Method[bytes, bytes] = Method("/accrete.v9.Future/Call", bytes, bytes)
     with pytest.raises(accrete.IncompatibleServer):
-        run(client._core.call(unknown, b""))
+        run(client._caller.call(unknown, b""))
 
 
 def test_the_methods_are_those_of_the_contract():
@@ -249,5 +249,5 @@ def test_a_token_goes_to_other_machines_encrypted_alone(tmp_path):
 def test_an_error_survives_pickling():
     import pickle
 
-    problem = pickle.loads(pickle.dumps(accrete.LimitExceeded("full", retry_after=2.0, attempts=3)))
-    assert (type(problem), problem.details, problem.retry_after) == (accrete.LimitExceeded, "full", 2.0)
+    error = pickle.loads(pickle.dumps(accrete.LimitExceeded("full", retry_after=2.0, attempts=3)))
+    assert (type(error), error.details, error.retry_after) == (accrete.LimitExceeded, "full", 2.0)

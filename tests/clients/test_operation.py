@@ -93,10 +93,10 @@ def test_a_class_is_forgotten(client):
 
 
 def test_an_enum_value_of_a_newer_server_is_unknown_rather_than_an_error():
-    from accrete import _wire
+    from accrete import _decoding
     from accrete.v1 import operation_pb2
 
-    assert _wire.class_info(operation_pb2.ClassInfo(label="a", state=99)).state == "unknown"  # type: ignore[arg-type]
+    assert _decoding.class_info(operation_pb2.ClassInfo(label="a", state=99)).state == "unknown"  # type: ignore[arg-type]
 
 
 def test_ready_is_what_the_health_service_says(client, server):

@@ -3,11 +3,11 @@
     from accrete import Client
 
     with Client("127.0.0.1:50051") as client:
-        report = client.add_folder("photos/")  # one folder for each label
+        report = client.add_folder("photos/")  # one folder per label
         client.wait_learned(report.ids, timeout=600)
         print(client.predict("photo.jpg").label)
 
-Needs grpcio, protobuf and numpy. The same calls for asyncio: `AsyncClient`. All errors: `AccreteError`.
+`AsyncClient` has the same calls for asyncio. All errors are `AccreteError`. Only grpcio, protobuf and numpy are needed.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    """Load all public names with the first of them: the command line shows its help without gRPC and numpy."""
+    """Load all public names with the first of them, so that the command line shows its help without gRPC and numpy."""
     if name.startswith("_") and name != "__all__":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from . import _exports

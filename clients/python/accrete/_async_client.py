@@ -8,12 +8,12 @@ from types import TracebackType
 from typing import Self, overload
 
 from . import _operation, _prediction, _stream, _teaching, _watch
-from ._aio import AioTransport
+from ._async_transport import AsyncTransport
+from ._caller import Caller
 from ._config import DEFAULT_TIMEOUT_S, NO_RETRY, Retry, TlsConfig, endpoint
-from ._core import Core
 from ._events import Event
+from ._example_batches import BATCH_SIZE
 from ._inputs import ExampleLike, ImageLike
-from ._prepared import BATCH_SIZE
 from ._progress import Report
 from ._results import (
     Activation,
@@ -32,9 +32,11 @@ from ._results import (
 
 
 class AsyncClient:
-    """`Client` for asyncio: the same methods, awaited (`async for` over `watch` and `stream_examples`), with the same
-    parameters, answers and errors. Examples may also come from an asynchronous iterable. Belongs to the event loop of
-    its first call; close it, or use it in an `async with` statement.
+    """`Client` for asyncio, with the same methods, parameters, results and errors.
+
+    Its methods are awaited, and `watch` and `stream_examples` are iterated with `async for`. Examples may also come
+    from an asynchronous iterable. It belongs to the event loop of its first call. Close it, or use it in an
+    `async with` statement.
     """
 
     def __init__(
@@ -47,8 +49,8 @@ class AsyncClient:
         token: str | None = None,
     ) -> None:
         """See `Client`."""
-        self._core = Core(
-            transport=AioTransport(endpoint(address, tls, token)), timeout_s=timeout, retry=retry or NO_RETRY
+        self._caller = Caller(
+            transport=AsyncTransport(endpoint(address, tls, token)), timeout_s=timeout, retry=retry or NO_RETRY
         )
 
     async def __aenter__(self) -> Self:
@@ -61,11 +63,11 @@ class AsyncClient:
 
     async def close(self) -> None:
         """See `Client.close`."""
-        await self._core.transport.close()
+        await self._caller.transport.close()
 
     async def wait_ready(self, timeout: float | None = None) -> None:
         """See `Client.wait_ready`."""
-        await _operation.wait_ready(self._core, timeout)
+        await _operation.wait_ready(self._caller, timeout)
 
     @overload
     async def predict(  # type: ignore[overload-overlap]  # a path is a string, which is a sequence of strings
@@ -100,7 +102,7 @@ class AsyncClient:
     ) -> Prediction | list[Prediction]:
         """See `Client.predict`."""
         return await _prediction.predict(
-            self._core, images, top_k=top_k, features=features, unknown_rate=unknown_rate, timeout=timeout
+            self._caller, images, top_k=top_k, features=features, unknown_rate=unknown_rate, timeout=timeout
         )
 
     async def add_examples(
@@ -111,7 +113,7 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> AddReport:
         """See `Client.add_examples`."""
-        return await _teaching.add_examples(self._core, examples, batch_size=batch_size, timeout=timeout)
+        return await _teaching.add_examples(self._caller, examples, batch_size=batch_size, timeout=timeout)
 
     def stream_examples(
         self,
@@ -122,7 +124,7 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> AsyncIterator[ExampleResult]:
         """See `Client.stream_examples`."""
-        return _stream.stream_examples(self._core, examples, batch_size=batch_size, window=window, timeout=timeout)
+        return _stream.stream_examples(self._caller, examples, batch_size=batch_size, window=window, timeout=timeout)
 
     async def add_folder(
         self,
@@ -133,71 +135,71 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> AddReport:
         """See `Client.add_folder`."""
-        return await _teaching.add_folder(self._core, path, progress=progress, batch_size=batch_size, timeout=timeout)
+        return await _teaching.add_folder(self._caller, path, progress=progress, batch_size=batch_size, timeout=timeout)
 
     async def wait_learned(self, ids: Iterable[str], timeout: float | None = None) -> int:
         """See `Client.wait_learned`."""
-        return await _teaching.wait_learned(self._core, ids, timeout)
+        return await _teaching.wait_learned(self._caller, ids, timeout)
 
     def watch(self, *, after: str = "", timeout: float | None = None) -> AsyncIterator[Event]:
         """See `Client.watch`."""
-        return _watch.watch(self._core, after=after, timeout=timeout)
+        return _watch.watch(self._caller, after=after, timeout=timeout)
 
     async def status(self, *, timeout: float | None = None) -> Status:
         """See `Client.status`."""
-        return await _operation.status(self._core, timeout)
+        return await _operation.status(self._caller, timeout)
 
     async def classes(self, *, timeout: float | None = None) -> list[ClassInfo]:
         """See `Client.classes`."""
-        return await _operation.classes(self._core, timeout)
+        return await _operation.classes(self._caller, timeout)
 
     async def versions(self, *, timeout: float | None = None) -> list[VersionInfo]:
         """See `Client.versions`."""
-        return await _operation.versions(self._core, timeout)
+        return await _operation.versions(self._caller, timeout)
 
     async def activate(self, version: int, *, timeout: float | None = None) -> Activation:
         """See `Client.activate`."""
-        return await _operation.activate(self._core, version, timeout)
+        return await _operation.activate(self._caller, version, timeout)
 
     async def unpin(self, *, timeout: float | None = None) -> Activation:
         """See `Client.unpin`."""
-        return await _operation.unpin(self._core, timeout)
+        return await _operation.unpin(self._caller, timeout)
 
     async def discard(self, version: int, *, timeout: float | None = None) -> Discarded:
         """See `Client.discard`."""
-        return await _operation.discard(self._core, version, timeout)
+        return await _operation.discard(self._caller, version, timeout)
 
     async def pause(self, *, timeout: float | None = None) -> None:
         """See `Client.pause`."""
-        await _operation.pause(self._core, timeout)
+        await _operation.pause(self._caller, timeout)
 
     async def resume(self, *, timeout: float | None = None) -> None:
         """See `Client.resume`."""
-        await _operation.resume(self._core, timeout)
+        await _operation.resume(self._caller, timeout)
 
     async def trigger_step(self, *, timeout: float | None = None) -> int:
         """See `Client.trigger_step`."""
-        return await _operation.trigger_step(self._core, timeout)
+        return await _operation.trigger_step(self._caller, timeout)
 
     async def held(self, *, timeout: float | None = None) -> list[HeldLabel]:
         """See `Client.held`."""
-        return await _operation.held(self._core, timeout)
+        return await _operation.held(self._caller, timeout)
 
     async def retry_held(self, label: str, *, timeout: float | None = None) -> int:
         """See `Client.retry_held`."""
-        return await _operation.retry_held(self._core, label, timeout)
+        return await _operation.retry_held(self._caller, label, timeout)
 
     async def approve(self, label: str, *, timeout: float | None = None) -> int:
         """See `Client.approve`."""
-        return await _operation.approve(self._core, label, timeout)
+        return await _operation.approve(self._caller, label, timeout)
 
     async def drop_held(self, label: str, *, timeout: float | None = None) -> int:
         """See `Client.drop_held`."""
-        return await _operation.drop_held(self._core, label, timeout)
+        return await _operation.drop_held(self._caller, label, timeout)
 
     async def review(self, *, timeout: float | None = None) -> list[ReviewGroup]:
         """See `Client.review`."""
-        return await _operation.review(self._core, timeout)
+        return await _operation.review(self._caller, timeout)
 
     async def release_review(
         self,
@@ -208,7 +210,7 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> int:
         """See `Client.release_review`."""
-        return await _operation.release_review(self._core, label, principal, reason, timeout)
+        return await _operation.release_review(self._caller, label, principal, reason, timeout)
 
     async def drop_review(
         self,
@@ -219,12 +221,12 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> int:
         """See `Client.drop_review`."""
-        return await _operation.drop_review(self._core, label, principal, reason, timeout)
+        return await _operation.drop_review(self._caller, label, principal, reason, timeout)
 
     async def delete_examples(self, ids: Iterable[str], *, timeout: float | None = None) -> DeleteReport:
         """See `Client.delete_examples`."""
-        return await _operation.delete_examples(self._core, ids, timeout)
+        return await _operation.delete_examples(self._caller, ids, timeout)
 
     async def forget_class(self, label: str, *, timeout: float | None = None) -> ForgetReport:
         """See `Client.forget_class`."""
-        return await _operation.forget_class(self._core, label, timeout)
+        return await _operation.forget_class(self._caller, label, timeout)

@@ -8,12 +8,11 @@ from types import TracebackType
 from typing import Self, overload
 
 from . import _operation, _prediction, _stream, _teaching, _watch
-from ._blocking import BlockingTransport, each_of, iterate, run
+from ._caller import Caller
 from ._config import DEFAULT_TIMEOUT_S, NO_RETRY, Retry, TlsConfig, endpoint
-from ._core import Core
 from ._events import Event
+from ._example_batches import BATCH_SIZE
 from ._inputs import ExampleLike, ImageLike
-from ._prepared import BATCH_SIZE
 from ._progress import Report
 from ._results import (
     Activation,
@@ -29,13 +28,14 @@ from ._results import (
     Status,
     VersionInfo,
 )
+from ._sync_transport import SyncTransport, iterate, iterate_batches, run
 
 
 class Client:
-    """A connection to an Accrete server. Safe to share among threads; close it, or use it in a `with` statement.
+    """A connection to an Accrete server, which threads may share. Close it, or use it in a `with` statement.
 
-    Every call has a deadline, `timeout` seconds (None: the client's), in which it is made again as `retry` says when
-    the server does not answer or asks to come back later. Nothing is done twice by that. Every call may raise any
+    Every call has a deadline of `timeout` seconds (None for the client's), in which it is made again, as `retry` says,
+    when the server does not respond or asks to come back later. Nothing is done twice by that. Every call may raise any
     AccreteError.
     """
 
@@ -48,11 +48,21 @@ class Client:
         tls: bool | TlsConfig = False,
         token: str | None = None,
     ) -> None:
-        """Connects with the first call. `address`: "host:port", "unix:path" or several "ip:port,ip:port"; None: the
-        environment's ACCRETE_ADDRESS, else 127.0.0.1:50051. `retry` None: every call is made once. `token`: says who
-        calls, where the server asks; None: the environment's ACCRETE_TOKEN, if set. Raises InvalidInput."""
-        self._core = Core(
-            transport=BlockingTransport(endpoint(address, tls, token)), timeout_s=timeout, retry=retry or NO_RETRY
+        """Prepare a connection, which is made with the first call.
+
+        Args:
+            address: "host:port", "unix:path" or several "ip:port,ip:port". None for the environment's ACCRETE_ADDRESS,
+                else 127.0.0.1:50051.
+            timeout: seconds for each call, retries included.
+            retry: when a call is made again. None for never.
+            tls: whether to encrypt, and with which certificates.
+            token: who calls, where the server asks. None for the environment's ACCRETE_TOKEN, if set.
+
+        Raises:
+            InvalidInput: one of them cannot be used.
+        """
+        self._caller = Caller(
+            transport=SyncTransport(endpoint(address, tls, token)), timeout_s=timeout, retry=retry or NO_RETRY
         )
 
     def __enter__(self) -> Self:
@@ -64,13 +74,16 @@ class Client:
         self.close()
 
     def close(self) -> None:
-        """Ends all calls; further ones raise Cancelled."""
-        run(self._core.transport.close())
+        """End all calls. Further ones raise Cancelled."""
+        run(self._caller.transport.close())
 
     def wait_ready(self, timeout: float | None = None) -> None:
-        """Returns once the server can answer (whether or not it has learned anything). Raises Unavailable if it does
-        not in time."""
-        run(_operation.wait_ready(self._core, timeout))
+        """Return once the server can take calls, whether or not it has learned anything.
+
+        Raises:
+            Unavailable: it cannot in time.
+        """
+        run(_operation.wait_ready(self._caller, timeout))
 
     @overload
     def predict(  # type: ignore[overload-overlap]  # a path is a string, which is a sequence of strings
@@ -103,28 +116,48 @@ class Client:
         unknown_rate: float = 0.0,
         timeout: float | None = None,
     ) -> Prediction | list[Prediction]:
-        """Ranks `top_k` labels (1 to 1000) for an image, or for each of several; with `features`, the model's feature
-        vectors, too. More than 64 images, or 32 MiB, take several calls, of which each answers from one version.
+        """Rank labels for an image, or for each of several.
 
-        With `unknown_rate` (0 to 0.5) an image that is near no class is marked `unknown`, and at most that share of
-        images of known classes with it; 0 leaves it to the server, which is off by default.
+        More than 64 images, or 32 MiB, take several calls, each of which predicts with one version.
 
-        Raises NoModel before anything has been learned, InvalidInput naming an image that cannot be used."""
+        Args:
+            images: one input of the model, or several.
+            top_k: labels per image, 1 to 1000.
+            features: whether to return the model's feature vectors as well.
+            unknown_rate: mark an image that is near no class as `unknown`, and with it at most this share (0 to 0.5) of
+                images of known classes. 0 leaves it to the server, where it is off by default.
+            timeout: seconds for each call.
+
+        Returns:
+            A prediction for one image, a list for several.
+
+        Raises:
+            NoModel: nothing has been learned yet.
+            InvalidInput: an image cannot be used, which the message names.
+        """
         return run(
             _prediction.predict(
-                self._core, images, top_k=top_k, features=features, unknown_rate=unknown_rate, timeout=timeout
+                self._caller, images, top_k=top_k, features=features, unknown_rate=unknown_rate, timeout=timeout
             )
         )
 
     def add_examples(
         self, examples: Iterable[ExampleLike], *, batch_size: int = BATCH_SIZE, timeout: float | None = None
     ) -> AddReport:
-        """Stores examples: `Example(label, image)`, (label, image) or (label, image, id). Returns when the server has
-        acknowledged all of them. An image that cannot be used is refused in the report; the others are stored.
+        """Store examples, and return when the server has acknowledged all of them.
 
-        An example without an id gets one made from its label and content (see `AddReport.ids`), so sending anything
-        again, after an error for instance, stores nothing twice. `timeout` is for each batch."""
-        return run(_teaching.add_examples(self._core, examples, batch_size=batch_size, timeout=timeout))
+        An example without an id gets one that is made from its label and content, so that sending anything again, after
+        an error for instance, stores nothing twice.
+
+        Args:
+            examples: `Example(label, image)`, (label, image) or (label, image, id).
+            batch_size: examples per call.
+            timeout: seconds for each call.
+
+        Returns:
+            How many were stored, their ids, and which images cannot be used; the others are stored all the same.
+        """
+        return run(_teaching.add_examples(self._caller, examples, batch_size=batch_size, timeout=timeout))
 
     def stream_examples(
         self,
@@ -134,10 +167,16 @@ class Client:
         window: int = 4,
         timeout: float | None = None,
     ) -> Iterator[ExampleResult]:
-        """`add_examples` for long or endless streams: yields each example's result as it is acknowledged, with at most
-        `window` batches on their way. `timeout` is for the acknowledgement of a batch."""
-        return each_of(
-            _stream.stream_batches(self._core, examples, batch_size=batch_size, window=window, timeout=timeout)
+        """Store a long or endless stream of examples, and yield each one's result as it is acknowledged.
+
+        Args:
+            examples: as for `add_examples`.
+            batch_size: examples that are acknowledged together.
+            window: batches on their way at once, at most.
+            timeout: seconds for the acknowledgement of a batch.
+        """
+        return iterate_batches(
+            _stream.stream_batches(self._caller, examples, batch_size=batch_size, window=window, timeout=timeout)
         )
 
     def add_folder(
@@ -148,85 +187,130 @@ class Client:
         batch_size: int = BATCH_SIZE,
         timeout: float | None = None,
     ) -> AddReport:
-        """Stores a tree of images with one folder for each label. `progress`: a bar on a terminal's stderr, or a
-        function that is called with how many are done, and of how many. `timeout` is for each batch."""
-        return run(_teaching.add_folder(self._core, path, progress=progress, batch_size=batch_size, timeout=timeout))
+        """Store a tree of images with one folder per label.
+
+        Args:
+            path: the folder of the folders.
+            progress: whether to show a bar on a terminal's stderr, or a function that is called with how many are done
+                and of how many.
+            batch_size: examples per call.
+            timeout: seconds for each call.
+
+        Raises:
+            InvalidInput: there are no images.
+        """
+        return run(_teaching.add_folder(self._caller, path, progress=progress, batch_size=batch_size, timeout=timeout))
 
     def wait_learned(self, ids: Iterable[str], timeout: float | None = None) -> int:
-        """Returns the live version once all these examples are in it (0 for no ids). Raises NotLearned, which has the
-        ids still `waiting`, when they are not in time; NotFound for an id that was never added."""
-        return run(_teaching.wait_learned(self._core, ids, timeout))
+        """Return the live version once all these examples are in it; 0 for no ids.
+
+        Raises:
+            NotLearned: they are not in time. It has the ids still `waiting`.
+            NotFound: an id was never added.
+        """
+        return run(_teaching.wait_learned(self._caller, ids, timeout))
 
     def watch(self, *, after: str = "", timeout: float | None = None) -> Iterator[Event]:
-        """Yields what the learner does, for as long as the caller goes on; broken connections are made anew and lose
-        nothing once an event has been seen. `after`: an event's id to go on from; "" from now on, "0" all that are
-        kept. `timeout`: how long an outage may last before it is raised."""
-        return iterate(_watch.watch(self._core, after=after, timeout=timeout))
+        """Yield what the learner does, without an end.
+
+        A broken connection is made anew, and loses nothing once an event has been seen.
+
+        Args:
+            after: an event's id to go on from; "" for those from now on, "0" for all that are kept.
+            timeout: seconds that an outage may last before it is raised.
+        """
+        return iterate(_watch.watch(self._caller, after=after, timeout=timeout))
 
     def status(self, *, timeout: float | None = None) -> Status:
-        """The state of the server, the learner and the store."""
-        return run(_operation.status(self._core, timeout))
+        """Return the state of the server, the learner and the store."""
+        return run(_operation.status(self._caller, timeout))
 
     def classes(self, *, timeout: float | None = None) -> list[ClassInfo]:
-        """All labels, learned ones first, in the order in which they came."""
-        return run(_operation.classes(self._core, timeout))
+        """Return all labels, learned ones first, in the order in which they came."""
+        return run(_operation.classes(self._caller, timeout))
 
     def versions(self, *, timeout: float | None = None) -> list[VersionInfo]:
-        """All versions, newest first."""
-        return run(_operation.versions(self._core, timeout))
+        """Return all versions, newest first."""
+        return run(_operation.versions(self._caller, timeout))
 
     def activate(self, version: int, *, timeout: float | None = None) -> Activation:
-        """Makes a version live and pins it: later ones do not go live until `unpin`. Raises NotFound, or NotNow for
-        one that was rejected or whose files are gone."""
-        return run(_operation.activate(self._core, version, timeout))
+        """Make a version live and pin it, so that later ones do not go live until `unpin`.
+
+        Raises:
+            NotFound: there is no such version.
+            NotNow: it was rejected, or its files are gone.
+        """
+        return run(_operation.activate(self._caller, version, timeout))
 
     def unpin(self, *, timeout: float | None = None) -> Activation:
-        """Makes the newest ready version live, and later ones as they come."""
-        return run(_operation.unpin(self._core, timeout))
+        """Make the newest ready version live, and later ones as they come."""
+        return run(_operation.unpin(self._caller, timeout))
 
     def discard(self, version: int, *, timeout: float | None = None) -> Discarded:
-        """Gives up a version whose files are damaged for good, which nothing undoes. If it is the newest, steps go on
-        from the ready one before it, and classes that this one does not know are learned again from their exemplars.
-        Raises NotFound, and NotNow when its files are whole or it is not ready."""
-        return run(_operation.discard(self._core, version, timeout))
+        """Give up a version whose files are damaged for good. This cannot be undone.
+
+        If it is the newest, steps go on from the ready one before it, and classes that this one does not know are
+        learned again from their exemplars.
+
+        Raises:
+            NotFound: there is no such version.
+            NotNow: its files are whole, or it is not ready.
+        """
+        return run(_operation.discard(self._caller, version, timeout))
 
     def pause(self, *, timeout: float | None = None) -> None:
-        """No step starts until `resume`; one that runs is finished."""
-        run(_operation.pause(self._core, timeout))
+        """Start no step until `resume`. One that runs is finished."""
+        run(_operation.pause(self._caller, timeout))
 
     def resume(self, *, timeout: float | None = None) -> None:
-        """Ends `pause`."""
-        run(_operation.resume(self._core, timeout))
+        """End `pause`."""
+        run(_operation.resume(self._caller, timeout))
 
     def trigger_step(self, *, timeout: float | None = None) -> int:
-        """Starts a step with what is pending, and returns how many examples that is. Raises NotNow when nothing is,
-        or learning is paused."""
-        return run(_operation.trigger_step(self._core, timeout))
+        """Start a step with what is pending, and return how many examples that is.
+
+        Raises:
+            NotNow: nothing is pending, or learning is paused.
+        """
+        return run(_operation.trigger_step(self._caller, timeout))
 
     def held(self, *, timeout: float | None = None) -> list[HeldLabel]:
-        """Labels whose pending examples are set aside after failed or rejected steps, and why. They wait until there
-        are half as many again, a step is triggered, or `retry_held` or `drop_held`; new ones that await approval wait
-        for `approve` or `drop_held` alone."""
-        return run(_operation.held(self._core, timeout))
+        """Return the labels in quarantine, whose pending examples are set aside, and why.
+
+        After failed or rejected steps they wait until there are half as many again, a step is triggered, or
+        `retry_held` or `drop_held`. New labels that await approval wait for `approve` or `drop_held` alone.
+        """
+        return run(_operation.held(self._caller, timeout))
 
     def retry_held(self, label: str, *, timeout: float | None = None) -> int:
-        """Lets a label's examples start steps again, and returns how many are pending. Raises NotFound when it is not
-        set aside (which may also mean that an attempt whose answer was lost has done it)."""
-        return run(_operation.retry_held(self._core, label, timeout))
+        """Let the examples of a label in quarantine start steps again, and return how many are pending.
+
+        Raises:
+            NotFound: it is not in quarantine, perhaps since an attempt whose response was lost has done it.
+        """
+        return run(_operation.retry_held(self._caller, label, timeout))
 
     def approve(self, label: str, *, timeout: float | None = None) -> int:
-        """Lets a new label be learned that waits for approval (`held` lists it), and returns how many of its examples
-        are pending. Raises NotFound (see `retry_held`)."""
-        return run(_operation.approve(self._core, label, timeout))
+        """Let a new label be learned that waits for approval, and return how many of its examples are pending.
+
+        Raises:
+            NotFound: it does not wait (see `retry_held`).
+        """
+        return run(_operation.approve(self._caller, label, timeout))
 
     def drop_held(self, label: str, *, timeout: float | None = None) -> int:
-        """Removes the pending examples of a label that is set aside, and returns how many; what is learned of it stays,
-        and the ids may be sent again. Raises NotFound (see `retry_held`)."""
-        return run(_operation.drop_held(self._core, label, timeout))
+        """Remove the pending examples of a label in quarantine, and return how many.
+
+        What is learned of it stays, and the ids may be sent again.
+
+        Raises:
+            NotFound: it is not in quarantine (see `retry_held`).
+        """
+        return run(_operation.drop_held(self._caller, label, timeout))
 
     def review(self, *, timeout: float | None = None) -> list[ReviewGroup]:
-        """Examples that the learner set aside for review rather than learn them, in groups, and why."""
-        return run(_operation.review(self._core, timeout))
+        """Return the examples that the learner set aside for review rather than learn them, in groups, and why."""
+        return run(_operation.review(self._caller, timeout))
 
     def release_review(
         self,
@@ -236,9 +320,15 @@ class Client:
         reason: str | None = None,
         timeout: float | None = None,
     ) -> int:
-        """Lets examples that were set aside be learned after all, without another review, and returns how many. What is
-        given of label, principal and reason fits. Raises InvalidInput without any, NotFound when nothing fits."""
-        return run(_operation.release_review(self._core, label, principal, reason, timeout))
+        """Let examples that were set aside for review be learned after all, and return how many.
+
+        They are those that fit all that is given of label, principal and reason. They are not reviewed again.
+
+        Raises:
+            InvalidInput: nothing is given.
+            NotFound: nothing fits.
+        """
+        return run(_operation.release_review(self._caller, label, principal, reason, timeout))
 
     def drop_review(
         self,
@@ -248,15 +338,21 @@ class Client:
         reason: str | None = None,
         timeout: float | None = None,
     ) -> int:
-        """Removes examples that were set aside, and returns how many; selected as by `release_review`."""
-        return run(_operation.drop_review(self._core, label, principal, reason, timeout))
+        """Remove examples that were set aside for review, selected as by `release_review`, and return how many."""
+        return run(_operation.drop_review(self._caller, label, principal, reason, timeout))
 
     def delete_examples(self, ids: Iterable[str], *, timeout: float | None = None) -> DeleteReport:
-        """Removes examples from wherever they are kept. Raises NotFound when none of the ids is known (which may also
-        mean that an attempt whose answer was lost has removed them)."""
-        return run(_operation.delete_examples(self._core, ids, timeout))
+        """Remove examples from wherever they are kept.
+
+        Raises:
+            NotFound: none of the ids is known, perhaps since an attempt whose response was lost has removed them.
+        """
+        return run(_operation.delete_examples(self._caller, ids, timeout))
 
     def forget_class(self, label: str, *, timeout: float | None = None) -> ForgetReport:
-        """Removes a class: its examples and its answers at once, its share of the weights with the next step. Raises
-        NotFound (see `delete_examples`)."""
-        return run(_operation.forget_class(self._core, label, timeout))
+        """Remove a class: its examples and its predictions at once, its share of the weights with the next step.
+
+        Raises:
+            NotFound: there is no such class (see `delete_examples`).
+        """
+        return run(_operation.forget_class(self._caller, label, timeout))

@@ -1,4 +1,4 @@
-"""How a client connects: address, encryption, retries. The one place of the client that reads the environment."""
+"""Address, encryption and retries of a client. No other module of the client reads the environment."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pathlib
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import grpc
 
@@ -25,27 +26,27 @@ Options = list[tuple[str, int | str]]
 
 @dataclass(frozen=True, kw_only=True)
 class Retry:
-    """When a failed call is made again: always within its deadline, and only where that cannot do anything twice."""
+    """When a failed call is made again, which is within its deadline and never does anything twice."""
 
     initial_s: float = 0.1
-    """Seconds before the second attempt. 0.1: most outages are one connection that has to be made anew."""
+    """Seconds before the second attempt. Most outages are one connection that has to be made anew."""
 
     multiplier: float = 2.0
-    """Growth of the pause from attempt to attempt."""
+    """Factor between one pause and the next."""
 
     max_s: float = 2.0
-    """Longest pause, in seconds. 2: a server that is back is found soon; jitter spreads those who wait for it."""
+    """Longest pause, in seconds. A server that is back is found soon; jitter spreads those who wait for it."""
 
     attempts: int = 0
-    """How often a call is made at most; 0: as often as its deadline allows."""
+    """How often a call is made at most; 0 for as often as its deadline allows."""
 
-    def pause_s(self, problem: AccreteError, attempt: int, generator: random.Random) -> float | None:
-        """Seconds to wait after failed attempt number `attempt` (1, 2, ...); None: do not try again."""
+    def pause_s(self, error: AccreteError, attempt: int, generator: random.Random) -> float | None:
+        """Return the seconds to wait after failed attempt number `attempt` (1, 2, ...); None to give up."""
         if self.attempts and attempt >= self.attempts:
             return None
-        if isinstance(problem, LimitExceeded | Unavailable) and problem.retry_after is not None:
-            return problem.retry_after * generator.uniform(1.0, 1.25)
-        if not isinstance(problem, Unavailable):
+        if isinstance(error, LimitExceeded | Unavailable) and error.retry_after is not None:
+            return error.retry_after * generator.uniform(1.0, 1.25)
+        if not isinstance(error, Unavailable):
             return None
         longest = min(self.max_s, self.initial_s * self.multiplier ** min(attempt - 1, 64))
         return longest * generator.uniform(0.5, 1.0)
@@ -56,10 +57,10 @@ NO_RETRY = Retry(attempts=1)
 
 @dataclass(frozen=True, kw_only=True)
 class TlsConfig:
-    """Files (PEM) for an encrypted connection. All empty: the server is checked against gRPC's root certificates."""
+    """Files (PEM) for an encrypted connection. Without any, the server is checked against gRPC's root certificates."""
 
     root_certificates: str | os.PathLike[str] | None = None
-    """Certificates that the server's one must lead to."""
+    """Certificates that the chain of the server's certificate must end in."""
 
     certificate: str | os.PathLike[str] | None = None
     """This client's own certificate chain, where the server asks for one."""
@@ -68,7 +69,7 @@ class TlsConfig:
     """The key of `certificate`."""
 
     def credentials(self) -> grpc.ChannelCredentials:
-        """Reads the files. Raises InvalidInput naming the one that cannot be read."""
+        """Read the files. Raises InvalidInput that names the one that cannot be read."""
         return grpc.ssl_channel_credentials(
             root_certificates=_read(self.root_certificates),
             private_key=_read(self.private_key),
@@ -81,19 +82,25 @@ def _read(path: str | os.PathLike[str] | None) -> bytes | None:
         return None
     try:
         return pathlib.Path(path).read_bytes()
-    except OSError as problem:
-        raise InvalidInput(f"{os.fspath(path)}: {problem.strerror}") from problem
+    except OSError as error:
+        raise InvalidInput(f"{os.fspath(path)}: {error.strerror}") from error
 
 
 @dataclass(frozen=True, kw_only=True)
 class Endpoint:
-    """Where to connect and how: what a gRPC channel is made from."""
+    """Where to connect and how."""
 
     target: str
     options: Options
     credentials: grpc.ChannelCredentials | None
     metadata: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Sent with every call: the token, which no representation shows."""
+
+    def channel(self, interface: Any) -> Any:
+        """Open a channel of gRPC's blocking or asyncio interface, the module `grpc` or `grpc.aio`."""
+        if self.credentials is None:
+            return interface.insecure_channel(self.target, self.options)
+        return interface.secure_channel(self.target, self.credentials, self.options)
 
 
 def endpoint(
@@ -102,9 +109,18 @@ def endpoint(
     token: str | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Endpoint:
-    """Address "host:port", "unix:path", or several "ip:port,ip:port" among which the calls are spread; None: the
-    environment's ACCRETE_ADDRESS, else 127.0.0.1:50051. `token` None: the environment's ACCRETE_TOKEN, if set.
-    Raises InvalidInput."""
+    """Return the endpoint for what a caller gave.
+
+    Args:
+        address: "host:port", "unix:path", or several "ip:port,ip:port" among which the calls are spread. None for the
+            environment's ACCRETE_ADDRESS, else 127.0.0.1:50051.
+        tls: whether and how to encrypt.
+        token: who calls. None for the environment's ACCRETE_TOKEN, if set.
+        environment: None for the process's own.
+
+    Raises:
+        InvalidInput: one of them cannot be used.
+    """
     environment = os.environ if environment is None else environment
     given = address or environment.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
     parts = [part.strip() for part in given.split(",")]
@@ -145,7 +161,7 @@ def _is_local(part: str) -> bool:
 
 
 def _several(parts: list[str]) -> str:
-    """gRPC takes a list of addresses, not of names."""
+    """Return the target for several addresses; gRPC takes no list of names."""
     try:
         versions = {ipaddress.ip_address(part.rpartition(":")[0].strip("[]")).version for part in parts}
     except ValueError:

@@ -1,19 +1,19 @@
-"""Every error that the client raises, and how a gRPC status becomes one.
+"""All errors that the client raises, and how a gRPC status becomes one.
 
 AccreteError                 code, details, retry_after (seconds), attempts
 ├── InvalidInput             an image, label, id or setting cannot be used; nothing was changed
 ├── NotFound                 no such version, label or id
 ├── AlreadyExists            the id is taken by an example with other content
-├── LimitExceeded            a limit was reached; retry_after None: the same request will never fit
+├── LimitExceeded            a limit was reached; without retry_after the same request will never fit
 ├── NotNow                   the request is fine, the server's state is not (paused, nothing pending, ...)
 │   └── NoModel              nothing has been learned yet: teach first
-├── Unavailable              the server, or the store behind it, does not answer
+├── Unavailable              the server, or the store behind it, does not respond
 ├── DeadlineExceeded         the time was up (also a TimeoutError)
 │   └── NotLearned           the examples of `wait_learned` are not all in the live version yet
 ├── Cancelled                the call was cancelled, or the client is closed
 ├── Unauthenticated          something before the server wants credentials
 │   └── PermissionDenied     ... and these are not enough
-├── IncompatibleServer       the server does not know the call, or answers what this client cannot read
+├── IncompatibleServer       the server does not know the call, or its response cannot be read by this client
 └── InternalError            a bug in the server; its log has the details
 """
 
@@ -56,7 +56,7 @@ class AccreteError(Exception):
 
 
 class InvalidInput(AccreteError):
-    """Something given cannot be used as it is; the message names it and says what is allowed."""
+    """Something that was given cannot be used as it is. The message names it and says what is allowed."""
 
     default_code = grpc.StatusCode.INVALID_ARGUMENT
 
@@ -74,7 +74,7 @@ class AlreadyExists(AccreteError):
 
 
 class LimitExceeded(AccreteError):
-    """A limit was reached; the message names it and its value. `retry_after` None: send less at once."""
+    """A limit was reached. The message names it and its value. Without `retry_after`, send less at once."""
 
     default_code = grpc.StatusCode.RESOURCE_EXHAUSTED
 
@@ -90,13 +90,13 @@ class NoModel(NotNow):
 
 
 class Unavailable(AccreteError):
-    """The server cannot be reached, or its store does not answer."""
+    """The server cannot be reached, or its store does not respond."""
 
     default_code = grpc.StatusCode.UNAVAILABLE
 
 
 class DeadlineExceeded(AccreteError, TimeoutError):
-    """The time given to a call was up before the answer came."""
+    """The time given to a call was up before the response came."""
 
     default_code = grpc.StatusCode.DEADLINE_EXCEEDED
 
@@ -109,7 +109,7 @@ class NotLearned(DeadlineExceeded):
         self.waiting = tuple(waiting)
         """The ids that are not in the live version yet."""
         self.version = version
-        """The live version; 0: none."""
+        """The live version; 0 for none."""
 
 
 class Cancelled(AccreteError):
@@ -160,27 +160,30 @@ KINDS: dict[grpc.StatusCode, type[AccreteError]] = {
     grpc.StatusCode.DATA_LOSS: InternalError,
     grpc.StatusCode.UNAUTHENTICATED: Unauthenticated,
 }
-"""The one table from status codes to errors."""
+"""The error of each status code."""
 
 
-def from_rpc(problem: grpc.RpcError) -> AccreteError:
-    """The error of a failed call, from either of gRPC's two interfaces."""
-    code = problem.code()
-    return KINDS[code](problem.details() or "", code=code, retry_after=_retry_after(problem))
+def from_rpc(error: grpc.RpcError) -> AccreteError:
+    """Return the error of a failed call of either of gRPC's two interfaces."""
+    code = error.code()
+    return KINDS[code](error.details() or "", code=code, retry_after=_retry_after(error))
 
 
-def from_unary(problem: grpc.RpcError) -> AccreteError:
-    """The error of a call with one answer, which this client has not cancelled.
+def from_unary(error: grpc.RpcError, *, closed: bool) -> AccreteError:
+    """Return the error of a failed call with one response.
 
-    A server that ends with the call still on its way to a handler cancels it, without a word of its own."""
-    if problem.code() is grpc.StatusCode.CANCELLED and (problem.details() or "CANCELLED").upper() == "CANCELLED":
+    A server that ends while the call is still on its way to a handler cancels it without details of its own. Unless
+    this client is `closed`, nobody else has.
+    """
+    cancelled = error.code() is grpc.StatusCode.CANCELLED and (error.details() or "CANCELLED").upper() == "CANCELLED"
+    if cancelled and not closed:
         return Unavailable("the server ended before it took up the call", code=grpc.StatusCode.UNAVAILABLE)
-    return from_rpc(problem)
+    return from_rpc(error)
 
 
-def _retry_after(problem: grpc.RpcError) -> float | None:
-    """Seconds, from the trailing metadata."""
-    metadata: Iterable[tuple[str, str | bytes]] = cast(Any, problem.trailing_metadata()) or ()
+def _retry_after(error: grpc.RpcError) -> float | None:
+    """Return the seconds that the trailing metadata says."""
+    metadata: Iterable[tuple[str, str | bytes]] = cast(Any, error.trailing_metadata()) or ()
     for key, value in metadata:
         if key == _RETRY_AFTER and str(value).isdecimal():
             return int(value) / 1000

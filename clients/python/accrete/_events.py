@@ -1,4 +1,4 @@
-"""What the learner does, as `watch` tells it."""
+"""What the learner does, as `watch` yields it."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ class ClassForgotten:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassProvisional:
-    """A new class can be answered from its prototype, before any training step."""
+    """A new class can be predicted from its prototype, before any training step."""
 
     label: str
     examples: int
@@ -86,18 +86,18 @@ class ClassProvisional:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ExamplesReviewed:
-    """Examples were set aside for review rather than learned; `Client.review` tells of all that are."""
+    """Examples were set aside for review rather than learned. `Client.review` lists all that are."""
 
     label: str
     examples: int
     """Set aside now."""
     reasons: tuple[str, ...]
-    """Why, of some at least: "contradiction", "duplicates", "burst", "share"."""
+    """Why, for some of them at least: "contradiction", "duplicates", "burst", "share"."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Unrecognised:
-    """Something that a newer server tells and this client does not know."""
+    """An event of a newer server that this client does not know."""
 
 
 What: TypeAlias = (

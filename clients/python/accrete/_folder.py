@@ -1,4 +1,4 @@
-"""A tree of images with one folder for each label (the layout known as ImageFolder)."""
+"""A tree of images with one folder per label (the layout known as ImageFolder)."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ SUFFIXES = (".bmp", ".jpeg", ".jpg", ".npy", ".png", ".webp")
 
 
 def folder_examples(path: str | os.PathLike[str]) -> list[Example]:
-    """The files in sorted order; their label is the name of the folder directly below `path` that they are in, at any
-    depth. Other files and hidden ones are left out. Raises InvalidInput when there is nothing."""
+    """Return the image files in sorted order.
+
+    A file's label is the name of the folder directly below `path` that it is in, at any depth. Other files and hidden
+    ones are left out.
+
+    Raises:
+        InvalidInput: there is no such folder, or no image in it.
+    """
     root = pathlib.Path(path)
     if root.is_file():
-        raise InvalidInput(
-            f"{root}: a file; a folder with one folder for each label is expected, or a label for the file"
-        )
+        raise InvalidInput(f"{root}: a file; a folder with one folder per label is expected, or a label for the file")
     try:
         folders = sorted(entry for entry in root.iterdir() if entry.is_dir() and not _hidden(entry.name))
-    except OSError as problem:
-        raise InvalidInput(f"{root}: {problem.strerror}") from problem
+    except OSError as error:
+        raise InvalidInput(f"{root}: {error.strerror}") from error
     found = [Example(folder.name, file) for folder in folders for file in _files(folder)]
     if not found:
         raise InvalidInput(

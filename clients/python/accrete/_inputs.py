@@ -1,6 +1,6 @@
 """What a caller may give as an image or an example, and how it becomes a message.
 
-Nothing is scaled, cropped or converted here beyond what is said: the server does that, so that all clients agree.
+Nothing is scaled, cropped or converted here beyond what is said. The server does that, so that all clients agree.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ _CHANNELS = (1, 3, 4)
 
 
 class PillowImage(Protocol):
-    """The part of `PIL.Image.Image` that is used; Pillow itself is never imported."""
+    """The part of `PIL.Image.Image` that is used. Pillow itself is never imported."""
 
     @property
     def mode(self) -> str: ...
@@ -39,11 +39,11 @@ class PillowImage(Protocol):
 
 
 ImageLike: TypeAlias = NDArray[Any] | bytes | bytearray | memoryview | str | os.PathLike[str] | PillowImage
-"""One input of the model:
+"""One input of the model, as one of these:
 
-* an encoded JPEG, PNG, WebP or BMP file as bytes, or the path of one (`.npy`: an array);
-* a uint8 array [height, width] or [height, width, 1 | 3 | 4]: grey, RGB, RGBA, values 0 to 255;
-* a float array [length] for a model whose input is an embedding; sent as float32;
+* an encoded JPEG, PNG, WebP or BMP file as bytes, or the path of one, or of an array (`.npy`);
+* a uint8 array [height, width] or [height, width, 1 | 3 | 4] (grey, RGB, RGBA), with values 0 to 255;
+* a float array [length], sent as float32, for a model whose input is an embedding;
 * a Pillow image, which is sent as PNG, without loss.
 """
 
@@ -56,8 +56,8 @@ class Example:
     """1 to 256 bytes of UTF-8 without control characters."""
     image: ImageLike
     id: str = ""
-    """1 to 128 characters; the same id is stored once. Empty: the server makes it from label and content, so that the
-    same image is stored once under the same label."""
+    """1 to 128 characters; the same id is stored once. If it is empty, the server makes it from label and content, so
+    that the same image is stored once under the same label."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     """At most 16 entries, 1 KiB together."""
 
@@ -66,7 +66,7 @@ ExampleLike: TypeAlias = Example | tuple[str, ImageLike] | tuple[str, ImageLike,
 
 
 def to_example(given: ExampleLike, index: int) -> Example:
-    """An example from any of its forms. Raises InvalidInput naming the index: this is a mistake in the program."""
+    """Return an example from any of its forms. Raises InvalidInput that names its index."""
     if isinstance(given, Example):
         return given
     if isinstance(given, tuple) and len(given) in (2, 3) and isinstance(given[0], str):
@@ -77,7 +77,7 @@ def to_example(given: ExampleLike, index: int) -> Example:
 
 
 def fill_example(message: teaching_pb2.Example, example: Example) -> None:
-    """Fills the message of an example. Raises InvalidInput with a reason."""
+    """Fill the message of an example. Raises InvalidInput with a reason."""
     if not isinstance(example.id, str):
         raise InvalidInput(f"its id is {_described(example.id)}; a string is allowed")
     fill_image(message.image, example.image)
@@ -86,20 +86,25 @@ def fill_example(message: teaching_pb2.Example, example: Example) -> None:
         message.id = example.id
         if example.metadata:
             message.metadata.update(example.metadata)
-    except (TypeError, ValueError) as problem:  # a label that is no text, or not UTF-8; metadata that is not strings
-        raise InvalidInput(f"its label or metadata cannot be sent: {problem}") from problem
+    except (TypeError, ValueError) as error:  # a label that is no text, or not UTF-8; metadata that is not strings
+        raise InvalidInput(f"its label or metadata cannot be sent: {error}") from error
 
 
 def image_message(image: ImageLike) -> types_pb2.Image:
-    """The message of an image. Raises as `fill_image`."""
+    """Return the message of an image. Raises as `fill_image`."""
     message = types_pb2.Image()
     fill_image(message, image)
     return message
 
 
 def fill_image(message: types_pb2.Image, image: ImageLike) -> None:
-    """Fills the message of an image, in its place in a larger one: to be put there later it would be copied, which
-    takes longer than to make it. Raises InvalidInput with a reason that does not name the image."""
+    """Fill the message of an image, in its place in a larger one.
+
+    To put it there later would copy it, which takes longer than to make it.
+
+    Raises:
+        InvalidInput: with a reason that does not name the image.
+    """
     if isinstance(image, np.ndarray):
         _fill_tensor(message.tensor, image)
     elif isinstance(image, bytes | bytearray | memoryview):
@@ -113,29 +118,29 @@ def fill_image(message: types_pb2.Image, image: ImageLike) -> None:
 
 
 def is_one(images: ImageLike | Iterable[ImageLike]) -> bool:
-    """Whether this is one image rather than several."""
+    """Return whether this is one image rather than several."""
     return isinstance(images, np.ndarray | bytes | bytearray | memoryview | str | os.PathLike) or is_pillow(images)
 
 
 def is_pillow(image: object) -> TypeGuard[PillowImage]:
-    """By what it can do, so that Pillow need not be installed."""
+    """Return whether it can do what a Pillow image can; Pillow need not be installed."""
     return all(hasattr(image, name) for name in ("mode", "size", "save", "convert"))
 
 
 def is_quick(image: object) -> bool:
-    """Whether making the message takes no file access and no encoding, so that an event loop may do it."""
+    """Return whether its message takes no file access and no encoding, so that an event loop may make it."""
     return isinstance(image, np.ndarray | bytes | bytearray | memoryview)
 
 
 def to_ids(ids: Iterable[str]) -> list[str]:
-    """Example ids. Raises InvalidInput for a single string, which would be taken for its characters."""
+    """Return example ids. Raises InvalidInput for a single string, which would be taken for its characters."""
     if isinstance(ids, str):
         raise InvalidInput(f'ids is "{ids}"; a list of ids is allowed')
     return list(ids)
 
 
 def source_of(image: object) -> str:
-    """The path of an image that was given as one, for reports."""
+    """Return the path of an image that was given as one, for reports."""
     return os.fspath(image) if isinstance(image, str | os.PathLike) else ""
 
 
@@ -175,19 +180,19 @@ def _check_pixels(shape: tuple[int, ...]) -> None:
 def _fill_from_file(message: types_pb2.Image, path: pathlib.Path) -> None:
     try:
         data = path.read_bytes()
-    except OSError as problem:
-        raise InvalidInput(f"{path}: {problem.strerror}") from problem
+    except OSError as error:
+        raise InvalidInput(f"{path}: {error.strerror}") from error
     if path.suffix.lower() != ".npy":
         message.encoded = data
         return
     try:
         _fill_tensor(message.tensor, np.load(io.BytesIO(data), allow_pickle=False))
-    except (ValueError, EOFError, InvalidInput) as problem:
-        raise InvalidInput(f"{path}: {problem}") from problem
+    except (ValueError, EOFError, InvalidInput) as error:
+        raise InvalidInput(f"{path}: {error}") from error
 
 
 def _png(image: PillowImage) -> bytes:
-    """The image as a PNG file, with the EXIF orientation that it has: the server applies it, as it does for files."""
+    """Return the image as a PNG file with its EXIF orientation, which the server applies as it does for files."""
     if image.mode in _WIDE_MODES:
         raise InvalidInput(f'a Pillow image of mode "{image.mode}"; convert it to "L" or "RGB" first')
     buffer = io.BytesIO()
@@ -197,6 +202,6 @@ def _png(image: PillowImage) -> bytes:
         if image.mode not in _PNG_MODES:
             image = image.convert("RGB")
         image.save(buffer, format="PNG", compress_level=1, **params)  # 1: most of the gain for a fraction of the time
-    except (OSError, SyntaxError, ValueError) as problem:  # Pillow reads a file only now, and finds it damaged
-        raise InvalidInput(f"a Pillow image that cannot be read: {problem}") from problem
+    except (OSError, SyntaxError, ValueError) as error:  # Pillow reads a file only now, and finds it damaged
+        raise InvalidInput(f"a Pillow image that cannot be read: {error}") from error
     return buffer.getvalue()

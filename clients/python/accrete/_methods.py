@@ -1,4 +1,4 @@
-"""The calls of the wire contract: path, and how request and answer become bytes."""
+"""The calls of the wire contract, with their paths and how requests and responses become bytes."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def _same(data: bytes) -> bytes:
 
 PREDICT = _method("Prediction/Predict", pr.PredictRequest, pr.PredictResponse)
 
-# Their requests are put together from parts that are bytes already: see `_prepared`.
+# Their requests are put together from parts that are bytes already (see `_example_batches`).
 ADD_EXAMPLES: Method[bytes, te.AddExamplesResponse] = Method(
     "/accrete.v1.Teaching/AddExamples", _same, te.AddExamplesResponse.FromString
 )
@@ -63,7 +63,7 @@ DELETE_EXAMPLES = _method("Operation/DeleteExamples", op.DeleteExamplesRequest, 
 FORGET_CLASS = _method("Operation/ForgetClass", op.ForgetClassRequest, op.ForgetClassResponse)
 
 HEALTH: Method[bytes, bytes] = Method("/grpc.health.v1.Health/Check", _same, _same)
-"""grpc.health.v1 without its package: an empty request asks for the whole server; see `SERVING`."""
+"""grpc.health.v1 without its package. An empty request asks for the whole server; see `SERVING`."""
 
 SERVING = b"\x08\x01"
 """HealthCheckResponse with status (field 1) SERVING (1)."""

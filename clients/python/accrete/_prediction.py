@@ -1,4 +1,4 @@
-"""Predicting: images to messages, messages to answers, split where one call cannot carry them all."""
+"""Predict calls, which are split where one cannot carry all images."""
 
 from __future__ import annotations
 
@@ -6,13 +6,14 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import cast
 
+from ._batching import batches, each
+from ._caller import Caller
 from ._config import MAX_MESSAGE_BYTES
-from ._core import Core, batches, each
+from ._decoding import predictions
 from ._errors import IncompatibleServer, InvalidInput, LimitExceeded, NoModel, NotNow
 from ._inputs import ImageLike, image_message, is_one, is_quick, source_of
 from ._methods import PREDICT
 from ._results import Prediction
-from ._wire import predictions
 from .v1 import prediction_pb2, types_pb2
 
 MAX_IMAGES = 64  # in one call; the server's default limit
@@ -20,7 +21,7 @@ MAX_BYTES = MAX_MESSAGE_BYTES // 2
 
 
 async def predict(
-    core: Core,
+    caller: Caller,
     images: ImageLike | Iterable[ImageLike],
     *,
     top_k: int,
@@ -28,26 +29,26 @@ async def predict(
     unknown_rate: float,
     timeout: float | None,
 ) -> Prediction | list[Prediction]:
-    """One answer for one image, a list for several; `timeout` is for each call that the images are split into."""
+    """Return a prediction for one image, a list for several; `timeout` is for each call that they are split into."""
     single = is_one(images)
     given = cast(list[ImageLike], [images] if single else list(cast(Iterable[ImageLike], images)))
-    messages = [await _message(core, image, index) for index, image in enumerate(given)]
-    answers: list[Prediction] = []
+    messages = [await _message(caller, image, index) for index, image in enumerate(given)]
+    found: list[Prediction] = []
     async for batch in batches(each(messages), count=MAX_IMAGES, limit=MAX_BYTES, size=types_pb2.Image.ByteSize):
         request = prediction_pb2.PredictRequest(images=batch, top_k=top_k, features=features, unknown_rate=unknown_rate)
-        answers += await _send(core, request, timeout, given, offset=len(answers))
-    return answers[0] if single else answers
+        found += await _send(caller, request, timeout, given, offset=len(found))
+    return found[0] if single else found
 
 
-async def _message(core: Core, image: ImageLike, index: int) -> types_pb2.Image:
+async def _message(caller: Caller, image: ImageLike, index: int) -> types_pb2.Image:
     try:
-        return image_message(image) if is_quick(image) else await core.transport.offload(lambda: image_message(image))
-    except InvalidInput as problem:
-        raise InvalidInput(f"images[{index}]: {problem.details}") from problem
+        return image_message(image) if is_quick(image) else await caller.transport.offload(lambda: image_message(image))
+    except InvalidInput as error:
+        raise InvalidInput(f"images[{index}]: {error.details}") from error
 
 
 def _named(details: str, given: Sequence[ImageLike], offset: int) -> str:
-    """A server's "images[3]: ...", which counts within its call, by the caller's own count and the file's name."""
+    """Rewrite a server's "images[3]: ...", which counts within its call, to the caller's count and the file's name."""
 
     def name(found: re.Match[str]) -> str:
         index = offset + int(found[1])
@@ -58,32 +59,34 @@ def _named(details: str, given: Sequence[ImageLike], offset: int) -> str:
 
 
 async def _send(
-    core: Core,
+    caller: Caller,
     request: prediction_pb2.PredictRequest,
     timeout: float | None,
     given: Sequence[ImageLike],
     offset: int,
 ) -> list[Prediction]:
-    """Answers for the images of a request, which begin at `offset` of what was given; halved while the server says
-    that it is too much at once."""
+    """Return predictions for the images of a request, which begin at `offset` of what was given.
+
+    The request is halved while the server says that it is too much at once.
+    """
     try:
-        response = await core.call(PREDICT, request, timeout)
-    except LimitExceeded as problem:
-        if problem.retry_after is not None or len(request.images) == 1:
+        response = await caller.call(PREDICT, request, timeout)
+    except LimitExceeded as error:
+        if error.retry_after is not None or len(request.images) == 1:
             raise
-    except NotNow as problem:
-        raise NoModel(problem.details, attempts=problem.attempts) from problem
-    except InvalidInput as problem:
-        problem.details = _named(problem.details, given, offset)
+    except NotNow as error:
+        raise NoModel(error.details, attempts=error.attempts) from error
+    except InvalidInput as error:
+        error.details = _named(error.details, given, offset)
         raise
     else:
         if len(response.predictions) != len(request.images):
-            raise IncompatibleServer(f"{len(response.predictions)} answers for {len(request.images)} images")
+            raise IncompatibleServer(f"{len(response.predictions)} predictions for {len(request.images)} images")
         return predictions(response, features=request.features)
-    answers: list[Prediction] = []
+    found: list[Prediction] = []
     for part in _halves(request):
-        answers += await _send(core, part, timeout, given, offset + len(answers))
-    return answers
+        found += await _send(caller, part, timeout, given, offset + len(found))
+    return found
 
 
 def _halves(request: prediction_pb2.PredictRequest) -> list[prediction_pb2.PredictRequest]:

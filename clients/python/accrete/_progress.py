@@ -1,4 +1,4 @@
-"""A progress bar on stderr for whoever watches: rich's where it is installed, else a line that counts."""
+"""A progress bar on stderr, which is rich's where it is installed, else a line that counts."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ Report = Callable[[int, int], None]
 
 @contextlib.contextmanager
 def shown(progress: bool | Report, what: str) -> Iterator[Report]:
-    """What to report to. True: a bar, when stderr is a terminal."""
+    """Yield the function to report to. True shows a bar when stderr is a terminal."""
     if callable(progress):
         yield progress
     elif progress and sys.stderr.isatty():

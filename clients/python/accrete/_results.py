@@ -1,4 +1,4 @@
-"""What the calls answer, as plain values: no protobuf reaches the caller."""
+"""What the calls return, as plain values: no protobuf reaches the caller."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ VersionState = Literal["ready", "rejected", "retired", "unknown"]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RankedLabel:
-    """One label of an answer."""
+    """One label of a prediction."""
 
     label: str
     probability: float
-    """0 to 1; over all classes that the server can answer they sum to 1."""
+    """0 to 1. Over all classes that the server can predict they sum to 1."""
     provisional: bool
-    """The class is known by its prototype alone; a training step has yet to learn it."""
+    """The class is known by its prototype alone. A training step has yet to learn it."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +38,7 @@ class Timings:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prediction:
-    """The answer for one image. `label`, `probability` and `provisional` are those of the most probable label."""
+    """The prediction for one image. `label`, `probability` and `provisional` are those of the most probable label."""
 
     ranked: tuple[RankedLabel, ...]
     """Most probable first."""
@@ -47,11 +47,11 @@ class Prediction:
     timings: Timings
     """Of the call, which may have carried more images than this one."""
     unknown: bool = False
-    """No class is near enough; `ranked` has the nearest all the same. Only when asked for (`unknown_rate`)."""
+    """No class is near enough, by the `unknown_rate` that was asked for. `ranked` has the nearest all the same."""
     false_alarm_rate: float = 0.0
-    """How often an image of a class that the server knows is called unknown, by its hold-out; 0: nothing is."""
+    """Share of images of known classes that are called unknown, by the hold-out; 0 when nothing is."""
     features: NDArray[np.float32] | None = field(default=None, compare=False)
-    """[d], when asked for."""
+    """The model's feature vector, float32 [d], when asked for."""
 
     @property
     def label(self) -> str:
@@ -73,7 +73,7 @@ class ExampleResult:
     index: int
     """Its place among the examples given, from 0."""
     id: str
-    """The given one, or the one that the server made from label and content; empty when refused before it had one."""
+    """The given one, or the one that the server made from label and content. Empty when refused before it had one."""
     label: str
     outcome: Outcome
     """"stored" now; "duplicate": stored before, with the same content; "refused": not stored."""
@@ -97,7 +97,7 @@ class AddReport:
 
     @classmethod
     def of(cls, results: Iterable[ExampleResult]) -> AddReport:
-        """Adds up, from `stream_examples` for instance."""
+        """Add up results, such as those of `stream_examples`."""
         stored, refused, ids = 0, [], []
         for result in results:
             if result.outcome == "refused":
@@ -130,9 +130,9 @@ class Status:
     """The state of the server, the learner and the store."""
 
     version: int
-    """The version this server answers from; 0: none yet."""
+    """The version that this server predicts with; 0 for none yet."""
     active_version: int
-    """The version the store says is active; differs while a server is catching up."""
+    """The version that is active in the store. It differs while a server is catching up."""
     pinned: bool
     classes: int
     provisional_classes: int
@@ -152,20 +152,20 @@ class Status:
     method: str
     release: str
     store_alive: bool
-    """Whether the store answers; if not, what comes from it is 0."""
+    """Whether the store responds. If not, what comes from it is 0."""
     store: str
     input_shape: tuple[int, ...]
     """(height, width, channels), or (length,) for embeddings."""
     held_labels: tuple[str, ...]
-    """Labels whose examples are set aside after failed or rejected steps, or until approved; `Client.held` says why."""
+    """Labels in quarantine, after failed or rejected steps or until approved; `Client.held` says why."""
     phase_reason: str
-    """What started the phase or, when it is "blocked", what is damaged; for people."""
+    """What started the phase or, when it is "blocked", what is damaged, for people."""
     in_review: int
     """Examples set aside for review, not counted in `pending`; `Client.review` says why."""
     unknown_rate: float
-    """The server's setting: the share of false alarms at which images are called unknown; 0: off."""
+    """The server's setting: the share of false alarms at which images are called unknown; 0 for off."""
     false_alarm_rate: float
-    """What the live version's hold-out allows of that; 0: nothing is called unknown."""
+    """What the live version's hold-out allows of that; 0 when nothing is called unknown."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -178,18 +178,18 @@ class ClassInfo:
     exemplars: int
     holdout: int
     since_version: int
-    """The version that first knew it; 0: none yet."""
+    """The version that first knew it; 0 for none yet."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class HeldLabel:
-    """A label whose pending examples are set aside."""
+    """A label in quarantine, that is, whose pending examples are set aside."""
 
     label: str
     pending: int
     """Examples pending now."""
     attempts: int
-    """Steps that failed in a row before; 1 for a step that the gate rejected, 0 for a label that awaits approval."""
+    """Steps that failed in a row before: 1 for a step that the gate rejected, 0 for a label that awaits approval."""
     reason: str
     awaiting_approval: bool = False
     """It is new, and waits for `Client.approve`."""
@@ -201,7 +201,7 @@ class ReviewGroup:
 
     label: str
     principal: str
-    """Who taught them; "" where nobody is asked for a name."""
+    """Who taught them; empty where nobody is asked for a name."""
     reason: str
     """"contradiction", "duplicates", "burst" or "share"; see the settings `teaching.review_*` and `training_share`."""
     examples: int
@@ -219,7 +219,7 @@ class VersionInfo:
     active: bool
     pinned: bool
     parent: int
-    """The version it was trained from; 0: none."""
+    """The version it was trained from; 0 for none."""
     created_ms: int
     """Milliseconds since 1970."""
     labels: tuple[str, ...]
@@ -242,10 +242,10 @@ class Activation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Discarded:
-    """What giving a damaged version up comes to."""
+    """What follows from giving up a damaged version."""
 
     base: int
-    """The version that steps start from now; 0: none is left."""
+    """The version that steps start from now; 0 when none is left."""
     relearned: tuple[str, ...]
     """Labels that are to be learned again from their exemplars."""
 

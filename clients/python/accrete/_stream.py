@@ -1,8 +1,8 @@
-"""Teaching over one long call: batches go out while answers to earlier ones come in.
+"""Teaching over one long call, in which batches go out while results of earlier ones come in.
 
-What has no answer yet is kept, at most `window` batches of it, and sent again over a new connection when the old one
-breaks. A call lives for `timeout` seconds at most, so that a server that hangs is noticed; it is renewed, with nothing
-on its way, at half of that.
+At most `window` batches have no result yet. They are kept, and sent again over a new connection when the old one
+breaks. A call lives for `timeout` seconds at most, so that a server that hangs is noticed. It is renewed at half of
+that, when nothing is on its way.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
-from ._core import Attempts, Core
+from ._caller import Backoff, Caller
 from ._errors import AccreteError, DeadlineExceeded, InvalidInput, LimitExceeded, Unavailable
+from ._example_batches import Batch, Examples, decode_results, example_batches, join_requests, merge_results, sendable
 from ._methods import STREAM_EXAMPLES
-from ._prepared import Batch, Examples, merged, prepared_batches, read_results, request_of, to_send
 from ._results import ExampleResult
 from ._teaching import send
 from ._transport import Duplex
@@ -25,10 +25,10 @@ _Call = Duplex[bytes, teaching_pb2.AddExamplesResponse]
 
 
 async def stream_examples(
-    core: Core, examples: Examples, *, batch_size: int, window: int, timeout: float | None
+    caller: Caller, examples: Examples, *, batch_size: int, window: int, timeout: float | None
 ) -> AsyncGenerator[ExampleResult, None]:
-    """The result of each example, in order, as the server acknowledges them."""
-    batches = stream_batches(core, examples, batch_size=batch_size, window=window, timeout=timeout)
+    """Yield the result of each example, in order, as the server acknowledges them."""
+    batches = stream_batches(caller, examples, batch_size=batch_size, window=window, timeout=timeout)
     async with aclosing(batches):
         async for results in batches:
             for result in results:
@@ -36,16 +36,16 @@ async def stream_examples(
 
 
 async def stream_batches(
-    core: Core, examples: Examples, *, batch_size: int, window: int, timeout: float | None
+    caller: Caller, examples: Examples, *, batch_size: int, window: int, timeout: float | None
 ) -> AsyncGenerator[list[ExampleResult], None]:
-    """The same, batch by batch."""
+    """Yield the same, batch by batch."""
     if window < 1:
         raise InvalidInput(f"window {window}: 1 or more is allowed")
-    sender = _Sender(core, prepared_batches(core, examples, batch_size), window, core.seconds(timeout))
+    sender = _Sender(caller, example_batches(caller, examples, batch_size), window, caller.seconds(timeout))
     try:
         while not sender.finished:
-            async with aclosing(sender.one_call()) as answers:
-                async for results in answers:
+            async with aclosing(sender.one_call()) as acknowledged:
+                async for results in acknowledged:
                     yield results
     finally:
         sender.hang_up()
@@ -54,89 +54,92 @@ async def stream_batches(
 class _Sender:
     """Sends batches from a source over one call after another."""
 
-    def __init__(self, core: Core, source: AsyncIterator[Batch], window: int, timeout_s: float) -> None:
+    def __init__(self, caller: Caller, source: AsyncIterator[Batch], window: int, timeout_s: float) -> None:
         self.finished = False
-        self._core = core
+        self._caller = caller
         self._source = source
         self._window = window
         self._timeout_s = timeout_s
-        self._unanswered: deque[Batch] = deque()
-        self._attempts = Attempts(core)
+        self._unacknowledged: deque[Batch] = deque()
+        self._backoff = Backoff(caller)
         self._drained = False
         self._call: _Call | None = None
 
     async def one_call(self) -> AsyncGenerator[list[ExampleResult], None]:
-        """Results until the source has ended, the call is due for renewal, or it broke."""
+        """Yield results until the source has ended, the call is due for renewal, or it broke."""
         started = time.monotonic()
         renew_at = started + self._timeout_s / 2
-        allowed, sent = 1, 0  # one batch alone first: whether this call works at all is best told by its answer
+        allowed, sent = 1, 0  # one batch alone first, whose result tells whether this call works at all
         try:
-            call = self._call = await self._core.transport.duplex(STREAM_EXAMPLES, self._timeout_s)
+            call = self._call = await self._caller.transport.duplex(STREAM_EXAMPLES, self._timeout_s)
             while True:
                 while sent < allowed and await self._send(call, sent, more=time.monotonic() < renew_at):
                     sent += 1
                 if not sent:
                     break
                 started = time.monotonic()
-                yield await self._answer(call)
+                yield await self._results(call)
                 allowed, sent = self._window, sent - 1
             await call.done_writing()
             await call.read()
             self.finished = self._drained
-        except LimitExceeded as problem:
-            if problem.retry_after is None and self._unanswered:
+        except LimitExceeded as error:
+            if error.retry_after is None and self._unacknowledged:
                 yield await self._alone()
             else:
-                await self._attempts.pause(problem, self._timeout_s)
-        except AccreteError as problem:
-            await self._attempts.pause(self._judged(problem, time.monotonic() - started), self._timeout_s)
+                await self._backoff.pause(error, self._timeout_s)
+        except AccreteError as error:
+            await self._backoff.pause(self._judge(error, time.monotonic() - started), self._timeout_s)
         finally:
             self.hang_up()
 
     def hang_up(self) -> None:
-        """Ends the present call, if any."""
+        """End the present call, if any."""
         if self._call is not None:
             self._call.cancel()
             self._call = None
 
     async def _send(self, call: _Call, position: int, *, more: bool) -> bool:
-        """Sends the batch at this position of the unanswered ones; with `more`, the source's next one behind them.
-        False: there is none."""
-        if position == len(self._unanswered):
+        """Send the batch at this position of the unacknowledged ones, or with `more` the source's next one behind them.
+
+        Returns:
+            False when there is none.
+        """
+        if position == len(self._unacknowledged):
             batch = await anext(self._source, None) if more and not self._drained else None
             if batch is None:
                 self._drained = self._drained or more
                 return False
-            self._unanswered.append(batch)
-        sent = to_send(self._unanswered[position])
+            self._unacknowledged.append(batch)
+        sent = sendable(self._unacknowledged[position])
         if sent:
-            await call.write(request_of(sent))
+            await call.write(join_requests(sent))
         return True
 
-    async def _answer(self, call: _Call) -> list[ExampleResult]:
-        """The results of the oldest batch without an answer."""
-        batch = self._unanswered[0]
-        sent = to_send(batch)
-        answered: list[ExampleResult] = []
+    async def _results(self, call: _Call) -> list[ExampleResult]:
+        """Return the results of the oldest batch that has none yet."""
+        batch = self._unacknowledged[0]
+        sent = sendable(batch)
+        received: list[ExampleResult] = []
         if sent:
             response = await call.read()
             if response is None:
-                raise Unavailable("the server ended the stream before it had answered all of it")
-            answered = read_results(sent, response)
-        self._unanswered.popleft()
-        self._attempts.reset()
-        return merged(batch, answered)
+                raise Unavailable("the server ended the stream before it had acknowledged all of it")
+            received = decode_results(sent, response)
+        self._unacknowledged.popleft()
+        self._backoff.reset()
+        return merge_results(batch, received)
 
     async def _alone(self) -> list[ExampleResult]:
-        """The results of the oldest batch, which is too much for one message, sent in parts by calls of their own."""
+        """Send the oldest batch, which is too much for one message, in parts by calls of their own."""
         self.hang_up()
-        batch = self._unanswered[0]
-        answered = await send(self._core, to_send(batch), self._timeout_s)
-        self._unanswered.popleft()
-        return merged(batch, answered)
+        batch = self._unacknowledged[0]
+        received = await send(self._caller, sendable(batch), self._timeout_s)
+        self._unacknowledged.popleft()
+        return merge_results(batch, received)
 
-    def _judged(self, problem: AccreteError, waited_s: float) -> AccreteError:
-        """A call that reached its deadline because its examples came slowly is one to renew, not a failure."""
-        if isinstance(problem, DeadlineExceeded) and waited_s < self._timeout_s / 2:
-            return Unavailable(problem.details, code=problem.code)
-        return problem
+    def _judge(self, error: AccreteError, waited_s: float) -> AccreteError:
+        """Return the error to judge by: a call whose examples came too slowly for its deadline is one to renew."""
+        if isinstance(error, DeadlineExceeded) and waited_s < self._timeout_s / 2:
+            return Unavailable(error.details, code=error.code)
+        return error

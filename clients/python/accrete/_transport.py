@@ -1,7 +1,7 @@
-"""What the client's logic needs from gRPC: written once against this, run over either of gRPC's two interfaces.
+"""What the client's logic needs from gRPC, so that it is written once for both of gRPC's interfaces.
 
-All of it is `async`. The blocking transport simply never suspends, so that the same coroutines run to their end in
-one go on the caller's thread (`_blocking.run`); the asyncio transport suspends as usual.
+All of it is `async`. The blocking transport never suspends, so that the same coroutines run to their end in one go on
+the caller's thread (`_sync_transport.run`). The asyncio transport suspends as usual.
 """
 
 from __future__ import annotations
@@ -19,41 +19,42 @@ R_co = TypeVar("R_co", covariant=True)
 
 
 class Stream(Protocol[R_co]):
-    """A call whose answers come one by one."""
+    """A call whose responses come one by one."""
 
     async def read(self) -> R_co | None:
-        """The next answer; None at the end. Raises AccreteError."""
+        """Return the next response; None at the end. Raises AccreteError."""
 
     def cancel(self) -> None:
-        """Ends the call; harmless when it has ended."""
+        """End the call, unless it has ended."""
 
 
 class Duplex(Stream[R_co], Protocol[Q_contra, R_co]):
     """A call with a stream in both directions."""
 
     async def write(self, request: Q_contra) -> None:
-        """Sends; what goes wrong with it is raised by the next `read`."""
+        """Send a request. An error of it is raised by the next `read`."""
 
     async def done_writing(self) -> None:
-        """Tells the server that nothing more comes."""
+        """Tell the server that nothing more comes."""
 
 
 class Transport(Protocol):
     """A connection to the server (or to several)."""
 
     async def unary(self, method: Method[Q, R], request: Q, timeout_s: float) -> R:
-        """One request, one answer. Raises AccreteError."""
+        """Send one request, and return its response. Raises AccreteError."""
 
     async def subscribe(self, method: Method[Q, R], request: Q) -> Stream[R]:
-        """One request, many answers, without a deadline."""
+        """Send one request, which has many responses and no deadline."""
 
     async def duplex(self, method: Method[Q, R], timeout_s: float) -> Duplex[Q, R]:
-        """Many requests, many answers, until the deadline."""
+        """Begin a call with many requests and responses, which ends at the deadline."""
 
-    async def sleep(self, seconds: float) -> None: ...
+    async def sleep(self, seconds: float) -> None:
+        """Wait."""
 
     async def offload(self, work: Callable[[], T]) -> T:
-        """Runs slow work where it delays nobody else."""
+        """Do slow work where it delays nobody else, and return its result."""
 
     async def close(self) -> None:
-        """Ends all calls. Harmless when closed."""
+        """End all calls; a second time does nothing."""

@@ -11,8 +11,8 @@ import typer
 
 from .._client import Client
 from .._errors import NotLearned
+from .._example_batches import BATCH_SIZE
 from .._inputs import Example
-from .._prepared import BATCH_SIZE
 from .._results import AddReport
 from . import exits
 from .connection import Connection

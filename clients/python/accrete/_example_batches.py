@@ -1,4 +1,4 @@
-"""Examples made ready to be sent, in batches, and the answers put back in order."""
+"""Batches of examples ready to be sent, and their results put back in order."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 import grpc
 
+from ._batching import batches, each
+from ._caller import Caller
 from ._config import MAX_MESSAGE_BYTES
-from ._core import Core, batches, each
+from ._decoding import outcome
 from ._errors import IncompatibleServer, InvalidInput
 from ._inputs import Example, ExampleLike, fill_example, is_quick, source_of, to_example
 from ._results import ExampleResult, Outcome
-from ._wire import outcome
 from .v1 import teaching_pb2
 
 BATCH_SIZE = 64
@@ -22,20 +23,24 @@ Examples = Iterable[ExampleLike] | AsyncIterable[ExampleLike]
 
 
 @dataclass(slots=True)
-class Prepared:
-    """An example ready to be sent, or (`request` None) refused here, for `reason`."""
+class EncodedExample:
+    """An example ready to be sent, or one without a `request`, which is refused here for `reason`."""
 
     index: int
     label: str
     id: str
     source: str
     request: bytes | None
-    """Of this example alone. The bytes of several, one behind the other, are those of one request with all of them: so
-    protobuf defines it, and a batch is put together without copying its messages into a larger one."""
+    """AddExamplesRequest with this example alone.
+
+    By protobuf's encoding the bytes of several, one behind the other, are those of one request with all of them, so
+    that a batch is put together without copying its messages into a larger one.
+    """
     reason: str = ""
 
     @property
     def size(self) -> int:
+        """Bytes of the request."""
         return len(self.request or b"")
 
     def result(
@@ -46,6 +51,7 @@ class Prepared:
         reason: str = "",
         code: str = "",
     ) -> ExampleResult:
+        """Return the result for this example."""
         return ExampleResult(
             index=self.index,
             id=id or self.id,
@@ -57,45 +63,45 @@ class Prepared:
         )
 
 
-Batch = list[Prepared]
+Batch = list[EncodedExample]
 
 
-def prepared_batches(core: Core, examples: Examples, size: int) -> AsyncGenerator[Batch, None]:
-    """Batches ready to be sent. Raises InvalidInput for what is no example at all; a bad image only marks its own."""
+def example_batches(caller: Caller, examples: Examples, size: int) -> AsyncGenerator[Batch, None]:
+    """Yield batches ready to be sent. Raises InvalidInput for what is no example; a bad image only marks its own."""
     if size < 1:
         raise InvalidInput(f"batch_size {size}: 1 or more is allowed")
-    return batches(_prepared(core, examples), count=size, limit=MAX_BYTES, size=lambda one: one.size)
+    return batches(_encoded(caller, examples), count=size, limit=MAX_BYTES, size=lambda one: one.size)
 
 
-async def _prepared(core: Core, examples: Examples) -> AsyncGenerator[Prepared, None]:
+async def _encoded(caller: Caller, examples: Examples) -> AsyncGenerator[EncodedExample, None]:
     index = 0
     async for given in each(examples):
         example = to_example(given, index)
         if is_quick(example.image):
-            yield _prepare(example, index)
+            yield _encode(example, index)
         else:
-            yield await core.transport.offload(lambda example=example, index=index: _prepare(example, index))  # type: ignore[misc]
+            yield await caller.transport.offload(lambda example=example, index=index: _encode(example, index))  # type: ignore[misc]
         index += 1
 
 
-def _prepare(example: Example, index: int) -> Prepared:
+def _encode(example: Example, index: int) -> EncodedExample:
     one = teaching_pb2.AddExamplesRequest()
     request, reason = None, ""
     try:
         fill_example(one.examples.add(), example)
         request = one.SerializeToString()
-    except InvalidInput as problem:
-        reason = problem.details
-    return Prepared(index, example.label, example.id, source_of(example.image), request, reason)
+    except InvalidInput as error:
+        reason = error.details
+    return EncodedExample(index, example.label, example.id, source_of(example.image), request, reason)
 
 
-def to_send(batch: Batch) -> Batch:
-    """Without those refused here."""
+def sendable(batch: Batch) -> Batch:
+    """Return the batch without those refused here."""
     return [one for one in batch if one.request is not None]
 
 
-def merged(batch: Batch, answered: list[ExampleResult]) -> list[ExampleResult]:
-    """The server's results and those refused here, in order."""
+def merge_results(batch: Batch, answered: list[ExampleResult]) -> list[ExampleResult]:
+    """Return the server's results and those refused here, in order."""
     here = [
         one.result("refused", reason=one.reason, code=grpc.StatusCode.INVALID_ARGUMENT.name)
         for one in batch
@@ -104,20 +110,21 @@ def merged(batch: Batch, answered: list[ExampleResult]) -> list[ExampleResult]:
     return sorted(answered + here, key=lambda result: result.index)
 
 
-def request_of(batch: Batch) -> bytes:
+def join_requests(batch: Batch) -> bytes:
+    """Return the one request for a batch."""
     return b"".join(one.request for one in batch if one.request is not None)
 
 
-def read_results(batch: Batch, response: teaching_pb2.AddExamplesResponse) -> list[ExampleResult]:
-    """The answer to a batch. Raises IncompatibleServer."""
+def decode_results(batch: Batch, response: teaching_pb2.AddExamplesResponse) -> list[ExampleResult]:
+    """Return the results of a batch. Raises IncompatibleServer."""
     if len(response.results) != len(batch):
         raise IncompatibleServer(f"{len(response.results)} results for {len(batch)} examples")
     pairs = zip(batch, response.results, strict=True)
     return [_result(sent, result, position) for position, (sent, result) in enumerate(pairs)]
 
 
-def _result(sent: Prepared, result: teaching_pb2.ExampleResult, position: int) -> ExampleResult:
-    """A reason begins with the example's place in the message, which means nothing to the caller; see `index`."""
+def _result(sent: EncodedExample, result: teaching_pb2.ExampleResult, position: int) -> ExampleResult:
+    """Return a result, without the example's place in the message, which means nothing to the caller (see `index`)."""
     became = outcome(result)
     if became is None:
         raise IncompatibleServer(f"an outcome {result.outcome} that this client does not know")

@@ -1,4 +1,4 @@
-"""The transport for threads, and how a coroutine over it runs without an event loop."""
+"""The transport for threads, over which a coroutine runs without an event loop."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ T = TypeVar("T")
 
 
 def run(work: Coroutine[Any, Any, T]) -> T:
-    """The result of a coroutine that never suspends."""
+    """Run a coroutine that never suspends, and return its result."""
     try:
         work.send(None)
     except StopIteration as end:
@@ -31,7 +31,7 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
 
 def iterate(source: AsyncGenerator[T, None]) -> Generator[T, None, None]:
-    """The values of an asynchronous generator that never suspends."""
+    """Yield the values of an asynchronous generator that never suspends."""
     try:
         while True:
             try:
@@ -43,8 +43,8 @@ def iterate(source: AsyncGenerator[T, None]) -> Generator[T, None, None]:
         run(_close(source))
 
 
-def each_of(batches: AsyncGenerator[list[T], None]) -> Iterator[T]:
-    """The values in the lists of such a generator: to take them one by one from the generator itself costs more."""
+def iterate_batches(batches: AsyncGenerator[list[T], None]) -> Iterator[T]:
+    """Yield the values in the lists of such a generator, which costs less than one step of the generator per value."""
     with contextlib.closing(iterate(batches)) as lists:
         for values in lists:
             yield from values
@@ -58,15 +58,11 @@ async def _close(source: AsyncGenerator[T, None]) -> None:
     await source.aclose()
 
 
-class BlockingTransport:
+class SyncTransport:
     """A gRPC channel for threads; safe to share among them."""
 
     def __init__(self, endpoint: Endpoint) -> None:
-        self._channel = (
-            grpc.secure_channel(endpoint.target, endpoint.credentials, endpoint.options)
-            if endpoint.credentials
-            else grpc.insecure_channel(endpoint.target, endpoint.options)
-        )
+        self._channel = endpoint.channel(grpc)
         self._metadata = endpoint.metadata
         self._unary: dict[str, Callable[..., Any]] = {}
         self._closed = False
@@ -78,19 +74,19 @@ class BlockingTransport:
             call = self._unary[method.path] = self._channel.unary_unary(method.path, method.encode, method.decode)
         try:
             response: R = call(request, timeout=timeout_s, metadata=self._metadata)
-        except grpc.RpcError as problem:
-            raise (from_rpc if self._closed else from_unary)(problem) from problem
+        except grpc.RpcError as error:
+            raise from_unary(error, closed=self._closed) from error
         return response
 
-    async def subscribe(self, method: Method[Q, R], request: Q) -> BlockingStream[R]:
+    async def subscribe(self, method: Method[Q, R], request: Q) -> SyncStream[R]:
         self._check_open()
         start = self._channel.unary_stream(method.path, method.encode, method.decode)
-        return BlockingStream(start(request, metadata=self._metadata))
+        return SyncStream(start(request, metadata=self._metadata))
 
-    async def duplex(self, method: Method[Q, R], timeout_s: float) -> BlockingDuplex[Q, R]:
+    async def duplex(self, method: Method[Q, R], timeout_s: float) -> SyncDuplex[Q, R]:
         self._check_open()
         start = self._channel.stream_stream(method.path, method.encode, method.decode)
-        return BlockingDuplex(lambda requests: start(requests, timeout=timeout_s, metadata=self._metadata))
+        return SyncDuplex(lambda requests: start(requests, timeout=timeout_s, metadata=self._metadata))
 
     async def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -107,8 +103,8 @@ class BlockingTransport:
             raise Cancelled("the client is closed")
 
 
-class BlockingStream(Generic[R]):
-    """A call that is being answered."""
+class SyncStream(Generic[R]):
+    """A call under way."""
 
     def __init__(self, call: Any) -> None:
         self._call = call
@@ -116,16 +112,16 @@ class BlockingStream(Generic[R]):
     async def read(self) -> R | None:
         try:
             response: R | None = next(self._call, None)
-        except grpc.RpcError as problem:
-            raise from_rpc(problem) from problem
+        except grpc.RpcError as error:
+            raise from_rpc(error) from error
         return response
 
     def cancel(self) -> None:
         self._call.cancel()
 
 
-class BlockingDuplex(BlockingStream[R], Generic[Q, R]):
-    """gRPC takes the requests from an iterator, on a thread of its own; a queue feeds it."""
+class SyncDuplex(SyncStream[R], Generic[Q, R]):
+    """A call with a stream in both directions: gRPC takes the requests from a queue, on a thread of its own."""
 
     def __init__(self, start: Callable[[Iterator[Q]], Any]) -> None:
         self._requests: queue.SimpleQueue[Q | None] = queue.SimpleQueue()

@@ -1,4 +1,4 @@
-"""Between the wire's messages and the values that callers see. Nothing else here reads a message."""
+"""From the wire's messages to the values that callers see. No other module reads a message's fields."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def predictions(response: prediction_pb2.PredictResponse, *, features: bool) -> 
 
 
 def outcome(result: teaching_pb2.ExampleResult) -> results.Outcome | None:
-    """None: an answer that this client does not know."""
+    """Return the outcome; None for one that this client does not know."""
     return _OUTCOMES.get(result.outcome)
 
 
@@ -125,7 +125,7 @@ _KINDS: dict[str, type[Any]] = {
 
 
 def _what(kind: str, body: Any) -> events.What:
-    """Names are the same on the wire and here; only the types of some values differ."""
+    """Return an event's body. Its names are the wire's; only the types of some values differ."""
     fields = {field.name: getattr(body, field.name) for field in body.DESCRIPTOR.fields}
     if "phase" in fields:
         fields["phase"] = _phase(fields["phase"])
@@ -140,7 +140,7 @@ _CONVERTED = {"phase", "state", "accuracy", "labels", "new_labels", "input_shape
 
 
 def _plain_fields(message: Any, kind: type[Any]) -> list[str]:
-    """The fields of a message that are the same in the value of `kind`."""
+    """Return the fields of a message that are the same in the value of `kind`."""
     known = kind.__dataclass_fields__
     return [field.name for field in message.DESCRIPTOR.fields if field.name in known and field.name not in _CONVERTED]
 
@@ -150,7 +150,7 @@ def _phase(number: types_pb2.Phase.ValueType) -> results.Phase:
 
 
 def _name(enum: Any, number: int) -> str:
-    """In lower case; "unknown" for 0 and for what a newer server says."""
+    """Return the name in lower case; "unknown" for 0 and for what a newer server says."""
     return "unknown" if number == 0 or number not in enum.values() else cast(str, enum.Name(number)).lower()
 
 

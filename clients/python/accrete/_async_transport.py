@@ -22,13 +22,16 @@ _END: Any = vars(grpc.aio)["EOF"]  # the published types leave it out
 
 
 @contextlib.contextmanager
-def _errors(translate: Callable[[grpc.RpcError], AccreteError] = from_rpc) -> Iterator[None]:
-    """gRPC's errors as this package's. It also raises CancelledError when the channel is closed under a call; a task
-    that nobody cancelled must not end silently by it."""
+def _translated(translate: Callable[[grpc.RpcError], AccreteError] = from_rpc) -> Iterator[None]:
+    """Raise gRPC's errors as those of this package.
+
+    gRPC also raises CancelledError when the channel is closed under a call. A task that nobody cancelled must not end
+    silently by it.
+    """
     try:
         yield
-    except grpc.RpcError as problem:
-        raise translate(problem) from problem
+    except grpc.RpcError as error:
+        raise translate(error) from error
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is None or task.cancelling():
@@ -36,7 +39,7 @@ def _errors(translate: Callable[[grpc.RpcError], AccreteError] = from_rpc) -> It
         raise Cancelled("the client was closed during the call") from None
 
 
-class AioTransport:
+class AsyncTransport:
     """A gRPC channel of one event loop: the one that runs at the first call."""
 
     def __init__(self, endpoint: Endpoint) -> None:
@@ -46,17 +49,17 @@ class AioTransport:
 
     async def unary(self, method: Method[Q, R], request: Q, timeout_s: float) -> R:
         call = self._channel().unary_unary(method.path, method.encode, method.decode)
-        with _errors(lambda problem: (from_rpc if self._closed else from_unary)(problem)):
+        with _translated(lambda error: from_unary(error, closed=self._closed)):
             response: R = await call(request, timeout=timeout_s, metadata=self._endpoint.metadata)
         return response
 
-    async def subscribe(self, method: Method[Q, R], request: Q) -> AioStream[R]:
+    async def subscribe(self, method: Method[Q, R], request: Q) -> AsyncStream[R]:
         start = self._channel().unary_stream(method.path, method.encode, method.decode)
-        return AioStream(start(request, metadata=self._endpoint.metadata))
+        return AsyncStream(start(request, metadata=self._endpoint.metadata))
 
-    async def duplex(self, method: Method[Q, R], timeout_s: float) -> AioDuplex[Q, R]:
+    async def duplex(self, method: Method[Q, R], timeout_s: float) -> AsyncDuplex[Q, R]:
         start: Any = self._channel().stream_stream(method.path, method.encode, method.decode)
-        return AioDuplex(
+        return AsyncDuplex(
             start(timeout=timeout_s, metadata=self._endpoint.metadata)
         )  # without an iterator: requests are written
 
@@ -72,27 +75,22 @@ class AioTransport:
             await self._opened.close(None)
 
     def _channel(self) -> grpc.aio.Channel:
-        """Made at the first call, when the loop runs that it is to belong to."""
+        """Return the channel, made at the first call, when the loop runs that it is to belong to."""
         if self._closed:
             raise Cancelled("the client is closed")
         if self._opened is None:
-            to = self._endpoint
-            self._opened = (
-                grpc.aio.secure_channel(to.target, to.credentials, to.options)
-                if to.credentials
-                else grpc.aio.insecure_channel(to.target, to.options)
-            )
+            self._opened = self._endpoint.channel(grpc.aio)
         return self._opened
 
 
-class AioStream(Generic[R]):
-    """A call that is being answered."""
+class AsyncStream(Generic[R]):
+    """A call under way."""
 
     def __init__(self, call: Any) -> None:
         self._call = call
 
     async def read(self) -> R | None:
-        with _errors():
+        with _translated():
             response = await self._call.read()
         return None if response is _END else response
 
@@ -100,7 +98,7 @@ class AioStream(Generic[R]):
         self._call.cancel()
 
 
-class AioDuplex(AioStream[R], Generic[Q, R]):
+class AsyncDuplex(AsyncStream[R], Generic[Q, R]):
     """A call with a stream in both directions."""
 
     _cut = False
@@ -108,13 +106,17 @@ class AioDuplex(AioStream[R], Generic[Q, R]):
     async def read(self) -> R | None:
         try:
             return await super().read()
-        except InternalError as problem:
+        except InternalError as error:
             if self._cut:
-                raise Unavailable("the server ended the stream while it was written to") from problem
+                raise Unavailable("the server ended the stream while it was written to") from error
             raise
 
     async def write(self, request: Q) -> None:
-        """gRPC replaces the status of a call that has ended under a write by INTERNAL: what the server said is lost."""
+        """Send a request.
+
+        gRPC replaces the status of a call that has ended under a write by INTERNAL, so that what the server said is
+        lost; the next `read` raises Unavailable instead.
+        """
         try:
             await self._call.write(request)
         except grpc.RpcError:
