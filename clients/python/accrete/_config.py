@@ -18,7 +18,7 @@ from ._errors import AccreteError, InvalidInput, LimitExceeded, Unavailable
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 ADDRESS_VARIABLE = "ACCRETE_ADDRESS"
 TOKEN_VARIABLE = "ACCRETE_TOKEN"
-DEFAULT_TIMEOUT_S = 30.0  # a server that is restarted answers again well within it
+DEFAULT_TIMEOUT_S = 30.0  # a server that is restarted is back well within it
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024  # the server's own default limit
 
 Options = list[tuple[str, int | str]]

@@ -100,14 +100,14 @@ def sendable(batch: Batch) -> Batch:
     return [one for one in batch if one.request is not None]
 
 
-def merge_results(batch: Batch, answered: list[ExampleResult]) -> list[ExampleResult]:
+def merge_results(batch: Batch, received: list[ExampleResult]) -> list[ExampleResult]:
     """Return the server's results and those refused here, in order."""
     here = [
         one.result("refused", reason=one.reason, code=grpc.StatusCode.INVALID_ARGUMENT.name)
         for one in batch
         if one.request is None
     ]
-    return sorted(answered + here, key=lambda result: result.index)
+    return sorted(received + here, key=lambda result: result.index)
 
 
 def join_requests(batch: Batch) -> bytes:

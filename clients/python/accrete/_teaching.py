@@ -20,7 +20,7 @@ from .v1 import teaching_pb2
 
 MAX_IDS = 10_000  # in one call
 _POLL_S = 30.0  # one WaitLearned call; short enough for a lost connection to cost little
-_ANSWER_S = 5.0  # for the answer to come back after that
+_RESPONSE_S = 5.0  # for the response to come back after that
 
 
 async def add_examples(caller: Caller, examples: Examples, *, batch_size: int, timeout: float | None) -> AddReport:
@@ -98,5 +98,5 @@ async def _poll(caller: Caller, ids: Sequence[str], deadline: Deadline) -> tuple
     """Return the live version and the ids not in it, when all are or after some seconds."""
     wait_s = max(0.001, min(_POLL_S, deadline.left_s()))
     request = teaching_pb2.WaitLearnedRequest(ids=ids, timeout_ms=max(1, round(wait_s * 1000)))
-    response = await caller.call(WAIT_LEARNED, request, max(deadline.left_s(), 0) + _ANSWER_S)
+    response = await caller.call(WAIT_LEARNED, request, max(deadline.left_s(), 0) + _RESPONSE_S)
     return response.version, [] if response.learned else list(response.waiting)

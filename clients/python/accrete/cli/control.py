@@ -126,7 +126,7 @@ def drop(label: str, connection: Connection, output: Output) -> None:
 
 
 def forget(label: str, connection: Connection, output: Output) -> None:
-    """Remove a class: its examples and its answers at once, its share of the weights with the next step.
+    """Remove a class: its examples and its predictions at once, its share of the weights with the next step.
 
     This cannot be undone.
 

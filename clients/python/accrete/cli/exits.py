@@ -17,7 +17,7 @@ Exit status:
   0    done
   1    the server refused it, or part of it
   2    wrong usage or configuration
-  3    the server could not be reached, or did not answer in time
+  3    the server could not be reached, or did not respond in time
   130  interrupted"""
 
 NEEDS_SERVER = 'this command needs the server: pip install "accrete[server]"'

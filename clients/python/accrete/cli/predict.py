@@ -65,7 +65,7 @@ def _text(names: Sequence[str], predictions: Sequence[Prediction]) -> str:
         for place, one in enumerate(prediction.ranked)
     ]
     versions = sorted({prediction.version for prediction in predictions})
-    answered = f"version {', '.join(map(str, versions))}, {predictions[-1].timings.total_ms:.1f} ms in the server"
+    source = f"version {', '.join(map(str, versions))}, {predictions[-1].timings.total_ms:.1f} ms in the server"
     rate = predictions[-1].false_alarm_rate
     alarms = f", {percent(rate)} of known images are called unknown" if rate else ""
-    return f"{table(['image', 'label', 'probability', ''], rows)}\n{answered}{alarms}"
+    return f"{table(['image', 'label', 'probability', ''], rows)}\n{source}{alarms}"
