@@ -1,0 +1,133 @@
+"""Write the documents that are made from the code: `python docs/generate.py` (`--check` compares and changes nothing)."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import UnionType
+from typing import Any
+
+import accrete
+
+DOCS = Path(__file__).parent
+MADE = "<!-- Made by docs/generate.py. Change the code, not this file. -->"
+
+CONFIGURATION = f"""\
+# Configuration
+
+{MADE}
+
+Settings come from a TOML file (`--config`, `ACCRETE_CONFIG`, or `accrete.toml` in the data directory), from the environment
+(`ACCRETE_SERVER__PORT=50052`, with two underscores), and from flags (`--set server.port=50052`). The later wins.
+
+These are all fields with their defaults, as `accrete up --print-config` prints them. A field that is commented out is left
+to the method.
+"""
+
+SDK = f"""\
+# Python SDK
+
+{MADE}
+
+    from accrete import Client
+
+The package needs grpcio, protobuf and numpy. `AsyncClient` has the methods of `Client`, awaited.
+"""
+
+
+def configuration() -> str:
+    """Return docs/configuration.md: every setting with its default and meaning."""
+    from accrete_node.describe import render
+    from accrete_node.settings import load_settings
+
+    for name in [name for name in os.environ if name.startswith("ACCRETE_")]:
+        del os.environ[name]
+    with tempfile.TemporaryDirectory() as folder:  # no settings file stands in it
+        printed = render(load_settings({"data_dir": folder}), explained=True).replace(folder, "accrete-data")
+    # A section begins with its comment, an empty line before it.
+    sections = re.split(r"\n\n(?=(?:# .*\n)*\[)", printed.strip())
+    parts = [CONFIGURATION]
+    for section in sections:
+        name = re.search(r"^\[(\w+)\]$", section, re.MULTILINE)
+        heading = f"## [{name[1]}]\n\n" if name else ""
+        parts.append(f"{heading}```toml\n{section}\n```\n")
+    return "\n".join(parts)
+
+
+def sdk() -> str:
+    """Return docs/sdk.md: the public names of the client package with their docstrings."""
+    things = {name: getattr(accrete, name) for name in accrete.__all__}
+    errors = [name for name, thing in things.items() if isinstance(thing, type) and issubclass(thing, Exception)]
+    types = [name for name, thing in things.items() if isinstance(thing, UnionType)]
+    rest = [name for name in things if name not in ("Client", "AsyncClient", *errors, *types)]
+    parts = [SDK, "## Client\n", _text(accrete.Client)]
+    parts += [f"### {name}\n\n{_signature(f'Client.{name}', method)}\n\n{_text(method)}" for name, method in _methods()]
+    parts += ["## What is given and returned\n", *(f"### {name}\n\n{_text(things[name])}" for name in rest)]
+    parts += ["## Errors\n", *(f"### {name}\n\n{_text(things[name])}" for name in errors)]
+    return "\n".join(parts)
+
+
+def _methods() -> Iterator[tuple[str, Callable[..., Any]]]:
+    """The public methods in the order of the source, the constructor first."""
+    for name, member in vars(accrete.Client).items():
+        if inspect.isfunction(member) and (name == "__init__" or not name.startswith("_")):
+            yield ("Client()" if name == "__init__" else name), member
+
+
+def _signature(name: str, method: Callable[..., Any]) -> str:
+    text = re.sub(r"'([^']*)'", r"\1", str(inspect.signature(method))).replace("(self, ", "(").replace("(self)", "()")
+    return f"```python\n{_wrapped(name.replace('Client.Client()', 'Client') + text)}\n```"
+
+
+def _wrapped(call: str) -> str:
+    """One parameter per line where the call is long."""
+    if len(call) <= 100:
+        return call
+    head, _, rest = call.partition("(")
+    inside, _, result = rest.rpartition(")")
+    parameters = re.split(r", (?![^\[(]*[\])])", inside)
+    return f"{head}(\n" + "".join(f"    {parameter},\n" for parameter in parameters) + f"){result}"
+
+
+def _text(thing: Any) -> str:
+    """A docstring, and below it the fields of a dataclass."""
+    text = inspect.getdoc(thing) or ""
+    # Google's blocks as lists.
+    text = re.sub(r"^(Args|Returns|Raises):$", r"**\1**\n", text, flags=re.MULTILINE)
+    text = re.sub(r"^    (\w+): ", r"* `\1`: ", text, flags=re.MULTILINE)
+    fields = getattr(thing, "__dataclass_fields__", {})
+    listed = "".join(f"* `{name}`: {_type(field.type)}\n" for name, field in fields.items())
+    return text + "\n" + (f"\n{listed}" if listed else "")
+
+
+def _type(annotation: Any) -> str:
+    return f"`{annotation if isinstance(annotation, str) else getattr(annotation, '__name__', annotation)}`"
+
+
+DOCUMENTS: dict[str, Callable[[], str]] = {"configuration.md": configuration, "sdk.md": sdk}
+
+
+def main() -> int:
+    """Write the documents, or with `--check` return 1 when one of them is not what the code says."""
+    stale = [name for name, make in DOCUMENTS.items() if not _is(DOCS / name, make())]
+    if "--check" in sys.argv[1:]:
+        for name in stale:
+            print(f"docs/{name} is not what the code says: python docs/generate.py", file=sys.stderr)
+        return int(bool(stale))
+    for name in stale:
+        (DOCS / name).write_text(DOCUMENTS[name](), encoding="utf-8")
+        print(f"docs/{name}")
+    return 0
+
+
+def _is(path: Path, text: str) -> bool:
+    return path.exists() and path.read_text(encoding="utf-8") == text
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
