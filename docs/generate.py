@@ -1,8 +1,10 @@
-"""Write the documents that are made from the code: `python docs/generate.py` (`--check` compares and changes nothing)."""
+"""Write the documents that are made from the code: `python docs/generate.py`, or `--check` to compare them alone."""
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
 import os
 import re
 import sys
@@ -22,11 +24,12 @@ CONFIGURATION = f"""\
 
 {MADE}
 
-Settings come from a TOML file (`--config`, `ACCRETE_CONFIG`, or `accrete.toml` in the data directory), from the environment
-(`ACCRETE_SERVER__PORT=50052`, with two underscores), and from flags (`--set server.port=50052`). The later wins.
+Settings come from a TOML file (`--config`, `ACCRETE_CONFIG`, or `accrete.toml` in the data directory), from the
+environment (`ACCRETE_SERVER__PORT=50052`, with two underscores), and from flags (`--set server.port=50052`). The later
+wins.
 
-These are all fields with their defaults, as `accrete up --print-config` prints them. A field that is commented out is left
-to the method.
+These are all fields with their defaults, as `accrete up --print-config` prints them. A field that is commented out is
+left to the method.
 """
 
 SDK = f"""\
@@ -37,6 +40,14 @@ SDK = f"""\
     from accrete import Client
 
 The package needs grpcio, protobuf and numpy. `AsyncClient` has the methods of `Client`, awaited.
+"""
+
+CLI = f"""\
+# Command line
+
+{MADE}
+
+Each command tells this with `--help`. `accrete --install-completion` teaches it to the shell.
 """
 
 
@@ -52,10 +63,10 @@ def configuration() -> str:
     # A section begins with its comment, an empty line before it.
     sections = re.split(r"\n\n(?=(?:# .*\n)*\[)", printed.strip())
     parts = [CONFIGURATION]
-    for section in sections:
-        name = re.search(r"^\[(\w+)\]$", section, re.MULTILINE)
-        heading = f"## [{name[1]}]\n\n" if name else ""
-        parts.append(f"{heading}```toml\n{section}\n```\n")
+    for printed_section in sections:
+        found = re.search(r"^\[(\w+)\]$", printed_section, re.MULTILINE)
+        heading = f"## [{found[1]}]\n\n" if found else ""
+        parts.append(f"{heading}```toml\n{printed_section}\n```\n")
     return "\n".join(parts)
 
 
@@ -109,7 +120,33 @@ def _type(annotation: Any) -> str:
     return f"`{annotation if isinstance(annotation, str) else getattr(annotation, '__name__', annotation)}`"
 
 
-DOCUMENTS: dict[str, Callable[[], str]] = {"configuration.md": configuration, "sdk.md": sdk}
+def cli() -> str:
+    """Return docs/cli.md: the help of each command."""
+    from accrete.cli.app import SECTIONS, build
+
+    group = build()
+
+    def help_of(*arguments: str) -> str:
+        printed = io.StringIO()
+        with contextlib.redirect_stdout(printed), contextlib.suppress(SystemExit):
+            group.main([*arguments, "--help"], prog_name="accrete", terminal_width=100, max_content_width=100)
+        return f"```text\n{printed.getvalue().strip()}\n```\n"
+
+    parts = [CLI, help_of()]
+    for title, entries in SECTIONS.items():
+        parts.append(f"## {title}\n")
+        for name in [name for name, entry in entries.items() if not entry.hidden]:
+            parts.append(f"### accrete {name}\n\n{help_of(name)}")
+            if name == "bench":
+                parts.append(help_of(name, "protocol"))
+    return "\n".join(parts)
+
+
+DOCUMENTS: dict[str, Callable[[], str]] = {
+    "cli.md": cli,
+    "configuration.md": configuration,
+    "sdk.md": sdk,
+}
 
 
 def main() -> int:

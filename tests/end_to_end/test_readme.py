@@ -1,4 +1,4 @@
-"""The README says what is true: its blocks are run, in their order, as a reader would."""
+"""The README and the tutorial say what is true: their blocks are run, in their order, as a reader would."""
 
 from __future__ import annotations
 
@@ -12,11 +12,10 @@ from pathlib import Path
 import pytest
 
 from accrete.cli.app import SECTIONS
-from accrete_node.describe import render
-from accrete_node.settings import load_settings
 from benchmarks.node import free_port
 
-README = Path(__file__).resolve().parents[2] / "README.md"
+ROOT = Path(__file__).resolve().parents[2]
+DOCUMENTS = [ROOT / "README.md", ROOT / "docs/tutorial.md"]
 BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 
 RUN_ELSEWHERE = {
@@ -29,30 +28,24 @@ RUN_ELSEWHERE = {
 """Commands that are not run again, and where they are."""
 
 
-def blocks(kind: str) -> list[str]:
-    return [text for found, text in BLOCK.findall(README.read_text()) if found == kind]
+each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 
 
-def test_every_kind_of_block_is_known():
-    assert {kind for kind, _ in BLOCK.findall(README.read_text())} <= {"sh", "python", "toml", "text"}
+@each_document
+def test_every_kind_of_block_is_known(document: Path):
+    assert {kind for kind, _ in BLOCK.findall(document.read_text())} <= {"sh", "python", "text"}
 
 
-def test_the_configuration_is_the_one_that_is_printed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
-    monkeypatch.chdir(tmp_path)
-    for name in [name for name in os.environ if name.startswith("ACCRETE_")]:
-        monkeypatch.delenv(name)
-    (printed,) = blocks("toml")
-    assert printed == render(load_settings({}), explained=True), "put `accrete up --print-config` into the README"
-
-
-def test_every_command_of_the_command_line_is_one_that_exists():
+@each_document
+def test_every_command_of_the_command_line_is_one_that_exists(document: Path):
     known = {name for entries in SECTIONS.values() for name in entries}
-    named = set(re.findall(r"`accrete (\w+)", README.read_text()))
-    assert named <= known, f"the README names commands that do not exist: {named - known}"
+    named = set(re.findall(r"`accrete (\w+)", document.read_text()))
+    assert named <= known, f"commands that do not exist: {named - known}"
 
 
 @pytest.mark.timeout(400)
-def test_its_blocks_run_in_their_order(tmp_path: Path):
+@each_document
+def test_its_blocks_run_in_their_order(document: Path, tmp_path: Path):
     port = free_port()
     environment = os.environ | {
         "ACCRETE_ADDRESS": f"127.0.0.1:{port}",
@@ -63,7 +56,7 @@ def test_its_blocks_run_in_their_order(tmp_path: Path):
     }
     up: subprocess.Popen[bytes] | None = None
     try:
-        for kind, text in BLOCK.findall(README.read_text()):
+        for kind, text in BLOCK.findall(document.read_text()):
             if kind == "python":
                 run([sys.executable, "-c", text], tmp_path, environment)
             for line in text.splitlines() if kind == "sh" else []:
@@ -76,7 +69,7 @@ def test_its_blocks_run_in_their_order(tmp_path: Path):
                     up = subprocess.Popen(command, cwd=tmp_path, env=environment)
                 else:
                     run(command, tmp_path, environment)
-        assert up is not None, "the README starts no server"
+        assert up is not None, "the document starts no server"
     finally:
         if up is not None:
             up.terminate()
