@@ -1,1 +1,1 @@
-"""The gRPC server: answers Predict from memory, takes examples in, and swaps to new model versions without a pause."""
+"""The gRPC server, which answers Predict from memory, takes examples in, and swaps to new versions without a pause."""

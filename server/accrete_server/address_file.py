@@ -1,4 +1,4 @@
-"""server.json: where a running server listens, for commands that are given only the data directory."""
+"""Where a running server listens, in `server.json`, for commands that are given only the data directory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Puts the server together, starts it, and takes it down in order."""
+"""Put the server together, start it, and take it down in order."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ _log = logging.getLogger(__name__)
 
 
 def serve(settings: ServerSettings) -> None:
-    """Serve until SIGTERM or SIGINT, then drain. To be called from the main thread. Raises as `Server.start`."""
+    """Serve until SIGTERM or SIGINT, then drain. To be called from the main thread. It raises what `Server` does."""
     asked = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: asked.set())
@@ -71,10 +71,10 @@ def serve(settings: ServerSettings) -> None:
 
 
 class Server:
-    """One server: composed by `__init__`, run by `start` and `stop`."""
+    """One server, composed by `__init__` and run by `start` and `stop`."""
 
     def __init__(self, settings: ServerSettings) -> None:
-        """Compose the server; open nothing yet.
+        """Compose the server without opening anything.
 
         Raises:
             ValueError: settings of access cannot be used, or would open it to others by oversight.
@@ -183,7 +183,7 @@ class Server:
 
     @property
     def address(self) -> str:
-        """Where it listens: "127.0.0.1:50051"."""
+        """Where it listens, as "127.0.0.1:50051"."""
         return f"{self._config.host}:{self.port}"
 
     def start(self) -> None:
@@ -214,7 +214,10 @@ class Server:
         _log.info("server.started", extra={"address": self.address, "version": self.slots.version})
 
     def stop(self) -> None:
-        """Take the server down: health first, then new calls, then those under way, then the threads behind them."""
+        """Take the server down in order.
+
+        Health comes first, then new calls, then those under way, then the threads behind them.
+        """
         _log.info("server.draining")
         self._health.stopping()
         self._ready = False

@@ -64,7 +64,10 @@ class EventHub:
             self._changed.notify_all()
 
     def after(self, event_id: str, timeout_s: float) -> list[StoredEvent] | None:
-        """Return the events after an id, waiting for one at most `timeout_s`; None if not all of them are kept here."""
+        """Return the events after an id, waiting for the first at most `timeout_s` seconds.
+
+        None means that not all of them are kept here, and are to be read from the store.
+        """
         with self._changed:
             if not self._is_kept(event_id):
                 return None

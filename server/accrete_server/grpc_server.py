@@ -1,4 +1,4 @@
-"""The gRPC server that the services are added to: its options, its port, and the health of its services."""
+"""The gRPC server that the services are added to, its options, its port and the health of its services."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def make_grpc_server(config: ServerConfig, threads: CallThreads, interceptor: Ed
 
 
 def bind(server: grpc.Server, config: ServerConfig, certificates: Certificates | None) -> int:
-    """Add the configured port to a gRPC server and return it; `server.port` 0 takes any free one.
+    """Add the configured port to a gRPC server and return it, or any free one for `server.port` 0.
 
     Raises:
         OSError: the address cannot be listened on.

@@ -1,1 +1,1 @@
-"""Who may call what: principals, their roles, the one table from RPC to roles, and encryption."""
+"""Who may call what, with principals, their roles, the one table from RPC to roles, and encryption."""

@@ -1,4 +1,7 @@
-"""The audit log: who taught or operated what, one line per call. It never has images, tokens or addresses of files."""
+"""The audit log of who taught or operated what, one line per call.
+
+It never has images, tokens or addresses of files.
+"""
 
 from __future__ import annotations
 

@@ -16,7 +16,7 @@ _log = logging.getLogger(__name__)
 
 
 class Certificates:
-    """The certificate files of an encrypted server; gRPC asks at each handshake whether they have changed."""
+    """The certificate files of an encrypted server, of which gRPC asks at each handshake whether they have changed."""
 
     def __init__(self, config: AccessConfig) -> None:
         """Read the files.
@@ -45,7 +45,7 @@ class Certificates:
             return self._context
 
     def _changed(self) -> grpc.ServerCertificateConfiguration | None:
-        """Return the configuration if it has changed since gRPC last asked; None for gRPC to keep what it has."""
+        """Return the configuration, or None if gRPC has it already."""
         with self._lock:
             self._refresh()
             changed, self._pending = self._pending, None

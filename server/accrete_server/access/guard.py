@@ -1,4 +1,4 @@
-"""Finds who calls, and checks what they may call."""
+"""Who calls, and whether they may."""
 
 from __future__ import annotations
 
@@ -27,7 +27,10 @@ class Caller(Protocol):
 
 
 class Guard:
-    """Deny by default: without settings everybody is `ANYONE`; with them only who is listed gets in."""
+    """The check of every caller, which denies by default.
+
+    Without settings everybody is `ANYONE`; with them only who is listed gets in.
+    """
 
     def __init__(self, config: AccessConfig) -> None:
         """Read the file of principals, if one is set.
@@ -41,17 +44,30 @@ class Guard:
         """Whether callers have to say who they are."""
 
     def admit(self, path: str, caller: Caller) -> Principal:
-        """Return who calls, if they may call `path`. Raises Unauthenticated or PermissionDenied."""
+        """Return who calls, if they may call `path`.
+
+        Raises:
+            Unauthenticated: nobody knows who calls.
+            PermissionDenied: the principal has not the role.
+        """
         principal = self.caller_of(path, caller)
         self.check(principal, path)
         return principal
 
     def caller_of(self, path: str, caller: Caller) -> Principal:
-        """Return who calls `path`, whether or not they may; `ANYONE` where nobody is asked. Raises Unauthenticated."""
+        """Return who calls `path`, whether or not they may, or `ANYONE` where nobody is asked.
+
+        Raises:
+            Unauthenticated: nobody knows who calls.
+        """
         return ANYONE if ROLES.get(path, frozenset()) is None else self.principal(caller)
 
     def check(self, principal: Principal, path: str) -> None:
-        """Check that a principal may call `path`. Raises PermissionDenied."""
+        """Check that a principal may call `path`.
+
+        Raises:
+            PermissionDenied: the principal has not the role.
+        """
         if self.asks:
             _allowed(principal, path)
 
@@ -67,7 +83,11 @@ class Guard:
         return _allowed(self._by_token(authorization, self._tokens), path)
 
     def principal(self, caller: Caller) -> Principal:
-        """Return who calls. Raises Unauthenticated."""
+        """Return who calls.
+
+        Raises:
+            Unauthenticated: nobody knows who calls.
+        """
         if not self.asks:
             return ANYONE
         given = next((str(value) for key, value in caller.invocation_metadata() if key == "authorization"), "")

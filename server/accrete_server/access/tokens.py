@@ -44,7 +44,7 @@ def new_token() -> str:
 
 
 def hashed(token: str) -> str:
-    """Return what the file keeps of a token: its SHA-256."""
+    """Return the SHA-256 of a token, which is what the file keeps of it."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
@@ -97,11 +97,11 @@ class TokenFile:
         self._checked = time.monotonic()
 
     def by_token(self, token: str) -> Principal | None:
-        """Return whose token it is; None if nobody's."""
+        """Return whose token it is, or None."""
         return self._current().get(hashed(token))
 
     def by_certificate(self, name: str) -> Principal | None:
-        """Return who shows a certificate with this common name; None if it is not in the file."""
+        """Return who shows a certificate with this common name, or None if it is not in the file."""
         return self._current().get(f"{CERTIFICATE} {name}")
 
     def _current(self) -> dict[str, Principal]:

@@ -126,7 +126,7 @@ class TeachMetrics:
         self._outcomes[outcome].inc(count)
 
     def quota(self, limit: str) -> None:
-        """Count a batch that a principal's quota refused; `limit` is the name of that quota."""
+        """Count a batch that a principal's quota of the name `limit` refused."""
         self._quotas.labels(limit).inc()
 
 
@@ -161,7 +161,7 @@ class ModelMetrics:
         gauge("oldest_unlearned_seconds", "Age of the oldest of them; 0: none.").set_function(self._age)
 
     def oldest_pending(self, oldest_ms: int | None) -> None:
-        """Set when the oldest unlearned example came, in milliseconds since 1970; None if there is none."""
+        """Set when the oldest unlearned example came, in milliseconds since 1970, or None if there is none."""
         self._oldest_ms = oldest_ms
 
     def _age(self) -> float:

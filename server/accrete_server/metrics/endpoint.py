@@ -1,4 +1,4 @@
-"""The page `/metrics` that Prometheus reads: encrypted and guarded as gRPC is."""
+"""The page `/metrics` that Prometheus reads, encrypted and guarded as gRPC is."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class MetricsPage:
         self._running: tuple[WSGIServer, threading.Thread] | None = None
 
     def start(self, host: str, port: int) -> int:
-        """Listen and serve on a thread; return the port. Port 0 takes any free one.
+        """Listen, serve on a thread, and return the port. Port 0 takes any free one.
 
         Raises:
             OSError: the port is taken.
@@ -83,7 +83,10 @@ class _Endpoint(ThreadingMixIn, WSGIServer):
     tls: Tls | None = None
 
     def get_request(self) -> tuple[socket.socket, Any]:
-        """Return the connection; its handshake comes with the first read, on the connection's own thread."""
+        """Return the next connection.
+
+        Its handshake comes with the first read, on the connection's own thread.
+        """
         connection, address = super().get_request()
         if self.tls is not None:
             connection = self.tls().wrap_socket(connection, server_side=True, do_handshake_on_connect=False)

@@ -1,4 +1,4 @@
-"""Watches the latency target of predictions, and asks the learner to yield while it is missed.
+"""The latency target of predictions, and the learner's being asked to yield while it is missed.
 
 Where both share cores, the kernel sees to it by their priorities, and better. It cannot where they share a GPU, nor
 where each has a container of its own.
@@ -18,7 +18,7 @@ _REQUEST_S = 2 * CHECK_S  # how long a request to yield holds: it ends soon afte
 
 
 class SloMonitor:
-    """Counts predictions slower than the target; while more than one in a hundred is, asks training to yield."""
+    """Count predictions slower than the target, and ask training to yield while more than one in a hundred is."""
 
     def __init__(self, target_s: float, connection: StoreConnection) -> None:
         """Start nothing yet.
@@ -36,7 +36,10 @@ class SloMonitor:
         self._task = PeriodicTask("slo-monitor", self._check, every_s=CHECK_S, expected=StorageError)
 
     def observe(self, seconds: float) -> None:
-        """Count one answered prediction. Calls may race each other: a count lost now and then changes nothing."""
+        """Count one answered prediction.
+
+        Calls may race each other, since a count lost now and then changes nothing.
+        """
         self._answered += 1
         if seconds > self._target_s:
             self._late += 1
@@ -47,7 +50,7 @@ class SloMonitor:
             self._task.start()
 
     def stop(self) -> None:
-        """Stop checking; returns when the thread has ended."""
+        """Stop checking, and return when the thread has ended."""
         self._task.stop()
 
     def is_missed(self) -> bool:

@@ -41,7 +41,7 @@ class VersionStatistics:
 
 
 class Statistics:
-    """Counts calls and computations by version. Thread-safe."""
+    """Counts of calls and computations by version. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

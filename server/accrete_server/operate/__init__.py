@@ -1,1 +1,1 @@
-"""Operation: status, versions, control and events."""
+"""The Operation service, with status, versions and control of the learner."""

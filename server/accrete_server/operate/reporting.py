@@ -1,4 +1,4 @@
-"""What Operation tells: the status of this server and of learning, and the classes."""
+"""The status of this server and of learning, and the classes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from accrete_storage.store import Store
 
 
 class Reporter:
-    """Puts together what this server and the store know."""
+    """Put together what this server and the store know."""
 
     def __init__(self, connection: StoreConnection, slots: Slots, settings: ServerSettings) -> None:
         self._connection = connection
@@ -26,7 +26,7 @@ class Reporter:
         self._settings = settings
 
     def status(self) -> operation_pb2.GetStatusResponse:
-        """Return the status; without the store its part stays 0."""
+        """Return the status, in which the part of a store that does not answer stays 0."""
         status = operation_pb2.GetStatusResponse(
             method=self._settings.method,
             release=metadata.version("accrete"),
@@ -112,9 +112,9 @@ def _stored(store: Store) -> operation_pb2.GetStatusResponse:
 
 
 def _learned_classes(store: Store) -> int:
-    """Return how many classes the memory is for: the newest version's without those forgotten since.
+    """Return how many classes the memory is for.
 
-    The newest version need not be the live one.
+    These are the newest version's without those forgotten since; the newest version need not be the live one.
     """
     newest = store.registry.latest_ready()
     return 0 if newest is None else len(newest.kept_labels(store.registry.forgotten()))

@@ -76,7 +76,10 @@ class Operation(operation_pb2_grpc.OperationServicer):
     def ActivateVersion(  # noqa: N802
         self, request: operation_pb2.ActivateVersionRequest, context: grpc.ServicerContext
     ) -> operation_pb2.ActivateVersionResponse:
-        """Pin a version, or unpin; return once this server serves it, or has found that it cannot."""
+        """Pin a version, or unpin.
+
+        It returns once this server serves the version, or has found that it cannot.
+        """
         registry = self._connection.store().registry
         if request.unpin:
             version = registry.unpin()
@@ -144,7 +147,7 @@ class Operation(operation_pb2_grpc.OperationServicer):
     def RetryHeld(  # noqa: N802
         self, request: operation_pb2.RetryHeldRequest, context: grpc.ServicerContext
     ) -> operation_pb2.RetryHeldResponse:
-        """Take a label out of quarantine: its examples start steps again."""
+        """Take a label out of quarantine, so that its examples start steps again."""
         check_label(request.label, self._config.max_label_bytes)
         pending = self._connection.store().held.retry(request.label)
         _log.info("quarantine.retried", extra={"label": request.label, "pending": pending})
@@ -207,7 +210,7 @@ class Operation(operation_pb2_grpc.OperationServicer):
     def ForgetClass(  # noqa: N802
         self, request: operation_pb2.ForgetClassRequest, context: grpc.ServicerContext
     ) -> operation_pb2.ForgetClassResponse:
-        """Remove a class; return once this server no longer answers with it."""
+        """Remove a class, and return once this server no longer answers with it."""
         check_label(request.label, self._config.max_label_bytes)
         store = self._connection.store()
         result = store.control.forget_class(request.label)
@@ -218,7 +221,11 @@ class Operation(operation_pb2_grpc.OperationServicer):
         )
 
     def _damage(self, record: VersionRecord) -> str:
-        """Return what is wrong with a ready version's files. Raises NotNow when nothing is."""
+        """Return what is wrong with a ready version's files.
+
+        Raises:
+            NotNow: nothing is.
+        """
         if record.state != "ready":
             return ""
         try:

@@ -1,1 +1,1 @@
-"""Teaching: examples from the wire to the store."""
+"""The Teaching service, with the way of examples from the wire to the store."""

@@ -11,7 +11,7 @@ from accrete_storage.events import StoredEvent
 
 
 def phase(name: str) -> types_pb2.Phase.ValueType:
-    """Return the wire's phase for the store's; unspecified for one that this release does not know."""
+    """Return the wire's phase for the store's, or unspecified for one that this release does not know."""
     known = types_pb2.Phase.DESCRIPTOR.values_by_name.get(name.upper())
     return types_pb2.PHASE_UNSPECIFIED if known is None else types_pb2.Phase.ValueType(known.number)
 
@@ -34,7 +34,10 @@ def accuracy(values: Mapping[str, Any]) -> teaching_pb2.Accuracy:
 
 
 def event(stored: StoredEvent) -> teaching_pb2.Event:
-    """Return a stored event on the wire; of a kind that this release does not know, with its id and time alone."""
+    """Return a stored event on the wire.
+
+    An event of a kind that this release does not know has its id and time alone.
+    """
     wire = teaching_pb2.Event(id=stored.id, time_ms=stored.time_ms)
     fill = _KINDS.get(stored.kind)
     if fill is not None:

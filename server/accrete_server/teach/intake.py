@@ -104,7 +104,11 @@ class Intake:
             self._admission.leave(time.perf_counter() - started)
 
     def _check(self, request: teaching_pb2.AddExamplesRequest) -> None:
-        """Check what needs no turn. Raises InvalidInput, LimitExceeded, StoreUnavailable."""
+        """Check what needs no turn.
+
+        Raises:
+            InvalidInput, LimitExceeded, StoreUnavailable: the batch cannot be stored.
+        """
         count = len(request.examples)
         if not count:
             raise InvalidInput("examples: empty; at least one example is needed")

@@ -1,4 +1,4 @@
-"""Prepares a stream's next item while the caller is busy with the one before."""
+"""Prepare a stream's next item while the caller is busy with the one before."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ MAX_WAIT_MS = 3_600_000
 
 
 class Teaching(teaching_pb2_grpc.TeachingServicer):
-    """Takes examples in, and tells what becomes of them."""
+    """Take examples in, and tell what becomes of them."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""How many long-lived calls may be open: each holds a thread of the server."""
+"""How many long-lived calls may be open, since each holds a thread of the server."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from accrete_server.errors import LimitExceeded
 
 
 class StreamLimit:
-    """Bounds the long-lived calls (Watch, WaitLearned, StreamExamples) that are open. Each enters it as a context."""
+    """A bound on open long-lived calls (Watch, WaitLearned, StreamExamples). Each call enters it as a context."""
 
     def __init__(self, limit: int) -> None:
         self._limit = limit

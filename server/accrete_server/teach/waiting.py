@@ -1,4 +1,4 @@
-"""WaitLearned: until this server answers from a version that has learned the given examples."""
+"""The wait of WaitLearned until this server answers from a version that has learned the given examples."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _locate(connection: StoreConnection, ids: Sequence[str]) -> Mapping[str, Loc
 def _locate_again(
     connection: StoreConnection, ids: Sequence[str], before: Mapping[str, Location]
 ) -> Mapping[str, Location]:
-    """Return the locations after something was deleted; those known before while the store does not answer."""
+    """Return the locations after something was deleted, or those known before while the store does not answer."""
     try:
         return _locate(connection, ids)
     except StoreUnavailable:

@@ -1,1 +1,1 @@
-"""Model versions in this server: load, swap, and stay in step with the store."""
+"""The model versions in this server, which are loaded and swapped in step with the store."""

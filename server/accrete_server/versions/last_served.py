@@ -1,4 +1,4 @@
-"""active.json: what this server last served, for a start without the store."""
+"""What this server last served, in `active.json`, for a start without the store."""
 
 from __future__ import annotations
 
@@ -35,7 +35,10 @@ def write_last_served(data_dir: Path, served: LastServed) -> None:
 
 
 def read_last_served(data_dir: Path) -> LastServed | None:
-    """Return what was written last; None when there is nothing, or (which is logged) nothing that can be read."""
+    """Return what was written last, or None when there is nothing.
+
+    What cannot be read is logged and counts as nothing.
+    """
     try:
         fields = json.loads((data_dir / NAME).read_text("utf-8"))
         if fields["schema"] != SCHEMA:

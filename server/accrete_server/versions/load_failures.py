@@ -23,7 +23,10 @@ class _Failure:
 
 
 class LoadFailures:
-    """Failures by version and digest: a version that was published anew may be tried at once. Thread-safe."""
+    """Failures by version and digest. Thread-safe.
+
+    A version that was published again has another digest, and may be tried at once.
+    """
 
     def __init__(self) -> None:
         self._failures: dict[tuple[int, str], _Failure] = {}
@@ -36,7 +39,10 @@ class LoadFailures:
         return failure is not None and time.monotonic() < failure.retry_at
 
     def record(self, version: int, digest: str, reason: str) -> int:
-        """Record a failure; return how many in a row it is. The wait for the next try doubles with each."""
+        """Record a failure, and return how many in a row it is.
+
+        The wait for the next try doubles with each.
+        """
         with self._lock:
             before = self._failures.get((version, digest))
             attempts = 1 if before is None else before.attempts + 1
@@ -52,6 +58,6 @@ class LoadFailures:
             self._failures = {key: failure for key, failure in self._failures.items() if key[0] != version}
 
     def reason(self, version: int) -> str | None:
-        """Return why the version failed when it was last tried; None if it did not fail."""
+        """Return why the version failed when it was last tried, or None if it did not fail."""
         with self._lock:
             return next((failure.reason for key, failure in self._failures.items() if key[0] == version), None)

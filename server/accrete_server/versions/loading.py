@@ -1,4 +1,4 @@
-"""From a version's number to a version that may serve: verified, loaded, checked against what this server expects."""
+"""From a version's number to a version that is verified, loaded and checked, and may serve."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def verify(artifacts: ArtifactStore, version: int, digest: str | None) -> Path:
 
 
 class Loader:
-    """Loads candidates; keeps nothing of one that fails."""
+    """Load candidates, and keep nothing of one that fails."""
 
     def __init__(self, artifacts: ArtifactStore, engine: EngineConfig, spec: InputSpec, metrics: ModelMetrics) -> None:
         self._artifacts = artifacts

@@ -33,7 +33,7 @@ class Slot:
         self._closed = False
 
     def enter(self) -> bool:
-        """Count one more request in; return False when the version has been freed already."""
+        """Count one more request in, or return False when the version has been freed already."""
         with self._lock:
             self._users += not self._closed
             return not self._closed
@@ -44,7 +44,7 @@ class Slot:
             self._users -= 1
 
     def close_if_idle(self) -> bool:
-        """Free the version unless a request still uses it; return whether it is freed."""
+        """Free the version unless a request still uses it, and return whether it is freed."""
         with self._lock:
             if self._users or self._closed:
                 return self._closed
@@ -56,7 +56,7 @@ class Slot:
 
 @dataclass(frozen=True, kw_only=True)
 class View:
-    """All that one request is answered from. Immutable: what changes is which view is live."""
+    """All that one request is answered from. It is immutable, and what changes is which view is live."""
 
     slot: Slot
     answers: Answers
@@ -83,12 +83,12 @@ class Slots:
 
     @property
     def live(self) -> View | None:
-        """The live view; to compute with it, `take` it."""
+        """The live view. To compute with it, `take` it."""
         return self._live
 
     @property
     def version(self) -> int:
-        """The live version's number; 0: none."""
+        """The live version's number, or 0 without one."""
         view = self._live
         return 0 if view is None else view.version
 
@@ -127,7 +127,10 @@ class Slots:
         self._retired = [slot for slot in self._retired if not slot.close_if_idle()]
 
     def make_room(self, timeout_s: float) -> bool:
-        """Wait until one more version may be loaded; return False when old requests use the room after `timeout_s`."""
+        """Wait until one more version may be loaded.
+
+        It returns False when old requests still use the room after `timeout_s` seconds.
+        """
         until = time.monotonic() + timeout_s
         self.reap()
         while self.resident >= RESIDENT:

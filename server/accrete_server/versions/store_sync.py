@@ -1,4 +1,4 @@
-"""The background thread that keeps this server in step with the store: active version, masks, prototypes, events."""
+"""The background thread that keeps version, masks, prototypes and events in step with the store."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class StoreSync:
-    """Reads the store each second and on each event, and has the swapper act on it.
+    """Read the store each second and on each event, and have the swapper act on it.
 
     An outage of the store changes nothing about what is served. No error ends the thread.
     """
@@ -43,11 +43,11 @@ class StoreSync:
         self._task.start()
 
     def stop(self) -> None:
-        """Stop the thread; returns when it has ended."""
+        """Stop the thread, and return when it has ended."""
         self._task.stop()
 
     def sync(self) -> None:
-        """Read the store once and serve what it says; without the store, serve what was served last."""
+        """Read the store once and serve what it says, or without the store what was served last."""
         try:
             store = self._connection.connect()
             self._begin(store)
@@ -76,7 +76,7 @@ class StoreSync:
             self._hub.begin(self._last_event)
 
     def _await_change(self) -> None:
-        """Pass events on until one may change what is served, at most for a second; a step's progress never does."""
+        """Pass events on until one may change what is served (progress never does), at most for a second."""
         if not self._up:
             self._task.wait(SYNC_S)
             return
@@ -86,7 +86,7 @@ class StoreSync:
                 return
 
     def _pass_on(self, wait_s: float) -> list[StoredEvent]:
-        """Return the next events, also given to the watchers; none when none came within `wait_s`."""
+        """Return the events that came within `wait_s` seconds, once they are given to the watchers."""
         store = self._connection.store()
         after = self._last_event or store.events.last_id()
         events = store.events.read(after, max(1, int(wait_s * 1000)))

@@ -1,4 +1,4 @@
-"""Decides which version is live, loads it beside the live one, and swaps."""
+"""Decide which version is live, load it beside the live one, and swap."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 
 
 class Swapper:
-    """Does what the store says. All methods are for one thread, and not a serving one."""
+    """Do what the store says. All methods are for one thread, and not a serving one."""
 
     def __init__(
         self, slots: Slots, loader: Loader, load_failures: LoadFailures, metrics: ModelMetrics, data_dir: Path
@@ -59,7 +59,7 @@ class Swapper:
         self._refresh(store, state)
 
     def serve_last_served(self) -> None:
-        """Load what was live last, unless a version is live; for a server without the store."""
+        """Load what was live last, unless a version is live. For a server without the store."""
         served = self._last_served
         if self._slots.live is not None or served is None:
             return
@@ -74,7 +74,7 @@ class Swapper:
         self._metrics.slots.set(self._slots.resident)
 
     def _go_to(self, store: Store, version: int) -> None:
-        """Load the active version; if it is broken and nothing is live yet, load the newest good one."""
+        """Load the active version, or the newest good one if that is broken and nothing is live yet."""
         candidates = [store.registry.version(version)]
         if self._slots.live is None:
             candidates += _others_ready(store.registry.versions(), version)
@@ -85,7 +85,7 @@ class Swapper:
                 return
 
     def _try(self, version: int, digest: str, store: Store | None = None) -> LoadedVersion | None:
-        """Return the loaded version; None when it is broken or there is no room for it now."""
+        """Return the loaded version, or None when it is broken or there is no room for it now."""
         if self._load_failures.is_waiting(version, digest):
             return None
         if not self._slots.make_room(ROOM_S):
