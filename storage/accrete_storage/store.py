@@ -15,7 +15,7 @@ from accrete_storage.events import EventLog
 from accrete_storage.examples.example import Example
 from accrete_storage.examples.memory import ExemplarMemory
 from accrete_storage.examples.pending import PendingLog
-from accrete_storage.examples.quarantine import Held
+from accrete_storage.examples.quarantine import Quarantine
 from accrete_storage.examples.review import Review
 from accrete_storage.redis import requirements
 from accrete_storage.redis.database import Database, reachable
@@ -56,7 +56,7 @@ class Store:
         self.registry = Registry(database, keys)
         self.prototypes = PrototypeStore(database, keys)
         self.events = EventLog(database, keys)
-        self.held = Held(database, keys)
+        self.quarantine = Quarantine(database, keys)
         self.review = Review(database, keys)
         self.control = Control(database, keys, pending=self.pending, memory=self.memory, registry=self.registry)
 

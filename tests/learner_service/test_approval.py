@@ -26,18 +26,18 @@ def test_new_labels_are_learned_once_they_are_approved(start: Callable[..., Runn
     learner = start()
     for label in (0, 1, 2):
         asking.pending.add(digits(label, 30))
-    asking.held.approve("digit 0")
-    asking.held.approve("digit 1")
+    asking.quarantine.approve("digit 0")
+    asking.quarantine.approve("digit 1")
     assert learner.version(1).labels == ["digit 0", "digit 1"]
 
     asking.control.request_step()
     until(lambda: "step.nothing_to_learn" in learner.log(), "nothing to learn")
     assert asking.registry.state().version == 1
     asking.pending.add(digits(3, 5))
-    asking.held.approve("digit 3")
+    asking.quarantine.approve("digit 3")
     assert learner.event("provisional")["label"] == "digit 3"
     assert list(asking.prototypes.all(1).by_label) == ["digit 3"]
     assert asking.pending.counts()["digit 2"].examples == 30, "what awaits approval is kept"
 
-    asking.held.approve("digit 2")
+    asking.quarantine.approve("digit 2")
     assert learner.version(2).new_labels == ["digit 2"]

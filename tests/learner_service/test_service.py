@@ -174,11 +174,11 @@ def test_a_step_that_fails_three_times_is_set_aside_and_the_learner_goes_on_with
     assert learner.version(1).labels == ["digit 0", "digit 1"]
     assert store.pending.total().examples == 60, "what was set aside is not lost"
 
-    assert store.held.retry("bad") == 30
+    assert store.quarantine.retry("bad") == 30
     assert learner.event("failed", 4)["attempt"] == 1, "tried again, and three times"
     learner.event("failed", 6)
     until(lambda: "bad" in store.holds(), "it set aside again")
-    assert (store.held.drop("bad"), store.held.drop("worse")) == (30, 30)
+    assert (store.quarantine.drop("bad"), store.quarantine.drop("worse")) == (30, 30)
     teach(store, 2)
     assert learner.version(2).labels == ["digit 0", "digit 1", "digit 2"]
     assert store.pending.total().examples == 0

@@ -24,7 +24,7 @@ def awaiting(store: Store) -> list[str]:
 def test_a_new_label_waits_and_is_kept_and_one_that_is_known_does_not(asking: Store):
     assert asking.pending.add(examples("a", 3) + examples("b", 1)) == [Outcome.STORED] * 4
     assert awaiting(asking) == ["a", "b"]
-    assert asking.held.approve("a") == 3
+    assert asking.quarantine.approve("a") == 3
     asking.pending.add(examples("a", 2, start=10))
     assert awaiting(asking) == ["b"], "what is approved stays so while there is something of it"
     asking.commit(step(asking, lease(asking), ["a"]))
@@ -39,17 +39,17 @@ def test_a_new_label_waits_and_is_kept_and_one_that_is_known_does_not(asking: St
 def test_failures_are_retried_and_new_labels_approved_and_not_the_other_way_round(asking: Store):
     asking.pending.add(examples("a", 3))
     with pytest.raises(NotFound, match="no such label set aside after failed steps: a"):
-        asking.held.retry("a")
-    asking.held.approve("a")
+        asking.quarantine.retry("a")
+    asking.quarantine.approve("a")
     asking.hold(lease(asking).epoch, {"a": 3}, {"reason": "it broke", "attempt": 3})
     with pytest.raises(NotFound, match="no such label awaiting approval: a"):
-        asking.held.approve("a")
-    assert asking.held.retry("a") == 3
+        asking.quarantine.approve("a")
+    assert asking.quarantine.retry("a") == 3
 
 
 def test_a_label_that_is_dropped_waits_again_when_it_comes_again(asking: Store):
     asking.pending.add(examples("a", 3))
-    assert asking.held.drop("a") == 3
+    assert asking.quarantine.drop("a") == 3
     assert not asking.holds()
     asking.pending.add(examples("a", 3))
     assert awaiting(asking) == ["a"]
@@ -70,7 +70,7 @@ def test_what_comes_while_a_label_is_dropped_is_not_approved_by_that(asking: Sto
         return call(script, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(asking._database, "call", call_between)
-    assert asking.held.drop("a") >= 3
+    assert asking.quarantine.drop("a") >= 3
     assert sent[0] >= 102
     assert asking.pending.counts()["a"].examples >= 1
     assert awaiting(asking) == ["a"]

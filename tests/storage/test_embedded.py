@@ -160,7 +160,7 @@ def test_what_an_operator_drops_leaves_no_bytes(tmp_path: Path):
         store.hold(mine.epoch, {"held": 1}, {"reason": "it broke", "attempt": 3})
         store.review.set_aside(mine.epoch, "reviewed", [(store.pending.read("reviewed")[0], "burst")])
         assert in_files(tmp_path, taught) and in_files(tmp_path, doubted)  # noqa: PT018
-        store.held.drop("held")
+        store.quarantine.drop("held")
         until_gone(tmp_path, taught)
         store.review.drop(Selection(label="reviewed"))
         until_gone(tmp_path, doubted)

@@ -20,7 +20,7 @@ def test_what_is_set_aside_says_why_and_starts_steps_again_when_an_operator_says
     store.pending.add(examples("a", 4) + examples("b", 2))
     set_aside(store, lease(store), a=4, b=2)
     assert (store.holds()["a"].attempts, store.holds()["a"].reason) == (3, "it broke")
-    assert store.held.retry("a") == 4
+    assert store.quarantine.retry("a") == 4
     assert list(store.holds()) == ["b"]
     assert store.pending.total().examples == 6
 
@@ -32,7 +32,7 @@ def test_what_is_dropped_is_gone_and_may_be_sent_again(store: Store, monkeypatch
     store.commit(step(store, mine, ["a"]))
     store.pending.add(examples("a", 5, start=10) + examples("b", 2))
     set_aside(store, mine, a=5, b=2)
-    assert store.held.drop("a") == 5
+    assert store.quarantine.drop("a") == 5
     assert list(store.holds()) == ["b"]
     assert list(store.pending.counts()) == ["b"]
     assert ids(store.memory.exemplars("a")) == ["a-0", "a-1"], "what is learned stays"
@@ -54,7 +54,7 @@ def test_an_example_that_cannot_be_read_can_be_dropped(store: Store):
     with pytest.raises(CorruptRecord):
         store.pending.read("a")
     set_aside(store, mine, a=2)
-    assert store.held.drop("a") == 2
+    assert store.quarantine.drop("a") == 2
     assert store.pending.total().examples == 0
 
 
@@ -63,7 +63,7 @@ def test_a_step_that_has_read_what_is_dropped_does_not_commit(store: Store):
     store.pending.add(examples("a", 3))
     set_aside(store, mine, a=3)
     commit = step(store, mine, ["a"])
-    store.held.drop("a")
+    store.quarantine.drop("a")
     with pytest.raises(InputsChanged):
         store.commit(commit)
 
@@ -71,9 +71,9 @@ def test_a_step_that_has_read_what_is_dropped_does_not_commit(store: Store):
 def test_only_what_is_set_aside_is_tried_again_or_dropped(store: Store):
     store.pending.add(examples("a", 3))
     with pytest.raises(NotFound, match="no such label set aside after failed steps: a"):
-        store.held.retry("a")
+        store.quarantine.retry("a")
     with pytest.raises(NotFound, match="no such label awaiting approval: a"):
-        store.held.approve("a")
+        store.quarantine.approve("a")
     with pytest.raises(NotFound, match="no such label set aside: a"):
-        store.held.drop("a")
+        store.quarantine.drop("a")
     assert store.pending.total().examples == 3

@@ -149,7 +149,7 @@ class Operation(operation_pb2_grpc.OperationServicer):
     ) -> operation_pb2.RetryHeldResponse:
         """Take a label out of quarantine, so that its examples start steps again."""
         check_label(request.label, self._config.max_label_bytes)
-        pending = self._connection.store().held.retry(request.label)
+        pending = self._connection.store().quarantine.retry(request.label)
         _log.info("quarantine.retried", extra={"label": request.label, "pending": pending})
         return operation_pb2.RetryHeldResponse(pending=pending)
 
@@ -158,7 +158,7 @@ class Operation(operation_pb2_grpc.OperationServicer):
     ) -> operation_pb2.ApproveLabelResponse:
         """Let a new label be learned."""
         check_label(request.label, self._config.max_label_bytes)
-        pending = self._connection.store().held.approve(request.label)
+        pending = self._connection.store().quarantine.approve(request.label)
         _log.info("label.approved", extra={"label": request.label, "pending": pending})
         return operation_pb2.ApproveLabelResponse(pending=pending)
 
@@ -167,7 +167,7 @@ class Operation(operation_pb2_grpc.OperationServicer):
     ) -> operation_pb2.DropHeldResponse:
         """Take a label out of quarantine by removing its pending examples."""
         check_label(request.label, self._config.max_label_bytes)
-        dropped = self._connection.store().held.drop(request.label)
+        dropped = self._connection.store().quarantine.drop(request.label)
         _log.info("quarantine.dropped", extra={"label": request.label, "dropped": dropped})
         return operation_pb2.DropHeldResponse(dropped=dropped)
 

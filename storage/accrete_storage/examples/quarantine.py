@@ -11,7 +11,7 @@ _AT_ONCE = 1000
 """Examples that one script removes: an instant's work, so that others need not wait."""
 
 
-class Held:
+class Quarantine:
     """Approve, retry or drop, label by label."""
 
     def __init__(self, database: Database, keys: Keys) -> None:
