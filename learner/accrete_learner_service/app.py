@@ -11,9 +11,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from wsgiref.simple_server import WSGIServer
-
-import prometheus_client
 
 from accrete_kit import atomic_file
 from accrete_kit.file_lock import AlreadyLocked, FileLock
@@ -22,15 +19,16 @@ from accrete_learner_service.config import LearnerServiceConfig
 from accrete_learner_service.evaluation.measure import Handover
 from accrete_learner_service.loop.learner_loop import Learner
 from accrete_learner_service.provisional.updater import PrototypeUpdater
-from accrete_learner_service.runtime.background import lower_priority
+from accrete_learner_service.runtime.gauges import GaugeUpdater
 from accrete_learner_service.runtime.lease import LeaseKeeper
 from accrete_learner_service.runtime.logs import fields
 from accrete_learner_service.runtime.metrics import Metrics
+from accrete_learner_service.runtime.metrics_page import metrics_page
+from accrete_learner_service.runtime.priority import lower_priority
 from accrete_learner_service.runtime.report import Reporter
-from accrete_learner_service.runtime.snapshot import Observer
 from accrete_learner_service.step.context import LearnerContext
 from accrete_learner_service.trainer.child import Trainer
-from accrete_learner_service.trainer.throttle import Yielding
+from accrete_learner_service.trainer.throttle import TrainingThrottle
 from accrete_model.artifact_store import ArtifactStore
 from accrete_model.input_spec import InputSpec
 from accrete_storage.config import HoldoutConfig, StoreConfig
@@ -42,14 +40,14 @@ log = logging.getLogger(__name__)
 WORK_FOLDER = "work"
 READY_FILE = "learner.json"
 LOCK_FILE = "learner.lock"
-#: Seconds between two tries to reach the store at the start, and between two refreshes of the gauges.
+#: Seconds between two tries to reach the store at the start, and between two updates of the gauges.
 _EVERY_S = 1.0
 #: Seconds that a call beside the steps may still take when the process ends.
 _LAST_CALL_S = 10.0
 
 
 def learn(config: LearnerServiceConfig, store: StoreConfig, holdout: HoldoutConfig, data_dir: Path) -> None:
-    """Runs the learner until SIGTERM or SIGINT. A step in progress is given up; the next start runs it again.
+    """Run the learner until SIGTERM or SIGINT. A step in progress is given up, and the next start runs it again.
 
     Args:
         config: of the process.
@@ -61,6 +59,7 @@ def learn(config: LearnerServiceConfig, store: StoreConfig, holdout: HoldoutConf
     Raises:
         StoreMisconfigured: the store cannot keep what is promised, or holds examples of another form.
         DataDirInUse: another learner works in this folder.
+        OSError: the port of /metrics is taken.
         RuntimeError: work beside the steps failed in a way that it cannot go on from; the log has it.
     """
     stopping = threading.Event()
@@ -71,8 +70,7 @@ def learn(config: LearnerServiceConfig, store: StoreConfig, holdout: HoldoutConf
         if connected is None:
             return
         stack.callback(connected.close)
-        model = config.model
-        connected.bind_model(str(InputSpec(model.input_shape, model.input_dtype)))
+        connected.bind_model(str(InputSpec(config.model.input_shape, config.model.input_dtype)))
         _work(connected, config, holdout, data_dir, stopping)
     log.info("learner.stopped")
 
@@ -93,35 +91,37 @@ def _work(
         holdout=holdout,
         work=data_dir / WORK_FOLDER,
     )
-    broken: list[Exception] = []
+    failures: list[Exception] = []
 
     def give_up(error: Exception) -> None:
-        broken.append(error)
+        failures.append(error)
         stopping.set()
 
     with ExitStack() as stack:
-        stack.enter_context(_metrics_served(metrics, config, data_dir))
+        address = stack.enter_context(metrics_page(metrics, config.metrics_host, config.metrics_port))
+        atomic_file.write_json(data_dir / READY_FILE, {"metrics": address, "pid": os.getpid()})
+        log.info("learner.started", extra=fields(metrics=address))
         # Started before this thread's priority is lowered, which a thread hands on: renewing must never starve.
         lease.start()
         stack.callback(lease.stop)
-        yielding = Yielding(store.control.asked_to_yield, context.trainer, metrics.set_share)
-        yielding.start()
-        stack.callback(yielding.stop)
-        for task in _beside(context, metrics, give_up):
+        throttle = TrainingThrottle(store.control.asked_to_yield, context.trainer, metrics.set_duty_cycle)
+        throttle.start()
+        stack.callback(throttle.stop)
+        for task in _tasks(context, metrics, give_up):
             task.start()
             stack.callback(task.stop, _LAST_CALL_S)
         lower_priority(config.own_nice)
         Learner(context, metrics, stopping).run()
-    if broken:
-        raise RuntimeError(f"the learner stops: {broken[0]}") from broken[0]
+    if failures:
+        raise RuntimeError(f"the learner stops: {failures[0]}") from failures[0]
 
 
-def _beside(context: LearnerContext, metrics: Metrics, give_up: Callable[[Exception], None]) -> Iterator[PeriodicTask]:
-    """What goes on beside the steps, through outages of the store."""
+def _tasks(context: LearnerContext, metrics: Metrics, give_up: Callable[[Exception], None]) -> Iterator[PeriodicTask]:
+    """Yield what goes on beside the steps, through outages of the store."""
     prototypes = PrototypeUpdater(context.store, context.artifacts, context.handover, context.config)
-    observer = Observer(context.store, context.lease, context.config, metrics)
+    gauges = GaugeUpdater(context.store, context.lease, context.config, metrics)
 
-    def keep_prototypes() -> None:
+    def update_prototypes() -> None:
         if context.lease.held:
             prototypes.update()
 
@@ -131,20 +131,20 @@ def _beside(context: LearnerContext, metrics: Metrics, give_up: Callable[[Except
         on_error=give_up,
         before=partial(lower_priority, context.config.own_nice),
     )
-    yield make("prototypes", keep_prototypes, every_s=context.config.poll_s)
-    yield make("metrics", observer.update, every_s=_EVERY_S)
+    yield make("prototypes", update_prototypes, every_s=context.config.poll_s)
+    yield make("gauges", gauges.update, every_s=_EVERY_S)
 
 
 def _connect(config: StoreConfig, holdout: HoldoutConfig, data_dir: Path, stopping: threading.Event) -> Store | None:
-    """The store, once it answers; None when the process is to stop before."""
-    told = False
+    """Return the store once it answers, or None when the process is to stop before."""
+    warned = False
     while not stopping.is_set():
         try:
             return Store.connect(config, holdout, data_dir=data_dir)
         except StoreUnavailable as error:
-            if not told:
+            if not warned:
                 log.warning("store.unavailable", extra=fields(reason=str(error)))
-            told = True
+            warned = True
             stopping.wait(_EVERY_S)
     return None
 
@@ -157,7 +157,7 @@ def _stop_on_signals(stopping: threading.Event, stack: ExitStack) -> None:
 
 @contextmanager
 def _only_learner(data_dir: Path) -> Iterator[None]:
-    """Locks the folder: a learner clears away what is in `work` when it takes over, which must not be another's."""
+    """Lock the folder: a learner clears away what is in `work` when it takes over, which must not be another's."""
     data_dir.mkdir(parents=True, exist_ok=True)
     try:
         lock = FileLock(data_dir / LOCK_FILE)
@@ -165,27 +165,3 @@ def _only_learner(data_dir: Path) -> Iterator[None]:
         raise DataDirInUse(f"another learner works in {data_dir}") from error
     with lock:
         yield
-
-
-@contextmanager
-def _metrics_served(metrics: Metrics, config: LearnerServiceConfig, data_dir: Path) -> Iterator[None]:
-    """Serves /metrics, and writes its address to learner.json."""
-    server: WSGIServer
-    try:
-        server, thread = prometheus_client.start_http_server(
-            config.metrics_port, config.metrics_host, registry=metrics.registry
-        )
-    except OSError as problem:
-        asked = f"{config.metrics_host}:{config.metrics_port}"
-        raise OSError(
-            f"/metrics cannot listen on {asked}: {problem.strerror}; change learner.metrics_port"
-        ) from problem
-    address = f"{config.metrics_host}:{server.server_port}"
-    atomic_file.write_json(data_dir / READY_FILE, {"metrics": address, "pid": os.getpid()})
-    log.info("learner.started", extra=fields(metrics=address))
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()

@@ -7,30 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from accrete_learner_service.config import TriggerConfig
+from accrete_storage.examples.pending import PendingCount
 
 Cause = Literal["count", "age", "hand"]
 
-#: A held class is tried again once it has this many times the examples that the failed step had.
-HOLD_GROWTH = 1.5
+#: A class in quarantine is tried again once it has this many times the examples that the failed step had.
+QUARANTINE_GROWTH = 1.5
 #: Settling ends after this many times `settle_s`, whether or not examples still come.
 SETTLE_LIMIT = 10
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Waiting:
-    """What is pending of one class."""
-
-    examples: int
-    """All of them."""
-    holdout: int
-    """Those of them that are set aside for the hold-out, unless it is full."""
-    oldest_ms: int
-    """When the oldest arrived, in milliseconds since 1970."""
-
-    @property
-    def trainable(self) -> int:
-        """Examples that a step surely trains on."""
-        return self.examples - self.holdout
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,21 +30,21 @@ class Decision:
 
 
 def decide(
-    pending: Mapping[str, Waiting],
+    pending: Mapping[str, PendingCount],
     *,
     known: Collection[str],
-    held: Mapping[str, int],
+    quarantined: Mapping[str, int],
     config: TriggerConfig,
     now_ms: int,
     by_hand: bool = False,
 ) -> Decision | None:
-    """Whether a step starts now.
+    """Decide whether a step starts now.
 
     Args:
         pending: what is pending, by label.
         known: labels that the parent of the step knows.
-        held: examples that a class had when its step failed or was rejected; it is left out until there are
-            `HOLD_GROWTH` times as many, or a step is asked for by hand.
+        quarantined: examples that a class had when its step failed or was rejected. It is left out until there are
+            `QUARANTINE_GROWTH` times as many, or a step is asked for by hand.
         config: the thresholds.
         now_ms: the time, in milliseconds since 1970.
         by_hand: whether an operator asked for it.
@@ -70,33 +54,38 @@ def decide(
         without any: examples for the hold-out alone wait.
     """
     free = {
-        label: waiting
-        for label, waiting in pending.items()
-        if (label in known or waiting.trainable > 0) and (by_hand or not _is_held(waiting, held.get(label)))
+        label: count
+        for label, count in pending.items()
+        if (label in known or _trainable(count) > 0) and (by_hand or not _stays_out(count, quarantined.get(label)))
     }
-    if not any(waiting.trainable > 0 for waiting in free.values()):
+    if not any(_trainable(count) > 0 for count in free.values()):
         return None
     if by_hand:
         return Decision(labels=frozenset(free), reason="asked for by hand", cause="hand")
     return _by_age(free, config, now_ms) or _by_count(free, known, config)
 
 
-def _is_held(waiting: Waiting, count: int | None) -> bool:
-    return count is not None and waiting.examples < HOLD_GROWTH * count
+def _trainable(count: PendingCount) -> int:
+    """Return how many examples a step surely trains on: a hold-out that is full takes none."""
+    return count.examples - count.holdout
 
 
-def _by_age(free: Mapping[str, Waiting], config: TriggerConfig, now_ms: int) -> Decision | None:
-    oldest = min(waiting.oldest_ms for waiting in free.values())
+def _stays_out(count: PendingCount, quarantined: int | None) -> bool:
+    return quarantined is not None and count.examples < QUARANTINE_GROWTH * quarantined
+
+
+def _by_age(free: Mapping[str, PendingCount], config: TriggerConfig, now_ms: int) -> Decision | None:
+    oldest = min(count.oldest_ms for count in free.values())
     if now_ms - oldest < config.max_wait_s * 1000:
         return None
     reason = f"the oldest pending example has waited {config.max_wait_s:g} s"
     return Decision(labels=frozenset(free), reason=reason, cause="age")
 
 
-def _by_count(free: Mapping[str, Waiting], known: Collection[str], config: TriggerConfig) -> Decision | None:
+def _by_count(free: Mapping[str, PendingCount], known: Collection[str], config: TriggerConfig) -> Decision | None:
     old = {label for label in free if label in known}
     ready = {label for label in free if label not in known and free[label].examples >= config.min_examples}
-    fresh = sum(free[label].trainable for label in old)
+    fresh = sum(_trainable(free[label]) for label in old)
     needed = config.classes_per_step if known else config.first_classes
     if len(ready) >= needed:
         classes = "class" if len(ready) == 1 else "classes"
@@ -109,7 +98,7 @@ def _by_count(free: Mapping[str, Waiting], known: Collection[str], config: Trigg
 
 
 class Settling:
-    """Lets a step by count wait until an upload has come to rest. Times are seconds of one monotonic clock."""
+    """Let a step by count wait until an upload has come to rest. Times are seconds of one monotonic clock."""
 
     def __init__(self, config: TriggerConfig) -> None:
         self._config = config
@@ -118,7 +107,13 @@ class Settling:
         self._due_s: float | None = None
 
     def over(self, decision: Decision | None, arrived: int, now_s: float) -> bool:
-        """Whether what was decided may start; to be told at every look, `arrived` being the examples pending."""
+        """Return whether what was decided may start.
+
+        Args:
+            decision: of this look; called at every look, so that it is known since when a step is due.
+            arrived: examples that are pending.
+            now_s: the time.
+        """
         if arrived != self._arrived:
             self._arrived, self._changed_s = arrived, now_s
         if decision is None:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from accrete_learner_service.trainer.child import Trainer
-from accrete_learner_service.trainer.throttle import LEAST_SHARE, Yielding, next_share
+from accrete_learner_service.trainer.throttle import LEAST_DUTY_CYCLE, TrainingThrottle, next_duty_cycle
 from accrete_storage.errors import StoreUnavailable
 
 SCRIPT = """
@@ -30,7 +30,7 @@ class Asking:
     def __init__(self) -> None:
         self.now = False
         self.away = False
-        self.shares: list[float] = []
+        self.duty_cycles: list[float] = []
 
     def __call__(self) -> bool:
         if self.away:
@@ -84,39 +84,43 @@ def states(pid: int, count: int = 300) -> list[str]:
     return found
 
 
-def test_the_share_halves_while_asked_and_rises_slowly_afterwards():
-    assert [next_share(1.0, True), next_share(0.5, True), next_share(LEAST_SHARE, True)] == [0.5, 0.25, LEAST_SHARE]
-    assert next_share(0.5, False) == pytest.approx(0.51)
-    assert next_share(0.995, False) == 1.0
+def test_the_duty_cycle_halves_while_asked_and_rises_slowly_afterwards():
+    assert [next_duty_cycle(1.0, True), next_duty_cycle(0.5, True), next_duty_cycle(LEAST_DUTY_CYCLE, True)] == [
+        0.5,
+        0.25,
+        LEAST_DUTY_CYCLE,
+    ]
+    assert next_duty_cycle(0.5, False) == pytest.approx(0.51)
+    assert next_duty_cycle(0.995, False) == 1.0
 
 
 def test_a_step_stands_still_by_turns_while_asked_and_ends_all_the_same(trainer: Trainer, tmp_path: Path):
     asking = Asking()
-    yielding = Yielding(asking, trainer, asking.shares.append)
+    throttle = TrainingThrottle(asking, trainer, asking.duty_cycles.append)
     with running(trainer, tmp_path) as pid:
-        yielding.start()
+        throttle.start()
         assert "T" not in states(pid)
         asking.now = True
-        wait(lambda: asking.shares[-1] == LEAST_SHARE)
+        wait(lambda: asking.duty_cycles[-1] == LEAST_DUTY_CYCLE)
         found = states(pid)
         assert found.count("T") > len(found) / 4, "it would be most of them on a machine with nothing else to do"
         assert set(found) - {"T"}, "it is let go on"
         asking.away = True
-        seen = len(asking.shares)
-        wait(lambda: len(asking.shares) > seen + 1)
-        assert asking.shares[-1] > LEAST_SHARE, "who cannot be asked asks for nothing"
+        seen = len(asking.duty_cycles)
+        wait(lambda: len(asking.duty_cycles) > seen + 1)
+        assert asking.duty_cycles[-1] > LEAST_DUTY_CYCLE, "who cannot be asked asks for nothing"
         asking.away = False
-    yielding.stop()
+    throttle.stop()
 
 
 def test_who_stops_to_look_leaves_the_step_running(trainer: Trainer, tmp_path: Path):
     asking = Asking()
     asking.now = True
-    yielding = Yielding(asking, trainer, asking.shares.append)
+    throttle = TrainingThrottle(asking, trainer, asking.duty_cycles.append)
     with running(trainer, tmp_path) as pid:
-        yielding.start()
+        throttle.start()
         wait(lambda: "T" in states(pid, 5))
-        yielding.stop()
+        throttle.stop()
         assert "T" not in states(pid)
 
 

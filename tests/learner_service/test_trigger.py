@@ -7,22 +7,23 @@ from dataclasses import dataclass, field
 import pytest
 
 from accrete_learner_service.config import TriggerConfig
-from accrete_learner_service.trigger import Decision, Settling, Waiting, decide
+from accrete_learner_service.trigger import Decision, Settling, decide
+from accrete_storage.examples.pending import PendingCount
 
 CONFIG = TriggerConfig(classes_per_step=2, first_classes=3, min_examples=20, max_wait_s=60, refresh_examples=50)
 NOW = 1_000_000
 
 
-def waiting(examples: int, holdout: int = 0, age_s: float = 1) -> Waiting:
-    return Waiting(examples=examples, holdout=holdout, oldest_ms=NOW - int(age_s * 1000))
+def pending(examples: int, holdout: int = 0, age_s: float = 1) -> PendingCount:
+    return PendingCount(examples=examples, holdout=holdout, oldest_ms=NOW - int(age_s * 1000))
 
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
     name: str
-    pending: dict[str, Waiting]
+    pending: dict[str, PendingCount]
     known: tuple[str, ...] = ("old",)
-    held: dict[str, int] = field(default_factory=dict)
+    quarantined: dict[str, int] = field(default_factory=dict)
     by_hand: bool = False
     labels: set[str] | None = None
     reason: str = ""
@@ -31,80 +32,86 @@ class Case:
 CASES = [
     Case(name="nothing is pending", pending={}),
     Case(name="nothing is pending, by hand", pending={}, by_hand=True),
-    Case(name="too few classes are ready", pending={"a": waiting(20), "b": waiting(19)}),
+    Case(name="too few classes are ready", pending={"a": pending(20), "b": pending(19)}),
     Case(
         name="enough classes are ready",
-        pending={"a": waiting(20), "b": waiting(25)},
+        pending={"a": pending(20), "b": pending(25)},
         labels={"a", "b"},
         reason="2 new classes with at least 20 examples each",
     ),
     Case(
         name="known classes come along, new ones that are not ready do not",
-        pending={"a": waiting(20), "b": waiting(20), "c": waiting(3), "old": waiting(2)},
+        pending={"a": pending(20), "b": pending(20), "c": pending(3), "old": pending(2)},
         labels={"a", "b", "old"},
         reason="2 new classes with at least 20 examples each",
     ),
-    Case(name="the first step needs more classes", pending={"a": waiting(20), "b": waiting(20)}, known=()),
+    Case(name="the first step needs more classes", pending={"a": pending(20), "b": pending(20)}, known=()),
     Case(
         name="the first step has its classes",
-        pending={"a": waiting(20), "b": waiting(20), "c": waiting(20)},
+        pending={"a": pending(20), "b": pending(20), "c": pending(20)},
         known=(),
         labels={"a", "b", "c"},
         reason="3 new classes with at least 20 examples each",
     ),
     Case(
         name="the oldest has waited too long",
-        pending={"a": waiting(3, age_s=60), "old": waiting(1)},
+        pending={"a": pending(3, age_s=60), "old": pending(1)},
         labels={"a", "old"},
         reason="the oldest pending example has waited 60 s",
     ),
-    Case(name="the oldest has not waited long enough", pending={"a": waiting(3, age_s=59)}),
+    Case(name="the oldest has not waited long enough", pending={"a": pending(3, age_s=59)}),
     Case(
         name="known classes have new examples",
-        pending={"old": waiting(60, holdout=10), "a": waiting(5)},
+        pending={"old": pending(60, holdout=10), "a": pending(5)},
         labels={"old"},
         reason="50 new examples of known classes",
     ),
-    Case(name="hold-out examples refresh nothing", pending={"old": waiting(60, holdout=11)}),
+    Case(name="hold-out examples refresh nothing", pending={"old": pending(60, holdout=11)}),
     Case(
         name="by hand takes everything",
-        pending={"old": waiting(1), "a": waiting(1)},
+        pending={"old": pending(1), "a": pending(1)},
         by_hand=True,
         labels={"old", "a"},
         reason="asked for by hand",
     ),
-    Case(name="hold-out examples alone wait", pending={"old": waiting(3, holdout=3, age_s=99)}),
-    Case(name="hold-out examples alone wait, by hand", pending={"a": waiting(3, holdout=3)}, by_hand=True),
+    Case(name="hold-out examples alone wait", pending={"old": pending(3, holdout=3, age_s=99)}),
+    Case(name="hold-out examples alone wait, by hand", pending={"a": pending(3, holdout=3)}, by_hand=True),
     Case(
         name="a new class with hold-out examples alone is left out",
-        pending={"a": waiting(2, holdout=2), "old": waiting(1)},
+        pending={"a": pending(2, holdout=2), "old": pending(1)},
         by_hand=True,
         labels={"old"},
         reason="asked for by hand",
     ),
-    Case(name="a held class is left out", pending={"a": waiting(29), "b": waiting(20)}, held={"a": 20}),
+    Case(name="a class in quarantine is left out", pending={"a": pending(29), "b": pending(20)}, quarantined={"a": 20}),
     Case(
-        name="a held class comes back with half as many again",
-        pending={"a": waiting(30), "b": waiting(20)},
-        held={"a": 20},
+        name="a class in quarantine comes back with half as many again",
+        pending={"a": pending(30), "b": pending(20)},
+        quarantined={"a": 20},
         labels={"a", "b"},
         reason="2 new classes with at least 20 examples each",
     ),
     Case(
-        name="by hand takes held classes",
-        pending={"a": waiting(20)},
-        held={"a": 20},
+        name="by hand takes classes in quarantine",
+        pending={"a": pending(20)},
+        quarantined={"a": 20},
         by_hand=True,
         labels={"a"},
         reason="asked for by hand",
     ),
-    Case(name="a held class does not wait too long", pending={"a": waiting(20, age_s=999)}, held={"a": 20}),
+    Case(
+        name="a class in quarantine does not wait too long",
+        pending={"a": pending(20, age_s=999)},
+        quarantined={"a": 20},
+    ),
 ]
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_a_step_starts_when_the_rules_say(case: Case):
-    decision = decide(case.pending, known=case.known, held=case.held, config=CONFIG, now_ms=NOW, by_hand=case.by_hand)
+    decision = decide(
+        case.pending, known=case.known, quarantined=case.quarantined, config=CONFIG, now_ms=NOW, by_hand=case.by_hand
+    )
     if case.labels is None:
         assert decision is None
     else:

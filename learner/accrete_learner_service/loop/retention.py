@@ -1,4 +1,4 @@
-"""Which versions' files go: the newest stay for a roll-back, and whatever is active or newest stays anyway."""
+"""Which versions' files are removed. The newest stay for a roll-back, and whatever is active or newest stays anyway."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ log = logging.getLogger(__name__)
 
 
 def to_retire(versions: Sequence[VersionRecord], *, active: int, keep: int) -> list[int]:
-    """Ready versions beyond the newest `keep`, without the active one, which is the pinned one where one is pinned."""
+    """Return the ready versions beyond the newest `keep`, without the active one, which is the pinned one if one is."""
     ready = sorted((record.version for record in versions if record.state == "ready"), reverse=True)
     return [version for version in ready[keep:] if version != active]
 
 
 def to_remove(versions: Sequence[VersionRecord], files: Collection[int], *, upto: int) -> list[int]:
-    """Folders of retired versions, and of none: those that a learner published and did not come to commit."""
+    """Return the folders of retired versions, and of none, which a learner published and did not come to commit."""
     ready = {record.version for record in versions if record.state == "ready"}
     return sorted(version for version in set(files) - ready if version <= upto)
 
 
 def retire(store: Store, artifacts: ArtifactStore, *, keep: int, epoch: int) -> None:
-    """Marks versions retired, then removes files that no version needs. Only between steps.
+    """Mark versions retired, then remove files that no version needs. Only between steps.
 
     In this order, so that a kill in between leaves files without a use rather than a version without files. Up to the
     greatest number in use now, lest a learner that stalls here removes what the next one publishes.

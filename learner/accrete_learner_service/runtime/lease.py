@@ -1,4 +1,4 @@
-"""Holding the lease: one learner at a time, and one that stops by itself when it no longer can be sure."""
+"""The lease that lets one learner work at a time, and lets it stop by itself when it can no longer be sure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _RENEWALS = 3
 
 
 class LeaseKeeper:
-    """Acquires the lease and renews it from a thread of its own, whatever else the process is busy with.
+    """Acquire the lease and renew it from a thread of its own, whatever else the process is busy with.
 
     Correctness does not rest on it: the store checks the epoch at each commit. It keeps two learners from doing the
     same work, and lets one that was replaced know soon.
@@ -36,7 +36,7 @@ class LeaseKeeper:
         self._task = PeriodicTask("lease", self._renew_or_drop, every_s=ttl_s / _RENEWALS)
 
     def start(self) -> None:
-        """Starts renewing."""
+        """Start renewing."""
         self._task.start()
 
     @property
@@ -64,7 +64,7 @@ class LeaseKeeper:
         return epoch
 
     def acquire(self) -> bool:
-        """Tries to get the lease once; False while another learner has it."""
+        """Try to get the lease once, and return whether it is held now."""
         asked = time.monotonic()
         lease = self._store.acquire_lease(self._owner, self._ttl_s)
         if lease is None:
@@ -75,7 +75,7 @@ class LeaseKeeper:
         return True
 
     def renew(self) -> None:
-        """Renews now, to be sure at this moment.
+        """Renew now, to be sure at this moment.
 
         Raises:
             Interrupted: it was lost.
@@ -96,14 +96,14 @@ class LeaseKeeper:
                 self._renewed = asked
 
     def drop(self, reason: str) -> None:
-        """Forgets the lease without giving it back; what it protected must not go on."""
+        """Forget the lease without giving it back; what it protected must not go on."""
         with self._lock:
             lease, self._lease = self._lease, None
         if lease is not None:
             log.warning("lease.lost", extra=fields(epoch=lease.epoch, reason=reason))
 
     def stop(self) -> None:
-        """Stops renewing and gives the lease back, so that the next learner need not wait for it to run out."""
+        """Stop renewing and give the lease back, so that the next learner need not wait for it to run out."""
         self._task.stop(self._ttl_s)
         with self._lock:
             lease, self._lease = self._lease, None

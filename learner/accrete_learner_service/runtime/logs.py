@@ -1,8 +1,8 @@
-"""One line an event: its name is the message, the rest are fields."""
+"""Log events: the name is the message, the rest are fields."""
 
 from __future__ import annotations
 
 
 def fields(**values: object) -> dict[str, object]:
-    """What a log call takes as `extra`; a name that logging uses itself is refused by it with KeyError."""
+    """Return what a log call takes as `extra`, which refuses a name that logging uses itself with KeyError."""
     return values

@@ -1,4 +1,4 @@
-"""The learner's numbers for Prometheus. No user's text is ever a label."""
+"""The learner's metrics for Prometheus. No user's text is ever a label."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ class Snapshot:
     """Pending examples of classes that the newest version does not know."""
     pending_known: int
     """Pending examples of classes that it knows."""
-    pending_held: int
-    """Pending examples set aside after failed or rejected steps; not in the other two."""
+    pending_quarantined: int
+    """Pending examples in quarantine after failed or rejected steps; not in the other two."""
     pending_awaiting: int
     """Pending examples of new labels that await approval; in none of the others."""
     review: int
@@ -83,10 +83,10 @@ class Metrics:
         self._reviewed = Counter(
             "accrete_reviewed_examples", "Examples set aside for review, by why.", ["reason"], registry=self.registry
         )
-        self._share = self._gauge("training_share", "Share of the time that a step may train; below 1 it yields.")
+        self._duty_cycle = self._gauge("training_share", "Share of the time that a step may train; below 1 it yields.")
         self._loss = self._gauge("train_loss", "Mean training loss of the last epoch.")
-        self._held = self._gauge("learner_lease_held", "1 while this learner holds the lease.")
-        self._epoch = self._gauge("learner_lease_epoch", "Epoch of the lease that it holds, or held last.")
+        self._lease_held = self._gauge("learner_lease_held", "1 while this learner holds the lease.")
+        self._lease_epoch = self._gauge("learner_lease_epoch", "Epoch of the lease that it holds, or held last.")
         self._committed = self._gauge("learner_last_commit_timestamp_seconds", "When a step was last committed.")
         for stage in STAGES:
             self._seconds.labels(stage)
@@ -110,26 +110,26 @@ class Metrics:
         for known in STATUSES:
             self._status.labels(known).set(1 if known == status else 0)
 
-    def set_share(self, share: float) -> None:
-        """The share of the time that a step may train."""
-        self._share.set(share)
+    def set_duty_cycle(self, duty_cycle: float) -> None:
+        """Set the share of the time that a step may train."""
+        self._duty_cycle.set(duty_cycle)
 
     def set_loss(self, loss: float) -> None:
-        """The trainer's last loss."""
+        """Set the trainer's last loss."""
         self._loss.set(loss)
 
     def set_lease(self, epoch: int | None) -> None:
-        """The epoch under which the lease is held; None: it is not."""
-        self._held.set(0 if epoch is None else 1)
+        """Set the epoch under which the lease is held, None while it is not."""
+        self._lease_held.set(0 if epoch is None else 1)
         if epoch is not None:
-            self._epoch.set(epoch)
+            self._lease_epoch.set(epoch)
 
     def set_store_up(self, up: bool) -> None:
-        """Whether the store answered when last asked."""
+        """Set whether the store answered when last asked."""
         self._up.set(1 if up else 0)
 
     def count_step(self, outcome: Outcome, seconds: Mapping[str, float] | None = None) -> None:
-        """A step has ended; `seconds` by stage where it came to a candidate."""
+        """Count a step that has ended, with its seconds by stage where it came to a candidate."""
         self._steps.labels(outcome).inc()
         for stage in STAGES:
             if seconds and stage in seconds:
@@ -138,11 +138,11 @@ class Metrics:
             self._committed.set(time.time())
 
     def count_reviewed(self, reason: str) -> None:
-        """An example was set aside for review."""
+        """Count an example that was set aside for review."""
         self._reviewed.labels(reason).inc()
 
     def set_quality(self, version: int, accuracy: Mapping[str, float | int | None]) -> None:
-        """The newest version's numbers; NaN where nothing was measured. The names are those of `Accuracy`."""
+        """Set the newest version's numbers, NaN where nothing was measured. The names are those of `Accuracy`."""
         assert set(accuracy) <= set(Accuracy.__slots__)
         self._version.set(version)
         for classes in ("all", "old", "new"):
@@ -152,10 +152,10 @@ class Metrics:
         self._measured.set(accuracy.get("examples") or 0)
 
     def set_snapshot(self, snapshot: Snapshot) -> None:
-        """What the store holds."""
+        """Set what the store holds."""
         self._pending.labels("new").set(snapshot.pending_new)
         self._pending.labels("known").set(snapshot.pending_known)
-        self._pending.labels("held").set(snapshot.pending_held)
+        self._pending.labels("held").set(snapshot.pending_quarantined)
         self._pending.labels("awaiting").set(snapshot.pending_awaiting)
         self._pending.labels("review").set(snapshot.review)
         self._oldest.set(snapshot.oldest_s)

@@ -1,7 +1,8 @@
 """Training that yields to serving where the kernel's priorities do not reach: on a GPU, between containers.
 
-While a server asks, the trainer is stopped and let go on by turns, many times a second. The share of the time that it
-gets falls by half at each look and rises slowly when nobody asks any more (additive increase, multiplicative decrease).
+While a server asks, the trainer is stopped and continued by turns, many times a second. Its duty cycle, which is the
+part of the time that it runs, halves at each look and rises slowly when nobody asks any more (additive increase,
+multiplicative decrease: Chiu and Jain, Computer Networks and ISDN Systems 17, 1989).
 """
 
 from __future__ import annotations
@@ -16,38 +17,44 @@ from accrete_storage.errors import StorageError
 
 log = logging.getLogger(__name__)
 
-#: Least share of the time that training gets: what is taught is learned some day, whatever is asked.
-LEAST_SHARE = 0.05
+#: Least duty cycle of training: what is taught is learned some day, whatever is asked.
+LEAST_DUTY_CYCLE = 0.05
 #: Seconds between two looks at whether it is to yield.
 LOOK_S = 0.25
-#: What the share rises by at each look at which nobody asks.
+#: What the duty cycle rises by at each look at which nobody asks.
 _RISE = 0.01
 #: Seconds of one stop and one run together: a call that comes at a bad moment waits for a part of it.
 _TURN_S = 0.01
 
 
-def next_share(share: float, asked: bool) -> float:
-    """The share of the time that training gets after a look, from `LEAST_SHARE` to 1."""
-    return max(LEAST_SHARE, share / 2) if asked else min(1.0, share + _RISE)
+def next_duty_cycle(duty_cycle: float, asked: bool) -> float:
+    """Return the duty cycle of training after a look, from `LEAST_DUTY_CYCLE` to 1."""
+    return max(LEAST_DUTY_CYCLE, duty_cycle / 2) if asked else min(1.0, duty_cycle + _RISE)
 
 
-class Yielding:
-    """Stops and continues the trainer, on a thread of its own, as long as somebody asks."""
+class TrainingThrottle:
+    """Stop and continue the trainer, on a thread of its own, as long as somebody asks."""
 
-    def __init__(self, asked: Callable[[], bool], trainer: Trainer, on_share: Callable[[float], None]) -> None:
-        """`asked` is called every `LOOK_S` and may raise StorageError; `on_share` gets each share."""
+    def __init__(self, asked: Callable[[], bool], trainer: Trainer, on_change: Callable[[float], None]) -> None:
+        """Make it without starting it.
+
+        Args:
+            asked: returns whether training is to yield. Called every `LOOK_S`; may raise StorageError.
+            trainer: to throttle.
+            on_change: called with the duty cycle after each look.
+        """
         self._asked = asked
         self._trainer = trainer
-        self._on_share = on_share
-        self._share = 1.0
-        self._task = PeriodicTask("yielding", self._look_and_take_turns, every_s=0)
+        self._on_change = on_change
+        self._duty_cycle = 1.0
+        self._task = PeriodicTask("throttle", self._look_and_take_turns, every_s=0)
 
     def start(self) -> None:
-        """Starts to look."""
+        """Start to look."""
         self._task.start()
 
     def stop(self) -> None:
-        """Lets the trainer go on for good; returns when the thread has ended."""
+        """Let the trainer go on for good; return when the thread has ended."""
         self._task.stop()
 
     def _look_and_take_turns(self) -> None:
@@ -59,19 +66,20 @@ class Yielding:
             asked = self._asked()
         except StorageError:  # who cannot be asked asks for nothing
             asked = False
-        share = next_share(self._share, asked)
-        if (share < 1) != (self._share < 1):
-            log.info("training.yields" if share < 1 else "training.yields_no_more", extra=fields(share=share))
-        self._share = share
-        self._on_share(share)
+        duty_cycle = next_duty_cycle(self._duty_cycle, asked)
+        if (duty_cycle < 1) != (self._duty_cycle < 1):
+            event = "training.yields" if duty_cycle < 1 else "training.yields_no_more"
+            log.info(event, extra=fields(duty_cycle=duty_cycle))
+        self._duty_cycle = duty_cycle
+        self._on_change(duty_cycle)
 
     def _take_turns(self) -> None:
-        """Until the next look, after which the trainer runs."""
-        if self._share == 1:
+        """Stop and continue the trainer until the next look, and leave it running."""
+        if self._duty_cycle == 1:
             self._task.wait(LOOK_S)
             return
         for _ in range(round(LOOK_S / _TURN_S)):
             self._trainer.halt()
-            self._task.wait(_TURN_S * (1 - self._share))
+            self._task.wait(_TURN_S * (1 - self._duty_cycle))
             self._trainer.go_on()
-            self._task.wait(_TURN_S * self._share)
+            self._task.wait(_TURN_S * self._duty_cycle)

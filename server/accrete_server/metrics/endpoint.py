@@ -12,6 +12,8 @@ from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 
 from prometheus_client import CollectorRegistry, make_wsgi_app
 
+from accrete_kit.ports import metrics_cannot_listen
+
 if TYPE_CHECKING:
     from wsgiref.types import StartResponse, WSGIEnvironment
 
@@ -48,9 +50,7 @@ class MetricsPage:
         try:
             server = make_server(host, port, self._serve, kind, _QuietHandler)
         except OSError as error:
-            raise OSError(
-                f"/metrics cannot listen on {host}:{port}: {error.strerror}; change server.metrics_port"
-            ) from error
+            raise metrics_cannot_listen(host, port, error, setting="server.metrics_port") from error
         server.tls = self._tls
         thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
         thread.start()

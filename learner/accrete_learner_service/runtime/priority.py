@@ -1,4 +1,4 @@
-"""Work in the background of what serves."""
+"""The priority of one thread."""
 
 from __future__ import annotations
 
@@ -7,6 +7,6 @@ import threading
 
 
 def lower_priority(nice: int) -> None:
-    """Set the priority of the calling thread alone, as Linux does given a thread's id; never raise it."""
+    """Lower the calling thread's priority to `nice`, as Linux does given a thread's id; never raise it."""
     thread = threading.get_native_id()
     os.setpriority(os.PRIO_PROCESS, thread, max(nice, os.getpriority(os.PRIO_PROCESS, thread)))

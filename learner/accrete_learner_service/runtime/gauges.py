@@ -1,4 +1,4 @@
-"""Counts what the store holds, for the metrics."""
+"""What the store holds, counted for the metrics."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from accrete_storage.store import Store
 from accrete_storage.versions.record import VersionRecord
 
 
-class Observer:
-    """Refreshes the gauges from the store."""
+class GaugeUpdater:
+    """Update the gauges from the store."""
 
     def __init__(self, store: Store, lease: LeaseKeeper, config: LearnerServiceConfig, metrics: Metrics) -> None:
         self._store = store
@@ -25,7 +25,7 @@ class Observer:
         self._metrics = metrics
 
     def update(self) -> None:
-        """Reads the store once.
+        """Read the store once.
 
         Raises:
             StoreUnavailable: the store does not answer; `accrete_store_up` is 0 then.
@@ -42,25 +42,25 @@ class Observer:
         newest = self._store.registry.latest_ready()
         if newest is not None:
             self._metrics.set_quality(newest.version, newest.accuracy)
-        self._metrics.set_snapshot(take(self._store, self._config, newest))
+        self._metrics.set_snapshot(read_snapshot(self._store, self._config, newest))
 
 
-def take(store: Store, config: LearnerServiceConfig, newest: VersionRecord | None) -> Snapshot:
-    """What the store holds now.
+def read_snapshot(store: Store, config: LearnerServiceConfig, newest: VersionRecord | None) -> Snapshot:
+    """Return what the store holds now.
 
     Raises:
         StoreUnavailable: the store does not answer.
     """
     known = known_labels(newest, store.registry.forgotten())
     pending = store.pending.counts()
-    holds = store.holds()
-    held, awaiting = holds.keys(), {label for label, hold in holds.items() if hold.awaiting}
+    quarantine = store.holds()
+    quarantined, awaiting = quarantine.keys(), {label for label, hold in quarantine.items() if hold.awaiting}
     memory = store.memory.counts()
     info = store.info()
     return Snapshot(
-        pending_new=_examples(pending, set(pending) - set(known) - held),
-        pending_known=_examples(pending, set(known) - held),
-        pending_held=_examples(pending, held - awaiting),
+        pending_new=_examples(pending, set(pending) - set(known) - quarantined),
+        pending_known=_examples(pending, set(known) - quarantined),
+        pending_quarantined=_examples(pending, quarantined - awaiting),
         pending_awaiting=_examples(pending, awaiting),
         review=store.review.total(),
         oldest_s=max((time.time() - count.oldest_ms / 1000 for count in pending.values()), default=0.0),
