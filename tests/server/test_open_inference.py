@@ -17,6 +17,7 @@ from accrete.v1 import prediction_pb2, types_pb2
 from accrete_server.metrics.statistics import KEPT, Statistics
 from accrete_storage.versions.prototypes import Prototype
 from tests.model.artifacts import Recipe, class_row
+from tests.server.calls import TestCall
 from tests.server.pictures import encode, picture
 from tests.server.world import Running, World, failure, pixels, until
 
@@ -202,7 +203,7 @@ def test_a_version_that_goes_while_a_call_stands_in_line_is_not_answered_by_anot
     world.publish(1)
     running = world.server(concurrency=1)
     line = running.server.predict_admission
-    line._working = 1
+    line.enter(TestCall())
     with ThreadPoolExecutor() as callers:
         named = callers.submit(failure, lambda: infer(running, of_pixels(model_version="1"), timeout=30))
         unnamed = callers.submit(infer, running, of_pixels(), 30)
@@ -363,15 +364,18 @@ def test_limits_are_those_of_predict(world: World) -> None:
     failed = failure(lambda: infer(running, of_pixels(1, 2, 3)))
     assert (failed.code, "max_images is 2" in failed.details) == (CODES.RESOURCE_EXHAUSTED, True)
     line = running.server.predict_admission
-    line._working = 1
+    line.enter(TestCall())
     hurried = of_pixels(parameters={"timeout": service_pb2.InferParameter(int64_param=60_000)})
     assert failure(lambda: infer(running, hurried, timeout=None)).code is CODES.DEADLINE_EXCEEDED
-    line._queue = 0
-    for call in (lambda: infer(running, of_pixels()), running.predict):
-        failed = failure(call)
-        assert (failed.code, "queue is 0" in failed.details) == (CODES.RESOURCE_EXHAUSTED, True)
-        assert int(failed.trailers["retry-after-ms"]) > 0
-    line._working = 0
+    with ThreadPoolExecutor() as callers:
+        in_line = callers.submit(infer, running, of_pixels(), 30)
+        until(lambda: line.waiting == 1)
+        for call in (lambda: infer(running, of_pixels()), running.predict):
+            failed = failure(call)
+            assert (failed.code, "queue is 1" in failed.details) == (CODES.RESOURCE_EXHAUSTED, True)
+            assert int(failed.trailers["retry-after-ms"]) > 0
+        line.leave(0.0)
+        assert in_line.result().model_version == "1"
 
 
 def sums(running: Running, version: str = "") -> list[service_pb2.ModelStatistics]:
