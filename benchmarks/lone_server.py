@@ -26,7 +26,9 @@ from accrete_storage.versions.commit import Commit
 from accrete_storage.versions.record import VersionRecord
 from benchmarks.node import cpu_s, free_port, resident_bytes, until
 
-SHAPE = (32, 32, 3)
+RESNET32 = ModelConfig()
+"""The papers' network."""
+SHAPE = RESNET32.input_shape
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,13 +59,17 @@ class LoneServer:
 
 @contextmanager
 def lone_server(
-    folder: Path, cores: Set[int], classes: Iterable[int] = (100,), settings: Mapping[str, str] | None = None
+    folder: Path,
+    cores: Set[int],
+    classes: Iterable[int] = (100,),
+    settings: Mapping[str, str] | None = None,
+    model: ModelConfig = RESNET32,
 ) -> Iterator[LoneServer]:
     """Starts one on these cores, with a version for each number of classes; the first is live. `settings`: further ones
-    by `SECTION.FIELD`."""
+    by `SECTION.FIELD`, which have to name another `model` too."""
     data_dir = folder / "data"
-    with published(data_dir, StoreConfig(), classes) as (store, artifacts):
-        process, address, ready_s = _start(data_dir, cores, settings or {})
+    with published(data_dir, StoreConfig(), classes, model) as (store, artifacts):
+        process, address, ready_s = _start(data_dir, cores, settings or {}, model)
         try:
             graph = artifacts.path(1) / export.GRAPH_FILE
             yield LoneServer(
@@ -81,34 +87,35 @@ def lone_server(
 
 @contextmanager
 def published(
-    data_dir: Path, config: StoreConfig, classes: Iterable[int] = (100,)
+    data_dir: Path, config: StoreConfig, classes: Iterable[int] = (100,), model: ModelConfig = RESNET32
 ) -> Iterator[tuple[EmbeddedStore, ArtifactStore]]:
     """The store on its own, running, with a version for each number of classes; the first is live."""
     store = EmbeddedStore(data_dir, config)
     store.start()
     try:
-        yield store, _publish(data_dir, config, list(classes))
+        yield store, _publish(data_dir, config, list(classes), model)
     finally:
         store.stop()
 
 
-def request(folder: Path, images: int) -> Path:
+def request(folder: Path, images: int, model: ModelConfig = RESNET32) -> Path:
     """A file with a serialised PredictRequest of as many images, all noise."""
     file = folder / f"request-{images}"
     tensors = [
-        types_pb2.Tensor(dtype=types_pb2.Tensor.UINT8, shape=SHAPE, data=pixels.tobytes()) for pixels in noise(images)
+        types_pb2.Tensor(dtype=types_pb2.Tensor.UINT8, shape=pixels.shape, data=pixels.tobytes())
+        for pixels in noise(images, model)
     ]
     message = prediction_pb2.PredictRequest(images=[types_pb2.Image(tensor=tensor) for tensor in tensors])
     file.write_bytes(message.SerializeToString())
     return file
 
 
-def noise(images: int) -> np.ndarray:
-    """uint8 [images, 32, 32, 3]: what an image shows does not change what it costs."""
-    return np.random.default_rng(1993).integers(0, 256, (images, *SHAPE), dtype=np.uint8)
+def noise(images: int, model: ModelConfig = RESNET32) -> np.ndarray:
+    """uint8 [images, H, W, C]: what an image shows does not change what it costs."""
+    return np.random.default_rng(1993).integers(0, 256, (images, *model.input_shape), dtype=np.uint8)
 
 
-def _publish(data_dir: Path, config: StoreConfig, classes: Sequence[int]) -> ArtifactStore:
+def _publish(data_dir: Path, config: StoreConfig, classes: Sequence[int], model: ModelConfig) -> ArtifactStore:
     store, artifacts = Store.connect(config, HoldoutConfig(), data_dir=data_dir), ArtifactStore(data_dir / "versions")
     lease = store.acquire_lease("benchmark")
     if lease is None:
@@ -117,7 +124,7 @@ def _publish(data_dir: Path, config: StoreConfig, classes: Sequence[int]) -> Art
         labels = [f"class {number}" for number in range(count)]
         candidate = data_dir / "work" / str(version)
         candidate.parent.mkdir(parents=True, exist_ok=True)
-        _write(candidate, labels)
+        _write(candidate, labels, model)
         record = _record(version, labels, artifacts.publish(candidate, version))
         event = {"version": version, "new_labels": [], "accuracy": record.accuracy, "step_seconds": 0.0}
         revision = store.registry.state().revision
@@ -138,9 +145,8 @@ def _publish(data_dir: Path, config: StoreConfig, classes: Sequence[int]) -> Art
     return artifacts
 
 
-def _write(folder: Path, labels: Sequence[str]) -> None:
+def _write(folder: Path, labels: Sequence[str], model: ModelConfig) -> None:
     generator = torch.Generator().manual_seed(1993)
-    model = ModelConfig()
     backbone = backbones.build(model, generator=generator).eval()
     rows = torch.randn(len(labels), backbone.feature_length, generator=generator)
     head = {
@@ -151,7 +157,7 @@ def _write(folder: Path, labels: Sequence[str]) -> None:
     candidate = export.Candidate(
         backbone=backbone, head=head, labels=tuple(labels), model=model, method="lucir", rule="head"
     )
-    export.write(folder, candidate, torch.from_numpy(noise(8)))
+    export.write(folder, candidate, torch.from_numpy(noise(8, model)))
 
 
 def _record(version: int, labels: list[str], digest: str) -> VersionRecord:
@@ -175,7 +181,9 @@ def _record(version: int, labels: list[str], digest: str) -> VersionRecord:
     )
 
 
-def _start(data_dir: Path, cores: Set[int], settings: Mapping[str, str]) -> tuple[subprocess.Popen[bytes], str, float]:
+def _start(
+    data_dir: Path, cores: Set[int], settings: Mapping[str, str], model: ModelConfig
+) -> tuple[subprocess.Popen[bytes], str, float]:
     """The process, its address, and the seconds until it answered."""
     port = free_port()
     chosen = {"server.metrics_port": "0", "engine.device": "cpu", "server.concurrency": str(len(cores)), **settings}
@@ -190,5 +198,5 @@ def _start(data_dir: Path, cores: Set[int], settings: Mapping[str, str]) -> tupl
     until(address_file.exists, what="the server")
     address = str(json.loads(address_file.read_text())["address"])
     with Client(address, timeout=30) as client:
-        client.predict(noise(1)[0])
+        client.predict(noise(1, model)[0])
     return process, address, time.perf_counter() - started

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import torch
@@ -11,28 +12,39 @@ from safetensors.torch import load as load_state
 
 from accrete_learner.backbones import build
 from accrete_learner.config import ModelConfig
+from accrete_learner.cuda_graphs import CapturedBackbone, CaptureError
 from accrete_model.config import EngineConfig
 from accrete_model.engines.base import CPU_BATCH, doubling, run_in_parts, run_padded
 from accrete_model.errors import LoadError
 from accrete_model.reader import Artifact, ModelCard
 from accrete_model.vectors import Floats
 
+_log = logging.getLogger(__name__)
+
 
 class TorchEngine:
-    """Runs the backbone in float32, in inference mode."""
+    """Runs the backbone in float32, in inference mode; on CUDA as captured graphs where it can be captured."""
 
-    def __init__(self, artifact: Artifact, config: EngineConfig) -> None:
-        """Raises LoadError when the device is not there or the weights do not fit the backbone."""
+    def __init__(self, artifact: Artifact, config: EngineConfig, *, graphs: bool = True) -> None:
+        """Raises LoadError when the device is not there or the weights do not fit the backbone.
+
+        Args:
+            artifact: the version's.
+            config: see there.
+            graphs: whether to capture the backbone on CUDA; False is for comparison.
+        """
         self._device = _device(config)
         if not self.on_gpu:
             torch.set_num_threads(config.threads)
         self._backbone = _backbone(artifact).to(self._device).eval().requires_grad_(False)
         self._limit = config.max_batch if self.on_gpu else CPU_BATCH
+        # Vectors pass through as they are: there is nothing to capture.
+        self._captured = self._capture(artifact) if graphs and self.on_gpu and artifact.card.spec.is_image else None
 
     @property
     def name(self) -> str:
-        """The library and the device."""
-        return f"torch {self._device.type}"
+        """The library and the device, and whether it replays captured graphs."""
+        return f"torch {self._device.type}" + (" graphs" if self._captured is not None else "")
 
     @property
     def on_gpu(self) -> bool:
@@ -50,12 +62,21 @@ class TorchEngine:
 
     def close(self) -> None:
         """Frees the backbone's memory."""
-        del self._backbone
+        del self._captured, self._backbone
         if self.on_gpu:
             torch.cuda.empty_cache()
 
     def _padded(self, batch: NDArray[Any]) -> Floats:
-        return run_padded(self._run, batch, self.batch_sizes)
+        return run_padded(self._run if self._captured is None else self._captured, batch, self.batch_sizes)
+
+    def _capture(self, artifact: Artifact) -> CapturedBackbone | None:
+        """The captured backbone; None, with a warning, where it computes as well without."""
+        spec = artifact.card.spec
+        try:
+            return CapturedBackbone(self._backbone, spec.shape, getattr(torch, spec.dtype), self.batch_sizes)
+        except CaptureError as error:
+            _log.warning("graphs_not_captured", extra={"reason": str(error)})
+            return None
 
     def _run(self, batch: NDArray[Any]) -> Floats:
         # torch.tensor copies: the batch may be a read-only view of a request's bytes, which from_numpy warns about.

@@ -1,0 +1,1 @@
+"""The parts of the kit, a module each with `run(record, settings)`."""

@@ -1,0 +1,118 @@
+"""The GPU kit on the CPU with tiny settings: the same script, killed once and gone on with."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.gpu.run import PARTS, ROOT
+
+pytestmark = pytest.mark.timeout(600)
+
+
+def start(out: Path, *arguments: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "benchmarks.gpu.run", "--tiny", "--device", "cpu", "--out", str(out), *arguments]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def finish(process: subprocess.Popen[str]) -> str:
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, output
+    return output
+
+
+def found(out: Path) -> dict[str, Any]:
+    what: dict[str, Any] = json.loads((out / "gpu.json").read_text())
+    return what
+
+
+def cells(out: Path, part: str) -> dict[str, Any]:
+    what: dict[str, Any] = found(out)["parts"][part]["cells"]
+    return what
+
+
+def check_done(out: Path, part: str) -> None:
+    what = found(out)["parts"][part]
+    assert what["state"] == "ended", what
+    assert what["cells"], what
+    for name, cell in what["cells"].items():
+        assert cell["state"] == "done", (name, cell)
+        assert cell["rows"], name
+
+
+def test_killed_in_the_middle_it_goes_on_where_it_was(tmp_path):
+    parts = ("swaps", "training", "protocols")
+    process = start(tmp_path, "--parts", *parts)
+    try:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "gpu.json").exists() or "ours, float32" not in cells(tmp_path, "training"):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+    left = found(tmp_path)
+    assert left["parts"]["protocols"]["state"] == "not begun"
+    swaps = left["parts"]["swaps"]["cells"]
+    output = finish(start(tmp_path, "--parts", *parts, "--call", "2"))
+    assert "swaps: done before" in output
+    assert cells(tmp_path, "swaps") == swaps
+    for part in parts:
+        check_done(tmp_path, part)
+    assert [call["number"] for call in found(tmp_path)["calls"]] == [1, 2]
+    assert "check: " in (tmp_path / "gpu.log").read_text()
+
+
+def test_the_other_parts_end_and_leave_no_process_and_what_another_machine_has_done_is_not_done_again(tmp_path):
+    before = tmp_path / "before.json"
+    swaps = {"state": "ended", "notes": [], "cells": {"x": _cell()}}
+    before.write_text(json.dumps({"calls": [{"number": 1, "parts": {}}], "parts": {"swaps": swaps}}))
+    parts = ("tests", "serving", "contention", "onnxruntime_cuda")
+    output = finish(start(tmp_path, "--before", str(before), "--parts", "swaps", *parts))
+    assert "swaps: done before" in output
+    assert cells(tmp_path, "swaps")["x"]["rows"] == [_row()]
+    for part in parts:
+        check_done(tmp_path, part)
+    marks = [str(tmp_path).encode()]
+    left = [path for path in Path("/proc").glob("[0-9]*/cmdline") if any(mark in _read(path) for mark in marks)]
+    assert not left
+
+
+def test_a_machine_without_its_gpu_is_told_at_once(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.gpu.run", "--out", str(tmp_path), "--work", str(tmp_path / "work")]
+    environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=200)
+    assert ended.returncode == 2, ended.stdout + ended.stderr
+    assert "this machine cannot be used" in ended.stdout
+    assert found(tmp_path)["calls"][0]["unusable"]
+    assert all(part["state"] == "not begun" for part in found(tmp_path)["parts"].values())
+
+
+def test_every_part_is_a_module_and_has_its_minutes():
+    for part in PARTS:
+        assert (ROOT / "benchmarks" / "gpu" / "parts" / f"{part.name}.py").is_file()
+        assert part.minutes > 0
+
+
+def _row() -> dict[str, Any]:
+    return {"name": "rate", "value": 1.0, "unit": "", "spread": None, "bound": "", "ok": None}
+
+
+def _cell() -> dict[str, Any]:
+    return {"state": "done", "seconds": 1.0, "rows": [_row()], "notes": []}
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:
+        return b""

@@ -1,0 +1,70 @@
+"""Slots, batcher and real versions of the PyTorch engine on each device: every answer is of the version it names."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import numpy as np
+import pytest
+from prometheus_client import CollectorRegistry
+
+from accrete_model.config import EngineConfig
+from accrete_model.loaded_version import load
+from accrete_server.metrics.collectors import PredictMetrics
+from accrete_server.metrics.statistics import Statistics
+from accrete_server.predict.batching import Batcher
+from accrete_server.versions.slots import Slot, Slots, View
+from tests.devices import DEVICES
+from tests.model.test_torch_engine import TOLERANCE, noise, reference, write
+from tests.server.calls import TestCall
+
+
+@pytest.mark.parametrize("device", DEVICES)
+def test_swaps_under_load_mix_no_versions(tmp_path, device):
+    config = EngineConfig(engine="torch", device=device, max_batch=16)
+    folders = [write(tmp_path / str(seed), seed=seed) for seed in (1, 2)]
+    batch = noise(6)
+    wanted = [reference(folder, batch) for folder in folders]
+    slots = Slots()
+    batcher = Batcher(slots, PredictMetrics(CollectorRegistry(), Statistics()), queue=64)
+    enough, seen = threading.Event(), set()
+    problems: list[object] = []
+
+    def ask(count: int) -> None:
+        while not enough.is_set():
+            try:
+                found = batcher.compute(batch[:count], TestCall())
+            except Exception as error:
+                problems.append(error)
+                return
+            features = wanted[found.view.version % 2][:count]
+            seen.add(found.view.version)
+            if not np.abs(found.features - features).max() <= TOLERANCE * np.abs(features).max():
+                problems.append(found.view.version)
+
+    def swap(number: int) -> None:
+        loaded = load(folders[number % 2], number, config)
+        slots.put(View(slot=Slot(loaded), answers=loaded.answers()))
+        deadline = time.monotonic() + 10
+        while slots.resident > 1:
+            assert time.monotonic() < deadline
+            slots.reap()
+            time.sleep(0.002)
+
+    swap(0)
+    threads = [threading.Thread(target=ask, args=(count,)) for count in (1, 2, 5, 6)]
+    for thread in threads:
+        thread.start()
+    try:
+        for number in range(1, 11):
+            swap(number)
+            time.sleep(0.02)
+    finally:
+        enough.set()
+        for thread in threads:
+            thread.join()
+        batcher.close()
+        slots.free()
+    assert not problems
+    assert len(seen) > 5
