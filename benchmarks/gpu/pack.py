@@ -33,6 +33,8 @@ _FILE_OVERHEAD = 1024
 
 THERE = frozenset(
     (
+        "annotated-doc",
+        "click",
         "grpcio",
         "msgpack",
         "numpy",
@@ -48,6 +50,7 @@ THERE = frozenset(
         "safetensors",
         "scikit-learn",
         "scipy",
+        "shellingham",
         "threadpoolctl",
         "torch",
         "torchvision",
@@ -110,9 +113,17 @@ def main() -> None:
 
 
 def requirements(pyproject: Path = ROOT / "pyproject.toml") -> list[Requirement]:
-    """Return what the server needs, by `pyproject.toml`."""
+    """Return what the server needs, by `pyproject.toml`, with the extras that it names of its own."""
     project = tomllib.loads(pyproject.read_text(encoding="utf-8"))["project"]
-    return [Requirement(line) for line in (*project["dependencies"], *project["optional-dependencies"]["server"])]
+    found = [Requirement(line) for line in project["dependencies"]]
+    extras = ["server"]
+    for extra in extras:
+        for requirement in map(Requirement, project["optional-dependencies"][extra]):
+            if requirement.name == project["name"]:
+                extras += sorted(requirement.extras - set(extras))
+            else:
+                found.append(requirement)
+    return found
 
 
 def missing(wanted: Iterable[Requirement]) -> Iterator[Requirement]:
@@ -201,7 +212,8 @@ def tree_bytes(root: Path = ROOT) -> int:
         check=True,
         capture_output=True,
     ).stdout.split(b"\0")
-    files = [root / name.decode() for name in listed if name]
+    files = {root / name.decode() for name in listed if name}
+    files |= set((root / "shared").rglob("*"))  # travels even where git ignores it
     return sum(file.stat().st_size + _FILE_OVERHEAD for file in files if file.is_file())
 
 

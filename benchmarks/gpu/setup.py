@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -115,7 +116,7 @@ def _copied(source: Path, target: Path) -> list[str]:
 
 
 def _install(wheels: list[Path], site: Path) -> list[str]:
-    absent = [wheel for wheel in wheels if not _is_there(wheel.name.split("-")[0], site)]
+    absent = [wheel for wheel in wheels if not _is_there(*wheel.name.split("-")[:2], site)]
     if not absent:
         return []
     trouble = install(absent, site)
@@ -123,9 +124,17 @@ def _install(wheels: list[Path], site: Path) -> list[str]:
     return [f"installed: {names}", *([trouble] if trouble else [])]
 
 
-def _is_there(name: str, site: Path) -> bool:
+def _is_there(name: str, version: str, site: Path) -> bool:
+    """Return whether this release or a later one is installed."""
     path = [str(site), *sys.path]
-    return any(True for _ in importlib.metadata.distributions(name=name, path=path))
+    return any(
+        _numbers(one.version) >= _numbers(version) for one in importlib.metadata.distributions(name=name, path=path)
+    )
+
+
+def _numbers(version: str) -> list[int]:
+    """Return the numbers of a release. Standard library alone, and enough to tell an older one."""
+    return [int(part) for part in re.findall(r"\d+", version)]
 
 
 def _describe_accrete(site: Path) -> None:
