@@ -1,1 +1,1 @@
-"""The learner's process: watches what is pending, starts steps, gates their candidates and commits them."""
+"""The learner's process, which watches what is pending, starts steps, gates their candidates and commits them."""

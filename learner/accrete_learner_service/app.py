@@ -1,4 +1,4 @@
-"""The learner's process put together: store, artifacts, lease, trainer, metrics, signals."""
+"""The learner's process, put together of store, artifacts, lease, trainer, metrics and signals."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def _stop_on_signals(stopping: threading.Event, stack: ExitStack) -> None:
 
 @contextmanager
 def _only_learner(data_dir: Path) -> Iterator[None]:
-    """Lock the folder: a learner clears away what is in `work` when it takes over, which must not be another's."""
+    """Lock the folder, since a learner that takes over clears away what is in `work`, which must not be another's."""
     data_dir.mkdir(parents=True, exist_ok=True)
     try:
         lock = FileLock(data_dir / LOCK_FILE)

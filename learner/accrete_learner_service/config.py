@@ -1,4 +1,4 @@
-"""What the learner's process may be told: when a step starts, what a candidate must pass, where it reports."""
+"""The settings of the learner's process."""
 
 from __future__ import annotations
 

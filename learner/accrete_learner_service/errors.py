@@ -1,7 +1,7 @@
 """What ends a step early. Errors of the store pass through as they are.
 
 StepEnded
-├── StepFailed       the step itself went wrong; tried again, then set aside
+├── StepFailed       the step itself went wrong; tried again, then its examples go into quarantine
 │   └── TrainerFailed    the trainer said so, crashed or was killed
 ├── Blocked          what it starts from cannot be used; no label is to blame, so it waits until that can be
 │   └── VersionDamaged   its files are not what was published
@@ -17,7 +17,7 @@ class StepEnded(Exception):
 
 
 class StepFailed(StepEnded):
-    """The step did not produce a candidate that can be loaded; the message says why."""
+    """The step did not produce a candidate that can be loaded. The message says why."""
 
 
 class TrainerFailed(StepFailed):
@@ -25,11 +25,11 @@ class TrainerFailed(StepFailed):
 
 
 class Blocked(StepEnded):
-    """The step cannot start from the version that it should; the message says what to do."""
+    """The step cannot start from the version that it should. The message says what to do."""
 
 
 class VersionDamaged(Blocked):
-    """A version that the step needs is damaged; the message names the file."""
+    """A version that the step needs is damaged. The message names the file."""
 
 
 class NothingToLearn(StepEnded):
@@ -37,4 +37,4 @@ class NothingToLearn(StepEnded):
 
 
 class Interrupted(StepEnded):
-    """The step was given up from outside; nothing of it counts."""
+    """The step was given up from outside, and nothing of it counts."""

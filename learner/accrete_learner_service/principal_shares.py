@@ -1,4 +1,4 @@
-"""What one principal may have of a class: of its exemplars, its hold-out and its training set.
+"""What one principal may have of a class's exemplars, hold-out and training set.
 
 An example without a principal belongs to nobody, and no share limits it.
 """

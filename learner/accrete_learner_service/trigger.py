@@ -1,4 +1,4 @@
-"""When a step starts, and with what: a pure function of what is pending."""
+"""The rules for when a step starts and with what, as a pure function of what is pending."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def decide(
 
 
 def _trainable(count: PendingCount) -> int:
-    """Return how many examples a step surely trains on: a hold-out that is full takes none."""
+    """Return how many examples a step surely trains on, since a full hold-out takes none."""
     return count.examples - count.holdout
 
 

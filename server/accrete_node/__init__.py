@@ -1,1 +1,1 @@
-"""One machine's processes together: settings, `accrete up` and its kin, backups."""
+"""One machine's processes together, with their settings, commands and backups."""

@@ -1,4 +1,4 @@
-"""`python -m accrete_node serve|learn FILE`: one process with resolved settings, as the supervisor starts it."""
+"""Run one process with resolved settings, as the supervisor does: `python -m accrete_node serve|learn FILE`."""
 
 from __future__ import annotations
 

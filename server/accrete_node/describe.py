@@ -17,7 +17,7 @@ _WIDTH = 110
 
 
 def render(settings: Settings, *, explained: bool) -> str:
-    """Return the settings as TOML that `load_settings` reads back; `explained` puts the meaning above each field."""
+    """Return the settings as TOML that `load_settings` reads back, with its meaning above each field if `explained`."""
     schema = _schema() if explained else {}
     lines = [*_meaning(schema, "data_dir"), f"data_dir = {_value(settings.data_dir)}"]
     for name in Settings.model_fields:
@@ -28,7 +28,7 @@ def render(settings: Settings, *, explained: bool) -> str:
 
 
 def _schema() -> dict[str, Any]:
-    """Return the settings' JSON schema with each field's docstring; reading those takes longer than all other work."""
+    """Return the settings' JSON schema with each field's docstring, which takes longer to read than all else."""
 
     class Documented(Settings):
         model_config = SettingsConfigDict(use_attribute_docstrings=True)
@@ -37,7 +37,7 @@ def _schema() -> dict[str, Any]:
 
 
 def _section(name: str, section: Any, schema: Mapping[str, Any]) -> list[str]:
-    """Return the lines of one section; `schema` is its JSON schema, empty where nothing is to be explained."""
+    """Return the lines of one section, explained by its JSON schema unless that is empty."""
     lines = [*_comment(schema.get("description", "").partition("\n")[0]), f"[{name}]"]
     for item in dataclasses.fields(section):
         if name == "learner" and item.name in SECTIONS_OF_LEARNER:

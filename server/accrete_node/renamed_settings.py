@@ -1,4 +1,4 @@
-"""Settings that had another name in an earlier release: the old name is read, with a warning."""
+"""Settings that had another name in an earlier release, which is still read with a warning."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Keep a machine's processes running: the embedded store, the server, the learner."""
+"""Keep a machine's embedded store, server and learner running."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class SupervisedProcess(ABC):
     """A process that is started again whenever it has died, after waits that grow from death to death."""
 
     def __init__(self, name: str) -> None:
-        """Make it without starting it; `name` is for the log."""
+        """Make it without starting it, with a name for the log."""
         self.name = name
         self.starts = 0
         self.dead = False
@@ -207,7 +207,7 @@ class Supervisor:
 
     @property
     def pids(self) -> dict[str, int]:
-        """The process id of each process that was started, by name; the store's is "store"."""
+        """The process id of each process that was started, by name, where "store" is the store's."""
         return {process.name: process.pid for process in self._processes if process.pid is not None}
 
     @property

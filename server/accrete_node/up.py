@@ -1,4 +1,4 @@
-"""`accrete up`: the store, the server and the learner on this machine, until told to end."""
+"""`accrete up` runs the store, the server and the learner on this machine until it is told to end."""
 
 from __future__ import annotations
 

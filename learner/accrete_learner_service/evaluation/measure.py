@@ -1,4 +1,4 @@
-"""What a version answers to the hold-out, computed by the engine and by the rule that serve.
+"""The answers of a version to the hold-out, computed by the engine and by the rule that serve.
 
 Shapes: N examples, K labels answered.
 """
@@ -46,7 +46,7 @@ class Measured:
 
 
 def measure(files: Path, version: int, holdout: Mapping[str, Sequence[Example]], check: Callable[[], None]) -> Measured:
-    """Loads a version as a server will, and has it answer the hold-out of the given labels; no other label is offered.
+    """Load a version as a server will and measure it on the hold-out of labels, which are all that it may answer.
 
     Args:
         files: the version's artifact folder.
@@ -80,9 +80,9 @@ def measure(files: Path, version: int, holdout: Mapping[str, Sequence[Example]],
 def measuring_beside(
     files: Path | None, version: int, holdout: Mapping[str, Sequence[Example]]
 ) -> Iterator[Future[Measured]]:
-    """Measures on a thread of its own while the block does something else; at the block's end it is given up.
+    """Measure on a thread of its own while the block does something else, and give up at the block's end.
 
-    Without `files` nothing is measured, and no label has a tally.
+    Without `files` nothing is measured, and no label has a tally. Arguments and errors are those of `measure`.
     """
     ended = threading.Event()
 
@@ -104,17 +104,17 @@ def _nothing() -> Future[Measured]:
 
 
 class Handover:
-    """The features of the newest candidate, from the step that measured it to what looks at the hold-out after it."""
+    """Hand the newest candidate's features from the step that measured it to what looks at the hold-out next."""
 
     def __init__(self) -> None:
         self._latest: tuple[int, dict[str, Floats]] = 0, {}
 
     def put(self, version: int, features: dict[str, Floats]) -> None:
-        """Replaces what was there."""
+        """Replace what was there."""
         self._latest = version, features
 
     def take(self, version: int) -> dict[str, Floats]:
-        """By an example's id, once; empty unless they are that version's."""
+        """Return the features, each [d], by an example's id, or nothing unless they are that version's. Only once."""
         found, features = self._latest
         if found != version:
             return {}
@@ -122,11 +122,11 @@ class Handover:
         return features
 
 
-def verified(artifacts: ArtifactStore, record: VersionRecord) -> Path:
-    """A version's folder, its files as they were published.
+def verified_folder(artifacts: ArtifactStore, record: VersionRecord) -> Path:
+    """Return a version's folder after comparing its files with what was published.
 
     Raises:
-        VersionDamaged: they are not.
+        VersionDamaged: a file is missing or another.
     """
     try:
         return artifacts.verify(record.version, record.digest)
@@ -135,7 +135,7 @@ def verified(artifacts: ArtifactStore, record: VersionRecord) -> Path:
 
 
 def load_checked(files: Path, version: int) -> LoadedVersion:
-    """Loads a version on the learner's own engine.
+    """Load a version on the learner's own engine.
 
     Raises:
         StepFailed: naming the version, the stage and the reason.
@@ -147,7 +147,7 @@ def load_checked(files: Path, version: int) -> LoadedVersion:
 
 
 def compute_features(loaded: LoadedVersion, examples: Sequence[Example]) -> Floats:
-    """Features [N, d] of examples, a batch at a time."""
+    """Return the features [N, d] of examples, computed batch by batch."""
     batches = [examples[start : start + BATCH] for start in range(0, len(examples), BATCH)]
     computed = [loaded.features(np.stack([example.tensor for example in batch])) for batch in batches]
     return np.concatenate([np.zeros((0, loaded.feature_length), np.float32), *computed])

@@ -1,4 +1,4 @@
-"""The learner's loop: hold the lease, see what is pending, run the step that is due, and go on whatever happens."""
+"""The learner's loop, which holds the lease, runs the step that is due, and goes on whatever happens."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Learner:
     """One learner. `run` belongs to the process's main thread, whose end ends the trainer."""
 
     def __init__(self, context: LearnerContext, metrics: Metrics, stopping: threading.Event) -> None:
-        """Make it without starting it; it works until `stopping` is set."""
+        """Make it without starting it. It works until `stopping` is set."""
         self._context = context
         self._metrics = metrics
         self._stopping = stopping
@@ -100,7 +100,7 @@ class Learner:
         return True
 
     def _hand_back(self) -> None:
-        """Leave what was asked for by hand to whoever works next; all else follows from what is pending."""
+        """Leave what was asked for by hand to whoever works next, since all else follows from what is pending."""
         if self._due is not None and self._due.decision.cause == "hand":
             self._context.store.control.request_step()
         self._due = None

@@ -1,1 +1,1 @@
-"""Provisional classes: prototypes of labels that no step has learned yet."""
+"""Provisional classes, answered by prototypes of labels that no step has learned yet."""

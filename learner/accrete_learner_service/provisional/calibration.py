@@ -1,4 +1,4 @@
-"""How far a prototype must be ahead of the trained classes before it is answered: set on the hold-out.
+"""The margin by which a prototype must be ahead of the trained classes before it is answered, set on the hold-out.
 
 Shapes: H hold-out examples, P prototypes, d feature length.
 """
@@ -30,10 +30,10 @@ LOWEST = -1.0
 
 
 class Calibration:
-    """What one version answers to the hold-out of the classes that it knows, computed by and by. For one thread."""
+    """A version's answers to the hold-out of the classes that it knows, computed slice by slice. For one thread."""
 
     def __init__(self, store: Store, loaded: LoadedVersion, computed: Mapping[str, Floats] | None = None) -> None:
-        """`computed`: features that the version is known to have for examples of the hold-out, by id."""
+        """Prepare to calibrate `loaded`, with the features [d] of hold-out examples that are computed by now, by id."""
         self._store = store
         self._loaded = loaded
         self._answers = loaded.answers()
@@ -49,7 +49,7 @@ class Calibration:
         self._each = 0
 
     def restart(self, labels: Set[str]) -> None:
-        """Begins with the hold-out of `labels`, which the version answers."""
+        """Begin with the hold-out of `labels`, which the version answers."""
         self._answers = self._loaded.answers(frozenset(self._loaded.labels) - labels)
         # In no order, so that those that came first stand for all until all are there.
         self._todo = random.Random(0).sample(sorted(labels), min(len(labels), MAX_HOLDOUT))
@@ -64,7 +64,11 @@ class Calibration:
         return not self._todo
 
     def go_on(self, seconds: float) -> None:
-        """Computes for about that long, a label at least. Raises StoreUnavailable."""
+        """Compute for about that long, one label at least.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
         until = time.monotonic() + seconds
         while self._todo:
             label = self._todo[-1]
@@ -82,7 +86,7 @@ class Calibration:
             self._before = {}
 
     def margin(self, vectors: Sequence[Floats], max_drop: float) -> float:
-        """The margin for prototypes [d] each at which the known classes lose at most `max_drop` of their accuracy."""
+        """Return the margin at which known classes lose at most `max_drop` of their accuracy to prototypes [d] each."""
         if not vectors or not self._directions:
             return 0.0
         leads = (np.concatenate(self._directions) @ np.stack(vectors).T).max(axis=1) - np.concatenate(self._strengths)
@@ -105,7 +109,7 @@ class Calibration:
 
 
 def allowed_drop(config: LearnerServiceConfig, *, new: int, known: int) -> float:
-    """The accuracy that `known` classes may lose to `new` provisional ones.
+    """Return the accuracy that `known` classes may lose to `new` provisional ones.
 
     What is configured and what the gate allows, but no more than the provisional ones' share of the classes, or one new
     class would cost as much among thousands as among ten.
@@ -115,7 +119,7 @@ def allowed_drop(config: LearnerServiceConfig, *, new: int, known: int) -> float
 
 
 def margin_of(leads: Floats, max_drop: float) -> float:
-    """The smallest margin that takes right answers from at most a share `max_drop` of images like these.
+    """Return the smallest margin that takes right answers from at most a share `max_drop` of images like these.
 
     Args:
         leads: by how much the nearest prototype is ahead of the right answer [H]; -inf where the answer is wrong.

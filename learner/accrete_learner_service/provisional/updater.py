@@ -36,12 +36,12 @@ RENEW_S = 86_400
 
 
 class PrototypeUpdater:
-    """Keeps the store's prototypes in step with what is pending. For one thread."""
+    """Keep the store's prototypes in step with what is pending. For one thread."""
 
     def __init__(
         self, store: Store, artifacts: ArtifactStore, handover: Handover, config: LearnerServiceConfig
     ) -> None:
-        """`handover`: where a step leaves what it has computed of a version that goes live after it."""
+        """Prepare to update; a step leaves in `handover` what it has computed of a version that goes live after it."""
         self._store = store
         self._handover = handover
         self._artifacts = artifacts
@@ -60,7 +60,7 @@ class PrototypeUpdater:
         self._rebased_s = 0.0
 
     def update(self) -> None:
-        """Computes what is missing or outgrown, as much as fits into a slice; drops what is learned or gone.
+        """Compute what is missing or outgrown, as much as fits into a slice, and drop what is learned or gone.
 
         Raises:
             StoreUnavailable: the store does not answer.
@@ -79,13 +79,13 @@ class PrototypeUpdater:
         self._compute({label: count for label, count in wanted.items() if self._is_due(label, count)})
 
     def close(self) -> None:
-        """Frees the engine."""
+        """Free the engine."""
         if self._loaded is not None:
             self._loaded.close()
             self._loaded = self._calibration = None
 
     def _rebase(self, version: int, revision: int) -> None:
-        """Starts over: another version has other features, and a deleted example must leave the mean it was in."""
+        """Start over, for another version has other features, and a deleted example must leave the mean it was in."""
         if version != self._basis[0]:
             self.close()
             self._loaded = self._load(version)
@@ -114,7 +114,7 @@ class PrototypeUpdater:
             return None
 
     def _wanted(self) -> dict[str, PendingCount]:
-        """Each pending class that the active version does not answer, once it has enough examples."""
+        """Return each pending class that the active version does not answer, once it has enough examples."""
         least = self._config.provisional_min_examples
         # Read before the holds: a label that awaits approval is held from its first example on.
         counts = self._store.pending.counts()
@@ -130,7 +130,7 @@ class PrototypeUpdater:
         return label not in self._counts or _usable(count) >= GROWTH * self._counts[label]
 
     def _compute(self, due: Mapping[str, PendingCount]) -> None:
-        """Publishes the prototypes of as many as fit into a slice, one at least."""
+        """Publish the prototypes of as many as fit into a slice, one at least."""
         until = time.monotonic() + SLICE_S
         found: dict[str, Prototype] = {}
         for label, count in due.items():
@@ -178,7 +178,7 @@ class PrototypeUpdater:
         self._publish({})
 
     def _publish(self, changed: Mapping[str, Prototype]) -> None:
-        """Writes what changed, with the margin that all prototypes together need."""
+        """Write what changed, with the margin that all prototypes together need."""
         assert self._calibration is not None
         if not self._vectors:
             return
@@ -188,16 +188,17 @@ class PrototypeUpdater:
 
 
 def mean_direction(features: Floats) -> Floats:
-    """The mean of features [N, d] at unit length, at unit length itself [d]: as a trained version's class means are."""
+    """Return the mean of features [N, d] at unit length, at unit length itself [d], as a version's class means are."""
     direction: Floats = unit(unit(features).mean(axis=0, keepdims=True))[0]
     return direction
 
 
 def _usable(count: PendingCount) -> int:
+    """Return how many examples a prototype of the class would be the mean of."""
     return min(count.examples - count.holdout, MAX_EXAMPLES)
 
 
 def _first(store: Store, label: str, count: PendingCount) -> list[Example]:
-    """The oldest pending examples of a class that are not set aside for the hold-out."""
+    """Return the oldest pending examples of a class that are not set aside for the hold-out."""
     entries = store.pending.read(label, limit=MAX_EXAMPLES + count.holdout)
     return [entry.example for entry in entries if not entry.holdout][:MAX_EXAMPLES]

@@ -1,4 +1,4 @@
-"""Which pending examples of one label look as if they were not taught in good faith.
+"""The checks of one label's pending examples, for what may not have been taught in good faith.
 
 Shapes: n examples, d length of an embedding.
 """
@@ -28,7 +28,7 @@ _SIDE = 8
 def contradicting(
     entries: Sequence[PendingEntry], label: str, loaded: LoadedVersion, answers: Answers, *, confidence: float
 ) -> list[PendingEntry]:
-    """Those that the model gives another label with at least this probability."""
+    """Return the examples that the model gives another label with a probability of at least `confidence`."""
     fit = [entry for entry in entries if entry.example.tensor.shape == loaded.spec.shape]
     if not fit:
         return []
@@ -40,7 +40,7 @@ def contradicting(
 
 
 def near_duplicates(entries: Sequence[PendingEntry], *, limit: int) -> list[PendingEntry]:
-    """Those that come after the first `limit` of nearly the same content, in order of arrival."""
+    """Return the examples after the first `limit` of nearly the same content, in order of arrival."""
     leaders = np.zeros(len(entries), np.uint64)
     followers: list[int] = []
     found = []
@@ -59,7 +59,7 @@ def near_duplicates(entries: Sequence[PendingEntry], *, limit: int) -> list[Pend
 
 
 def bursts(entries: Sequence[PendingEntry], *, limit: int) -> list[PendingEntry]:
-    """Those that were among more than `limit` of one principal within a minute."""
+    """Return the examples that were among more than `limit` of one principal within a minute."""
     by_principal: dict[str, list[PendingEntry]] = defaultdict(list)
     for entry in entries:
         by_principal[entry.example.principal].append(entry)
@@ -76,10 +76,11 @@ def bursts(entries: Sequence[PendingEntry], *, limit: int) -> list[PendingEntry]
 
 
 def fingerprint(tensor: NDArray[Any]) -> np.uint64:
-    """64 bits that small changes of the content leave nearly alone.
+    """Return 64 bits that small changes of the content leave nearly alone.
 
     Of an image [height, width, channels]: which parts of an 8 x 8 grid are brighter than their median. Of an embedding
-    [d]: on which side of 64 fixed hyperplanes it lies.
+    [d]: on which side of 64 fixed hyperplanes it lies (Charikar, Similarity estimation techniques from rounding
+    algorithms, STOC 2002).
     """
     if tensor.ndim == 1:
         bits = np.random.default_rng(0).standard_normal((64, len(tensor)), np.float32) @ tensor > 0
@@ -91,7 +92,7 @@ def fingerprint(tensor: NDArray[Any]) -> np.uint64:
 
 
 def _means(values: NDArray[Any], axis: int) -> NDArray[Any]:
-    """Of eight stretches along an axis."""
+    """Return the means of eight stretches along an axis."""
     edges = np.linspace(0, values.shape[axis], _SIDE + 1).astype(int)
     shape = [1, 1]
     shape[axis] = _SIDE

@@ -1,4 +1,4 @@
-"""Looks at what a step would learn, and sets aside for review what an operator should see first."""
+"""The review of what a step would learn, which sets aside what an operator should see first."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from accrete_learner_service.config import LearnerServiceConfig
-from accrete_learner_service.evaluation.measure import load_checked, verified
+from accrete_learner_service.evaluation.measure import load_checked, verified_folder
 from accrete_learner_service.principal_shares import beyond_share
 from accrete_learner_service.review.checks import bursts, contradicting, near_duplicates
 from accrete_learner_service.runtime.lease import LeaseKeeper
@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 
 
 class Reviewer:
-    """Reviews each step's examples before they are read. What an operator has released is not reviewed again."""
+    """Review each step's examples before they are read. What an operator has released is not reviewed again."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class Reviewer:
         self._metrics = metrics
 
     def review(self, labels: Iterable[str]) -> int:
-        """How many examples of these labels were set aside now.
+        """Set aside what fails the checks among the pending examples of these labels, and return how many they are.
 
         Raises:
             VersionDamaged: the live version's files are damaged.
@@ -60,7 +60,7 @@ class Reviewer:
     def _review(self, label: str, live: tuple[LoadedVersion, Answers] | None) -> int:
         entries = self._store.pending.read(label)
         reasons: dict[str, str] = {}
-        for reason, found in self._suspicious(label, [entry for entry in entries if not entry.reviewed], live):
+        for reason, found in self._check(label, [entry for entry in entries if not entry.reviewed], live):
             for entry in found:
                 reasons.setdefault(entry.position, reason)
         left = [entry for entry in entries if entry.position not in reasons]
@@ -70,14 +70,15 @@ class Reviewer:
         for _, reason in chosen:
             self._metrics.count_reviewed(reason)
         if chosen:
-            told = sorted({reason for _, reason in chosen})
-            self._store.events.append("reviewed", {"label": label, "examples": moved, "reasons": told})
-            log.warning("review.set_aside", extra=fields(label=label, examples=moved, reasons=told))
+            failed = sorted({reason for _, reason in chosen})
+            self._store.events.append("reviewed", {"label": label, "examples": moved, "reasons": failed})
+            log.warning("review.set_aside", extra=fields(label=label, examples=moved, reasons=failed))
         return moved
 
-    def _suspicious(
+    def _check(
         self, label: str, entries: list[PendingEntry], live: tuple[LoadedVersion, Answers] | None
     ) -> Iterator[tuple[str, list[PendingEntry]]]:
+        """Yield each check's name with the examples that fail it."""
         config = self._config
         if live is not None and label in live[1].labels:
             yield "contradiction", contradicting(entries, label, *live, confidence=config.review_confidence)
@@ -87,7 +88,7 @@ class Reviewer:
             yield "burst", bursts(entries, limit=config.review_burst)
 
     def _beyond_share(self, label: str, entries: list[PendingEntry]) -> list[str]:
-        """Positions; what was released is counted and stays."""
+        """Return the positions of what exceeds a principal's share. What was released is counted and stays."""
         if self._config.training_share >= 1:
             return []
         training = [entry for entry in entries if not entry.holdout]
@@ -100,7 +101,7 @@ class Reviewer:
 
     @contextmanager
     def _live(self) -> Iterator[tuple[LoadedVersion, Answers] | None]:
-        """The version that answers, with the labels that it knows and that are not forgotten."""
+        """Yield the live version and its answers of labels that it knows and that are not forgotten, if it is there."""
         registry = self._store.registry
         version = registry.state().version
         if not (self._config.review_confidence and version):
@@ -111,7 +112,7 @@ class Reviewer:
             yield None
             return
         known = record.kept_labels(registry.forgotten())
-        loaded = load_checked(verified(self._artifacts, record), version)
+        loaded = load_checked(verified_folder(self._artifacts, record), version)
         try:
             yield (loaded, loaded.answers(frozenset(loaded.labels) - set(known))) if known else None
         finally:

@@ -1,1 +1,1 @@
-"""What surrounds the work: logs, metrics, reports, priorities."""
+"""What surrounds the learner's work, such as its lease, logs, metrics and reports."""

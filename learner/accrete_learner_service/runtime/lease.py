@@ -41,7 +41,7 @@ class LeaseKeeper:
 
     @property
     def held(self) -> bool:
-        """Whether the lease is surely held: acquired, and renewed within its time by this machine's clock."""
+        """Whether the lease is surely held, as one that was renewed within its time by this machine's clock."""
         return self.epoch_held is not None
 
     @property
@@ -96,7 +96,7 @@ class LeaseKeeper:
                 self._renewed = asked
 
     def drop(self, reason: str) -> None:
-        """Forget the lease without giving it back; what it protected must not go on."""
+        """Forget the lease without giving it back, for what it protected must not go on."""
         with self._lock:
             lease, self._lease = self._lease, None
         if lease is not None:

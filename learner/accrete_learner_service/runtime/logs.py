@@ -1,4 +1,4 @@
-"""Log events: the name is the message, the rest are fields."""
+"""Log events, whose name is the message and whose other parts are fields."""
 
 from __future__ import annotations
 

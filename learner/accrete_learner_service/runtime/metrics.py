@@ -106,7 +106,7 @@ class Metrics:
         return Gauge(f"accrete_{name}", text, labels, registry=self.registry)
 
     def set_status(self, status: Status) -> None:
-        """Set what the learner does now: one series is 1, all others are 0."""
+        """Set what the learner does now, so that one series is 1 and all others are 0."""
         for known in STATUSES:
             self._status.labels(known).set(1 if known == status else 0)
 

@@ -1,4 +1,4 @@
-"""What the learner tells the world while it works: its status, and how far a step is."""
+"""The learner's reports of its status and of how far a step is."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The end of a step: a number is reserved, then the candidate is published and committed, or its rejection is written.
+"""The end of a step, which publishes and commits the candidate or writes its rejection.
 
 Each write may be repeated, and is until the store has answered, for its outcome matters.
 """

@@ -1,4 +1,4 @@
-"""The check that a candidate must pass before it may serve: pure arithmetic over hits on one hold-out."""
+"""The check that a candidate must pass before it may serve, as pure arithmetic over hits on one hold-out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from accrete_learner_service.config import GateConfig
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Verdict:
-    """What the gate says of a candidate."""
+    """The gate's judgement of a candidate."""
 
     accepted: bool
     reason: str
@@ -25,7 +25,7 @@ def judge(
     new_labels: Collection[str],
     config: GateConfig,
 ) -> Verdict:
-    """Compares a candidate with its parent.
+    """Compare a candidate with its parent.
 
     Args:
         candidate: the candidate's hits per label.

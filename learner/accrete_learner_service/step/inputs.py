@@ -57,7 +57,7 @@ class Inputs:
 
     @property
     def parent_version(self) -> int:
-        """The parent's number; 0 without one."""
+        """The parent's number, or 0 without one."""
         return 0 if self.parent is None else self.parent.version
 
     @property

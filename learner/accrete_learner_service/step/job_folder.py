@@ -74,7 +74,7 @@ def _check_form(example: Example, config: LearnerServiceConfig) -> None:
 
 
 def _ranks(exemplars: Sequence[Example]) -> Iterator[int]:
-    """Yield the rank of each exemplar within its class; classes come one after the other."""
+    """Yield the rank of each exemplar within its class, where classes come one after the other."""
     rank, before = 0, None
     for example in exemplars:
         rank = rank + 1 if example.label == before else 0

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from accrete_learner_service.errors import Blocked
-from accrete_learner_service.evaluation.measure import verified
+from accrete_learner_service.evaluation.measure import verified_folder
 from accrete_learner_service.labels import known_labels
 from accrete_learner_service.step.context import LearnerContext
 from accrete_model.errors import LoadError
@@ -24,7 +24,7 @@ def find_parent(context: LearnerContext) -> tuple[VersionRecord | None, Path | N
     parent = registry.latest_ready()
     if parent is None or not known_labels(parent, registry.forgotten()):
         return parent, None
-    files = verified(context.artifacts, parent)
+    files = verified_folder(context.artifacts, parent)
     if not context.config.method.begins_anew:
         _check_backbone(files, parent.version, context.config.model.backbone)
     return parent, files

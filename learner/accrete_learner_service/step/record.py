@@ -1,4 +1,4 @@
-"""From a finished step to what the store is told: the version's record, its exemplars, its accuracy."""
+"""The record of a version, its exemplars and its accuracy, made from a finished step."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def build_record(
     stage_seconds: Mapping[str, float],
     step_seconds: float,
 ) -> VersionRecord:
-    """The record of an accepted candidate; its digest is known once its files are published."""
+    """Return the record of an accepted candidate. Its digest is known once its files are published."""
     parent = inputs.parent
     learned_so_far = learned_positions(inputs.versions)
     learned = {label: learned_so_far[label] for label in inputs.labels if label in learned_so_far}
@@ -54,7 +54,7 @@ def build_record(
 
 
 def summarise_step(inputs: Inputs, tallies: Mapping[str, Tally]) -> Accuracy:
-    """The candidate's accuracy on the hold-out, beside that of the versions it descends from."""
+    """Return the candidate's accuracy on the hold-out, beside that of the versions it descends from."""
     line = lineage(inputs.parent if inputs.old_count else None, inputs.versions)
     since = inputs.parent.since if inputs.parent else {}
     return summarise(
@@ -66,7 +66,7 @@ def summarise_step(inputs: Inputs, tallies: Mapping[str, Tally]) -> Accuracy:
 
 
 def lineage(record: VersionRecord | None, versions: Sequence[VersionRecord]) -> list[VersionRecord]:
-    """The record and those it descends from, oldest first."""
+    """Return the record and those it descends from, oldest first."""
     by_number = {known.version: known for known in versions}
     line = []
     while record is not None:
@@ -76,11 +76,11 @@ def lineage(record: VersionRecord | None, versions: Sequence[VersionRecord]) -> 
 
 
 def read_exemplars(folder: Path, inputs: Inputs) -> dict[str, list[Example]]:
-    """The exemplars that the trainer chose or made, in rank order: of each class with new examples, and of any other
-    whose exemplars it made anew.
+    """Read the exemplars that the trainer chose or made, in rank order.
 
-    An exemplar keeps the id and metadata of the example it came from, so that it can be deleted by id; one that was
-    synthesised gets an id that says so, and the ids of all that it was made from.
+    They are those of each class with new examples, and of any other whose exemplars it made anew. An exemplar keeps the
+    id and metadata of the example it came from, so that it can be deleted by id. One that was synthesised gets an id
+    that says so, and the ids of all that it was made from.
     """
     chosen: dict[str, list[Example]] = {label: [] for label in inputs.labels if label in inputs.trained}
     path = folder / files.EXEMPLARS_FILE
@@ -98,7 +98,7 @@ def read_exemplars(folder: Path, inputs: Inputs) -> dict[str, list[Example]]:
 
 
 def _of_old(record: VersionRecord, old_labels: Sequence[str], since: Mapping[str, int]) -> dict[str, float]:
-    """Accuracy of the classes that are old now; not of a class by the same name that was forgotten in between."""
+    """Return the accuracy of the classes that are old now, without any of the same name that was forgotten since."""
     return {
         label: record.class_accuracy[label]
         for label in old_labels

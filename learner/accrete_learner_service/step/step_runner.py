@@ -154,7 +154,7 @@ def _read_result(folder: Path) -> Result:
 
 
 def _measure_candidate(folder: Path, inputs: Inputs, check: Callable[[], None]) -> Measured:
-    """Load the candidate as a server will and measure it; leave in it how near the hold-out is to its classes."""
+    """Load the candidate as a server will, measure it, and leave in it how near the hold-out is to its classes."""
     candidate = folder / files.CANDIDATE_FOLDER
     measured = measure(candidate, inputs.version, inputs.holdout, check)
     if len(measured.nearness):

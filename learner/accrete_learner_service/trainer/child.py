@@ -1,4 +1,4 @@
-"""The trainer as the learner sees it: a child that stands by, runs one step, and may be killed at any instant."""
+"""The trainer's process, which stands by, runs one step, and may be killed at any instant."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ TRAINER_MODULE = "accrete_learner.trainer"
 #: Seconds between two calls of the check while the trainer runs.
 CHECK_S = 0.1
 #: Lines of the trainer's log that a failure's reason may come from.
-_TAIL = 20
+_LAST_LINES = 20
 
 
 class Trainer:
-    """The standing child. Belongs to one thread: the kernel kills the child when the thread that started it ends."""
+    """The trainer that stands by. It belongs to one thread, with whose end the kernel kills it."""
 
     def __init__(self, *, nice: int, module: str = TRAINER_MODULE) -> None:
         self._nice = nice
@@ -45,14 +45,14 @@ class Trainer:
         return self._child.process.pid if self._child and self._child.alive else None
 
     def stand_by(self) -> None:
-        """Starts a child unless one is waiting, so that importing torch is no part of a step."""
+        """Start a child unless one is waiting, so that importing torch is no part of a step."""
         if self._child is None or not self._child.alive:
             self.kill()
             self._child = _Child(self._nice, self._module)
             log.info("trainer.started", extra=fields(pid=self._child.process.pid, nice=self._nice))
 
     def run(self, folder: Path, on_progress: Callable[[Progress], None], check: Callable[[], None]) -> None:
-        """Has the child run the step in `folder`.
+        """Have the child run the step in `folder`.
 
         Args:
             folder: a step's folder, inputs written.
@@ -81,12 +81,12 @@ class Trainer:
         self._child, self._spent = None, child
 
     def halt(self) -> None:
-        """Stops the child where it is, if it runs a step, until `go_on`. From any thread."""
+        """Stop the child where it is, if it runs a step, until `go_on`. From any thread."""
         if self._running:
             self._signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
-        """Lets the child go on, if it was stopped. From any thread."""
+        """Let the child go on, if it was stopped. From any thread."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
@@ -95,7 +95,7 @@ class Trainer:
             child.process.send_signal(number)
 
     def kill(self) -> None:
-        """Ends the child at once, whatever it does; returns when it is gone."""
+        """End the child at once, whatever it does, and return when it is gone."""
         for child in (self._child, self._spent):
             if child is not None:
                 child.kill()
@@ -111,7 +111,7 @@ class _Child:
         # A group of its own: a Ctrl-C at the terminal is for the learner, which ends its child itself.
         self.process = subprocess.Popen(starter, stdin=pipe, stdout=pipe, stderr=pipe, text=True, process_group=0)
         self.lines: queue.Queue[dict[str, Any] | None] = queue.Queue()
-        self._tail: deque[str] = deque(maxlen=_TAIL)
+        self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
         assert self.process.stdout is not None
         assert self.process.stderr is not None
         self._readers = [
@@ -132,15 +132,15 @@ class _Child:
             self.process.stdin.flush()
         except BrokenPipeError:
             self.process.wait()
-            raise TrainerFailed(self.epitaph()) from None
+            raise TrainerFailed(self.exit_reason()) from None
 
-    def epitaph(self) -> str:
-        """How it ended, for people."""
+    def exit_reason(self) -> str:
+        """Return how it ended, for people."""
         code = self.process.wait()
         for reader in self._readers:
             reader.join(timeout=1)
         how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
-        last = f": {self._tail[-1]}" if self._tail else ""
+        last = f": {self._last_lines[-1]}" if self._last_lines else ""
         return f"the trainer {how}{last}"
 
     def kill(self) -> None:
@@ -156,17 +156,17 @@ class _Child:
             try:
                 self.lines.put(dict(json.loads(text)))
             except ValueError:
-                log.info("trainer.said", extra=fields(text=text.rstrip()))
+                log.info("trainer.output", extra=fields(text=text.rstrip()))
         self.lines.put(None)
 
     def _read_stderr(self, stderr: IO[str]) -> None:
         for text in stderr:
-            self._tail.append(text.strip())
+            self._last_lines.append(text.strip())
             log.info("trainer.log", extra=fields(text=text.rstrip()))
 
 
 def _follow(child: _Child, on_progress: Callable[[Progress], None], check: Callable[[], None]) -> str | None:
-    """Reads the child's lines until it has done the step; if it failed instead, returns why.
+    """Read the child's lines until it has done the step, and return why if it failed instead.
 
     Its files are written by then.
     """
@@ -174,25 +174,25 @@ def _follow(child: _Child, on_progress: Callable[[Progress], None], check: Calla
     while True:
         check()
         try:
-            said = child.lines.get(timeout=CHECK_S)
+            message = child.lines.get(timeout=CHECK_S)
         except queue.Empty:
             continue
-        if said is None:
-            return None if child.process.wait() == 0 else reason or child.epitaph()
-        if said.get("stage") == "done":
+        if message is None:
+            return None if child.process.wait() == 0 else reason or child.exit_reason()
+        if message.get("stage") == "done":
             return None
-        if said.get("stage") == "error":
-            reason = str(said.get("reason", ""))
-        elif "total" in said:
-            on_progress(_progress(said))
+        if message.get("stage") == "error":
+            reason = str(message.get("reason", ""))
+        elif "total" in message:
+            on_progress(_progress(message))
 
 
-def _progress(said: dict[str, Any]) -> Progress:
-    loss = said.get("loss")
+def _progress(message: dict[str, Any]) -> Progress:
+    loss = message.get("loss")
     return Progress(
-        stage=str(said.get("stage", "")),
-        done=int(said.get("done", 0)),
-        total=int(said["total"]),
+        stage=str(message.get("stage", "")),
+        done=int(message.get("done", 0)),
+        total=int(message["total"]),
         loss=None if loss is None else float(loss),
     )
 

@@ -1,8 +1,7 @@
-"""The trainer's first lines: tie its life to the learner's, lower its priority, then become the trainer.
+"""The trainer's first lines, which tie its life to the learner's and lower its priority.
 
 `python -m accrete_learner_service.trainer.starter PARENT_PID NICE MODULE`.
-Done in the child rather than between fork and exec,
-where a threaded parent may run nothing safely.
+Done in the child rather than between fork and exec, where a threaded parent may run nothing safely.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from accrete_kit.parent_death import end_with_parent
 
 
 def main() -> None:
-    """Runs the module named on the command line as `__main__`."""
+    """Run the module named on the command line as `__main__`."""
     parent, nice, module = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
     end_with_parent(parent, by=signal.SIGKILL)
     os.setpriority(os.PRIO_PROCESS, 0, max(nice, os.getpriority(os.PRIO_PROCESS, 0)))

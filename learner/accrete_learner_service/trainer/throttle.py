@@ -1,4 +1,4 @@
-"""Training that yields to serving where the kernel's priorities do not reach: on a GPU, between containers.
+"""Training that yields to serving where the kernel's priorities do not reach, as on a GPU and between containers.
 
 While a server asks, the trainer is stopped and continued by turns, many times a second. Its duty cycle, which is the
 part of the time that it runs, halves at each look and rises slowly when nobody asks any more (additive increase,
@@ -54,7 +54,7 @@ class TrainingThrottle:
         self._task.start()
 
     def stop(self) -> None:
-        """Let the trainer go on for good; return when the thread has ended."""
+        """Let the trainer go on for good, and return when the thread has ended."""
         self._task.stop()
 
     def _look_and_take_turns(self) -> None:
