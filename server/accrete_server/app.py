@@ -7,6 +7,7 @@ import logging
 import signal
 import threading
 import time
+from typing import Any
 
 from accrete.inference import service_pb2_grpc
 from accrete.v1 import operation_pb2_grpc, prediction_pb2_grpc, teaching_pb2_grpc
@@ -19,7 +20,7 @@ from accrete_server.address_file import AddressFile
 from accrete_server.event_hub import EventHub
 from accrete_server.grpc_server import Health, bind, enable_reflection, make_grpc_server
 from accrete_server.images import ImageReader, allow_large_headers
-from accrete_server.interceptors.interceptor import Edge
+from accrete_server.interceptors.interceptor import CallInterceptor
 from accrete_server.interceptors.threads import CallThreads
 from accrete_server.metrics.collectors import Metrics
 from accrete_server.metrics.endpoint import MetricsPage
@@ -30,9 +31,9 @@ from accrete_server.open_inference.triton_metrics import TritonMetrics
 from accrete_server.operate.reporting import Reporter
 from accrete_server.operate.service import Operation
 from accrete_server.predict.admission import Admission
-from accrete_server.predict.batching import Batcher
-from accrete_server.predict.computing import Predictor
-from accrete_server.predict.service import Answering, Prediction
+from accrete_server.predict.batcher import Batcher, Request
+from accrete_server.predict.pipeline import Pipeline
+from accrete_server.predict.service import Prediction
 from accrete_server.settings import ServerSettings
 from accrete_server.store_connection import StoreConnection
 from accrete_server.teach.intake import Intake
@@ -94,14 +95,14 @@ class Server:
 
         # How many calls of each kind there may be.
         at_once = config.at_once(settings.engine.threads)
-        self.predict_admission = Admission(limit="queue", at_once=at_once, queue=config.queue)
-        self.teach_admission = Admission(limit="queue", at_once=config.teaching_concurrency, queue=config.queue)
+        self.predict_admission = Admission[Request](limit="queue", at_once=at_once, queue=config.queue)
+        self.teach_admission = Admission[None](limit="queue", at_once=config.teaching_concurrency, queue=config.queue)
         self.stream_limit = StreamLimit(config.max_watchers)
 
         # The versions in memory, and what keeps them in step with the store.
         self.slots = Slots()
         self._hub = EventHub()
-        self._batcher = Batcher(self.slots, self.metrics.predict, queue=config.queue)
+        self._batcher = Batcher(self.slots, self.predict_admission, self.metrics.predict, queue=config.queue)
         artifacts = ArtifactStore(settings.data_dir / "versions")
         load_failures = LoadFailures()
         loader = Loader(artifacts, settings.engine, settings.spec, self.metrics.model)
@@ -114,12 +115,12 @@ class Server:
         predicting = at_once + 2 * config.queue  # in line for admission, and then for the batcher
         teaching = config.teaching_concurrency + config.queue
         threads = CallThreads(predicting + teaching + config.max_watchers + SHORT_CALLS)
-        admissions = {
+        admissions: dict[str, Admission[Any]] = {
             "/accrete.v1.Prediction/Predict": self.predict_admission,
             "/inference.GRPCInferenceService/ModelInfer": self.predict_admission,
             "/accrete.v1.Teaching/AddExamples": self.teach_admission,
         }
-        self._interceptor = Edge(self.metrics.requests, guard, threads, admissions)
+        self._interceptor = CallInterceptor(self.metrics.requests, guard, threads, admissions)
         self._grpc = make_grpc_server(config, threads, self._interceptor)
         self._health = Health(self._grpc)
         if access.reflection:
@@ -140,7 +141,7 @@ class Server:
         )
         reader = ImageReader(settings.spec, max_pixels=config.max_pixels, max_bytes=config.max_image_bytes)
         self._add_predicting(model, reader)
-        self._add_teaching(reader, guard)
+        self._add_teaching(reader)
         self._add_operating(settings, artifacts, load_failures)
         self._add_gauges()
         if config.triton_metrics:
@@ -149,19 +150,19 @@ class Server:
             )
 
     def _add_predicting(self, model: ServedModel, reader: ImageReader) -> None:
-        predict = self.metrics.predict
-        predictor = Predictor(self.slots, self.predict_admission, self._batcher, predict)
-        answering = Answering(self._config.max_images, predictor, predict)
-        prediction = Prediction(self._config, self.slots, answering, reader)
+        pipeline = Pipeline(
+            self._config.max_images, self.slots, self.predict_admission, self._batcher, self.metrics.predict
+        )
+        prediction = Prediction(self._config, pipeline, reader)
         inference = OpenInference(
-            model, self.slots, answering, reader, self.metrics.statistics, is_ready=lambda: self._ready
+            model, self.slots, pipeline, reader, self.metrics.statistics, is_ready=lambda: self._ready
         )
         prediction_pb2_grpc.add_PredictionServicer_to_server(prediction, self._grpc)
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference, self._grpc)
 
-    def _add_teaching(self, reader: ImageReader, guard: Guard) -> None:
+    def _add_teaching(self, reader: ImageReader) -> None:
         intake = Intake(self._config, self._connection, reader, self.teach_admission, self.metrics.teach)
-        teaching = Teaching(self._config, self._connection, self.slots, self._hub, self.stream_limit, intake, guard)
+        teaching = Teaching(self._config, self._connection, self.slots, self._hub, self.stream_limit, intake)
         teaching_pb2_grpc.add_TeachingServicer_to_server(teaching, self._grpc)
 
     def _add_operating(self, settings: ServerSettings, artifacts: ArtifactStore, load_failures: LoadFailures) -> None:

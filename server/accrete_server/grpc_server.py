@@ -10,7 +10,7 @@ from accrete.inference import service_pb2
 from accrete.v1 import operation_pb2, prediction_pb2, teaching_pb2
 from accrete_server.access.certificates import Certificates
 from accrete_server.config import ServerConfig
-from accrete_server.interceptors.interceptor import Edge
+from accrete_server.interceptors.interceptor import CallInterceptor
 from accrete_server.interceptors.threads import CallThreads
 
 SERVICES = tuple(
@@ -25,7 +25,7 @@ SERVICES = tuple(
 """Full names of our services."""
 
 
-def make_grpc_server(config: ServerConfig, threads: CallThreads, interceptor: Edge) -> grpc.Server:
+def make_grpc_server(config: ServerConfig, threads: CallThreads, interceptor: CallInterceptor) -> grpc.Server:
     """Return a gRPC server that has no service and no port yet."""
     return grpc.server(
         threads,

@@ -29,15 +29,15 @@ def _in_background(work: Callable[[], object]) -> list[object]:
     def run() -> None:
         try:
             outcome.append(work())
-        except Exception as problem:
-            outcome.append(problem)
+        except Exception as error:
+            outcome.append(error)
 
     threading.Thread(target=run).start()
     return outcome
 
 
 def test_a_free_place_is_taken_without_waiting_and_given_back():
-    admission = Admission(limit="queue", at_once=1, queue=0)
+    admission = Admission[object](limit="queue", at_once=1, queue=0)
     for _ in range(3):
         admission.enter(TestCall())
         assert admission.working == 1
@@ -46,7 +46,7 @@ def test_a_free_place_is_taken_without_waiting_and_given_back():
 
 
 def test_what_can_wait_takes_a_turn_only_when_one_is_free():
-    admission = Admission(limit="queue", at_once=1, queue=1)
+    admission = Admission[object](limit="queue", at_once=1, queue=1)
     assert admission.enter_if_free()
     assert not admission.enter_if_free()
     assert (admission.working, admission.waiting) == (1, 0)
@@ -57,7 +57,7 @@ def test_what_can_wait_takes_a_turn_only_when_one_is_free():
 
 
 def test_beyond_the_line_a_call_is_refused_at_once_and_told_when_to_retry():
-    admission = Admission(limit="queue", at_once=1, queue=1)
+    admission = Admission[object](limit="queue", at_once=1, queue=1)
     admission.enter(TestCall())
     waiting = _in_background(lambda: admission.enter(TestCall()))
     until(lambda: admission.waiting == 1)
@@ -71,7 +71,7 @@ def test_beyond_the_line_a_call_is_refused_at_once_and_told_when_to_retry():
 
 
 def test_a_call_whose_turn_would_come_after_its_deadline_is_refused_rather_than_let_wait():
-    admission = Admission(limit="queue", at_once=1, queue=8)
+    admission = Admission[object](limit="queue", at_once=1, queue=8)
     for _ in range(200):
         admission.enter(TestCall())
         admission.leave(10.0)
@@ -83,11 +83,11 @@ def test_a_call_whose_turn_would_come_after_its_deadline_is_refused_rather_than_
     for _ in patient:
         admission.leave(0.0)
     until(lambda: all(patient))
-    assert all(isinstance(outcome[0], float) for outcome in patient)
+    assert all(outcome == [True] for outcome in patient)
 
 
 def test_a_line_is_full_with_those_who_are_on_their_way_to_it():
-    admission = Admission(limit="queue", at_once=1, queue=2)
+    admission = Admission[object](limit="queue", at_once=1, queue=2)
     assert not admission.is_full(coming=2), "the first of them need not wait"
     admission.enter(TestCall())
     assert not admission.is_full(coming=1)
@@ -95,7 +95,7 @@ def test_a_line_is_full_with_those_who_are_on_their_way_to_it():
 
 
 def test_turns_come_in_the_order_of_arrival():
-    admission = Admission(limit="queue", at_once=1, queue=8)
+    admission = Admission[object](limit="queue", at_once=1, queue=8)
     admission.enter(TestCall())
     order: list[int] = []
 
@@ -114,14 +114,14 @@ def test_turns_come_in_the_order_of_arrival():
 
 
 def test_a_call_whose_deadline_has_passed_gets_no_turn():
-    admission = Admission(limit="queue", at_once=1, queue=1)
+    admission = Admission[object](limit="queue", at_once=1, queue=1)
     with pytest.raises(DeadlinePassed):
         admission.enter(TestCall(timeout_s=-1))
     assert admission.working == 0
 
 
 def test_a_deadline_that_passes_in_line_frees_the_place():
-    admission = Admission(limit="queue", at_once=1, queue=1)
+    admission = Admission[object](limit="queue", at_once=1, queue=1)
     admission.enter(TestCall())
     with pytest.raises(DeadlinePassed):
         admission.enter(TestCall(timeout_s=0.05))
@@ -131,17 +131,17 @@ def test_a_deadline_that_passes_in_line_frees_the_place():
 
 
 def test_a_call_whose_deadline_is_ages_away_waits_for_its_turn():
-    admission = Admission(limit="queue", at_once=1, queue=1)
+    admission = Admission[object](limit="queue", at_once=1, queue=1)
     admission.enter(TestCall())
     outcome = _in_background(lambda: admission.enter(TestCall(timeout_s=9e18)))
     until(lambda: admission.waiting == 1)
     admission.leave(0.0)
     until(lambda: outcome)
-    assert isinstance(outcome[0], float)
+    assert outcome == [True]
 
 
 def test_a_caller_that_hangs_up_leaves_the_line_at_once():
-    admission = Admission(limit="queue", at_once=1, queue=1)
+    admission = Admission[object](limit="queue", at_once=1, queue=1)
     admission.enter(TestCall())
     call = TestCall()
     outcome = _in_background(lambda: admission.enter(call))
@@ -153,7 +153,7 @@ def test_a_caller_that_hangs_up_leaves_the_line_at_once():
 
 
 def test_no_turn_is_lost_or_doubled_under_contention():
-    admission = Admission(limit="queue", at_once=2, queue=100)
+    admission = Admission[object](limit="queue", at_once=2, queue=100)
     most, now, done = [0], [0], [0]
     lock = threading.Lock()
 
@@ -182,11 +182,11 @@ def test_no_turn_is_lost_or_doubled_under_contention():
     assert (admission.working, admission.waiting) == (0, 0)
 
 
-def _until_waiting(admission: Admission, count: int) -> None:
+def _until_waiting(admission: Admission[object], count: int) -> None:
     until(lambda: admission.waiting == count)
 
 
-def _lined_up(admission: Admission, count: int, task: object) -> list[list[object]]:
+def _lined_up(admission: Admission[object], count: int, task: object) -> list[list[object]]:
     outcomes = []
     for number in range(1, count + 1):
         outcomes.append(_in_background(partial(admission.enter, TestCall(), task)))
@@ -194,88 +194,89 @@ def _lined_up(admission: Admission, count: int, task: object) -> list[list[objec
     return outcomes
 
 
-def test_those_taken_along_have_no_turn_and_go_on_when_theirs_is_done():
-    admission = Admission(limit="queue", at_once=1, queue=8)
+def test_gathered_calls_have_no_turn_and_go_on_when_their_tasks_are_done():
+    admission = Admission[object](limit="queue", at_once=1, queue=8)
     admission.enter(TestCall())
     outcomes = _lined_up(admission, 2, "task")
-    along = admission.take_along()
-    assert [waiter.task for waiter in along] == ["task", "task"]
+    gathered = admission.gather()
+    assert [waiter.task for waiter in gathered] == ["task", "task"]
     assert (admission.working, admission.waiting) == (1, 0)
     assert not any(outcomes)
-    for waiter in along:
+    for waiter in gathered:
         waiter.finish()
-    until(lambda: all(outcomes))
+    until(lambda: outcomes == [[False], [False]])
     admission.leave(0.001, 3)
     assert admission.working == 0
 
 
 def test_a_turn_takes_its_share_of_the_line_alone():
-    admission = Admission(limit="queue", at_once=2, queue=8)
+    admission = Admission[object](limit="queue", at_once=2, queue=8)
     for _ in range(2):
         admission.enter(TestCall())
     outcomes = _lined_up(admission, 5, "task")
-    along = admission.take_along()
-    assert len(along) == 2
-    for waiter in along:
+    gathered = admission.gather()
+    assert len(gathered) == 2
+    for waiter in gathered:
         waiter.finish()
     for _ in range(5):
         admission.leave(0.0)
     until(lambda: all(outcomes))
 
 
-def test_nobody_is_taken_along_where_turns_are_long_or_past_one_without_a_task():
-    slow = Admission(limit="queue", at_once=1, queue=8)
+def test_nobody_is_gathered_where_turns_are_long_or_past_one_without_a_task():
+    slow = Admission[object](limit="queue", at_once=1, queue=8)
     for _ in range(200):
         slow.enter(TestCall())
         slow.leave(0.01)
-    mixed = Admission(limit="queue", at_once=1, queue=8)
+    mixed = Admission[object](limit="queue", at_once=1, queue=8)
     for admission, task in ((slow, "task"), (mixed, None)):
         admission.enter(TestCall())
         outcomes = _lined_up(admission, 2, task)
-        assert admission.take_along() == []
+        assert admission.gather() == []
         for _ in range(3):
             admission.leave(0.0)
         until(partial(all, outcomes))
 
 
-def test_one_taken_along_whose_deadline_passes_or_who_hangs_up_gets_what_is_done_all_the_same():
-    admission = Admission(limit="queue", at_once=1, queue=8)
+def test_a_gathered_call_whose_deadline_passes_or_who_hangs_up_gets_what_is_done_all_the_same():
+    admission = Admission[object](limit="queue", at_once=1, queue=8)
     admission.enter(TestCall())
     late, gone = TestCall(timeout_s=0.2), TestCall()
     outcomes = [_in_background(partial(admission.enter, call, "task")) for call in (late, gone)]
     until(lambda: admission.waiting == 2)
-    along = admission.take_along()
+    gathered = admission.gather()
     gone.hang_up()
     time.sleep(0.3)
     assert not any(outcomes)
-    for waiter in along:
+    for waiter in gathered:
         waiter.finish()
     until(lambda: all(outcomes))
-    assert all(isinstance(outcome[0], float) for outcome in outcomes)
+    assert outcomes == [[False], [False]]
     admission.leave(0.0)
     assert (admission.working, admission.waiting) == (0, 0)
 
 
 def test_no_task_is_lost_or_done_twice_under_contention():
-    admission, done = Admission(limit="queue", at_once=2, queue=100), [0]
+    admission, done = Admission[object](limit="queue", at_once=2, queue=100), [0]
     lock = threading.Lock()
 
     def work(seed: int) -> None:
         for step in range(100):
             task: list[str] = []
             try:
-                admission.enter(TestCall(timeout_s=0.0005 if (seed + step) % 3 == 0 else 5), task)
+                has_turn = admission.enter(TestCall(timeout_s=0.0005 if (seed + step) % 3 == 0 else 5), task)
             except DeadlinePassed:
                 assert not task
                 continue
-            if not task:
-                along = admission.take_along()
-                for waiter in along:
+            assert has_turn is not bool(task)
+            if has_turn:
+                gathered = admission.gather()
+                for waiter in gathered:
                     assert isinstance(waiter.task, list)
-                    waiter.task.append("along")
+                    waiter.task.append("gathered")
                     waiter.finish()
                 task.append("own")
-                admission.leave(0.0001, 1 + len(along))
+                admission.leave(0.0001, 1 + len(gathered))
             assert len(task) == 1
             with lock:
                 done[0] += 1

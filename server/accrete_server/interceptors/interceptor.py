@@ -1,4 +1,4 @@
-"""The one interceptor: lets callers in, turns exceptions into gRPC statuses, counts and times every call of ours."""
+"""The one interceptor. It lets callers in, turns exceptions into gRPC statuses, and counts and times calls of ours."""
 
 from __future__ import annotations
 
@@ -11,8 +11,9 @@ import grpc
 
 from accrete_server.access import audit
 from accrete_server.access.guard import Guard
+from accrete_server.access.principal import CALLER
 from accrete_server.access.roles import is_audited
-from accrete_server.access.tokens import Principal
+from accrete_server.access.tokens import ANYONE, Principal
 from accrete_server.errors import InvalidInput, Status, status_of
 from accrete_server.interceptors.threads import CallThreads, InPlace
 from accrete_server.metrics.collectors import RequestMetrics
@@ -28,33 +29,36 @@ else:
     Interceptor = grpc.ServerInterceptor
 
 
-class Edge(Interceptor):
+class CallInterceptor(Interceptor):
     """Wraps each handler once: those of our services in all of it, others (health, reflection) in the guard alone."""
 
     def __init__(
-        self, metrics: RequestMetrics, guard: Guard, threads: CallThreads, admissions: Mapping[str, Admission]
+        self, metrics: RequestMetrics, guard: Guard, threads: CallThreads, admissions: Mapping[str, Admission[Any]]
     ) -> None:
-        """`admissions`: by path, of the calls of one request that are refused while their line is full."""
-        self._metrics = metrics
-        self._guard = guard
-        self._under_way = 0
-        self._lock = threading.Lock()
+        """Wrap no handler yet.
+
+        Args:
+            metrics: What counts calls of ours.
+            guard: Who may call what.
+            threads: The threads that calls run on.
+            admissions: By path, the admission of calls of one request, which are refused while its line is full.
+        """
+        self.metrics = metrics
+        self.guard = guard
+        self.under_way = 0
+        """Calls of ours that a handler is working on. Changes under `lock`."""
+        self.lock = threading.Lock()
         self._wrapped: dict[str, Handler] = {}
         self._threads = threads
         self._admissions = admissions
         self._refusals = {path: self._refusal(path, admission) for path, admission in admissions.items()}
-
-    @property
-    def under_way(self) -> int:
-        """Calls of ours that a handler is working on."""
-        return self._under_way
 
     def intercept_service(
         self,
         continuation: Callable[[grpc.HandlerCallDetails], Handler | None],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler | None:
-        """The wrapped handler of the call's method; None when there is no such method."""
+        """Return the wrapped handler of the call's method; None when there is no such method."""
         path = handler_call_details.method
         admission = self._admissions.get(path)
         if admission is not None and admission.is_full(self._threads.starting):
@@ -68,10 +72,12 @@ class Edge(Interceptor):
         wrapped = self._wrapped[path] = self._wrap(handler, path)
         return wrapped
 
-    def _refusal(self, path: str, admission: Admission) -> Handler:
-        """Refuses where gRPC hands the call over, without a thread and without its message: a third of what it costs to
-        refuse in the handler, and under overload most calls are refused. It is made for a stream of requests because
-        gRPC begins to read a single one by itself."""
+    def _refusal(self, path: str, admission: Admission[Any]) -> Handler:
+        """Return a handler that refuses where gRPC hands the call over, without a thread and without its message.
+
+        That costs a third of refusing in the handler, and under overload most calls are refused. The handler is made
+        for a stream of requests because gRPC begins to read a single one by itself.
+        """
 
         def refuse(request: Any, context: grpc.ServicerContext) -> Any:
             raise admission.refusal()
@@ -86,88 +92,109 @@ class Edge(Interceptor):
 
     def _wrap(self, handler: Any, path: str) -> Handler:
         ours = path.startswith(PREFIXES)
-        wrap = self._counted if ours else self._guarded
+        unary, streamed = (self._unary, self._streamed) if ours else (self._guarded, self._guarded)
         if handler.request_streaming:
-            make, inner = grpc.stream_stream_rpc_method_handler, wrap(handler.stream_stream, path, streamed=True)
+            make, inner = grpc.stream_stream_rpc_method_handler, streamed(handler.stream_stream, path)
         elif handler.response_streaming:
-            make, inner = grpc.unary_stream_rpc_method_handler, wrap(handler.unary_stream, path, streamed=True)
+            make, inner = grpc.unary_stream_rpc_method_handler, streamed(handler.unary_stream, path)
         else:
-            make, inner = grpc.unary_unary_rpc_method_handler, wrap(handler.unary_unary, path, streamed=False)
+            make, inner = grpc.unary_unary_rpc_method_handler, unary(handler.unary_unary, path)
         decode = handler.request_deserializer
         return make(inner, _tolerant(decode) if ours else decode, handler.response_serializer)
 
-    def _guarded(self, inner: Callable[..., Any], path: str, *, streamed: bool) -> Callable[..., Any]:
-        """Others' services answer for themselves, once the caller is let in."""
-        del streamed
+    def _guarded(self, inner: Callable[..., Any], path: str) -> Callable[..., Any]:
+        """Wrap a handler of others' services, which report their own errors once the caller is let in."""
 
         def handle(request: Any, context: grpc.ServicerContext) -> Any:
             try:
-                self._guard.admit(path, context)
-            except Exception as problem:
-                _abort(status_of(problem, path), context)
+                self.guard.admit(path, context)
+            except Exception as error:
+                _abort(status_of(error, path), context)
             return inner(request, context)
 
         return handle
 
-    def _counted(self, inner: Callable[..., Any], path: str, *, streamed: bool) -> Callable[..., Any]:
-        return self._streamed(inner, path) if streamed else self._unary(inner, path)
-
     def _unary(self, inner: Callable[..., Any], path: str) -> Callable[..., Any]:
-        method, audited = path.rsplit("/", 1)[1], self._guard.asks and is_audited(path)
+        audited = self.guard.asks and is_audited(path)
 
         def handle(request: Any, context: grpc.ServicerContext) -> Any:
-            started, code, principal = self._begin(), "OK", None
+            call = _CallUnderWay(self, path, context)
             try:
-                principal = self._guard.caller_of(path, context)
-                self._guard.check(principal, path)
-                return inner(_message(request), context)
-            except Exception as problem:
-                status = status_of(problem, method)
-                code = status.code.name
-                _abort(status, context)
+                call.let_in()
+                response = inner(_message(request), context)
+                call.code = "OK"
+                return response
+            except Exception as error:
+                call.fail(error)
             finally:
-                self._end(method, code, started)
+                call.end()
                 if audited:
-                    audit.record(principal, method, code, request)
+                    audit.record(call.principal, call.method, call.code, request)
 
         return handle
 
     def _streamed(self, inner: Callable[..., Iterator[Any]], path: str) -> Callable[..., Iterator[Any]]:
-        method, audited = path.rsplit("/", 1)[1], self._guard.asks and is_audited(path)
+        audited = self.guard.asks and is_audited(path)
 
         def handle(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            # CANCELLED is what it is when the caller hangs up between two answers.
-            started, code, principal = self._begin(), "CANCELLED", None
+            call = _CallUnderWay(self, path, context)
             try:
-                principal = self._guard.caller_of(path, context)
-                self._guard.check(principal, path)
-                given = _messages(request) if isinstance(request, Iterator) else _message(request)
-                yield from inner(_noted(given, principal, method) if audited else given, context)
-                code = "OK"
-            except Exception as problem:
-                status = status_of(problem, method)
-                code = status.code.name
-                _abort(status, context)
+                principal = call.let_in()
+                given = map(_message, request) if isinstance(request, Iterator) else _message(request)
+                yield from inner(_recorded(given, principal, call.method) if audited else given, context)
+                call.code = "OK"
+            except Exception as error:
+                call.fail(error)
             finally:
-                self._end(method, code, started)
+                call.end()
                 if audited:
-                    audit.record(principal, method, code, None)
+                    audit.record(call.principal, call.method, call.code, None)
 
         return handle
 
-    def _begin(self) -> float:
-        with self._lock:
-            self._under_way += 1
-        return time.perf_counter()
 
-    def _end(self, method: str, code: str, started: float) -> None:
-        self._metrics.observe(method, code, time.perf_counter() - started)
-        with self._lock:
-            self._under_way -= 1
+class _CallUnderWay:
+    """One call of ours: who calls, how it ends, and how long it takes."""
+
+    def __init__(self, interceptor: CallInterceptor, path: str, context: grpc.ServicerContext) -> None:
+        """Begin: count the call as under way."""
+        self.method = path.rsplit("/", 1)[1]
+        self.code = "CANCELLED"
+        """The status it ends with: this one, if nothing else is set, since the caller hung up between two responses."""
+        self.principal: Principal | None = None
+        """Who calls, once that is known."""
+        self._interceptor = interceptor
+        self._path = path
+        self._context = context
+        with interceptor.lock:
+            interceptor.under_way += 1
+        self._started = time.perf_counter()
+
+    def let_in(self) -> Principal:
+        """Find who calls, and leave it in `CALLER` for the handler. Raises Unauthenticated or PermissionDenied."""
+        guard, principal = self._interceptor.guard, ANYONE
+        if guard.asks:
+            principal = self.principal = guard.caller_of(self._path, self._context)
+            guard.check(principal, self._path)
+        CALLER.set(principal)
+        return principal
+
+    def fail(self, error: Exception) -> NoReturn:
+        """End the call with the status of an error."""
+        status = status_of(error, self.method)
+        self.code = status.code.name
+        _abort(status, self._context)
+
+    def end(self) -> None:
+        """Count the call and the time that it took."""
+        interceptor = self._interceptor
+        interceptor.metrics.observe(self.method, self.code, time.perf_counter() - self._started)
+        with interceptor.lock:
+            interceptor.under_way -= 1
 
 
 class _Malformed:
-    """Stands for bytes that are no message of the method. gRPC itself would answer INTERNAL, as for a fault of ours."""
+    """What stands for bytes that are no message of the method. By itself gRPC would report INTERNAL, as for a bug."""
 
 
 def _tolerant(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
@@ -181,25 +208,21 @@ def _tolerant(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
 
 
 def _message(request: Any) -> Any:
-    """Raises InvalidInput for what could not be decoded."""
+    """Return the request. Raises InvalidInput for one that could not be decoded."""
     if request is _Malformed:
         raise InvalidInput("the request's bytes are not a message of this method")
     return request
 
 
-def _messages(requests: Iterator[Any]) -> Iterator[Any]:
-    return map(_message, requests)
-
-
-def _noted(request: Any, principal: Principal, method: str) -> Any:
-    """The request, or the requests of a stream as each is taken up, written down."""
+def _recorded(request: Any, principal: Principal, method: str) -> Any:
+    """Return the request, or the requests of a stream, each written into the audit log when it is taken up."""
     if not isinstance(request, Iterator):
         audit.record(principal, method, "BEGUN", request)
         return request
-    return _each_noted(request, principal, method)
+    return _each_recorded(request, principal, method)
 
 
-def _each_noted(requests: Iterator[Any], principal: Principal, method: str) -> Iterator[Any]:
+def _each_recorded(requests: Iterator[Any], principal: Principal, method: str) -> Iterator[Any]:
     for request in requests:
         audit.record(principal, method, "RECEIVED", request)
         yield request

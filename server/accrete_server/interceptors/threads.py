@@ -9,18 +9,22 @@ from typing import Any
 
 
 class CallThreads(ThreadPoolExecutor):
-    """A thread for each call; it knows how many were handed over whose thread has not begun: in a burst many are, and
-    none of them stands in a line yet."""
+    """A thread for each call, and a count of the calls handed over whose thread has not begun.
+
+    In a burst there are many of those, and none of them stands in a line yet.
+    """
 
     def __init__(self, count: int) -> None:
+        """Start at most `count` threads, each when it is needed."""
         super().__init__(count, thread_name_prefix="call")
         self.count = count
         """Threads at most."""
         self.starting = 0
+        """Calls handed over whose thread has not begun."""
         self._lock = threading.Lock()
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
-        """Runs `work` on a thread."""
+        """Run `work` on a thread."""
         with self._lock:
             self.starting += 1
         return super().submit(self._begin, work, *args, **named)
@@ -32,8 +36,11 @@ class CallThreads(ThreadPoolExecutor):
 
 
 class InPlace(ThreadPoolExecutor):
-    """Runs what it is given on the thread that gives it. gRPC lets a handler name its threads by the attribute
-    `experimental_thread_pool`; should it look for that no more, such a handler takes a thread like any other."""
+    """An executor that runs what it is given on the thread that gives it.
+
+    gRPC lets a handler name its threads by the attribute `experimental_thread_pool`. If a release of gRPC no longer
+    looks for that, such a handler takes a thread like any other.
+    """
 
     def __init__(self) -> None:
         super().__init__(max_workers=1)
@@ -41,6 +48,6 @@ class InPlace(ThreadPoolExecutor):
         self._done.set_result(None)
 
     def submit(self, work: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
-        """Runs `work` before it returns."""
+        """Run `work` before this returns."""
         work(*args, **named)
         return self._done

@@ -103,8 +103,13 @@ class PredictMetrics:
         """Count images that were called unknown."""
         self._unknown.inc(images)
 
-    def answered(self, queue_s: float, decode_s: float) -> None:
-        """Count the stages of one call that has been answered."""
+    def answered(
+        self, version: int, images: int, *, total_s: float, queue_s: float, decode_s: float, compute_s: float
+    ) -> None:
+        """Count one call that `version` has answered, and its stages."""
+        self.statistics.answered(
+            version, images, total_s=total_s, queue_s=queue_s, decode_s=decode_s, compute_s=compute_s
+        )
         self._waits.observe(queue_s)
         self._decode.observe(decode_s)
 

@@ -1,21 +1,23 @@
-"""What the server tells about itself and its model."""
+"""What the server tells about itself and its model in the Open Inference Protocol."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 from accrete.inference import model_config_pb2, service_pb2
 from accrete_model.input_spec import InputSpec
+from accrete_server.errors import Unknown
 from accrete_server.metrics.statistics import VersionStatistics
-from accrete_server.open_inference.inputs import BYTES, input_datatype, input_name
+from accrete_server.open_inference.inputs import BYTES, ModelInput
 from accrete_server.open_inference.outputs import OUTPUTS
 from accrete_server.versions.slots import View
 
 NAME = "accrete"
-"""Of the server, the platform and the backend."""
+"""Name of the server, the platform and the backend."""
 
 EXTENSIONS = ("classification", "model_configuration", "statistics")
-"""Triton's names of what is there beyond the protocol's core; perf_analyzer reads statistics only if told of them."""
+"""Triton's names of what there is beyond the protocol's core. perf_analyzer reads statistics only if told of them."""
 
 Config = model_config_pb2.ModelConfig
 Metadata = service_pb2.ModelMetadataResponse
@@ -23,7 +25,7 @@ Metadata = service_pb2.ModelMetadataResponse
 
 @dataclass(frozen=True, kw_only=True)
 class ServedModel:
-    """What stays the same over all versions."""
+    """The properties of the model that all versions share."""
 
     name: str
     spec: InputSpec
@@ -31,13 +33,29 @@ class ServedModel:
     at_once: int
     """Computations at once on a CPU."""
     unknown_rate: float
-    """Of false alarms, where the request names none; 0: nothing is called unknown."""
+    """Rate of false alarms where the request names none; 0: nothing is called unknown."""
+
+    @cached_property
+    def input(self) -> ModelInput:
+        """Its one input."""
+        return ModelInput.of(self.spec)
+
+    def check_name(self, name: str) -> None:
+        """Check that a request means this model. Raises Unknown."""
+        if name != self.name:
+            raise Unknown(f"there is no model {name!r} here, only {self.name!r}")
+
+    def check_version(self, version: str, live: View | None) -> None:
+        """Check that a request means the live version; an empty text means whichever is live. Raises Unknown."""
+        if version and (live is None or version != str(live.version)):
+            now = f"the live one: {'none' if live is None else live.version}; name no version to get whichever is live"
+            raise Unknown(f"version {version!r} of {self.name!r} is not live; {now}")
 
 
 def metadata(model: ServedModel, live: View | None) -> Metadata:
-    """Names, types and shapes. The number of classes is not fixed: it grows with each step."""
-    tensor, spec = Metadata.TensorMetadata, model.spec
-    taken = tensor(name=input_name(spec), datatype=input_datatype(spec), shape=(-1, *spec.shape))
+    """Return names, types and shapes. The number of classes is not fixed, since it grows with each step."""
+    tensor = Metadata.TensorMetadata
+    taken = tensor(name=model.input.name, datatype=model.input.datatypes[0], shape=(-1, *model.spec.shape))
     return Metadata(
         name=model.name,
         versions=[] if live is None else [str(live.version)],
@@ -48,7 +66,7 @@ def metadata(model: ServedModel, live: View | None) -> Metadata:
 
 
 def config(model: ServedModel, live: View | None) -> Config:
-    """The configuration, as far as there is one to tell."""
+    """Return the configuration, as far as there is one to tell."""
     on_gpu = live is not None and live.slot.loaded.on_gpu
     group = model_config_pb2.ModelInstanceGroup
     made = Config(
@@ -59,7 +77,7 @@ def config(model: ServedModel, live: View | None) -> Config:
             latest=model_config_pb2.ModelVersionPolicy.Latest(num_versions=1)
         ),
         max_batch_size=model.max_images,
-        input=[_input(model.spec)],
+        input=[_input(model)],
         output=[
             model_config_pb2.ModelOutput(name=name, data_type=_type(kind), dims=[size])
             for name, (kind, size) in OUTPUTS.items()
@@ -76,13 +94,13 @@ def config(model: ServedModel, live: View | None) -> Config:
     return made
 
 
-def _input(spec: InputSpec) -> model_config_pb2.ModelInput:
+def _input(model: ServedModel) -> model_config_pb2.ModelInput:
     kind = model_config_pb2.ModelInput
     return kind(
-        name=input_name(spec),
-        data_type=_type(input_datatype(spec)),
-        format=kind.FORMAT_NHWC if spec.is_image else kind.FORMAT_NONE,
-        dims=spec.shape,
+        name=model.input.name,
+        data_type=_type(model.input.datatypes[0]),
+        format=kind.FORMAT_NHWC if model.spec.is_image else kind.FORMAT_NONE,
+        dims=model.spec.shape,
     )
 
 
@@ -92,7 +110,7 @@ def _type(datatype: str) -> model_config_pb2.DataType.ValueType:
 
 
 def statistics(name: str, own: VersionStatistics) -> service_pb2.ModelStatistics:
-    """One version's sums on the wire."""
+    """Return one version's sums on the wire."""
 
     def duration(count: int, seconds: float) -> service_pb2.StatisticDuration:
         return service_pb2.StatisticDuration(count=count, ns=round(seconds * 1e9))

@@ -6,7 +6,7 @@ Shapes: N images; h, w, c of an image as sent; d of an embedding.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -24,55 +24,60 @@ LENGTH = 4
 """Bytes of the little-endian length before each element of a raw BYTES tensor."""
 
 
-def input_name(spec: InputSpec) -> str:
-    """What the model's input is called."""
-    return "image" if spec.is_image else "embedding"
+@dataclass(frozen=True, kw_only=True)
+class ModelInput:
+    """The model's one input."""
 
+    name: str
+    datatypes: tuple[str, ...]
+    """Those that may be sent. Metadata names the first; an image may also come encoded, as BYTES."""
 
-def input_datatype(spec: InputSpec) -> str:
-    """The datatype that metadata names; an image may also come encoded, as BYTES."""
-    return "UINT8" if spec.is_image else "FP32"
+    @classmethod
+    def of(cls, spec: InputSpec) -> ModelInput:
+        """Return the input of a model that takes `spec`."""
+        if spec.is_image:
+            return cls(name="image", datatypes=("UINT8", BYTES))
+        return cls(name="embedding", datatypes=("FP32",))
 
 
 class SentImages:
-    """The one input of a request, its form checked and its content not yet looked at."""
+    """The one input of a request. Its form has been checked, its content has not been looked at."""
 
-    def __init__(self, request: service_pb2.ModelInferRequest, spec: InputSpec) -> None:
-        """Raises InvalidInput naming what is wrong."""
-        tensor, name = _only_input(request), input_name(spec)
-        allowed = (input_datatype(spec), BYTES) if spec.is_image else (input_datatype(spec),)
-        if tensor.name != name or tensor.datatype not in allowed:
-            taken = f"this model takes {name!r} of {' or '.join(allowed)}"
+    def __init__(self, request: service_pb2.ModelInferRequest, expected: ModelInput) -> None:
+        """Check the form. Raises InvalidInput naming what is wrong."""
+        tensor = _only_input(request)
+        if tensor.name != expected.name or tensor.datatype not in expected.datatypes:
+            taken = f"this model takes {expected.name!r} of {' or '.join(expected.datatypes)}"
             raise InvalidInput(f"inputs[0]: {tensor.name!r} of {tensor.datatype!r}; {taken}")
-        _check_shape(tensor)
-        self.name = name
+        shape = list(tensor.shape)
+        _check_shape(tensor, shape)
+        self.name: str = tensor.name
+        self.datatype: str = tensor.datatype
+        self.count: int = shape[0]
+        """Images, as the shape says: any number."""
+        self.shape = shape[1:]
+        """Shape of one image, where it is not encoded."""
         self._tensor = tensor
         self._raw = _raw_content(request, tensor)
 
-    @property
-    def count(self) -> int:
-        """Images, as the shape says: any number."""
-        return self._tensor.shape[0]
-
     def split(self) -> list[bytes]:
-        """Each image's own bytes. Raises InvalidInput when there are more or fewer than the shape says."""
-        count = self.count
-        if self._tensor.datatype != BYTES:
+        """Return each image's own bytes. Raises InvalidInput when there are more or fewer than the shape says."""
+        if self.datatype != BYTES:
             data = _typed_content(self._tensor) if self._raw is None else self._raw
-            return _parts(data, count, _size(self._tensor), self.name)
+            size = math.prod(self.shape) * (4 if self.datatype == "FP32" else 1)
+            return _parts(data, self.count, size, self.name)
         if self._raw is not None:
-            return _elements(self._raw, count, self.name)
+            return _elements(self._raw, self.count, self.name)
         elements = list(self._tensor.contents.bytes_contents)
-        if len(elements) != count:
-            raise InvalidInput(f"{self.name}: {len(elements)} elements; the shape says {count}")
+        if len(elements) != self.count:
+            raise InvalidInput(f"{self.name}: {len(elements)} elements; the shape says {self.count}")
         return elements
 
-    def reading(self, reader: ImageReader) -> Callable[[bytes], NDArray[Any]]:
-        """What makes the model's input of each part; it raises BadImage."""
-        if self._tensor.datatype == BYTES:
-            return reader.encoded
-        take, shape = reader.vector if self._tensor.datatype == "FP32" else reader.pixels, list(self._tensor.shape)[1:]
-        return lambda data: take(shape, data)
+    def decode(self, data: bytes, reader: ImageReader) -> NDArray[Any]:
+        """Return the model's input of one image's bytes. Raises BadImage."""
+        if self.datatype == BYTES:
+            return reader.encoded(data)
+        return (reader.vector if self.datatype == "FP32" else reader.pixels)(self.shape, data)
 
 
 def _only_input(request: service_pb2.ModelInferRequest) -> Tensor:
@@ -84,8 +89,7 @@ def _only_input(request: service_pb2.ModelInferRequest) -> Tensor:
     return tensor
 
 
-def _check_shape(tensor: Tensor) -> None:
-    shape = list(tensor.shape)
+def _check_shape(tensor: Tensor, shape: list[int]) -> None:
     if tensor.datatype == BYTES and not (len(shape) == 1 or (len(shape) == 2 and shape[1] == 1)):
         raise InvalidInput(f"{tensor.name}: BYTES of shape {shape}; [N] or [N, 1] are allowed")
     if len(shape) < 1 or min(shape[1:], default=1) < 1:
@@ -93,7 +97,7 @@ def _check_shape(tensor: Tensor) -> None:
 
 
 def _raw_content(request: service_pb2.ModelInferRequest, tensor: Tensor) -> bytes | None:
-    """None: the tensor's content is in its typed form."""
+    """Return the raw content; None when the tensor's content is in its typed form."""
     if not request.raw_input_contents:
         return None
     if len(request.raw_input_contents) != 1:
@@ -101,11 +105,6 @@ def _raw_content(request: service_pb2.ModelInferRequest, tensor: Tensor) -> byte
     if tensor.contents.ByteSize():
         raise InvalidInput("contents and raw_input_contents are both given; one of them is allowed")
     return request.raw_input_contents[0]
-
-
-def _size(tensor: Tensor) -> int:
-    """Bytes of one image."""
-    return math.prod(list(tensor.shape)[1:]) * (4 if tensor.datatype == "FP32" else 1)
 
 
 def _typed_content(tensor: Tensor) -> bytes:
@@ -124,7 +123,7 @@ def _parts(data: bytes, count: int, size: int, name: str) -> list[bytes]:
 
 
 def _elements(data: bytes, count: int, name: str) -> list[bytes]:
-    """The elements of a raw BYTES tensor."""
+    """Return the elements of a raw BYTES tensor."""
     found, end = [], 0
     for index in range(count):
         start = end + LENGTH

@@ -1,6 +1,6 @@
 """From what was computed to the response's output tensors, always in the raw form, which all clients read.
 
-Shapes: N images; C classes that the version answers; K of them.
+Shapes: N images; C classes that the version ranks; K of them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from accrete.inference import service_pb2
 from accrete_model.vectors import highest
 from accrete_server.errors import InvalidInput
 from accrete_server.open_inference.inputs import BYTES, LENGTH
-from accrete_server.predict.computing import Computed
+from accrete_server.predict.batcher import Computed
 
 LABEL, PROBABILITIES, PROVISIONAL, UNKNOWN = "label", "probabilities", "provisional", "unknown"
 CLASSIFICATION = "classification"
@@ -27,7 +27,7 @@ OUTPUTS: dict[str, tuple[str, int]] = {
     PROVISIONAL: ("BOOL", 1),
     UNKNOWN: ("BOOL", 1),
 }
-"""By name: datatype, and the size after the batch's; -1: as many as there are classes, which grow."""
+"""By name: the datatype, and the size after the batch's; -1: the number of classes, which grows."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,11 +36,11 @@ class Wanted:
 
     name: str
     classes: int = 0
-    """Of `probabilities`: that many as texts "value:index:label"; 0: as numbers."""
+    """How many classes `probabilities` names, as texts "value:index:label"; 0: it has the numbers of all classes."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Made:
+class _Output:
     """One output's elements."""
 
     datatype: str
@@ -49,14 +49,15 @@ class _Made:
 
 
 def wanted_outputs(request: service_pb2.ModelInferRequest) -> list[Wanted]:
-    """What the answer is to hold; all outputs when none is named. Raises InvalidInput for one that cannot be had."""
+    """Return what the response is to hold: all outputs when none is named. Raises InvalidInput for one that there is
+    not."""
     return [_wanted(output) for output in request.outputs] or [Wanted(name=name) for name in OUTPUTS]
 
 
 def fill(
     response: service_pb2.ModelInferResponse, wanted: Iterable[Wanted], computed: Computed, unknown: NDArray[np.bool_]
 ) -> None:
-    """Adds each output. `unknown`: which images are near no class [N]."""
+    """Add each output to the response. `unknown`: which images are near no class [N]."""
     for output in wanted:
         made = _make(output, computed, unknown)
         response.outputs.add(name=output.name, datatype=made.datatype, shape=made.shape)
@@ -78,29 +79,29 @@ def _wanted(output: service_pb2.ModelInferRequest.InferRequestedOutputTensor) ->
     return Wanted(name=output.name, classes=classes)
 
 
-def _make(wanted: Wanted, computed: Computed, unknown: NDArray[np.bool_]) -> _Made:
+def _make(wanted: Wanted, computed: Computed, unknown: NDArray[np.bool_]) -> _Output:
     count = len(computed.probabilities)
     if wanted.classes:
         return _classified(computed, wanted.classes)
     if wanted.name == PROBABILITIES:
         numbers = computed.probabilities.astype("<f4", copy=False)
-        return _Made(datatype="FP32", shape=numbers.shape, data=numbers.tobytes())
+        return _Output(datatype="FP32", shape=numbers.shape, data=numbers.tobytes())
     if wanted.name == UNKNOWN:
         return _marks(unknown)
     best = computed.probabilities.argmax(axis=1)
     if wanted.name == PROVISIONAL:
         return _marks(computed.view.answers.provisional[best])
     labels = computed.view.answers.labels
-    return _Made(datatype=BYTES, shape=(count, 1), data=_packed(labels[index] for index in best.tolist()))
+    return _Output(datatype=BYTES, shape=(count, 1), data=_packed(labels[index] for index in best.tolist()))
 
 
-def _marks(marks: NDArray[Any]) -> _Made:
-    """One mark an image [N]."""
-    return _Made(datatype="BOOL", shape=(len(marks), 1), data=marks.tobytes())
+def _marks(marks: NDArray[Any]) -> _Output:
+    """Return one mark per image [N]."""
+    return _Output(datatype="BOOL", shape=(len(marks), 1), data=marks.tobytes())
 
 
-def _classified(computed: Computed, classes: int) -> _Made:
-    """The K most probable classes of each image, as texts."""
+def _classified(computed: Computed, classes: int) -> _Output:
+    """Return the K most probable classes of each image, as texts."""
     ranks, values = highest(computed.probabilities, classes)  # [N, K]
     labels = computed.view.answers.labels
     texts = (
@@ -108,7 +109,7 @@ def _classified(computed: Computed, classes: int) -> _Made:
         for row, numbers in zip(ranks.tolist(), values.tolist(), strict=True)
         for index, value in zip(row, numbers, strict=True)
     )
-    return _Made(datatype=BYTES, shape=ranks.shape, data=_packed(texts))
+    return _Output(datatype=BYTES, shape=ranks.shape, data=_packed(texts))
 
 
 def _packed(texts: Iterable[str]) -> bytes:

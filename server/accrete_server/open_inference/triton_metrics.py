@@ -1,6 +1,7 @@
 """The statistics under the names that Triton gives them, for dashboards that exist already.
 
-Written out as untyped: our library would append `_total` to the name of a counter, and nobody's query would find it.
+They are exported as untyped, because prometheus_client would append `_total` to the name of a counter, and no query
+would find it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ REASONS = {
     "CANCELLED": "CANCELED",
     "INTERNAL": "BACKEND",
 }
-"""Triton's word for why a call failed, by gRPC code; what is not here is OTHER."""
+"""Triton's word for why a call failed, by gRPC code. What is not here is OTHER."""
 
 _SUMS: dict[str, tuple[str, Callable[[VersionStatistics], float]]] = {
     "nv_inference_request_success": ("Calls answered.", lambda own: own.calls),
@@ -33,16 +34,16 @@ _SUMS: dict[str, tuple[str, Callable[[VersionStatistics], float]]] = {
 
 
 class TritonMetrics(Collector):
-    """Reads the statistics when it is scraped; costs nothing between."""
+    """A collector that reads the statistics when it is scraped and costs nothing between."""
 
     def __init__(self, model: str, statistics: Statistics, waiting: Callable[[], int]) -> None:
-        """`waiting`: calls in line now."""
+        """Export the statistics of `model`. `waiting` returns the number of calls in line now."""
         self._model = model
         self._statistics = statistics
         self._waiting = waiting
 
     def collect(self) -> Iterable[Metric]:
-        """One family a name, with a sample a version."""
+        """Yield one family per name, with a sample per version."""
         known = self._statistics.snapshot()
         for name, (text, read) in _SUMS.items():
             family = UntypedMetricFamily(name, text, labels=("model", "version"))

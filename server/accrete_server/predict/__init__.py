@@ -1,1 +1,1 @@
-"""Predict: admission, decoding, computing, encoding."""
+"""Predict: admission, batching, and the one pipeline from a call to its response."""

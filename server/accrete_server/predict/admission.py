@@ -1,4 +1,4 @@
-"""Who may work now, who waits, and who is refused at once."""
+"""Admission: which call works now, which waits in line, and which is refused at once."""
 
 from __future__ import annotations
 
@@ -6,39 +6,46 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Protocol
+from typing import Generic, Protocol, TypeVar
 
 from accrete_server.errors import CallerGone, DeadlinePassed, LimitExceeded
 
+Task = TypeVar("Task")
+
 _SMOOTHING = 0.05  # weight of the latest turn in the mean length of turns
 
-_MARGIN = 2.0  # by which a deadline has to exceed the likely wait: turns differ, and an answer takes one more
+_MARGIN = 2.0  # by which a deadline has to exceed the likely wait: turns differ, and the response takes one more
 
-_TOGETHER_S = 0.010
-"""Work that one turn may do for others in line besides its own: they wait less for it than for turns of their own, and
-the one whose turn it is waits at most so much longer."""
+_GATHERED_S = 0.010
+"""Work in seconds that one turn may do for others in line besides its own: they wait less for it than for turns of
+their own, and the call whose turn it is waits at most so much longer."""
 
 _LONGEST_WAIT_S = 86_400.0  # a call without a deadline has one in the year 292 million, which no clock can wait for
 
 
 class Call(Protocol):
-    """What is asked of a call under way; grpc's ServicerContext has it."""
+    """The part of a call under way that admission needs; grpc's ServicerContext has it."""
 
     def is_active(self) -> bool:
-        """Whether the caller still waits."""
+        """Return whether the caller still waits."""
         ...
 
     def time_remaining(self) -> float | None:
-        """Seconds until the caller's deadline; None without one."""
+        """Return the seconds until the caller's deadline, None without one."""
         ...
 
     def add_callback(self, callback: Callable[[], None]) -> bool:
-        """Runs `callback` when the call ends; False when it has ended already."""
+        """Run `callback` when the call ends. Return False when it has ended already."""
         ...
 
 
 def check_still_wanted(call: Call) -> None:
-    """Raises DeadlinePassed or CallerGone for a call whose answer nobody waits for any more."""
+    """Check that a caller still waits for the response.
+
+    Raises:
+        DeadlinePassed: the deadline has passed.
+        CallerGone: the caller has hung up.
+    """
     remaining = call.time_remaining()
     if remaining is not None and remaining <= 0:
         raise DeadlinePassed("the deadline passed before the work began; nothing was computed")
@@ -46,20 +53,26 @@ def check_still_wanted(call: Call) -> None:
         raise CallerGone("the caller hung up; nothing was computed")
 
 
-class Admission:
-    """At most `at_once` calls work, at most `queue` wait, first come first served.
+class Admission(Generic[Task]):
+    """A limit of `at_once` calls at work and `queue` calls in line, first come first served.
 
-    `enter` and `leave` belong together; `leave` hands the turn to the next in line.
+    `enter` and `leave` belong together. `leave` hands the turn to the next in line.
     """
 
     def __init__(self, *, limit: str, at_once: int, queue: int) -> None:
-        """`limit` is the name that a refused caller reads."""
+        """Start with no call at work and none in line.
+
+        Args:
+            limit: The name of the limit that a refused caller reads.
+            at_once: Calls at work at most.
+            queue: Calls in line at most.
+        """
         self._limit = limit
         self._at_once = at_once
         self._queue = queue
         self._lock = threading.Lock()
         self._working = 0
-        self._line: deque[Waiter] = deque()
+        self._line: deque[Waiter[Task]] = deque()
         self._mean_s = 0.001
 
     @property
@@ -67,21 +80,32 @@ class Admission:
         """Calls in line now."""
         return len(self._line)
 
-    def is_full(self, coming: int = 0) -> bool:
-        """Whether a call that comes now, behind `coming` that are on their way, would be refused; `enter` has the last
-        word."""
-        return self._working >= self._at_once and len(self._line) + coming >= self._queue
-
     @property
     def working(self) -> int:
         """Calls at work now."""
         return self._working
 
-    def enter(self, call: Call, task: object = None) -> float:
-        """Waits for a turn; answers the seconds waited. A call with a `task` may find that done when this returns: then
-        it has had no turn, and does not `leave`.
+    def is_full(self, coming: int = 0) -> bool:
+        """Return whether a call would be refused that comes now, behind `coming` that are on their way.
 
-        Raises LimitExceeded when the line is full, DeadlinePassed or CallerGone when the turn comes too late.
+        `enter` has the last word.
+        """
+        return self._working >= self._at_once and len(self._line) + coming >= self._queue
+
+    def enter(self, call: Call, task: Task | None = None) -> bool:
+        """Wait for a turn.
+
+        Args:
+            call: The call that wants a turn.
+            task: What another call's turn may do for this call; None: nothing.
+
+        Returns:
+            Whether the call has a turn now, which it must `leave`. False: another call's turn has done the task.
+
+        Raises:
+            LimitExceeded: the line is full, or the turn would likely come after the deadline.
+            DeadlinePassed: the deadline passed first.
+            CallerGone: the caller hung up first.
         """
         with self._lock:
             if self._working < self._at_once:
@@ -89,43 +113,49 @@ class Admission:
                 waiter = None
             else:
                 waiter = self._line_up(call, task)
-        started = time.perf_counter()
         if waiter is not None:
             self._wait(waiter, call)
-            if waiter.is_along:
-                return time.perf_counter() - started
+            if waiter.is_gathered:
+                return False
         try:
             check_still_wanted(call)
         except BaseException:
             self.leave(0.0)
             raise
-        now = time.perf_counter()
-        if waiter is not None:  # the time to wake up is the turn's: nobody else has it
+        if waiter is not None:  # the time to wake up is the turn's: no other call has it
+            now = time.perf_counter()
             with self._lock:
-                self._mean_s += _SMOOTHING * (now - waiter.since)
-        return now - started
+                self._mean_s += _SMOOTHING * (now - waiter.turn_began)
+        return True
 
     def enter_if_free(self) -> bool:
-        """Takes a turn if one is free now, without a place in the line; answers whether it did."""
+        """Take a turn if one is free now, without a place in line. Return whether there was one."""
         with self._lock:
             is_free = self._working < self._at_once
             self._working += is_free
         return is_free
 
-    def take_along(self) -> list[Waiter]:
-        """Takes those with a task who are next in line out of it, for the one whose turn it is to do their tasks, too,
-        and then to `finish` each of them. As many as take little time, and no more than this turn's share of the line.
+    def gather(self) -> list[Waiter[Task]]:
+        """Take calls with a task from the front of the line, for a call that has a turn to do their tasks with its own.
+
+        Returns:
+            As many as take little time, and no more than one turn's share of the line. Each must be told to `finish`.
         """
         with self._lock:
-            room = min(int(_TOGETHER_S / self._mean_s) - 1, len(self._line) // self._at_once)
-            taken: list[Waiter] = []
-            while len(taken) < room and self._line[0].task is not None:
-                taken.append(self._line.popleft())
-                taken[-1].is_along = True
-            return taken
+            most = min(int(_GATHERED_S / self._mean_s) - 1, len(self._line) // self._at_once)
+            gathered: list[Waiter[Task]] = []
+            while len(gathered) < most and self._line[0].task is not None:
+                gathered.append(self._line.popleft())
+                gathered[-1].is_gathered = True
+            return gathered
 
     def leave(self, seconds: float, calls: int = 1) -> None:
-        """Ends a turn that took `seconds` (0: not worth learning from) for so many calls."""
+        """End a turn.
+
+        Args:
+            seconds: How long it took; 0: not worth learning from.
+            calls: The calls whose work was done in it.
+        """
         with self._lock:
             if seconds:
                 self._mean_s += _SMOOTHING * (seconds / calls - self._mean_s)
@@ -135,11 +165,11 @@ class Admission:
                 self._working -= 1
 
     def refusal(self) -> LimitExceeded:
-        """What a call is told for which there is no room; to be raised."""
+        """Return the error, to be raised, of a call that finds the line full."""
         wait_s = max(0.01, self._mean_s * (self._queue + 1) / self._at_once)
         return LimitExceeded(self._limit, self._queue, "too many calls are waiting", wait_s)
 
-    def _line_up(self, call: Call, task: object) -> Waiter:
+    def _line_up(self, call: Call, task: Task | None) -> Waiter[Task]:
         if len(self._line) >= self._queue or self._comes_too_late(call):
             raise self.refusal()
         waiter = Waiter(task)
@@ -147,64 +177,68 @@ class Admission:
         return waiter
 
     def _comes_too_late(self, call: Call) -> bool:
-        """Whether its turn would likely come after its deadline. Were such calls to wait all the same, under overload
-        every turn would come just before a deadline, and every answer after it."""
+        """Return whether the turn would likely come after the deadline.
+
+        If such calls waited all the same, under overload every turn would come just before a deadline, and every
+        response after it.
+        """
         remaining = call.time_remaining()
         return remaining is not None and remaining < _MARGIN * self._mean_s * (len(self._line) + 1) / self._at_once
 
-    def _wait(self, waiter: Waiter, call: Call) -> None:
-        """Waits until it is the waiter's turn; a call that ends before leaves the line at once."""
+    def _wait(self, waiter: Waiter[Task], call: Call) -> None:
+        """Wait until it is the waiter's turn. A call that ends before leaves the line at once."""
         if not call.add_callback(lambda: self._drop(waiter)):
             self._drop(waiter)
         remaining = call.time_remaining()
         waiter.wait(_LONGEST_WAIT_S if remaining is None else min(remaining, _LONGEST_WAIT_S))
         self._drop(waiter)
         waiter.wait_finished()
-        if not waiter.has_turn and not waiter.is_along:
+        if not waiter.has_turn and not waiter.is_gathered:
             check_still_wanted(call)
             raise DeadlinePassed("the deadline passed while waiting in line; nothing was computed")
 
-    def _drop(self, waiter: Waiter) -> None:
-        """Takes it out of the line, if it is still there."""
+    def _drop(self, waiter: Waiter[Task]) -> None:
+        """Take a waiter out of the line if it is still there."""
         with self._lock:
             if not waiter.has_turn and waiter in self._line:
                 self._line.remove(waiter)
                 waiter.stop_waiting()
 
 
-class Waiter:
-    """One call in line. Changes under the lock of its admission; a bare lock is the cheapest thing to wait on."""
+class Waiter(Generic[Task]):
+    """One call in line. It changes under the lock of its admission. A bare lock is the cheapest thing to wait for."""
 
-    def __init__(self, task: object) -> None:
+    def __init__(self, task: Task | None) -> None:
         self.task = task
-        """What another call's turn may do for it; None: nothing."""
+        """What another call's turn may do for this one; None: nothing."""
         self.has_turn = False
-        self.is_along = False
-        """Out of the line without a turn of its own: another's does its task."""
-        self.since = 0.0
+        self.is_gathered = False
+        """Whether it is out of the line without a turn of its own, for another call's turn to do its task."""
+        self.turn_began = 0.0
+        """When it got its turn (`time.perf_counter`)."""
         self._finished = False
         self._gate = threading.Lock()
         self._gate.acquire()
 
     def take_turn(self) -> None:
-        """Its turn has come."""
-        self.has_turn, self.since = True, time.perf_counter()
+        """Wake the call up for its turn."""
+        self.has_turn, self.turn_began = True, time.perf_counter()
         self._gate.release()
 
     def finish(self) -> None:
-        """Its task has been done by another's turn."""
+        """Wake the call up because another call's turn has done its task."""
         self._finished = True
         self._gate.release()
 
     def stop_waiting(self) -> None:
-        """It leaves without a turn."""
+        """Wake the call up without a turn."""
         self._gate.release()
 
     def wait(self, timeout: float) -> None:
-        """Until any of these, or `timeout` seconds have passed."""
+        """Wait until the call is woken up, at most `timeout` seconds."""
         self._gate.acquire(timeout=max(0.0, timeout))
 
     def wait_finished(self) -> None:
-        """Until its task is done, if another's turn does it: it began in time, and takes little."""
-        while self.is_along and not self._finished:
+        """Wait until the task is done if another call's turn does it. That began in time and takes little."""
+        while self.is_gathered and not self._finished:
             self._gate.acquire()

@@ -46,7 +46,7 @@ class Intake:
         config: ServerConfig,
         connection: StoreConnection,
         reader: ImageReader,
-        admission: Admission,
+        admission: Admission[None],
         metrics: TeachMetrics,
     ) -> None:
         self._config = config

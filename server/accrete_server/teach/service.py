@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import grpc
 
 from accrete.v1 import teaching_pb2, teaching_pb2_grpc
-from accrete_server.access.guard import Guard
+from accrete_server.access.principal import CALLER
 from accrete_server.config import ServerConfig
 from accrete_server.errors import InvalidInput
 from accrete_server.event_hub import EventHub, id_key, watch
@@ -36,7 +36,6 @@ class Teaching(teaching_pb2_grpc.TeachingServicer):
         hub: EventHub,
         stream_limit: StreamLimit,
         intake: Intake,
-        guard: Guard,
     ) -> None:
         self._config = config
         self._connection = connection
@@ -44,20 +43,19 @@ class Teaching(teaching_pb2_grpc.TeachingServicer):
         self._hub = hub
         self._stream_limit = stream_limit
         self._intake = intake
-        self._guard = guard
 
     def AddExamples(  # noqa: N802  (the contract's names, here and below)
         self, request: teaching_pb2.AddExamplesRequest, context: grpc.ServicerContext
     ) -> teaching_pb2.AddExamplesResponse:
         """Store a batch of examples."""
-        principal = self._guard.principal(context).name
+        principal = CALLER.get().name
         return teaching_pb2.AddExamplesResponse(results=self._intake.add(request, context, principal))
 
     def StreamExamples(  # noqa: N802
         self, request_iterator: Iterator[teaching_pb2.AddExamplesRequest], context: grpc.ServicerContext
     ) -> Iterator[teaching_pb2.AddExamplesResponse]:
         """Store batch after batch and yield a response for each, decoding the next one while one is stored."""
-        principal = self._guard.principal(context).name
+        principal = CALLER.get().name
 
         def prepare(request: teaching_pb2.AddExamplesRequest) -> Batch:
             return self._intake.prepare(request, principal)

@@ -1,4 +1,4 @@
-"""Gathering of requests into batches."""
+"""On a GPU, requests that have been decoded form batches."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from prometheus_client import CollectorRegistry
 
 from accrete_model.config import EngineConfig
 from accrete_model.loaded_version import load
-from accrete_server.errors import CallerGone, DeadlinePassed, LimitExceeded, NoModel, ShuttingDown
+from accrete_server.errors import CallerGone, DeadlinePassed, LimitExceeded, ShuttingDown
 from accrete_server.metrics.collectors import PredictMetrics
 from accrete_server.metrics.statistics import Statistics
-from accrete_server.predict.batching import Batcher
-from accrete_server.predict.computing import Computed
+from accrete_server.predict.admission import Admission
+from accrete_server.predict.batcher import Batcher, Computed, Request
 from accrete_server.versions.slots import Slot, Slots, View
 from tests.model.artifacts import Recipe, write_artifact
 from tests.server.calls import TestCall
@@ -39,7 +39,9 @@ class _Gated:
 
 @pytest.fixture
 def loaded(tmp_path):
-    return load(write_artifact(tmp_path, Recipe()), 1, EngineConfig(device="cpu"))
+    loaded = load(write_artifact(tmp_path, Recipe()), 1, EngineConfig(device="cpu"))
+    loaded.on_gpu = True  # what decides by which policy requests are computed
+    return loaded
 
 
 @pytest.fixture
@@ -49,36 +51,50 @@ def slots(loaded):
     return slots
 
 
+def _batcher(slots: Slots, queue: int = 8) -> Batcher:
+    admission = Admission[Request](limit="queue", at_once=1, queue=8)
+    return Batcher(slots, admission, PredictMetrics(CollectorRegistry(), Statistics()), queue=queue)
+
+
 @pytest.fixture
 def batcher(slots):
-    batcher = Batcher(slots, PredictMetrics(CollectorRegistry(), Statistics()), queue=8)
+    batcher = _batcher(slots)
     yield batcher
     batcher.close()
+
+
+def _compute(slots: Slots, batcher: Batcher, batch: Any, call: TestCall | None = None) -> Computed:
+    """What a call does in its turn and after."""
+    assert slots.live is not None
+    request = Request(lambda: batch, call or TestCall(), len(batch))
+    request.decode()
+    assert batcher.policy(slots.live).submit(request) == 1
+    return request.result()
 
 
 def _images(count: int, seed: int = 0) -> Any:
     return np.random.default_rng(seed).integers(0, 256, (count, 4, 4, 3), dtype=np.uint8)
 
 
-def _in_background(batcher: Batcher, batch: Any, call: TestCall | None = None) -> list[Any]:
+def _in_background(slots: Slots, batcher: Batcher, batch: Any, call: TestCall | None = None) -> list[Any]:
     outcome: list[Computed | Exception] = []
 
     def run() -> None:
         try:
-            outcome.append(batcher.compute(batch, call or TestCall()))
-        except Exception as problem:
-            outcome.append(problem)
+            outcome.append(_compute(slots, batcher, batch, call))
+        except Exception as error:
+            outcome.append(error)
 
     threading.Thread(target=run).start()
     return outcome
 
 
-def test_requests_that_come_while_a_batch_computes_form_the_next_one(batcher, loaded):
+def test_requests_that_come_while_a_batch_computes_form_the_next_one(slots, batcher, loaded):
     expected = [loaded.features(_images(2, seed)) for seed in range(4)]
     gated = _Gated(loaded)
     outcomes = []
     for seed in range(4):
-        outcomes.append(_in_background(batcher, _images(2, seed)))
+        outcomes.append(_in_background(slots, batcher, _images(2, seed)))
         until(lambda: gated.sizes and batcher.waiting == max(0, len(outcomes) - 1))
     gated.gate.set()
     until(lambda: all(outcomes))
@@ -89,13 +105,13 @@ def test_requests_that_come_while_a_batch_computes_form_the_next_one(batcher, lo
         assert got.queue_s >= 0
 
 
-def test_a_batch_stays_within_what_the_engine_computes_at_once(batcher, loaded):
+def test_a_batch_stays_within_what_the_engine_computes_at_once(slots, batcher, loaded):
     loaded.max_batch = 4
     gated = _Gated(loaded)
-    outcomes = [_in_background(batcher, _images(1))]
+    outcomes = [_in_background(slots, batcher, _images(1))]
     until(lambda: gated.sizes)
     for count in (3, 3, 1):
-        outcomes.append(_in_background(batcher, _images(count)))
+        outcomes.append(_in_background(slots, batcher, _images(count)))
         until(lambda: batcher.waiting == len(outcomes) - 1)
     gated.gate.set()
     until(lambda: all(outcomes))
@@ -103,25 +119,25 @@ def test_a_batch_stays_within_what_the_engine_computes_at_once(batcher, loaded):
 
 
 def test_a_full_line_refuses_at_once(slots, loaded):
-    batcher = Batcher(slots, PredictMetrics(CollectorRegistry(), Statistics()), queue=1)
+    batcher = _batcher(slots, queue=1)
     gated = _Gated(loaded)
-    first = _in_background(batcher, _images(1))
+    first = _in_background(slots, batcher, _images(1))
     until(lambda: gated.sizes)
-    second = _in_background(batcher, _images(1))
+    second = _in_background(slots, batcher, _images(1))
     until(lambda: batcher.waiting == 1)
     with pytest.raises(LimitExceeded, match="queue is 1"):
-        batcher.compute(_images(1), TestCall())
+        _compute(slots, batcher, _images(1))
     gated.gate.set()
     until(lambda: first and second)
     batcher.close()
 
 
-def test_nobody_computes_for_a_caller_that_is_gone_or_out_of_time(batcher, loaded):
+def test_nobody_computes_for_a_caller_that_is_gone_or_out_of_time(slots, batcher, loaded):
     gated = _Gated(loaded)
-    first = _in_background(batcher, _images(1))
+    first = _in_background(slots, batcher, _images(1))
     until(lambda: gated.sizes)
     gone, late = TestCall(), TestCall(timeout_s=0)
-    outcomes = [_in_background(batcher, _images(1), gone), _in_background(batcher, _images(1), late)]
+    outcomes = [_in_background(slots, batcher, _images(1), gone), _in_background(slots, batcher, _images(1), late)]
     until(lambda: batcher.waiting == 2)
     gone.hang_up()
     gated.gate.set()
@@ -131,21 +147,28 @@ def test_nobody_computes_for_a_caller_that_is_gone_or_out_of_time(batcher, loade
     assert gated.sizes == [1]
 
 
-def test_a_failure_reaches_every_caller_of_the_batch_and_the_next_batch_goes_on(slots, loaded):
-    batcher = Batcher(Slots(), PredictMetrics(CollectorRegistry(), Statistics()), queue=8)
-    with pytest.raises(NoModel):
-        batcher.compute(_images(1), TestCall())
-    with pytest.raises(NoModel):
-        batcher.compute(_images(1), TestCall())
-    batcher.close()
+def test_a_failure_reaches_every_caller_of_the_batch_and_the_next_batch_goes_on(slots, batcher, loaded):
+    gated = _Gated(loaded)
+    outcomes = [_in_background(slots, batcher, _images(1))]
+    until(lambda: gated.sizes)
+    for waiting in (1, 2):
+        outcomes.append(_in_background(slots, batcher, np.zeros((1, 5, 5, 3), np.uint8)))  # not the model's shape
+        until(lambda: batcher.waiting == waiting)  # noqa: B023
+    gated.gate.set()
+    until(lambda: all(outcomes))
+    assert isinstance(outcomes[0][0], Computed)
+    assert isinstance(outcomes[1][0], Exception)
+    assert outcomes[1] == outcomes[2]
+    assert _compute(slots, batcher, _images(1)).features.shape == (1, 6)
+    assert gated.sizes == [1, 2, 1]
 
 
 def test_closing_finishes_what_is_in_line_and_refuses_what_comes_after(slots, loaded):
-    batcher = Batcher(slots, PredictMetrics(CollectorRegistry(), Statistics()), queue=8)
+    batcher = _batcher(slots)
     gated = _Gated(loaded)
-    outcomes = [_in_background(batcher, _images(1))]
+    outcomes = [_in_background(slots, batcher, _images(1))]
     until(lambda: gated.sizes)
-    outcomes.append(_in_background(batcher, _images(1)))
+    outcomes.append(_in_background(slots, batcher, _images(1)))
     until(lambda: batcher.waiting == 1)
     closing = threading.Thread(target=batcher.close)
     closing.start()
@@ -154,4 +177,4 @@ def test_closing_finishes_what_is_in_line_and_refuses_what_comes_after(slots, lo
     until(lambda: all(outcomes))
     assert all(isinstance(outcome[0], Computed) for outcome in outcomes)
     with pytest.raises(ShuttingDown):
-        batcher.compute(_images(1), TestCall())
+        _compute(slots, batcher, _images(1))
