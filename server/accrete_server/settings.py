@@ -15,16 +15,16 @@ from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
 
 @dataclass(frozen=True, kw_only=True)
 class ServerSettings:
-    """The sections of the settings that a server reads, and what it is told of the learner's."""
+    """The sections of the settings that a server reads, and what it reports of the learner's."""
 
     data_dir: Path
     """Folder of the versions, of `server.json` and of the embedded store's socket."""
     spec: InputSpec
     """What one input of the model is."""
     method: str
-    """Name of the method that the learner uses, for GetStatus to tell."""
+    """Name of the method that the learner uses, for GetStatus to report."""
     exemplar_budget: Callable[[int], int] | None = None
-    """Exemplars allowed for a number of classes, for GetStatus to tell; None: not known here."""
+    """Exemplars allowed for a number of classes, for GetStatus to report; None: not known here."""
     server: ServerConfig = field(default_factory=ServerConfig)
     store: StoreConfig = field(default_factory=StoreConfig)
     holdout: HoldoutConfig = field(default_factory=HoldoutConfig)

@@ -48,7 +48,7 @@ class StoreConnection:
                 try:
                     self._store = self._connect()
                 except StorageError as error:
-                    if str(error) != str(self._error):  # the same error each second is told once
+                    if str(error) != str(self._error):  # the same error each second is logged once
                         _log.warning("store.not_connected", extra={"reason": str(error)})
                     self._error = error
                     raise

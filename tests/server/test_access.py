@@ -200,15 +200,15 @@ def test_teaching_and_operating_are_written_down_and_tokens_and_images_are_not(
         with client(guarded, names["boss"]) as boss:
             boss.pause()
         until(lambda: len([one for one in caplog.records if one.name == "accrete.audit"]) >= 5)
-    told = [vars(one) for one in caplog.records if one.name == "accrete.audit"]
-    by_method = {(one["method"], one["code"]): one for one in told}
+    audited = [vars(one) for one in caplog.records if one.name == "accrete.audit"]
+    by_method = {(one["method"], one["code"]): one for one in audited}
     assert by_method["AddExamples", "OK"]["principal"] == "teacher"
     assert by_method["AddExamples", "OK"]["labels"] == ["cat", "dog"]
     assert by_method["StreamExamples", "RECEIVED"]["labels"] == ["owl"]
     assert by_method["ForgetClass", "PERMISSION_DENIED"]["label"] == "cat"
     assert by_method["ForgetClass", "PERMISSION_DENIED"]["principal"] == "app"
     assert by_method["PauseLearning", "OK"]["principal"] == "boss"
-    assert not any(one["method"] == "Predict" for one in told)
+    assert not any(one["method"] == "Predict" for one in audited)
     everything = json.dumps([vars(one) for one in caplog.records], default=str)
     assert not any(token in everything for token in names.values())
     assert pixels(1).tobytes() not in everything.encode("latin-1", "ignore")

@@ -122,14 +122,14 @@ def test_what_is_set_aside_is_listed_with_its_reason_tried_again_and_dropped(wor
     world.store.hold(lease.epoch, {"cat": 3, "dog": 2}, {"reason": "out of memory", "attempt": 3})
     call = running.operation
 
-    def held() -> list[tuple[str, int, int, str]]:
+    def quarantine() -> list[tuple[str, int, int, str]]:
         answer = call.ListHeld(operation_pb2.ListHeldRequest(), timeout=10)
         return [(one.label, one.pending, one.attempts, one.reason) for one in answer.labels]
 
-    assert held() == [("cat", 3, 3, "out of memory"), ("dog", 2, 3, "out of memory")]
+    assert quarantine() == [("cat", 3, 3, "out of memory"), ("dog", 2, 3, "out of memory")]
     assert call.RetryHeld(operation_pb2.RetryHeldRequest(label="cat"), timeout=10).pending == 3
     assert call.DropHeld(operation_pb2.DropHeldRequest(label="dog"), timeout=10).dropped == 2
-    assert held() == []
+    assert quarantine() == []
     assert running.status().pending == 3
     failed = failure(lambda: call.DropHeld(operation_pb2.DropHeldRequest(label="cat"), timeout=10))
     assert (failed.code, failed.details) == (grpc.StatusCode.NOT_FOUND, "no such label set aside: cat")
@@ -140,9 +140,9 @@ def test_a_new_label_waits_for_an_operator_where_that_is_asked_for(world):
     running = world.server(teaching=TeachingConfig(approve_new_labels=True))
     running.add(example("cat", 1), example("owl", 2), example("owl", 3))
     call = running.operation
-    (held,) = call.ListHeld(operation_pb2.ListHeldRequest(), timeout=10).labels
-    assert (held.label, held.pending, held.awaiting_approval) == ("owl", 2, True)
-    assert held.reason == "the label is new and awaits approval"
+    (waiting,) = call.ListHeld(operation_pb2.ListHeldRequest(), timeout=10).labels
+    assert (waiting.label, waiting.pending, waiting.awaiting_approval) == ("owl", 2, True)
+    assert waiting.reason == "the label is new and awaits approval"
     assert list(running.status().held_labels) == ["owl"]
     assert call.ApproveLabel(operation_pb2.ApproveLabelRequest(label="owl"), timeout=10).pending == 2
     failed = failure(lambda: call.ApproveLabel(operation_pb2.ApproveLabelRequest(label="owl"), timeout=10))

@@ -64,8 +64,8 @@ def test_a_server_started_without_the_store_serves_what_was_served_last(world):
     running = world.server()
     running.operation.ForgetClass(operation_pb2.ForgetClassRequest(label="dog"), timeout=10)
     before = running.predict(1)
-    remembered = world.data_dir / "active.json"
-    until(lambda: json.loads(remembered.read_text())["masked"] == ["dog"])
+    last_served = world.data_dir / "active.json"
+    until(lambda: json.loads(last_served.read_text())["masked"] == ["dog"])
     world.stop(running)
     world.kill_store()
     again = world.server()

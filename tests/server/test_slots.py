@@ -96,7 +96,7 @@ def test_a_waiting_call_hears_of_a_change_and_of_the_end(make):
 def test_no_request_computes_on_a_freed_version_however_often_it_is_swapped(make):
     slots = Slots()
     slots.put(make(1))
-    stop, problems = threading.Event(), []
+    stop, errors = threading.Event(), []
 
     def ask() -> None:
         while not stop.is_set():
@@ -104,7 +104,7 @@ def test_no_request_computes_on_a_freed_version_however_often_it_is_swapped(make
             try:
                 view.slot.loaded.features(np.zeros((1, 4, 4, 3), np.uint8))
             except Exception as error:
-                problems.append(error)
+                errors.append(error)
             finally:
                 slots.give_back(view)
 
@@ -117,4 +117,4 @@ def test_no_request_computes_on_a_freed_version_however_often_it_is_swapped(make
     stop.set()
     for thread in threads:
         thread.join()
-    assert not problems
+    assert not errors

@@ -247,8 +247,8 @@ def test_two_servers_on_one_store_both_follow(world):
 
 def test_the_server_tells_when_the_newest_example_came_that_it_has_learned(world):
     running = world.server()
-    told = running.server.metrics.registry
-    assert told.get_sample_value("accrete_newest_learned_timestamp_seconds") == 0
+    registry = running.server.metrics.registry
+    assert registry.get_sample_value("accrete_newest_learned_timestamp_seconds") == 0
     world.publish(1, learned={"cat": "1700000000000-3", "dog": "1700000005000-0"})
     running.serves(1)
-    until(lambda: told.get_sample_value("accrete_newest_learned_timestamp_seconds") == 1_700_000_005)
+    until(lambda: registry.get_sample_value("accrete_newest_learned_timestamp_seconds") == 1_700_000_005)

@@ -63,16 +63,16 @@ def test_waiting_ends_when_this_server_serves_a_version_that_has_them(world):
     running = world.server()
     ids = ids_of(running.add(example(seed=1), example(seed=2), example("dog", seed=3)))
     assert _wait(running, *ids, timeout_ms=50).waiting == ids
-    places = world.store.pending.locate(ids)
+    locations = world.store.pending.locate(ids)
     outcome = []
     waiter = threading.Thread(target=lambda: outcome.append(_wait(running, *ids)))
     waiter.start()
-    last_cat = max(places[ids[0]].position, places[ids[1]].position)
+    last_cat = max(locations[ids[0]].position, locations[ids[1]].position)
     world.publish(1, Recipe(labels=("cat",)), learned={"cat": last_cat}, consumed={"cat": last_cat})
     running.serves(1)
     assert _wait(running, *ids, timeout_ms=50).waiting == [ids[2]]
     assert not outcome
-    position = places[ids[2]].position
+    position = locations[ids[2]].position
     world.publish(2, learned={"cat": last_cat, "dog": position}, consumed={"dog": position})
     waiter.join(20)
     assert (outcome[0].learned, outcome[0].version, list(outcome[0].waiting)) == (True, 2, [])
@@ -81,9 +81,9 @@ def test_waiting_ends_when_this_server_serves_a_version_that_has_them(world):
 def test_an_example_sent_after_the_step_read_its_inputs_is_not_in_it(world):
     running = world.server()
     (first,) = ids_of(running.add(example(seed=1)))
-    place = world.store.pending.locate([first])[first].position
+    position = world.store.pending.locate([first])[first].position
     (later,) = ids_of(running.add(example(seed=2)))
-    world.publish(1, learned={"cat": place}, consumed={"cat": place})
+    world.publish(1, learned={"cat": position}, consumed={"cat": position})
     running.serves(1)
     answer = _wait(running, first, later, timeout_ms=50)
     assert (answer.learned, list(answer.waiting)) == (False, [later])
@@ -92,9 +92,9 @@ def test_an_example_sent_after_the_step_read_its_inputs_is_not_in_it(world):
 def test_a_rolled_back_server_has_not_learned_what_came_later(world):
     running = world.server()
     (sent,) = ids_of(running.add(example(seed=1)))
-    place = world.store.pending.locate([sent])[sent].position
+    position = world.store.pending.locate([sent])[sent].position
     world.publish(1)
-    world.publish(2, learned={"cat": place}, consumed={"cat": place})
+    world.publish(2, learned={"cat": position}, consumed={"cat": position})
     running.serves(2)
     assert _wait(running, sent).learned
     world.store.registry.activate(1)

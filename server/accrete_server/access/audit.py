@@ -33,7 +33,7 @@ def record(principal: Principal | None, method: str, code: str, request: Any) ->
 
 
 def facts(request: Any) -> dict[str, object]:
-    """Return what a request is about, as far as it may be told."""
+    """Return what a request is about, as far as the log may have it."""
     found: dict[str, object] = {}
     for name in ("version", "label"):
         if value := getattr(request, name, None):

@@ -77,7 +77,7 @@ class Certificates:
                 context.verify_mode = ssl.CERT_REQUIRED
         except (OSError, ssl.SSLError) as error:
             named = ", ".join(str(file) for file in self._files)
-            raise ValueError(f"access.certificate and its kin ({named}) cannot be used: {error}") from error
+            raise ValueError(f"the files of access.certificate ({named}) cannot be used: {error}") from error
         self._context = context
         return grpc.ssl_server_certificate_configuration([pair], root_certificates=roots)
 

@@ -25,7 +25,7 @@ class AccessConfig:
 
     tokens: str = ""
     """File of principals, one per line: name, roles with commas, and the hash of a token or the word `certificate`;
-    `accrete token` adds lines. Callers without a place in it are refused. Read again when it changes."""
+    `accrete token` adds lines. Callers who are not in it are refused. Read again when it changes."""
 
     insecure: bool = False
     """Listen on other addresses than this machine's own without encryption: on a network that does that itself."""

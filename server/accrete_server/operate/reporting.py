@@ -39,7 +39,7 @@ class Reporter:
             stored = _stored(store)
             if self._settings.exemplar_budget is not None:
                 stored.exemplar_budget = self._settings.exemplar_budget(_learned_classes(store))
-        except StorageError:  # told as store_alive = false
+        except StorageError:  # the status says store_alive = false
             return status
         status.MergeFrom(stored)
         return status

@@ -19,8 +19,8 @@ def prefetch(items: Iterator[A], prepare: Callable[[A], B]) -> Iterator[Iterator
     While the caller is busy with one item, a thread waits for the next one and prepares it. The item after that is not
     taken from `items` before the caller has come back.
 
-    What `items` or `prepare` raises is raised in that item's place, and ends the iteration. The thread ends with
-    `items`, or, once the caller has left the context, as soon as `items` or `prepare` returns.
+    What `items` or `prepare` raises is raised in the position of that item, and ends the iteration. The thread ends
+    with `items`, or, once the caller has left the context, as soon as `items` or `prepare` returns.
     """
     thread = _Prefetcher(items, prepare)
     thread.start()
@@ -43,7 +43,7 @@ class _Prefetcher(threading.Thread, Generic[A, B]):
         try:
             while self._has_room():
                 self._ready.put((self._prepare(next(self._items)),))
-        except BaseException as error:  # StopIteration, too: the end has its place in the order like anything else
+        except BaseException as error:  # StopIteration, too: the end keeps its position in the order
             self._ready.put(error)
 
     def results(self) -> Iterator[B]:

@@ -95,7 +95,7 @@ class Swapper:
             loaded = self._loader.load(version, digest)
         except BrokenCandidate as error:
             attempts = self._load_failures.record(version, digest, f"{error.stage}: {error.reason}")
-            if store is not None and attempts == 1:  # told once; the log and the metric have every try
+            if store is not None and attempts == 1:  # one event; the log and the metric have every try
                 store.events.append("failed", {"reason": str(error), "attempt": attempts})
             return None
         self._load_failures.forget(version)
