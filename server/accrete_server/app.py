@@ -92,15 +92,20 @@ class Server:
         self._connection = StoreConnection(lambda: _connect(settings))
         self._slo_monitor = SloMonitor(config.p99_target_ms / 1000, self._connection)
         self.metrics = Metrics(self._slo_monitor.observe if config.p99_target_ms else None)
+        """What the server measures of itself."""
 
         # How many calls of each kind there may be.
         at_once = config.at_once(settings.engine.threads)
         self.predict_admission = Admission[Request](limit="queue", at_once=at_once, queue=config.queue)
+        """Who may predict now, who waits, and who is refused."""
         self.teach_admission = Admission[None](limit="queue", at_once=config.teaching_concurrency, queue=config.queue)
+        """The same of batches of examples."""
         self.stream_limit = StreamLimit(config.max_watchers)
+        """The long-lived calls that are open."""
 
         # The versions in memory, and what keeps them in step with the store.
         self.slots = Slots()
+        """The live version, and those that still finish their last requests."""
         self._hub = EventHub()
         self._batcher = Batcher(self.slots, self.predict_admission, self.metrics.predict, queue=config.queue)
         artifacts = ArtifactStore(settings.data_dir / "versions")

@@ -60,7 +60,7 @@ class Guard:
         Raises:
             Unauthenticated: nobody knows who calls.
         """
-        return ANYONE if ROLES.get(path, frozenset()) is None else self.principal(caller)
+        return ANYONE if ROLES.get(path, frozenset()) is None else self._principal(caller)
 
     def check(self, principal: Principal, path: str) -> None:
         """Check that a principal may call `path`.
@@ -82,7 +82,7 @@ class Guard:
             return ANYONE
         return _allowed(self._by_token(authorization, self._tokens), path)
 
-    def principal(self, caller: Caller) -> Principal:
+    def _principal(self, caller: Caller) -> Principal:
         """Return who calls.
 
         Raises:
