@@ -7,17 +7,13 @@ import time
 
 import numpy as np
 import pytest
-from prometheus_client import CollectorRegistry
 
 from accrete_model.config import EngineConfig
 from accrete_model.loaded_version import load
-from accrete_server.metrics.collectors import PredictMetrics
-from accrete_server.metrics.statistics import Statistics
-from accrete_server.predict.batching import Batcher
 from accrete_server.versions.slots import Slot, Slots, View
+from benchmarks.gpu.parts.swaps import Way
 from tests.devices import DEVICES
 from tests.model.test_torch_engine import TOLERANCE, noise, reference, write
-from tests.server.calls import TestCall
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -27,21 +23,21 @@ def test_swaps_under_load_mix_no_versions(tmp_path, device):
     batch = noise(6)
     wanted = [reference(folder, batch) for folder in folders]
     slots = Slots()
-    batcher = Batcher(slots, PredictMetrics(CollectorRegistry(), Statistics()), queue=64)
+    way = Way(slots)
     enough, seen = threading.Event(), set()
     problems: list[object] = []
 
     def ask(count: int) -> None:
         while not enough.is_set():
             try:
-                found = batcher.compute(batch[:count], TestCall())
+                found = way.ask(batch[:count])
             except Exception as error:
                 problems.append(error)
                 return
-            features = wanted[found.view.version % 2][:count]
-            seen.add(found.view.version)
+            features = wanted[found.version % 2][:count]
+            seen.add(found.version)
             if not np.abs(found.features - features).max() <= TOLERANCE * np.abs(features).max():
-                problems.append(found.view.version)
+                problems.append(found.version)
 
     def swap(number: int) -> None:
         loaded = load(folders[number % 2], number, config)
@@ -64,7 +60,7 @@ def test_swaps_under_load_mix_no_versions(tmp_path, device):
         enough.set()
         for thread in threads:
             thread.join()
-        batcher.close()
+        way.close()
         slots.free()
     assert not problems
     assert len(seen) > 5

@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from prometheus_client import CollectorRegistry
 
 from accrete_learner.config import ModelConfig
@@ -25,7 +26,8 @@ from accrete_model.reader import read_artifact
 from accrete_model.vectors import Floats
 from accrete_server.metrics.collectors import PredictMetrics
 from accrete_server.metrics.statistics import Statistics
-from accrete_server.predict.batching import Batcher
+from accrete_server.predict.admission import Admission
+from accrete_server.predict.batcher import Batcher, Computed, Request
 from accrete_server.versions.slots import Slot, Slots, View
 from benchmarks.gpu.models import artifact, noise, served
 from benchmarks.gpu.record import OutOfTime, Record
@@ -54,6 +56,36 @@ class Caller:
         return True
 
 
+class Way:
+    """The way of a call's images through admission and batcher, as the server's pipeline takes them."""
+
+    def __init__(self, slots: Slots) -> None:
+        self._slots = slots
+        self._admission: Admission[Request] = Admission(limit="queue", at_once=_CALLERS, queue=64)
+        metrics = PredictMetrics(CollectorRegistry(), Statistics())
+        self._batcher = Batcher(slots, self._admission, metrics, queue=64)
+
+    def ask(self, images: NDArray[np.uint8]) -> Computed:
+        """Return what the images came to, by the version that was live when they were computed."""
+        view = self._slots.live
+        if view is None:
+            raise RuntimeError("there is no version yet")
+        call = Caller()
+        request = Request(lambda: images, call, len(images))
+        if self._admission.enter(call, request if request.images == 1 else None):
+            began, calls = time.perf_counter(), 1
+            try:
+                request.decode()
+                calls = self._batcher.policy(view).submit(request)
+            finally:
+                self._admission.leave(time.perf_counter() - began, calls)
+        return request.result()
+
+    def close(self) -> None:
+        """Stop the batcher."""
+        self._batcher.close()
+
+
 def run(record: Record, settings: Settings) -> None:
     """Swap each network, the smallest first."""
     swaps = 6 if settings.tiny else 100
@@ -67,9 +99,9 @@ def _swaps(record: Record, settings: Settings, network: ModelConfig, swaps: int)
     batch = noise(64, network.input_shape)
     wanted = [_eager(TorchEngine(read_artifact(folder), config, graphs=False), batch) for folder in folders]
     slots = Slots()
-    batcher = Batcher(slots, PredictMetrics(CollectorRegistry(), Statistics()), queue=64)
+    way = Way(slots)
     checked, loads, memory = Checked(), [], []
-    asking = Asking(batcher, batch, wanted, checked)
+    asking = Asking(way, batch, wanted, checked)
     captured = 0
     try:
         for number in range(swaps):
@@ -89,7 +121,7 @@ def _swaps(record: Record, settings: Settings, network: ModelConfig, swaps: int)
             memory.append(torch.cuda.memory_allocated() / 2**20 if settings.on_gpu else 0.0)
     finally:
         asking.stop()
-        batcher.close()
+        way.close()
         slots.free()
     for problem in checked.problems[:5]:
         record.note(problem)
@@ -132,9 +164,9 @@ class Checked:
 class Asking:
     """Callers on threads of their own, which ask from when there is a version until they are stopped."""
 
-    def __init__(self, batcher: Batcher, batch: Any, wanted: list[Floats], checked: Checked) -> None:
+    def __init__(self, way: Way, batch: Any, wanted: list[Floats], checked: Checked) -> None:
         self.asked = 0
-        self._batcher, self._batch, self._wanted, self._checked = batcher, batch, wanted, checked
+        self._way, self._batch, self._wanted, self._checked = way, batch, wanted, checked
         self._enough = threading.Event()
         self._threads: list[threading.Thread] = []
 
@@ -155,7 +187,7 @@ class Asking:
         images = self._batch[number : number + 1 + 4 * number]
         while not self._enough.is_set():
             try:
-                found = self._batcher.compute(images, Caller())
+                found = self._way.ask(images)
             except Exception as error:  # what a caller would be told
                 self._checked.problems.append(f"a caller got {error!r}")
                 return
