@@ -19,6 +19,7 @@ from accrete.v1 import prediction_pb2, types_pb2
 from accrete_learner import backbones, export
 from accrete_learner.config import ModelConfig
 from accrete_model.artifact_store import ArtifactStore
+from accrete_model.files import GRAPH_FILE
 from accrete_storage.config import HoldoutConfig, StoreConfig
 from accrete_storage.embedded.server import EmbeddedStore
 from accrete_storage.store import Store
@@ -71,7 +72,7 @@ def lone_server(
     with published(data_dir, StoreConfig(), classes, model) as (store, artifacts):
         process, address, ready_s = _start(data_dir, cores, settings or {}, model)
         try:
-            graph = artifacts.path(1) / export.GRAPH_FILE
+            graph = artifacts.path(1) / GRAPH_FILE
             yield LoneServer(
                 process=process,
                 address=address,

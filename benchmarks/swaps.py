@@ -23,7 +23,8 @@ import redis
 from safetensors.numpy import load_file, save_file
 
 from accrete import AccreteError, Client, Prediction
-from accrete_model.artifact_store import MANIFEST, ArtifactStore
+from accrete_model.artifact_store import ArtifactStore
+from accrete_model.files import MANIFEST_FILE
 from accrete_storage.embedded.server import socket_path
 from accrete_storage.store import Store
 from benchmarks.around_swaps import measure
@@ -180,7 +181,7 @@ def _publish(data_dir: Path, store: Store, raw: redis.Redis, source: int, spoil:
     artifacts, number = ArtifactStore(data_dir / "versions"), store.registry.next_version()
     candidate = data_dir / "work" / f"candidate-{number}"
     shutil.copytree(artifacts.path(source), candidate)
-    (candidate / MANIFEST).unlink()
+    (candidate / MANIFEST_FILE).unlink()
     spoil(candidate, False)
     digest = artifacts.publish(candidate, number)
     spoil(artifacts.path(number), True)

@@ -1,150 +1,105 @@
-"""From a finished network to the files that a server loads.
+"""From a finished network to the arrays and the graph of a version's files, which `accrete_model.writer` writes.
 
-Shapes: N examples, H x W pixels, C channels, d feature length.
+Shapes: N examples, C classes, d feature length.
 """
 
 import copy
-import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
-from safetensors.torch import save
 from torch import Tensor
 
-from accrete_kit.atomic_file import write_json
 from accrete_learner.backbones import Backbone
 from accrete_learner.config import ModelConfig
-from accrete_learner.evaluate import NME_SCALE, extract, head_kind, scores
-from accrete_learner.onnx_graph import write_graph
+from accrete_learner.evaluate import arrays, extract
+from accrete_learner.onnx_graph import export_graph
+from accrete_model import writer
+from accrete_model.card import ModelCard
+from accrete_model.files import GRAPH_FILE
+from accrete_model.input_spec import InputSpec
+from accrete_model.rules import head_kind
 
-MODEL_FILE = "model.json"
-GRAPH_FILE = "graph.onnx"
-WEIGHTS_FILE = "weights.safetensors"
-HEAD_FILE = "head.safetensors"
-#: Only in the artifact of a rule that is fitted on features.
-RULE_FILE = "rule.safetensors"
-GOLDEN_FILE = "golden.safetensors"
-
-SCHEMA = 1
-#: Examples whose answers travel with the artifact.
 GOLDEN_EXAMPLES = 8
+"""Examples whose outputs are kept in a version's files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
-    """A finished model, before it has a version's manifest."""
+    """A finished model that no number of a version names yet."""
 
     backbone: Backbone
     head: Mapping[str, Tensor]
-    """`weight` and what else `evaluate.head_scores` reads, `means` [C, d], and what only the next step reads."""
+    """What `accrete_model.rules.HEADS` reads, `means` [C, d], and what only the next step reads."""
     labels: tuple[str, ...]
     model: ModelConfig
     method: str
     rule: str
-    """"head", "nme", or one of `rules.RULES`."""
+    """One of `accrete_model.rules.UNFITTED` or `FITTED`."""
     rule_tensors: Mapping[str, Tensor] = field(default_factory=dict)
-    """What `rules.fit` made; empty for "head" and "nme"."""
+    """What `fitting.fit` returned; empty for a rule that is not fitted."""
     last_relu: bool = False
     """As the backbone was built, so that it can be built again."""
 
-    def probabilities(self, features: Tensor) -> Tensor:
-        """[N, C] by the candidate's rule."""
-        return scores(self.rule, features, self.head, self.rule_tensors).softmax(1)
+    @property
+    def card(self) -> ModelCard:
+        """What model.json says of it."""
+        return ModelCard(
+            backbone=self.model.backbone,
+            spec=InputSpec(self.model.input_shape, self.model.input_dtype),
+            feature_length=self.backbone.feature_length,
+            labels=self.labels,
+            head=head_kind(self.head),
+            rule=self.rule,
+            method=self.method,
+            last_relu=self.last_relu,
+        )
 
 
 def write(folder: Path, candidate: Candidate, examples: Tensor, parent: Path | None = None) -> None:
-    """Writes the artifact's files, without a manifest, into `folder`, which it makes.
+    """Write a candidate's files, without a manifest.
 
     Args:
-        folder: must not exist.
+        folder: is made, and must not exist.
         candidate: is left as it is.
-        examples: at least one, in the model's input form: their answers become the golden outputs. They stay in the
-            artifact, so they should be nobody's.
-        parent: folder of an artifact of the same network, if there is one; only its graph is read.
+        examples: at least one, in the model's input form; their outputs become the golden outputs. They stay in the
+            files, so they should be nobody's.
+        parent: folder of a version with the same network, if there is one; only its graph is read.
 
     Raises:
-        ValueError: when a weight is not finite: such a model must never be seen by a server.
+        ValueError: when a weight is not finite, which no server must ever see, or ONNX has no form for the network.
+        OSError: when a file cannot be read or written.
     """
-    served = _served(candidate)
-    _check_finite(served)
-    folder.mkdir(parents=True)
-    write_json(folder / MODEL_FILE, _description(served))
-    write_graph(served.backbone, folder / GRAPH_FILE, None if parent is None else parent / GRAPH_FILE)
-    write_tensors(folder / WEIGHTS_FILE, served.backbone.state_dict())
-    write_tensors(folder / HEAD_FILE, served.head)
-    if served.rule_tensors:
-        write_tensors(folder / RULE_FILE, served.rule_tensors)
-    write_tensors(folder / GOLDEN_FILE, _golden(served, examples))
-
-
-def check_exportable(backbone: Backbone) -> None:
-    """Exports a copy to nowhere: better to learn before the training than after it that it cannot be served.
-
-    Raises:
-        ValueError: see `write_graph`.
-    """
-    with tempfile.TemporaryDirectory() as folder:
-        write_graph(_servable(backbone), Path(folder) / GRAPH_FILE)
-
-
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
-    """Writes a safetensors file, from any device and memory order.
-
-    The library's own writer makes files that only their owner can read, whatever the umask says; a server may run as
-    another user.
-    """
-    path.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
-
-
-def _served(candidate: Candidate) -> Candidate:
-    return replace(
-        candidate,
-        backbone=_servable(candidate.backbone),
-        head=_plain(candidate.head),
-        rule_tensors=_plain(candidate.rule_tensors),
+    backbone = _servable(candidate.backbone)
+    golden = examples.cpu()[torch.arange(GOLDEN_EXAMPLES) % len(examples)]
+    writer.write_artifact(
+        folder,
+        candidate.card,
+        graph=export_graph(backbone, None if parent is None else parent / GRAPH_FILE),
+        weights={name: tensor.numpy() for name, tensor in backbone.state_dict().items()},
+        head=arrays(candidate.head),
+        fitted=arrays(candidate.rule_tensors),
+        golden_input=golden.numpy(),
+        golden_features=extract(backbone, golden).numpy(),
     )
 
 
-def _plain(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """On the CPU, and float32 unless they are whole numbers."""
-    moved = {name: tensor.detach().cpu() for name, tensor in tensors.items()}
-    return {name: tensor.float() if tensor.is_floating_point() else tensor for name, tensor in moved.items()}
+def check_exportable(backbone: Backbone) -> None:
+    """Export a copy to nowhere, since that a network cannot be served is better known before its training than after.
+
+    Raises:
+        ValueError: when ONNX has no form for one of the backbone's layers at this image size.
+    """
+    export_graph(_servable(backbone))
+
+
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Write a safetensors file, from any device and memory order, with the permissions that the umask leaves."""
+    writer.write_tensors(path, {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()})
 
 
 def _servable(backbone: Backbone) -> Backbone:
-    """A copy as it will be served: float32 on the CPU, evaluation mode, plain memory order."""
+    """Return a copy as it will be served: float32 on the CPU, in evaluation mode, in plain memory order."""
     served = copy.deepcopy(backbone).cpu().float().to(memory_format=torch.contiguous_format)
     return served.eval().requires_grad_(False)
-
-
-def _check_finite(candidate: Candidate) -> None:
-    for tensors in (candidate.backbone.state_dict(), candidate.head, candidate.rule_tensors):
-        for name, tensor in tensors.items():
-            if not torch.isfinite(tensor).all():
-                raise ValueError(f"the trained {name!r} is not finite")
-
-
-def _description(candidate: Candidate) -> dict[str, Any]:
-    model = candidate.model
-    return {
-        "schema": SCHEMA,
-        "backbone": model.backbone,
-        "last_relu": candidate.last_relu,
-        "input": {"shape": list(model.input_shape), "dtype": model.input_dtype},
-        "feature_length": candidate.backbone.feature_length,
-        "labels": list(candidate.labels),
-        "head": head_kind(candidate.head),
-        "rule": candidate.rule,
-        "method": candidate.method,
-        "nme_scale": NME_SCALE,
-    }
-
-
-def _golden(candidate: Candidate, examples: Tensor) -> dict[str, Tensor]:
-    chosen = torch.arange(GOLDEN_EXAMPLES) % len(examples)
-    x = examples.cpu()[chosen]
-    features = extract(candidate.backbone, x)
-    return {"input": x, "features": features, "probabilities": candidate.probabilities(features)}

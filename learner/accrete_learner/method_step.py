@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from accrete_kit.stopwatch import Stopwatch
-from accrete_learner import evaluate, heads, rules
+from accrete_learner import evaluate, fitting, heads
 from accrete_learner.augmentation import augment
 from accrete_learner.augmentation.augment import Augmentation
 from accrete_learner.backbones import Backbone
@@ -369,7 +369,7 @@ def _fit_rule(bench: _Bench, kept: Sequence[Exemplars], rule: Rule) -> dict[str,
     features = evaluate.extract(bench.network.backbone, torch.cat([own.x for own in stand_ins]))
     counts = torch.tensor([len(own) for own in stand_ins])
     labels = torch.arange(len(stand_ins)).repeat_interleave(counts).to(features.device)
-    return rules.fit(rule, features, labels, class_count=len(stand_ins), generator=bench.generator)
+    return fitting.fit(rule, features, labels, class_count=len(stand_ins), generator=bench.generator)
 
 
 def _report(progress: Progress, stage: str) -> Report:

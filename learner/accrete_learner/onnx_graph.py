@@ -1,7 +1,7 @@
-"""The backbone as an ONNX graph: traced once, then filled with each later step's weights.
+"""The backbone as an ONNX graph, traced once and then filled with each later step's weights.
 
 A graph keeps every weight under its name in the backbone, and is stamped with what traced it. A step whose parent has
-such a graph writes its own weights into a copy: the graph that a new trace gives, without the seconds that one takes.
+such a graph puts its own weights into a copy, which is the graph of a new trace without the seconds that one takes.
 """
 
 import copy
@@ -18,27 +18,26 @@ from onnx import helper, numpy_helper
 
 from accrete_learner.backbones import Backbone
 
-#: Every ONNX Runtime since 1.12 reads it, and the networks need nothing newer.
 OPSET = 17
+"""Every ONNX Runtime since 1.12 reads it, and the networks need nothing newer."""
 _STAMP = "accrete"
-#: Another release may build or trace a network otherwise.
 _TRACED_BY = f"{metadata.version('accrete')}, torch {torch.__version__}"
+"""Another release may build or trace a network otherwise."""
 
 
-def write_graph(backbone: Backbone, path: Path, parent: Path | None = None) -> None:
-    """Writes the backbone as ONNX: "input" uint8 [N, H, W, C] or float32 [N, d] -> "features" float32 [N, d].
+def export_graph(backbone: Backbone, parent: Path | None = None) -> bytes:
+    """Return the backbone as ONNX, from "input" uint8 [N, H, W, C] or float32 [N, d] to "features" float32 [N, d].
 
     Args:
         backbone: float32 on the CPU, in evaluation mode.
-        path: of the file.
-        parent: a graph of the same network with other weights, if there is one.
+        parent: file with a graph of the same network with other weights, if there is one.
 
     Raises:
         ValueError: when ONNX has no form for one of the backbone's layers at this image size.
-        OSError: when a file cannot be read or written.
+        OSError: when the parent's graph cannot be read.
     """
     filled = None if parent is None else _filled(onnx.load(parent, load_external_data=False), backbone)
-    path.write_bytes((_traced(backbone) if filled is None else filled).SerializeToString())
+    return bytes((_traced(backbone) if filled is None else filled).SerializeToString())
 
 
 def _traced(backbone: Backbone) -> onnx.ModelProto:
@@ -49,9 +48,10 @@ def _traced(backbone: Backbone) -> onnx.ModelProto:
 
 
 def _distinct(backbone: Backbone) -> Backbone:
-    """A copy in which no two weights are alike: of such the exporter makes one, for which a later step has two.
+    """Return a copy in which no two weights are alike, since the exporter makes one of two that are.
 
-    They are less rare than they seem. What two layers add to one sum, each by an offset that began at 0, never differs.
+    A later step would then have two weights for one place. Two layers whose biases began at 0 and are added to one sum
+    have equal biases for good, so such weights are common.
     """
     copied = copy.deepcopy(backbone)
     for number, weight in enumerate(copied.state_dict().values(), start=1):
@@ -61,7 +61,11 @@ def _distinct(backbone: Backbone) -> Backbone:
 
 
 def _filled(graph: onnx.ModelProto, backbone: Backbone) -> onnx.ModelProto | None:
-    """`graph` with the backbone's weights; None if another release made it, or if a tensor in it is none of them."""
+    """Fill `graph` with the backbone's weights.
+
+    Returns:
+        The graph, or None when another release made it or a tensor in it is none of the weights.
+    """
     weights = {name: tensor.numpy() for name, tensor in backbone.state_dict().items()}
     if not _is_stamped(graph):
         return None
@@ -100,7 +104,7 @@ def _trace(backbone: Backbone) -> onnx.ModelProto:
                 do_constant_folding=False,
             )
         except torch.onnx.OnnxExporterError as error:
-            # The exporter appends advice, and its whole graph, to what it says.
+            # The exporter appends advice and its whole graph to the reason.
             fault = str(error).partition(". Please feel free")[0].partition("\n")[0]
             raise ValueError(f"the backbone cannot be served with inputs of {backbone.input_shape}: {fault}") from error
         return onnx.load(path, load_external_data=False)
@@ -108,14 +112,14 @@ def _trace(backbone: Backbone) -> onnx.ModelProto:
 
 @contextmanager
 def _tracing() -> Iterator[None]:
-    """Attention in its plain form, which ONNX has, and without warnings about what is meant to be so."""
+    """Trace attention in its plain form, which ONNX has, and without warnings about what is intended."""
     fast_attention = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)
     with warnings.catch_warnings():
-        # The exporter that needs no second package will not be extended, and says so; it writes all that is used here.
+        # This exporter needs no second package and covers all that is used here, but is deprecated.
         warnings.filterwarnings("ignore", "You are using the legacy TorchScript", DeprecationWarning)
         warnings.filterwarnings("ignore", "The feature will be removed", DeprecationWarning)
-        # Some of torchvision's networks decide by the image's size, which is fixed here; the batch's stays free.
+        # Some of torchvision's networks branch on the image's size, which is fixed here; the batch's size stays free.
         warnings.filterwarnings("ignore", category=torch.jit.TracerWarning)  # type: ignore[attr-defined]
         try:
             yield

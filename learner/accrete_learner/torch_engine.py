@@ -1,4 +1,4 @@
-"""The PyTorch engine: rebuilds the backbone that was trained and runs it on the CPU or on CUDA."""
+"""The PyTorch engine, which rebuilds the backbone that was trained and runs it on the CPU or on CUDA."""
 
 from __future__ import annotations
 
@@ -13,10 +13,12 @@ from safetensors.torch import load as load_state
 from accrete_learner.backbones import build
 from accrete_learner.config import ModelConfig
 from accrete_learner.cuda_graphs import CapturedBackbone, CaptureError
+from accrete_model.card import ModelCard
 from accrete_model.config import EngineConfig
 from accrete_model.engines.base import CPU_BATCH, doubling, run_in_parts, run_padded
 from accrete_model.errors import LoadError
-from accrete_model.reader import Artifact, ModelCard
+from accrete_model.files import WEIGHTS_FILE
+from accrete_model.reader import Artifact
 from accrete_model.vectors import Floats
 
 _log = logging.getLogger(__name__)
@@ -26,12 +28,15 @@ class TorchEngine:
     """Runs the backbone in float32, in inference mode; on CUDA as captured graphs where it can be captured."""
 
     def __init__(self, artifact: Artifact, config: EngineConfig, *, graphs: bool = True) -> None:
-        """Raises LoadError when the device is not there or the weights do not fit the backbone.
+        """Build the backbone on the device.
 
         Args:
-            artifact: the version's.
-            config: see there.
+            artifact: of the version.
+            config: which device to use, and how.
             graphs: whether to capture the backbone on CUDA; False is for comparison.
+
+        Raises:
+            LoadError: (stage "engine") when the device is not there or the weights do not fit the backbone.
         """
         self._device = _device(config)
         if not self.on_gpu:
@@ -53,15 +58,15 @@ class TorchEngine:
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
-        """On CUDA the sizes that batches are padded to; on a CPU the smallest and the largest."""
+        """On CUDA the sizes that batches are padded to, on a CPU the smallest and the largest."""
         return doubling(self._limit) if self.on_gpu else (1, self._limit)
 
     def run(self, batch: NDArray[Any]) -> Floats:
-        """Features [N, d] of the batch [N, *input shape]."""
+        """Return features [N, d] of the batch [N, *input shape]."""
         return run_in_parts(self._padded if self.on_gpu else self._run, batch, self._limit)
 
     def close(self) -> None:
-        """Frees the backbone's memory."""
+        """Free the backbone's memory."""
         del self._captured, self._backbone
         if self.on_gpu:
             torch.cuda.empty_cache()
@@ -93,12 +98,12 @@ def _device(config: EngineConfig) -> torch.device:
 
 
 def _backbone(artifact: Artifact) -> torch.nn.Module:
-    data = artifact.read("weights.safetensors")
+    data = artifact.read(WEIGHTS_FILE)
     try:
         backbone: torch.nn.Module = build(_network(artifact.card), last_relu=artifact.card.last_relu)
         backbone.load_state_dict(load_state(data))
-    except (SafetensorError, ValueError, RuntimeError, KeyError) as problem:
-        raise LoadError("engine", f"weights.safetensors: {problem}") from problem
+    except (SafetensorError, ValueError, RuntimeError, KeyError) as error:
+        raise LoadError("engine", f"{WEIGHTS_FILE}: {error}") from error
     return backbone
 
 

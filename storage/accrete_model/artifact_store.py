@@ -11,9 +11,8 @@ from typing import Any
 from accrete_kit.atomic_file import sync
 from accrete_kit.failpoints import around
 from accrete_model.errors import CorruptArtifact
+from accrete_model.files import MANIFEST_FILE, SCHEMA
 
-MANIFEST = "manifest.json"
-SCHEMA = 1
 _FOLDER = re.compile(r"v(\d{6,})")
 _LEFT = re.compile(r"\.(?:incoming|removed)-v(\d{6,})")
 
@@ -43,11 +42,11 @@ class ArtifactStore:
         folder of that number is what its own last attempt left. The folder of versions may be a mount of its own.
         """
         self._root.mkdir(parents=True, exist_ok=True)
-        files = {file.name: _describe(file) for file in sorted(candidate.iterdir()) if file.name != MANIFEST}
+        files = {file.name: _describe(file) for file in sorted(candidate.iterdir()) if file.name != MANIFEST_FILE}
         manifest = json.dumps({"schema": SCHEMA, "version": version, "files": files}, indent=1).encode()
         with around("artifact"):
-            (candidate / MANIFEST).write_bytes(manifest)
-        for name in (*files, MANIFEST):
+            (candidate / MANIFEST_FILE).write_bytes(manifest)
+        for name in (*files, MANIFEST_FILE):
             with around("fsync"):
                 sync(candidate / name)
         sync(candidate)
@@ -81,9 +80,9 @@ class ArtifactStore:
         Raises CorruptArtifact naming the file and what is wrong with it.
         """
         folder = self.path(version)
-        manifest = _read(folder / MANIFEST)
+        manifest = _read(folder / MANIFEST_FILE)
         if digest and hashlib.sha256(manifest).hexdigest() != digest:
-            raise CorruptArtifact(f"{_shown(folder / MANIFEST)} is not the one that was published")
+            raise CorruptArtifact(f"{_shown(folder / MANIFEST_FILE)} is not the one that was published")
         for name, expected in _parse(manifest, folder, version).items():
             content = _read(folder / name)
             if len(content) != expected["bytes"]:
@@ -121,15 +120,15 @@ def _parse(manifest: bytes, folder: Path, version: int) -> dict[str, dict[str, A
         parsed = json.loads(manifest)
         if parsed["schema"] != SCHEMA or parsed["version"] != version:
             raise CorruptArtifact(
-                f"{_shown(folder / MANIFEST)} is of schema {parsed['schema']}, version {parsed['version']}; "
+                f"{_shown(folder / MANIFEST_FILE)} is of schema {parsed['schema']}, version {parsed['version']}; "
                 f"schema {SCHEMA}, version {version} is expected"
             )
         files: dict[str, dict[str, Any]] = parsed["files"]
         if any("/" in name or name.startswith(".") for name in files):
-            raise CorruptArtifact(f"{_shown(folder / MANIFEST)} names files outside its folder")
+            raise CorruptArtifact(f"{_shown(folder / MANIFEST_FILE)} names files outside its folder")
         return files
     except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CorruptArtifact(f"{_shown(folder / MANIFEST)} is unreadable: {error}") from error
+        raise CorruptArtifact(f"{_shown(folder / MANIFEST_FILE)} is unreadable: {error}") from error
 
 
 def _read(file: Path) -> bytes:

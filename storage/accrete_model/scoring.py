@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from accrete_model.reader import ModelCard
+from accrete_model.card import ModelCard
 from accrete_model.rules import NearestMean, Rule
 from accrete_model.vectors import Floats, log_total, softmax, unit
 

@@ -15,10 +15,11 @@ import torch
 from safetensors.torch import load_file
 from torch.nn import functional as F
 
-from accrete_learner import export, rules
+from accrete_learner import evaluate, export, fitting
 from accrete_learner.backbones import Backbone, build
 from accrete_learner.config import ModelConfig
-from accrete_learner.onnx_graph import write_graph
+from accrete_learner.onnx_graph import export_graph
+from accrete_model.files import GOLDEN_FILE, GRAPH_FILE, HEAD_FILE, MODEL_FILE, RULE_FILE, WEIGHTS_FILE
 
 MODELS = [
     ModelConfig(backbone="resnet32"),
@@ -55,7 +56,7 @@ def session(path: Path) -> onnxruntime.InferenceSession:
 def test_the_graph_answers_what_the_network_answers_for_any_batch(model: ModelConfig, tmp_path: Path):
     made = candidate(model)
     export.write(tmp_path / "candidate", made, examples(model, 2))
-    runner = session(tmp_path / "candidate" / export.GRAPH_FILE)
+    runner = session(tmp_path / "candidate" / GRAPH_FILE)
     made.backbone.eval()
     for count in (1, 2, 5):
         batch = examples(model, count)
@@ -68,9 +69,9 @@ def test_the_graph_answers_what_the_network_answers_for_any_batch(model: ModelCo
 @pytest.mark.parametrize("model", [MODELS[1], MODELS[4]], ids=lambda model: model.backbone)
 def test_the_graph_takes_examples_as_stored_with_the_batch_axis_free(model: ModelConfig, tmp_path: Path):
     export.write(tmp_path / "candidate", candidate(model), examples(model, 1))
-    graph = onnx.load(tmp_path / "candidate" / export.GRAPH_FILE)
+    graph = onnx.load(tmp_path / "candidate" / GRAPH_FILE)
     onnx.checker.check_model(graph, full_check=True)
-    (taken,) = session(tmp_path / "candidate" / export.GRAPH_FILE).get_inputs()
+    (taken,) = session(tmp_path / "candidate" / GRAPH_FILE).get_inputs()
     assert (taken.name, taken.shape, taken.type) == (
         "input",
         ["N", *model.input_shape],
@@ -84,14 +85,14 @@ def test_the_graph_takes_examples_as_stored_with_the_batch_axis_free(model: Mode
 def test_golden_answers_follow_the_rule_and_the_head(head: str, rule: str, tmp_path: Path):
     model = MODELS[1]
     export.write(tmp_path / "candidate", candidate(model, head=head, rule=rule), examples(model, 3))
-    golden = load_file(tmp_path / "candidate" / export.GOLDEN_FILE)
-    saved = load_file(tmp_path / "candidate" / export.HEAD_FILE)
+    golden = load_file(tmp_path / "candidate" / GOLDEN_FILE)
+    saved = load_file(tmp_path / "candidate" / HEAD_FILE)
     assert {name: list(tensor.shape) for name, tensor in golden.items()} == {
         "input": [8, 8, 8, 1],
         "features": [8, 128],
         "probabilities": [8, 3],
     }
-    runner = session(tmp_path / "candidate" / export.GRAPH_FILE)
+    runner = session(tmp_path / "candidate" / GRAPH_FILE)
     (features,) = runner.run(["features"], {"input": golden["input"].numpy()})
     torch.testing.assert_close(torch.from_numpy(features), golden["features"], rtol=1e-3, atol=1e-3)
     unit = F.normalize(golden["features"], dim=1)
@@ -107,7 +108,7 @@ def test_golden_answers_follow_the_rule_and_the_head(head: str, rule: str, tmp_p
 def test_the_description_is_complete_and_names_no_file(tmp_path: Path):
     model = MODELS[1]
     export.write(tmp_path / "candidate", candidate(model, head="linear", rule="nme"), examples(model, 3))
-    assert json.loads((tmp_path / "candidate" / export.MODEL_FILE).read_text()) == {
+    assert json.loads((tmp_path / "candidate" / MODEL_FILE).read_text()) == {
         "schema": 1,
         "backbone": "resnet8",
         "last_relu": False,
@@ -131,17 +132,17 @@ def test_exactly_the_artifacts_files_are_written_readable_as_the_umask_says(tmp_
     assert written == dict.fromkeys(names, mode)
 
 
-@pytest.mark.parametrize("rule", rules.RULES)
+@pytest.mark.parametrize("rule", fitting.FITS)
 def test_a_rule_fitted_on_features_travels_in_a_file_of_its_own(rule: str, tmp_path: Path):
     generator = torch.Generator().manual_seed(6)
     x, y = torch.randn(6, 128, generator=generator, dtype=torch.float64), torch.tensor([0, 1, 2, 0, 1, 2])
-    tensors = rules.fit(rule, x, y, class_count=3, generator=generator)
+    tensors = fitting.fit(rule, x, y, class_count=3, generator=generator)
     made = replace(candidate(MODELS[1]), rule=rule, rule_tensors=tensors)
     export.write(tmp_path / "candidate", made, examples(MODELS[1], 3))
-    saved = load_file(tmp_path / "candidate" / export.RULE_FILE)
-    golden = load_file(tmp_path / "candidate" / export.GOLDEN_FILE)
-    assert json.loads((tmp_path / "candidate" / export.MODEL_FILE).read_text())["rule"] == rule
-    scores = rules.scores(rule, saved, golden["features"])
+    saved = load_file(tmp_path / "candidate" / RULE_FILE)
+    golden = load_file(tmp_path / "candidate" / GOLDEN_FILE)
+    assert json.loads((tmp_path / "candidate" / MODEL_FILE).read_text())["rule"] == rule
+    scores = evaluate.scores(rule, golden["features"], load_file(tmp_path / "candidate" / HEAD_FILE), saved)
     torch.testing.assert_close(scores.softmax(1), golden["probabilities"])
 
 
@@ -150,8 +151,8 @@ def test_a_head_of_random_features_is_named_and_whole_numbers_stay_whole(tmp_pat
     projection = torch.randn(128, 9, dtype=torch.float64, generator=torch.Generator().manual_seed(7))
     head = {**made.head, "weight": torch.randn(3, 9), "projection": projection, "blocks": torch.tensor([0, 0, 1])}
     export.write(tmp_path / "candidate", replace(made, head=head), examples(MODELS[1], 1))
-    saved = load_file(tmp_path / "candidate" / export.HEAD_FILE)
-    assert json.loads((tmp_path / "candidate" / export.MODEL_FILE).read_text())["head"] == "random_features"
+    saved = load_file(tmp_path / "candidate" / HEAD_FILE)
+    assert json.loads((tmp_path / "candidate" / MODEL_FILE).read_text())["head"] == "random_features"
     assert (saved["projection"].dtype, saved["blocks"].tolist()) == (torch.float32, [0, 0, 1])
     assert saved["blocks"].dtype == torch.int64
 
@@ -161,7 +162,7 @@ def test_the_weights_rebuild_the_network(tmp_path: Path):
     made = candidate(model)
     export.write(tmp_path / "candidate", made, examples(model, 1))
     again = build(model)
-    again.load_state_dict(load_file(tmp_path / "candidate" / export.WEIGHTS_FILE))
+    again.load_state_dict(load_file(tmp_path / "candidate" / WEIGHTS_FILE))
     assert torch.equal(again.eval()(examples(model, 2)), made.backbone.eval()(examples(model, 2)))
 
 
@@ -194,7 +195,7 @@ def test_attention_is_exported_and_its_fast_form_left_on(tmp_path: Path):
             return mixed
 
     backbone = Backbone(Attentive(), 3, (8, 8, 3), torch.zeros(3), torch.ones(3)).eval().requires_grad_(False)
-    write_graph(backbone, tmp_path / "graph.onnx")
+    (tmp_path / "graph.onnx").write_bytes(export_graph(backbone))
     batch = examples(MODELS[0], 3)[:, :8, :8]
     (features,) = session(tmp_path / "graph.onnx").run(["features"], {"input": batch.numpy()})
     np.testing.assert_allclose(features, backbone(batch).numpy(), rtol=1e-3, atol=1e-5)

@@ -13,7 +13,7 @@ from onnx import helper
 
 from accrete_learner.backbones import Backbone, build
 from accrete_learner.config import ModelConfig
-from accrete_learner.onnx_graph import write_graph
+from accrete_learner.onnx_graph import export_graph
 
 MODELS = [
     ModelConfig(backbone="resnet32"),
@@ -42,18 +42,18 @@ def test_a_later_steps_graph_is_the_same_without_a_trace(
     model: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     first, second = trained(model, 1), trained(model, 2)
-    write_graph(first, tmp_path / "first.onnx")
-    write_graph(second, tmp_path / "traced.onnx")
+    (tmp_path / "first.onnx").write_bytes(export_graph(first))
+    (tmp_path / "traced.onnx").write_bytes(export_graph(second))
     monkeypatch.setattr(torch.onnx, "export", None)
-    write_graph(second, tmp_path / "filled.onnx", tmp_path / "first.onnx")
+    (tmp_path / "filled.onnx").write_bytes(export_graph(second, tmp_path / "first.onnx"))
     assert (tmp_path / "filled.onnx").read_bytes() == (tmp_path / "traced.onnx").read_bytes()
 
 
 def test_weights_that_were_alike_each_have_a_place_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    write_graph(trained(SMALL, 1, alike=True), tmp_path / "first.onnx")
+    (tmp_path / "first.onnx").write_bytes(export_graph(trained(SMALL, 1, alike=True)))
     monkeypatch.setattr(torch.onnx, "export", None)
     backbone = trained(SMALL, 2)
-    write_graph(backbone, tmp_path / "second.onnx", tmp_path / "first.onnx")
+    (tmp_path / "second.onnx").write_bytes(export_graph(backbone, tmp_path / "first.onnx"))
     batch = np.random.default_rng(3).integers(0, 256, (5, *backbone.input_shape), dtype=np.uint8)
     runner = onnxruntime.InferenceSession(str(tmp_path / "second.onnx"), providers=["CPUExecutionProvider"])
     wanted = backbone(torch.from_numpy(batch)).numpy()
@@ -63,11 +63,11 @@ def test_weights_that_were_alike_each_have_a_place_of_their_own(tmp_path: Path, 
 @pytest.mark.parametrize("of", ["another release", "another network"])
 def test_a_graph_that_is_not_this_networks_is_not_filled(of: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     model = SMALL if of == "another release" else ModelConfig(backbone="resnet8", input_size=8, channels=3)
-    write_graph(trained(model, 1), tmp_path / "first.onnx")
+    (tmp_path / "first.onnx").write_bytes(export_graph(trained(model, 1)))
     if of == "another release":
         graph = onnx.load(tmp_path / "first.onnx")
         helper.set_model_props(graph, {"accrete": "0.0.1, torch 2.0"})
         onnx.save(graph, tmp_path / "first.onnx")
     monkeypatch.setattr(torch.onnx, "export", None)
     with pytest.raises(TypeError):
-        write_graph(trained(SMALL, 2), tmp_path / "second.onnx", tmp_path / "first.onnx")
+        (tmp_path / "second.onnx").write_bytes(export_graph(trained(SMALL, 2), tmp_path / "first.onnx"))

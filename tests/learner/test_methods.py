@@ -155,7 +155,7 @@ def test_every_method_learns_to_tell_its_first_classes_apart(name: str) -> None:
     generator = torch.Generator().manual_seed(1)
     outcome = run_step(inputs, methods.load(name), progress=lambda *_: None, generator=generator)
     features = evaluate.extract(outcome.backbone, inputs.new_x)
-    scores = outcome.head(features) if outcome.rule == "head" else evaluate.nme_scores(features, outcome.means)
+    scores = evaluate.scores(outcome.rule, features, {**outcome.head.export(), "means": outcome.means}, {})
     assert (scores.argmax(1) == inputs.new_y).float().mean() > 0.9
 
 

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import pathlib
-from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
-from safetensors.numpy import save_file
 
+from accrete_model import writer
+from accrete_model.card import ModelCard
 from accrete_model.input_spec import InputSpec
-from accrete_model.reader import ModelCard
-from accrete_model.rules import FITTED, HEADS, NearestMean, Rule
-from accrete_model.rules.base import Take
-from accrete_model.scoring import Answers
 from accrete_model.vectors import Floats
 
 
@@ -32,7 +28,6 @@ class Recipe:
     rule: Literal["head", "nme", "knn", "svm"] = "head"
     seed: int = 0
     nearness: tuple[float, ...] = ()
-    extra: dict[str, Any] = field(default_factory=dict)
 
     @property
     def spec(self) -> InputSpec:
@@ -41,24 +36,22 @@ class Recipe:
 
 def write_artifact(folder: pathlib.Path, recipe: Recipe) -> pathlib.Path:
     """Writes a complete artifact folder for the recipe."""
-    folder.mkdir(parents=True, exist_ok=True)
     generator = np.random.default_rng(recipe.seed)
     matrix = _backbone(recipe, generator)
     head = _head(recipe)
     inputs = _inputs(recipe, generator)
-    features = reference_features(matrix, inputs)
-    rule = _rule_tensors(recipe, head["means"])
-    answers = Answers(_card(recipe), _rule(recipe, head, rule), head["means"], frozenset(), None)
-    (folder / "model.json").write_text(json.dumps(_model_json(recipe)))
-    (folder / "graph.onnx").write_bytes(_graph(recipe, matrix))
-    save_file({"matrix": matrix}, folder / "weights.safetensors")
-    save_file(head, folder / "head.safetensors")
-    if rule:
-        save_file(rule, folder / "rule.safetensors")
-    golden = {"input": inputs, "features": features, "probabilities": answers(features)}
-    save_file(golden, folder / "golden.safetensors")
+    writer.write_artifact(
+        folder,
+        card_of(recipe),
+        graph=_graph(recipe, matrix),
+        weights={"matrix": matrix},
+        head=head,
+        fitted=_rule_tensors(recipe, head["means"]),
+        golden_input=inputs,
+        golden_features=reference_features(matrix, inputs),
+    )
     if recipe.nearness:
-        save_file({"nearness": np.array(recipe.nearness, np.float32)}, folder / "holdout.safetensors")
+        writer.write_nearness(folder, np.array(recipe.nearness, np.float32))
     return folder
 
 
@@ -111,25 +104,8 @@ def _rule_tensors(recipe: Recipe, means: Floats) -> dict[str, NDArray[Any]]:
     return {}
 
 
-def _rule(recipe: Recipe, head: dict[str, Floats], tensors: dict[str, NDArray[Any]]) -> Rule:
-    sizes = {"classes": len(recipe.labels), "length": recipe.feature_length}
-    if recipe.rule == "nme":
-        return NearestMean(means=head["means"], scale=10.0)
-    if recipe.rule == "head":
-        return HEADS[recipe.head].read(taker(head), **sizes)
-    return FITTED[recipe.rule].read(taker(tensors), **sizes)
-
-
-def taker(tensors: dict[str, NDArray[Any]]) -> Take:
-    """Takes from `tensors` as from a file, without its checks."""
-
-    def take(key: str, shape: object, dtype: str = "float32", *, default: Any = None) -> Any:
-        return tensors[key] if default is None else tensors.get(key, default)
-
-    return cast(Take, take)
-
-
-def _card(recipe: Recipe) -> ModelCard:
+def card_of(recipe: Recipe) -> ModelCard:
+    """What model.json says of the recipe."""
     return ModelCard(
         backbone="test",
         spec=recipe.spec,
@@ -138,22 +114,7 @@ def _card(recipe: Recipe) -> ModelCard:
         head=recipe.head,
         rule=recipe.rule,
         method="finetune",
-        nme_scale=10.0,
     )
-
-
-def _model_json(recipe: Recipe) -> dict[str, Any]:
-    return {
-        "schema": 1,
-        "backbone": "test",
-        "input": {"shape": list(recipe.shape), "dtype": recipe.spec.dtype},
-        "feature_length": recipe.feature_length,
-        "labels": list(recipe.labels),
-        "head": recipe.head,
-        "rule": recipe.rule,
-        "method": "finetune",
-        "nme_scale": 10.0,
-    } | recipe.extra
 
 
 def _inputs(recipe: Recipe, generator: np.random.Generator) -> NDArray[Any]:

@@ -1,4 +1,4 @@
-"""Every rule and every head: the engine answers in numpy what the learner computes in torch, from the same files."""
+"""Every head and every rule: a server computes in numpy what the head that trained, or the formula, says in torch."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from accrete_learner import rules
+from accrete_learner import fitting, heads
 from accrete_learner.backbones import build
 from accrete_learner.config import ModelConfig
 from accrete_learner.export import Candidate, write
@@ -57,18 +57,45 @@ def _load(folder, head: str, rule: str, generator: torch.Generator) -> tuple[Can
         model=model,
         method="finetune",
         rule=rule,
-        rule_tensors=rules.fit(rule, x, y, class_count=6, generator=generator),
+        rule_tensors=fitting.fit(rule, x, y, class_count=6, generator=generator),
     )
     write(folder / "v", candidate, x)
     return candidate, load(folder / "v", 1, EngineConfig(device="cpu"))  # the golden check is in here
 
 
 def _wanted(candidate: Candidate, features: Tensor, kept: list[int]) -> Tensor:
-    if candidate.rule == "knn":  # a forgotten class's exemplars leave their places to others
-        tensors = _without(candidate.rule_tensors, kept)
-        return rules.scores("knn", tensors, features).softmax(1)
-    shares = candidate.probabilities(features)[:, kept]
-    return shares / shares.sum(1, keepdim=True)
+    """Probabilities [N, K] of the classes kept."""
+    unit = F.normalize(features, dim=1)
+    if candidate.rule == "head":
+        scores: Tensor = heads.restore(candidate.head)(features).detach()
+    elif candidate.rule == "nme":
+        scores = 10 * unit @ candidate.head["means"].T
+    elif candidate.rule == "knn":  # a forgotten class's exemplars leave their places to others
+        return _knn(_without(candidate.rule_tensors, kept), unit)
+    else:
+        scores = {"mlp": _mlp, "svm": _svm}[candidate.rule](candidate.rule_tensors, unit)
+    return scores[:, kept].softmax(1)
+
+
+def _mlp(tensors: Mapping[str, Tensor], unit: Tensor) -> Tensor:
+    hidden = F.linear(unit, tensors["weight_1"], tensors["bias_1"]).relu()
+    return F.linear(hidden, tensors["weight_2"], tensors["bias_2"])
+
+
+def _svm(tensors: Mapping[str, Tensor], unit: Tensor) -> Tensor:
+    kernel = (-tensors["gamma"] * torch.cdist(unit.double(), tensors["x"].double()).square()).exp()
+    return F.linear(kernel.float(), tensors["dual"], tensors["intercept"])
+
+
+def _knn(tensors: Mapping[str, Tensor], unit: Tensor) -> Tensor:
+    """Example by example, the smoothed share of the votes of each class that has exemplars."""
+    shares = torch.full((len(unit), len(tensors["offset"])), float(tensors["smoothing"]) / len(tensors["offset"]))
+    for row, cosines in enumerate(unit @ tensors["x"].T):
+        count = min(int(tensors["neighbours"]), len(cosines))
+        weights, order = ((cosines - cosines.max()) / tensors["temperature"]).exp().sort(descending=True)
+        first_without = weights[count] if count < len(weights) else 0
+        shares[row].index_add_(0, tensors["y"][order[:count]], weights[:count] - first_without)
+    return ((shares / shares.sum(1, keepdim=True)).log() + tensors["offset"]).softmax(1)
 
 
 def _without(tensors: Mapping[str, Tensor], kept: list[int]) -> dict[str, Tensor]:

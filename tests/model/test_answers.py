@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from accrete_model.card import ModelCard
 from accrete_model.input_spec import InputSpec
-from accrete_model.reader import ModelCard
 from accrete_model.rules import NearestMean
 from accrete_model.rules.cosine import Cosine
 from accrete_model.rules.linear import Linear

@@ -32,7 +32,7 @@ def artifact(tmp_path):
 @pytest.mark.parametrize("rule", ["head", "nme", "knn", "svm"])
 @pytest.mark.parametrize("head", ["linear", "cosine", "random_features"])
 def test_a_version_computes_what_its_trainer_computed(tmp_path, head, rule):
-    path = write_artifact(tmp_path, Recipe(head=head, rule=rule))
+    path = write_artifact(tmp_path / "v", Recipe(head=head, rule=rule))
     loaded = load(path, 3, CPU)
     golden = load_file(path / "golden.safetensors")
     labels, probabilities, provisional = loaded.probabilities(loaded.features(golden["input"]))
@@ -52,7 +52,7 @@ def test_a_batch_of_any_size_gives_the_same_features(artifact, count):
 
 
 def test_an_embedding_passes_through(tmp_path):
-    loaded = load(write_artifact(tmp_path, Recipe(shape=(6,))), 1, CPU)
+    loaded = load(write_artifact(tmp_path / "v", Recipe(shape=(6,))), 1, CPU)
     vector = np.arange(6, dtype=np.float32)[None]
     np.testing.assert_array_equal(loaded.features(vector), vector)
 
@@ -167,7 +167,7 @@ def test_wrong_tensors_are_found_before_they_serve(artifact, name, key, change, 
     ],
 )
 def test_wrong_tensors_of_a_rule_are_found_before_they_serve(tmp_path, rule, key, change, stage):
-    path = write_artifact(tmp_path, Recipe(rule=rule))
+    path = write_artifact(tmp_path / "v", Recipe(rule=rule))
     _change(path, "rule.safetensors", key, change)
     with pytest.raises(LoadError) as found:
         load(path, 1, CPU)
@@ -184,7 +184,7 @@ def test_weights_that_are_not_finite_are_found_by_the_golden_check(tmp_path):
     import onnx
     from onnx import numpy_helper
 
-    path = write_artifact(tmp_path, Recipe())
+    path = write_artifact(tmp_path / "v", Recipe())
     model = onnx.load_from_string((path / "graph.onnx").read_bytes())
     matrix = next(tensor for tensor in model.graph.initializer if tensor.name == "matrix")
     matrix.CopyFrom(numpy_helper.from_array(_poison(numpy_helper.to_array(matrix).copy()), "matrix"))

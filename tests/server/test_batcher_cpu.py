@@ -97,7 +97,7 @@ class _Line:
 
 @pytest.fixture
 def loaded(tmp_path):
-    return load(write_artifact(tmp_path, Recipe()), 1, EngineConfig(device="cpu"))
+    return load(write_artifact(tmp_path / "v", Recipe()), 1, EngineConfig(device="cpu"))
 
 
 @pytest.fixture

@@ -39,7 +39,7 @@ class _Gated:
 
 @pytest.fixture
 def loaded(tmp_path):
-    loaded = load(write_artifact(tmp_path, Recipe()), 1, EngineConfig(device="cpu"))
+    loaded = load(write_artifact(tmp_path / "v", Recipe()), 1, EngineConfig(device="cpu"))
     loaded.on_gpu = True  # what decides by which policy requests are computed
     return loaded
 

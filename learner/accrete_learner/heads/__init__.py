@@ -50,7 +50,8 @@ def restore(exported: Mapping[str, Tensor]) -> Head:
     rows = exported["weight"]
     none = rows.new_empty(0, rows.shape[1])
     if "projection" in exported:
-        head: Head = RandomFeaturesHead(rows, none, exported["bias"], exported["projection"], exported["scale"])
+        scale = exported.get("scale", rows.new_ones(1))  # versions of earlier releases have none
+        head: Head = RandomFeaturesHead(rows, none, exported["bias"], exported["projection"], scale)
     elif "scale" in exported:
         head = _cosine(rows, none, exported)
     else:

@@ -28,10 +28,6 @@ INPUTS_FILE = "inputs.safetensors"
 CANDIDATE_FOLDER = "candidate"
 EXEMPLARS_FILE = "exemplars.safetensors"
 RESULT_FILE = "result.json"
-#: In the candidate's folder: what a closed-form method keeps of all examples so far; servers do not read it.
-STATISTICS_FILE = "statistics.safetensors"
-#: There too: how near the hold-out's examples are to the classes. Written by whoever measures the candidate.
-HOLDOUT_FILE = "holdout.safetensors"
 
 INPUT_NEW_X, INPUT_NEW_Y = "new_x", "new_y"
 INPUT_EXEMPLAR_X, INPUT_EXEMPLAR_Y, INPUT_EXEMPLAR_RANK = "exemplar_x", "exemplar_y", "exemplar_rank"

@@ -4,12 +4,10 @@ Nothing outside the folder is touched, and the result is written last: a process
 the whole answer or none.
 """
 
-import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors.torch import load_file
@@ -33,11 +31,12 @@ from accrete_learner.trainer.job import (
     INPUT_NEW_X,
     INPUT_NEW_Y,
     INPUTS_FILE,
-    STATISTICS_FILE,
     Job,
     Result,
 )
 from accrete_learner.training.precision import one_thread, resolve_device, resolve_precision
+from accrete_model import files
+from accrete_model.reader import read_card
 
 _GOLDEN_SEED = 0x676F6C64
 
@@ -93,7 +92,7 @@ def run(folder: Path, job: Job, progress: Progress) -> export.Candidate:
         _clear(folder / CANDIDATE_FOLDER)
         export.write(folder / CANDIDATE_FOLDER, candidate, _golden_examples(data), parent)
         if outcome.statistics:
-            export.write_tensors(folder / CANDIDATE_FOLDER / STATISTICS_FILE, outcome.statistics)
+            export.write_tensors(folder / CANDIDATE_FOLDER / files.STATISTICS_FILE, outcome.statistics)
         _write_exemplars(folder / EXEMPLARS_FILE, outcome.exemplars, job, data.place.cpu())
     Result(stage_seconds=watch.seconds, images=outcome.images, losses=tuple(outcome.losses)).write(folder)
     return candidate
@@ -156,7 +155,7 @@ def _step_inputs(job: Job, method: Method, data: Data, device: torch.device, gen
         pretrained=job.model.backbone == IDENTITY or bool(job.model.weights),
         trained_head=None
         if job.trained is None
-        else load_file(Path(job.trained) / export.HEAD_FILE, device=str(device)),
+        else load_file(Path(job.trained) / files.HEAD_FILE, device=str(device)),
         statistics=_statistics(job, device),
     )
 
@@ -171,37 +170,32 @@ def _resolved(training: TrainingConfig, network: ModelConfig, device: torch.devi
 def _backbone(job: Job, method: Method, generator: torch.Generator) -> Backbone:
     if job.trained is not None:
         backbone = build(job.model, last_relu=method.last_relu)
-        weights.load(backbone, load_file(Path(job.trained) / export.WEIGHTS_FILE), source=job.trained)
+        weights.load(backbone, load_file(Path(job.trained) / files.WEIGHTS_FILE), source=job.trained)
         return backbone
     if job.parent is None:
         backbone = build(job.model, generator=generator, last_relu=method.last_relu)
         export.check_exportable(backbone)
         return backbone
     parent = Path(job.parent)
-    model, network = _description(parent), job.model
-    if (model["backbone"], tuple(model["input"]["shape"])) != (network.backbone, network.input_shape):
+    card, network = read_card(parent), job.model
+    if (card.backbone, card.spec.shape) != (network.backbone, network.input_shape):
         raise ValueError(
-            f"the parent is a {model['backbone']} for {model['input']['shape']}, "
+            f"the parent is a {card.backbone} for {list(card.spec.shape)}, "
             f"the configuration asks for {network.backbone} for {list(network.input_shape)}: "
             "set [model] back, or begin with another data_dir"
         )
     # The parent's weights replace those of the first step, whose file may be gone by now.
-    backbone = build(replace(network, weights=""), generator=generator, last_relu=model.get("last_relu", False))
-    file = parent / export.WEIGHTS_FILE
+    backbone = build(replace(network, weights=""), generator=generator, last_relu=card.last_relu)
+    file = parent / files.WEIGHTS_FILE
     weights.load(backbone, load_file(file), source=str(file))
     return backbone
-
-
-def _description(artifact: Path) -> dict[str, Any]:
-    model: dict[str, Any] = json.loads((artifact / export.MODEL_FILE).read_text(encoding="utf-8"))
-    return model
 
 
 def _parent_head(job: Job, device: torch.device) -> dict[str, Tensor] | None:
     """The parent's head with the rows of the labels that stay, in their new order; None when none stays."""
     if job.parent is None or not job.old_count:
         return None
-    head = load_file(Path(job.parent) / export.HEAD_FILE, device=str(device))
+    head = load_file(Path(job.parent) / files.HEAD_FILE, device=str(device))
     known = len(head["weight"])
     if not all(0 <= row < known for row in job.parent_rows):
         raise ValueError(f"parent_rows has a row outside 0 to {known - 1}")
@@ -211,7 +205,7 @@ def _parent_head(job: Job, device: torch.device) -> dict[str, Tensor] | None:
 
 def _statistics(job: Job, device: torch.device) -> dict[str, Tensor] | None:
     """What a closed-form parent kept of all its examples; None where there is none."""
-    file = None if job.parent is None else Path(job.parent) / STATISTICS_FILE
+    file = None if job.parent is None else Path(job.parent) / files.STATISTICS_FILE
     if file is None or not file.exists():
         return None
     return ridge.keep_rows(load_file(file, device=str(device)), list(job.parent_rows))
@@ -227,7 +221,7 @@ def _candidate(job: Job, parent: Path | None, method: Method, outcome: StepOutco
         rule=outcome.rule,
         rule_tensors=outcome.rule_tensors,
         # The parent's network goes on as it was built, whatever this method would have built.
-        last_relu=method.last_relu if parent is None else _description(parent).get("last_relu", False),
+        last_relu=method.last_relu if parent is None else read_card(parent).last_relu,
     )
 
 

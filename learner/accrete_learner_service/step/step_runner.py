@@ -15,9 +15,6 @@ from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-from safetensors.numpy import save
-
 from accrete_kit.stopwatch import Stopwatch
 from accrete_learner.trainer import job as files
 from accrete_learner.trainer.job import Result
@@ -34,6 +31,7 @@ from accrete_learner_service.step.parent import find_parent
 from accrete_learner_service.step.record import build_record, summarise_step
 from accrete_learner_service.trainer.child import CHECK_S
 from accrete_learner_service.trigger import Decision
+from accrete_model.writer import write_nearness
 from accrete_storage.errors import InputsChanged
 from accrete_storage.versions.record import VersionRecord
 
@@ -158,7 +156,7 @@ def _measure_candidate(folder: Path, inputs: Inputs, check: Callable[[], None]) 
     candidate = folder / files.CANDIDATE_FOLDER
     measured = measure(candidate, inputs.version, inputs.holdout, check)
     if len(measured.nearness):
-        (candidate / files.HOLDOUT_FILE).write_bytes(save({"nearness": np.sort(measured.nearness)}))
+        write_nearness(candidate, measured.nearness)
     return measured
 
 

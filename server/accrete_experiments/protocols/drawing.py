@@ -3,11 +3,9 @@
 Shapes: n test images, C classes seen, d feature length.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -18,9 +16,12 @@ from accrete_experiments.protocols import exemplar_figures, figures
 from accrete_experiments.protocols.data import Dataset, indices
 from accrete_experiments.protocols.results import Run
 from accrete_experiments.protocols.run import Memory, Plan, phase_folder
-from accrete_learner import evaluate, export
+from accrete_learner import evaluate
 from accrete_learner.backbones import Backbone, build, weights
 from accrete_learner.trainer.job import CANDIDATE_FOLDER
+from accrete_model import files
+from accrete_model.card import ModelCard
+from accrete_model.reader import read_card
 
 FIGURES_FOLDER = "figures"
 #: Classes and exemplars that a picture has room for.
@@ -72,13 +73,13 @@ def _memory(folder: Path, plan: Plan) -> Memory:
     return Memory.read(_last(folder, plan))
 
 
-def _model(folder: Path, plan: Plan) -> tuple[Backbone, Mapping[str, torch.Tensor], dict[str, Any]]:
+def _model(folder: Path, plan: Plan) -> tuple[Backbone, Mapping[str, torch.Tensor], ModelCard]:
     """The last phase's backbone in evaluation mode, its head, and what model.json says."""
-    files = _last(folder, plan) / CANDIDATE_FOLDER
-    card = json.loads((files / export.MODEL_FILE).read_text(encoding="utf-8"))
-    backbone = build(replace(plan.protocol.model, weights=""), last_relu=card["last_relu"])
-    weights.load(backbone, load_file(files / export.WEIGHTS_FILE), source=str(files))
-    return backbone.eval(), load_file(files / export.HEAD_FILE), card
+    candidate = _last(folder, plan) / CANDIDATE_FOLDER
+    card = read_card(candidate)
+    backbone = build(replace(plan.protocol.model, weights=""), last_relu=card.last_relu)
+    weights.load(backbone, load_file(candidate / files.WEIGHTS_FILE), source=str(candidate))
+    return backbone.eval(), load_file(candidate / files.HEAD_FILE), card
 
 
 def _confusion(folder: Path, plan: Plan, data: Dataset) -> NDArray[np.int64]:
@@ -87,9 +88,9 @@ def _confusion(folder: Path, plan: Plan, data: Dataset) -> NDArray[np.int64]:
     order = [index for phase in plan.phases for index in phase]
     rows = indices(data.test_y, order)
     features = evaluate.extract(backbone, torch.from_numpy(data.test_x[rows]))
-    file = _last(folder, plan) / CANDIDATE_FOLDER / export.RULE_FILE
+    file = _last(folder, plan) / CANDIDATE_FOLDER / files.RULE_FILE
     fitted = load_file(file) if file.exists() else {}
-    predicted = evaluate.scores(card["rule"], features, head, fitted).argmax(1).numpy()
+    predicted = evaluate.scores(card.rule, features, head, fitted).argmax(1).numpy()
     place = np.full(len(data.names), -1, np.int64)
     place[order] = np.arange(len(order))
     return figures.confusion(place[data.test_y[rows]], predicted, len(order))

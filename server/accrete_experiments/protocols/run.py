@@ -24,7 +24,7 @@ from accrete_experiments.protocols.results import Phase, Run, Scores
 from accrete_experiments.protocols.spec import Protocol
 from accrete_kit.atomic_file import write_json
 from accrete_kit.file_lock import AlreadyLocked, FileLock
-from accrete_learner import evaluate, export, methods, rules
+from accrete_learner import evaluate, export, fitting, methods
 from accrete_learner.config import MethodConfig, Rule
 from accrete_learner.memory.config import MemoryConfig
 from accrete_learner.methods.base import Method
@@ -242,7 +242,7 @@ def _fitted(rule: Rule, candidate: export.Candidate, memory: Memory, seed: int) 
     features = evaluate.extract(candidate.backbone, memory.x.to(candidate.head["means"].device))
     generator = torch.Generator(features.device).manual_seed(seed)
     labels = memory.y.to(features.device)
-    return rules.fit(rule, features, labels, class_count=len(candidate.labels), generator=generator)
+    return fitting.fit(rule, features, labels, class_count=len(candidate.labels), generator=generator)
 
 
 def measure(
@@ -260,7 +260,7 @@ def measure(
     y = rank[torch.from_numpy(data.test_y)]
     seen = y >= 0
     features = evaluate.extract(candidate.backbone, torch.from_numpy(data.test_x[seen.numpy()]).to(device))
-    y = y[seen].to(device)
+    y = y[seen]
     found = {}
     for rule in dict.fromkeys(("head", "nme", *fitted)):
         scores = evaluate.scores(rule, features, candidate.head, fitted.get(rule, {}))

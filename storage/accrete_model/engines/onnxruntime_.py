@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from accrete_model.config import EngineConfig
 from accrete_model.engines.base import CPU_BATCH, doubling, run_in_parts, run_padded
 from accrete_model.errors import LoadError
+from accrete_model.files import GRAPH_FILE
 from accrete_model.reader import Artifact
 from accrete_model.vectors import Floats
 
@@ -28,7 +29,7 @@ class OnnxRuntimeEngine:
 
     def __init__(self, artifact: Artifact, config: EngineConfig) -> None:
         """Raises LoadError when the graph cannot be run, or not on the device that was asked for."""
-        self._session = _session(artifact.read("graph.onnx"), config)
+        self._session = _session(artifact.read(GRAPH_FILE), config)
         self._provider: str = self._session.get_providers()[0]
         _check_graph(self._session)
         if config.device == "cuda" and self._provider != _CUDA:

@@ -1,4 +1,9 @@
-"""The cosine head: gain * scale * cosine of the features with the weight's rows + bias."""
+"""The cosine head: gain * scale * cosine of the features with the weight's rows + bias.
+
+Sources: Hou et al., LUCIR (CVPR 2019), equation 4; the correction by gain and bias: Wu et al., BiC (CVPR 2019).
+
+Shapes: d feature length, C classes.
+"""
 
 from __future__ import annotations
 

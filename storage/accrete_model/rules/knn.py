@@ -1,4 +1,11 @@
-"""The nearest exemplars vote; the trainer's `rules.knn` says how.
+"""The nearest exemplars vote, near ones more: scores are the logarithms of the classes' smoothed shares of the votes.
+
+An exemplar's vote is how much its weight, exp(cosine / temperature), exceeds that of the first exemplar that does not
+vote: it fades as that one comes near, so no rounding of a feature changes a probability by a leap.
+
+Sources: Cover and Hart, Nearest Neighbor Pattern Classification (1967); Dudani, The Distance-Weighted
+k-Nearest-Neighbor Rule (1976): the weight falls to zero towards the farthest neighbour; Wu et al., Unsupervised Feature
+Learning via Non-Parametric Instance Discrimination (CVPR 2018), section 3.4: weights exp(cosine / temperature).
 
 Shapes: N images, d feature length, E exemplars, C classes, K of them that are not masked.
 """
@@ -22,14 +29,16 @@ class Knn:
 
     x: Floats  # [E, d], unit length
     y: NDArray[np.int64]  # [E]
-    offset: Floats  # [C], added to the scores
+    offset: Floats  # [C], added to the scores; far below 0 for a class without exemplars
     neighbours: int
+    """Exemplars that vote."""
     temperature: float
     smoothing: float
+    """Votes of the nearest exemplar that all classes share, so that no probability is 0."""
 
     @classmethod
     def read(cls, take: Take, *, classes: int, length: int) -> Self:
-        """See `StoredRule.read`. Exemplars of a class outside 0 to C - 1 are never answered."""
+        """See `StoredRule.read`. Exemplars of a class outside 0 to C - 1 never vote."""
         x = take("x", (None, length))
         return cls(
             x=x,
@@ -41,7 +50,7 @@ class Knn:
         )
 
     def scores(self, kept: Sequence[int]) -> Scores:
-        """See `Rule.scores`. A masked class's exemplars do not vote, so that others take their places."""
+        """See `Rule.scores`. Exemplars of other classes do not vote, so that those kept take their places."""
         of_column = [np.flatnonzero(self.y == label) for label in kept]
         filled = [column for column, rows in enumerate(of_column) if len(rows)]
         counts = [len(of_column[column]) for column in filled]
@@ -60,7 +69,7 @@ class Knn:
         return scores
 
     def _votes(self, cosines: Floats) -> Floats:
-        """Votes [N, E]: how much an exemplar's weight exceeds that of the first one that does not vote."""
+        """Return the votes [N, E] of exemplars with these cosines [N, E], in votes of the nearest one."""
         nearest = cosines.max(axis=1, keepdims=True)
         weights: Floats = np.exp((cosines - nearest) / np.float32(self.temperature))
         first = weights.shape[1] - 1 - self.neighbours

@@ -1,4 +1,7 @@
-"""The linear head: features @ weight.T + bias."""
+"""The linear head: features @ weight.T + bias.
+
+Shapes: d feature length, C classes.
+"""
 
 from __future__ import annotations
 

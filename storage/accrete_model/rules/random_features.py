@@ -1,4 +1,9 @@
-"""The head of RanPAC (McDonnell et al., NeurIPS 2023): scale * (relu(features @ projection) @ weight.T + bias)."""
+"""The head of RanPAC: scale * (relu(features @ projection) @ weight.T + bias).
+
+Source: McDonnell et al., RanPAC (NeurIPS 2023), section 4.2.
+
+Shapes: d feature length, p random features, C classes.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +19,12 @@ from accrete_model.vectors import Floats
 
 @dataclass(frozen=True, kw_only=True)
 class RandomFeatures:
-    """See the module. p: random features."""
+    """See the module."""
 
     projection: Floats  # [d, p]
     weight: Floats  # [C, p]
     bias: Floats  # [C]
-    scale: Floats  # [1]; what a softmax wants of a regression's scores
+    scale: Floats  # [1]; a regression's scores lie around 0 to 1, and a softmax wants wider ones
 
     @classmethod
     def read(cls, take: Take, *, classes: int, length: int) -> Self:

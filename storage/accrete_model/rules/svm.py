@@ -1,5 +1,7 @@
 """A support vector machine: a sum over exemplars of dual * exp(-gamma * distance^2), + intercept, on unit features.
 
+Source: Cortes and Vapnik, Support-Vector Networks (1995).
+
 Shapes: d feature length, E exemplars, C classes.
 """
 

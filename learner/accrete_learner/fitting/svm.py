@@ -1,28 +1,26 @@
 """A support vector machine with a Gaussian kernel, each class against the rest.
 
 Source: Cortes and Vapnik, Support-Vector Networks (1995).
-Shapes: E exemplars, N examples, d feature length, C classes.
+Shapes: E exemplars, d feature length, C classes.
 """
-
-from collections.abc import Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from accrete_learner.rules.fitting import doubles, offsets, stopping_early
+from accrete_learner.fitting.base import doubles, offsets, stopping_early
 
-#: Cost of a margin violated. On digits with 5 and 20 exemplars a class, 1, 10 and 100 differed by half a point.
 COST = 1.0
-#: Scores a unit of margin: a margin has no probability of its own. On the same digits the likelihood was best at 5.
+"""Cost of a margin violated. On digits with 5 and 20 exemplars per class, 1, 10 and 100 differed by half a point."""
 SLOPE = 5.0
-#: Bound on iterations of one class's fit, which ends by itself long before unless the features are worthless.
+"""Score per unit of margin, which has no probability of its own. On the same digits the likelihood was best at 5."""
 ITERATIONS = 100_000
+"""Bound on iterations of one class's fit, which ends by itself long before unless the features are worthless."""
 
 
 def fit(features: Tensor, labels: Tensor, class_count: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Fits C machines; nothing is drawn. The cost in time grows as C * E^2; see `accrete_learner.rules.fit`.
+    """Fit C machines in a time that grows as C * E^2; nothing is drawn. See `accrete_learner.fitting.fit`.
 
     Returns:
         `x` [E, d] the exemplars, `dual` [C, E], `intercept` [C] and `gamma` [1].
@@ -43,15 +41,8 @@ def fit(features: Tensor, labels: Tensor, class_count: int, generator: torch.Gen
     }
 
 
-def scores(tensors: Mapping[str, Tensor], features: Tensor) -> Tensor:
-    """Scores [N, C]: `SLOPE` times the margins, sum over exemplars of dual * exp(-gamma * distance^2) + intercept."""
-    distances = 2 - 2 * features @ tensors["x"].T  # squared, of unit vectors
-    kernel = (-tensors["gamma"] * distances).exp()
-    return kernel @ tensors["dual"].T + tensors["intercept"]
-
-
 def _machine(x: NDArray[np.float64], own: NDArray[np.bool_], gamma: float) -> tuple[NDArray[np.float64], float]:
-    """Dual coefficients [E] and intercept of one class against the rest, times `SLOPE`; both sides weigh the same."""
+    """Return dual coefficients [E] and intercept of one class against the rest, of equal weight, times `SLOPE`."""
     with stopping_early():
         from sklearn.svm import SVC
 

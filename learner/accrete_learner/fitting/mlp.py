@@ -1,28 +1,27 @@
 """A perceptron with one hidden layer on the exemplars' features, all classes as if they had equally many.
 
-Shapes: E exemplars, N examples, d feature length, h hidden units, C classes.
+Shapes: E exemplars, d feature length, h hidden units, C classes.
 """
 
 import math
-from collections.abc import Mapping
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from accrete_learner.rules.fitting import doubles, offsets, random_state, stopping_early
+from accrete_learner.fitting.base import doubles, offsets, random_state, stopping_early
 
-#: Hidden units. On digits with 5 and 20 exemplars a class, 64, 128 and 256 differed by less than a point.
 HIDDEN = 128
-#: Weight decay in scikit-learn's sense. On the same digits 0.1 had the best likelihood of 0.0001 to 1.
+"""Hidden units. On digits with 5 and 20 exemplars per class, 64, 128 and 256 differed by less than a point."""
 DECAY = 0.1
-#: Bound on iterations of the solver; it mostly ends by itself before, and goes on for little after.
+"""Weight decay in scikit-learn's sense. On the same digits 0.1 had the best likelihood of 0.0001 to 1."""
 ITERATIONS = 200
+"""Bound on iterations of the solver, which mostly ends by itself before and gains little after."""
 
 
 def fit(features: Tensor, labels: Tensor, class_count: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Fits with L-BFGS, which suits few examples better than steps on batches; see `accrete_learner.rules.fit`.
+    """Fit with L-BFGS, which suits few examples better than steps on batches; see `accrete_learner.fitting.fit`.
 
     Returns:
         `weight_1` [h, d], `bias_1` [h], `weight_2` [C, h] and `bias_2` [C].
@@ -44,20 +43,14 @@ def fit(features: Tensor, labels: Tensor, class_count: int, generator: torch.Gen
     }
 
 
-def scores(tensors: Mapping[str, Tensor], features: Tensor) -> Tensor:
-    """Scores [N, C]: the network's outputs, which were fitted by the likelihood of their softmax."""
-    hidden = (features @ tensors["weight_1"].T + tensors["bias_1"]).relu()
-    return hidden @ tensors["weight_2"].T + tensors["bias_2"]
-
-
 def _balanced(y: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Rows that hold every class as often as the largest, small ones repeated; the solver has no weights of its own."""
+    """Return rows that hold every class as often as the largest, since the solver takes no weights."""
     of_classes = [np.flatnonzero(y == label) for label in range(y.max() + 1)]
     return np.concatenate([np.resize(rows, np.bincount(y).max()) for rows in of_classes])
 
 
 def _layers(x: NDArray[np.float64], y: NDArray[np.int64], seed: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Both layers [h, d + 1] and [classes, h + 1], the bias last; `y` counts the classes from 0 without gaps."""
+    """Return both layers [h, d + 1] and [classes, h + 1], the bias last; `y` counts the classes from 0 without gaps."""
     if y.max() == 0:
         return np.zeros((HIDDEN, x.shape[1] + 1)), np.zeros((1, HIDDEN + 1))
     with stopping_early():

@@ -1,4 +1,4 @@
-"""The rules that are fitted on exemplars' features: what they answer, and from how little."""
+"""The rules that are fitted on exemplars' features: what they predict, and from how little."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from accrete_learner import evaluate, rules
-from accrete_learner.rules import svm
+from accrete_learner import evaluate, fitting, heads
+from accrete_model.rules import FITTED
+from accrete_model.rules.base import take_from
 
-NAMES = tuple(rules.RULES)
+NAMES = tuple(fitting.FITS)
 
 
 def clusters(counts: list[int], generator: torch.Generator, length: int = 16) -> tuple[Tensor, Tensor]:
@@ -24,7 +25,19 @@ def clusters(counts: list[int], generator: torch.Generator, length: int = 16) ->
 
 
 def fit(name: str, x: Tensor, y: Tensor, class_count: int, seed: int = 0) -> dict[str, Tensor]:
-    return rules.fit(name, x, y, class_count=class_count, generator=torch.Generator().manual_seed(seed))
+    return fitting.fit(name, x, y, class_count=class_count, generator=torch.Generator().manual_seed(seed))
+
+
+def scores(name: str, tensors: dict[str, Tensor], features: Tensor) -> Tensor:
+    """As a server computes them."""
+    classes = len(tensors[{"knn": "offset", "mlp": "bias_2", "svm": "intercept"}[name]])
+    take = take_from(name, evaluate.arrays(tensors))
+    rule = FITTED[name].read(take, classes=classes, length=features.shape[1])
+    return torch.from_numpy(rule.scores(range(classes))(features.numpy()))
+
+
+def test_every_rule_that_a_server_scores_by_is_fitted():
+    assert fitting.FITS.keys() == FITTED.keys()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -35,9 +48,10 @@ def test_a_rule_tells_digits_as_well_as_their_means_do_and_knows_better_how_sure
     (x, y), (other_x, other_y) = (tuple(map(torch.from_numpy, digits(range(10), *n))) for n in ((each,), (60, 20)))
     x, other_x = x.flatten(1).float(), other_x.flatten(1).float()
     means = torch.stack([F.normalize(x[y == label], dim=1).mean(0) for label in range(10)])
-    both = rules.scores(name, fit(name, x, y, 10), other_x), evaluate.nme_scores(other_x, means)
-    accuracy, of_means = ((scores.argmax(1) == other_y).float().mean() for scores in both)
-    loss, loss_of_means = (F.cross_entropy(scores, other_y) for scores in both)
+    nearest = 10 * F.normalize(other_x, dim=1) @ F.normalize(means, dim=1).T
+    both = scores(name, fit(name, x, y, 10), other_x), nearest
+    accuracy, of_means = ((found.argmax(1) == other_y).float().mean() for found in both)
+    loss, loss_of_means = (F.cross_entropy(found, other_y) for found in both)
     assert accuracy >= of_means - (0.03 if each < 20 else -0.03)
     assert loss < loss_of_means
 
@@ -47,18 +61,18 @@ def test_a_rule_tells_digits_as_well_as_their_means_do_and_knows_better_how_sure
 def test_classes_of_any_size_are_found(name: str, counts: list[int], generator: torch.Generator):
     tensors = fit(name, *clusters(counts, generator), len(counts))
     x, y = clusters([9] * len(counts), generator)
-    assert torch.equal(rules.scores(name, tensors, x).argmax(1), y)
+    assert torch.equal(scores(name, tensors, x).argmax(1), y)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("empty", [0, 2, 3])
 def test_a_class_without_an_exemplar_scores_lowest_and_finite(name: str, empty: int, generator: torch.Generator):
     counts = [0 if label == empty else 4 for label in range(4)]
-    scores = rules.scores(name, fit(name, *clusters(counts, generator), 4), torch.randn(50, 16, generator=generator))
+    found = scores(name, fit(name, *clusters(counts, generator), 4), torch.randn(50, 16, generator=generator))
     others = [label for label in range(4) if label != empty]
-    assert torch.isfinite(scores).all()
-    assert (scores[:, [empty]] < scores[:, others]).all()
-    assert torch.isfinite(scores.softmax(1).log()[:, others]).all()
+    assert torch.isfinite(found).all()
+    assert (found[:, [empty]] < found[:, others]).all()
+    assert torch.isfinite(found.softmax(1).log()[:, others]).all()
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -66,18 +80,18 @@ def test_a_class_without_an_exemplar_scores_lowest_and_finite(name: str, empty: 
 def test_a_class_alone_always_wins(name: str, count: int, generator: torch.Generator):
     x = torch.randn(count, 5, generator=generator)
     some = torch.randn(9, 5, generator=generator)
-    alone = rules.scores(name, fit(name, x, torch.zeros(count, dtype=torch.int64), 1), some)
+    alone = scores(name, fit(name, x, torch.zeros(count, dtype=torch.int64), 1), some)
     assert torch.equal(alone.softmax(1), torch.ones(9, 1))
-    of_three = rules.scores(name, fit(name, x, torch.ones(count, dtype=torch.int64), 3), some)
+    of_three = scores(name, fit(name, x, torch.ones(count, dtype=torch.int64), 3), some)
     torch.testing.assert_close(of_three.softmax(1), torch.tensor([[0.0, 1, 0]]).expand(9, 3))
 
 
 @pytest.mark.parametrize("name", NAMES)
 def test_exemplars_that_cannot_be_told_apart_still_give_a_rule(name: str):
     x, y = torch.ones(6, 4), torch.tensor([0, 0, 1, 1, 2, 2])
-    scores = rules.scores(name, fit(name, x, y, 3), torch.cat([x, torch.zeros(1, 4)]))
-    assert torch.isfinite(scores).all()
-    torch.testing.assert_close(scores.softmax(1)[0], torch.full((3,), 1 / 3), atol=0.05, rtol=0)
+    found = scores(name, fit(name, x, y, 3), torch.cat([x, torch.zeros(1, 4)]))
+    assert torch.isfinite(found).all()
+    torch.testing.assert_close(found.softmax(1)[0], torch.full((3,), 1 / 3), atol=0.05, rtol=0)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -85,8 +99,8 @@ def test_only_directions_count(name: str, generator: torch.Generator):
     x, y = clusters([4, 4, 4], generator)
     some = torch.randn(20, 16, generator=generator)
     tensors, longer = fit(name, x, y, 3), fit(name, 50 * x, y, 3)
-    expected = rules.scores(name, tensors, some)
-    torch.testing.assert_close(rules.scores(name, longer, 3 * some), expected, rtol=1e-3, atol=1e-3)
+    expected = scores(name, tensors, some)
+    torch.testing.assert_close(scores(name, longer, 3 * some), expected, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -125,7 +139,7 @@ def test_the_rules_without_a_fit_have_no_tensors(name: str):
 def test_the_nearest_exemplars_share_the_votes_by_their_weights():
     angles = torch.tensor([0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 3.0])
     x, y = torch.stack([angles.cos(), angles.sin()], dim=1), torch.tensor([0, 1, 0, 1, 1, 2, 2])
-    shares = rules.scores("knn", fit("knn", x, y, 3), torch.tensor([[2.0, 0.0]])).softmax(1)[0]
+    shares = scores("knn", fit("knn", x, y, 3), torch.tensor([[2.0, 0.0]])).softmax(1)[0]
     weights = (angles.cos() / 0.07).exp()
     votes = (weights[:5] - weights[5]) / weights[0]  # five vote; the sixth says from where
     of_classes = torch.stack([votes[[0, 2]].sum(), votes[[1, 3, 4]].sum(), torch.tensor(0.0)]) + 0.1 / 3
@@ -137,7 +151,7 @@ def test_neighbours_that_change_places_do_not_make_the_answer_leap(generator: to
     x = torch.cat([x, x[:1] + 1e-7 * torch.randn(4, 16, generator=generator)])  # as near as one another, and of both
     tensors = fit("knn", x, torch.cat([y, torch.tensor([0, 1, 0, 1])]), 2)
     probe = torch.randn(200, 16, generator=generator)
-    before, after = (rules.scores("knn", tensors, probe + move).softmax(1) for move in (0, 1e-5))
+    before, after = (scores("knn", tensors, probe + move).softmax(1) for move in (0, 1e-5))
     assert float((before - after).abs().max()) < 1e-2
 
 
@@ -151,14 +165,22 @@ def test_the_margins_of_the_vector_machine_are_the_librarys(generator: torch.Gen
     for label in range(3):
         machine = SVC(C=1.0, gamma=gamma, class_weight="balanced").fit(unit.double(), y == label)
         margins = torch.from_numpy(machine.decision_function(probe.double())).float()
-        torch.testing.assert_close(svm.scores(tensors, probe)[:, label], 5 * margins, rtol=1e-3, atol=1e-3)
+        torch.testing.assert_close(scores("svm", tensors, probe)[:, label], 5 * margins, rtol=1e-3, atol=1e-3)
 
 
 def test_one_function_scores_by_any_rule(generator: torch.Generator):
     x, y = clusters([4, 4, 4], generator)
     head = {"weight": torch.randn(3, 16, generator=generator), "bias": torch.zeros(3), "means": torch.eye(3, 16)}
-    assert torch.equal(evaluate.scores("head", x, head, {}), evaluate.head_scores(x, head))
-    assert torch.equal(evaluate.scores("nme", x, head, {}), evaluate.nme_scores(x, head["means"]))
+    of_head, of_means = (evaluate.scores(rule, x, head, {}) for rule in ("head", "nme"))
+    torch.testing.assert_close(of_head, heads.restore(head)(x).detach())
+    torch.testing.assert_close(of_means, 10 * F.normalize(x, dim=1) @ head["means"].T)
     for name in NAMES:
         tensors = fit(name, x, y, 3)
-        assert torch.equal(evaluate.scores(name, x, head, tensors), rules.scores(name, tensors, x))
+        assert torch.equal(evaluate.scores(name, x, head, tensors), scores(name, tensors, x))
+
+
+def test_scoring_in_parts_changes_nothing(generator: torch.Generator):
+    head = {"weight": torch.randn(3, 16, generator=generator), "bias": torch.ones(3), "means": torch.eye(3, 16)}
+    for count in (0, 1, 1025):
+        x = torch.randn(count, 16, generator=generator)
+        torch.testing.assert_close(evaluate.scores("head", x, head, {}), x @ head["weight"].T + 1)

@@ -1,0 +1,90 @@
+"""What model.json says of a version."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from accrete_model.errors import LoadError
+from accrete_model.files import MODEL_FILE, SCHEMA
+from accrete_model.input_spec import InputSpec
+from accrete_model.rules import FITTED, HEADS, NME_SCALE, UNFITTED
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """What a version is: its network, its classes, and how it scores them."""
+
+    backbone: str
+    spec: InputSpec
+    feature_length: int
+    labels: tuple[str, ...]
+    """Of the classes, in the order of the head's rows; no label twice."""
+    head: str
+    """One of `rules.HEADS`."""
+    rule: str
+    """One of `rules.UNFITTED` or `rules.FITTED`."""
+    method: str
+    nme_scale: float = NME_SCALE
+    """Of nearest-mean scores, with which provisional classes compete whatever the rule is."""
+    last_relu: bool = False
+    """Whether the backbone ends in a ReLU, as an engine that builds it again must know."""
+
+    def to_json(self) -> str:
+        """Return the text of model.json."""
+        fields = {
+            "schema": SCHEMA,
+            "backbone": self.backbone,
+            "last_relu": self.last_relu,
+            "input": {"shape": list(self.spec.shape), "dtype": self.spec.dtype},
+            "feature_length": self.feature_length,
+            "labels": list(self.labels),
+            "head": self.head,
+            "rule": self.rule,
+            "method": self.method,
+            "nme_scale": self.nme_scale,
+        }
+        return json.dumps(fields, ensure_ascii=False, indent=1)
+
+    @classmethod
+    def from_json(cls, data: bytes | str) -> Self:
+        """Return the card that a model.json holds.
+
+        Raises:
+            LoadError: (stage "read") when it is of another schema, or a field is missing or makes no sense.
+        """
+        try:
+            fields = json.loads(data)
+            if fields["schema"] != SCHEMA:
+                raise ValueError(f"schema {fields['schema']}; this release reads {SCHEMA}")
+            card = cls(
+                backbone=str(fields["backbone"]),
+                spec=InputSpec(tuple(int(size) for size in fields["input"]["shape"]), fields["input"]["dtype"]),
+                feature_length=int(fields["feature_length"]),
+                labels=tuple(fields["labels"]),
+                head=_one_of(fields, "head", tuple(HEADS)),
+                rule=_one_of(fields, "rule", (*UNFITTED, *FITTED)),
+                method=str(fields["method"]),
+                nme_scale=float(fields["nme_scale"]),
+                last_relu=bool(fields.get("last_relu", False)),
+            )
+            _check_labels(card.labels)
+        except (ValueError, TypeError, KeyError) as error:
+            reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
+            raise LoadError("read", f"{MODEL_FILE}: {reason}") from error
+        return card
+
+
+def _one_of(fields: Mapping[str, Any], name: str, allowed: tuple[str, ...]) -> str:
+    if fields[name] not in allowed:
+        raise ValueError(f"{name} {fields[name]!r}; known: {', '.join(allowed)}")
+    return str(fields[name])
+
+
+def _check_labels(labels: tuple[str, ...]) -> None:
+    if not labels or not all(isinstance(label, str) and label for label in labels):
+        raise ValueError("labels must be texts that are not empty, at least one")
+    if len(set(labels)) != len(labels):
+        raise ValueError("a label appears twice")
