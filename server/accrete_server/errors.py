@@ -40,7 +40,7 @@ class NoModel(ServerError):
 
 
 class ModelNotReady(ServerError):
-    """There is nothing to answer from yet; in the Open Inference Protocol this passes, as a model's loading does."""
+    """There is nothing to answer from yet. In the Open Inference Protocol this passes, as a model's loading does."""
 
 
 class NotNow(ServerError):
@@ -61,7 +61,7 @@ class LimitExceeded(ServerError):
 
 
 class BrokenCandidate(ServerError):
-    """A version cannot serve. `stage`: "verify", "read", "engine", "golden", "warm" or "fit"."""
+    """A version cannot serve. `stage` is "verify", "read", "engine", "golden", "warm" or "fit"."""
 
     def __init__(self, version: int, stage: str, reason: str) -> None:
         super().__init__(f"version {version} cannot serve: {stage}: {reason}")
@@ -71,11 +71,11 @@ class BrokenCandidate(ServerError):
 
 
 class DeadlinePassed(ServerError):
-    """The deadline passed; nothing was computed."""
+    """The deadline passed, and nothing was computed."""
 
 
 class CallerGone(ServerError):
-    """The caller cancelled; nothing was computed."""
+    """The caller cancelled, and nothing was computed."""
 
 
 class Unauthenticated(ServerError):
@@ -87,7 +87,7 @@ class PermissionDenied(ServerError):
 
 
 class ShuttingDown(ServerError):
-    """The server stops; another one, or this one in a moment, can take the call."""
+    """The server stops. Another one, or this one in a moment, can take the call."""
 
 
 CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
@@ -112,43 +112,43 @@ CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (storage.StoreUnavailable, grpc.StatusCode.UNAVAILABLE),
     (storage.StoreMisconfigured, grpc.StatusCode.UNAVAILABLE),
 )
-"""The first class that fits wins. What is not here is INTERNAL: logged in full, told to the caller in one sentence."""
+"""The first class that fits wins. What is not here is INTERNAL: the log has it in full, the caller one sentence."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Status:
-    """What a failed call answers."""
+    """The gRPC status of a failed call."""
 
     code: grpc.StatusCode
     details: str
     trailers: tuple[tuple[str, str], ...] = ()
 
 
-def status_of(problem: Exception, method: str) -> Status:
-    """The gRPC status of an exception raised in `method`."""
-    code = next((code for kind, code in CODES if isinstance(problem, kind)), None)
+def status_of(error: Exception, method: str) -> Status:
+    """Return the gRPC status of an exception raised in `method`."""
+    code = next((code for kind, code in CODES if isinstance(error, kind)), None)
     if code is None:
-        _log.error("internal_error", exc_info=problem, extra={"method": method})
+        _log.error("call.internal_error", exc_info=error, extra={"method": method})
         return Status(code=grpc.StatusCode.INTERNAL, details="internal error; the server's log has the details")
-    return Status(code=code, details=_sentence(problem), trailers=_trailers(problem))
+    return Status(code=code, details=_sentence(error), trailers=_trailers(error))
 
 
-def _sentence(problem: Exception) -> str:
-    if isinstance(problem, storage.StoreMisconfigured):
-        _log.error("store_misconfigured", extra={"reason": str(problem)})
+def _sentence(error: Exception) -> str:
+    if isinstance(error, storage.StoreMisconfigured):
+        _log.error("call.store_misconfigured", extra={"reason": str(error)})
         return "the store is not usable; the server's log says what to set"
-    if isinstance(problem, storage.StoreUnavailable):
+    if isinstance(error, storage.StoreUnavailable):
         return "the store does not answer; try again: an example sent twice under one id is stored once"
-    if isinstance(problem, storage.PendingFull):
-        when = f"retry in {problem.retry_after_s:.1f} s"
-        return f"pending examples are at their limit: {problem.limit} is {problem.value}; {when}"
-    if isinstance(problem, storage.QuotaExceeded):
-        seconds = problem.retry_after_s
+    if isinstance(error, storage.PendingFull):
+        when = f"retry in {error.retry_after_s:.1f} s"
+        return f"pending examples are at their limit: {error.limit} is {error.value}; {when}"
+    if isinstance(error, storage.QuotaExceeded):
+        seconds = error.retry_after_s
         when = "send less at once" if seconds is None else f"retry in {seconds:.1f} s"
-        return f"the quota of one principal is used up: {problem.limit} is {problem.value}; {when}"
-    return str(problem)
+        return f"the quota of one principal is used up: {error.limit} is {error.value}; {when}"
+    return str(error)
 
 
-def _trailers(problem: Exception) -> tuple[tuple[str, str], ...]:
-    seconds = getattr(problem, "retry_after_s", None)
+def _trailers(error: Exception) -> tuple[tuple[str, str], ...]:
+    seconds = getattr(error, "retry_after_s", None)
     return () if seconds is None else (("retry-after-ms", str(max(1, round(seconds * 1000)))),)

@@ -1,4 +1,4 @@
-"""From what an application sends to what the model takes.
+"""Decoding: from the images that applications send to what the model takes.
 
 Shapes: H, W, C of the model's input; h, w, c of an image as sent; d of an embedding.
 """
@@ -15,17 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from accrete.v1 import types_pb2
 from accrete_model.input_spec import InputSpec
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
-SIDE_LIMIT = 65_535  # pixels; what JPEG can say, and enough for the others
+SIDE_LIMIT = 65_535
+"""Pixels of a side: what JPEG can say, and enough for the other formats."""
 
 SCAN_LIMIT = 100
 """Scans of a progressive JPEG: encoders write about ten. Each makes the decoder go over all pixels, so that without a
 limit a few bytes a scan would buy minutes of work."""
 
 LARGEST = 1e15
-"""Of the numbers of an embedding: the squares of as many as it may have still add up to a float32."""
+"""Largest number of an embedding: the squares of as many as it may have still add up to a float32."""
 
 _JPEG = b"\xff\xd8\xff"
 _SCAN = b"\xff\xda"
@@ -34,18 +36,25 @@ Array = NDArray[Any]
 
 
 class BadImage(Exception):
-    """An input cannot be used; the message is a reason without a subject: "truncated or damaged PNG"."""
+    """An input cannot be used. The message is a reason without a subject, such as "truncated or damaged PNG"."""
 
 
 def allow_large_headers() -> None:
-    """Lets this package be the one that judges sizes: Pillow's own warning comes at another limit and only once."""
+    """Switch off Pillow's own limit of sizes, which is another one and warns only once. `ImageReader` checks sizes."""
     Image.MAX_IMAGE_PIXELS = None
 
 
 class ImageReader:
-    """Turns inputs into arrays of the model's shape and type. Raises BadImage; has no state."""
+    """Turns inputs into arrays of the model's shape and type. It has no state."""
 
     def __init__(self, spec: InputSpec, *, max_pixels: int, max_bytes: int) -> None:
+        """Read inputs of a model.
+
+        Args:
+            spec: What the model takes.
+            max_pixels: Width times height of an image as sent, at most.
+            max_bytes: Bytes of an image as sent, at most.
+        """
         self.spec = spec
         self._max_pixels = max_pixels
         self._max_bytes = max_bytes
@@ -53,9 +62,26 @@ class ImageReader:
         self._ready_made = math.prod(spec.shape) if fits else -1
         """Bytes of an image that has the model's size already; -1: even that is more than may be sent."""
 
+    def read(self, image: types_pb2.Image) -> Array:
+        """Return the model's input from an image on the wire. Raises BadImage."""
+        content = image.WhichOneof("content")
+        if content == "encoded":
+            return self.encoded(image.encoded)
+        if content != "tensor":
+            raise BadImage("empty: neither encoded bytes nor a tensor")
+        tensor = image.tensor
+        if tensor.dtype == types_pb2.Tensor.UINT8:
+            return self.pixels(tensor.shape, tensor.data)
+        if tensor.dtype == types_pb2.Tensor.FLOAT32:
+            return self.vector(tensor.shape, tensor.data)
+        raise BadImage(f"tensor of unknown dtype {tensor.dtype}; UINT8 and FLOAT32 are allowed")
+
     def encoded(self, data: bytes) -> Array:
-        """Decodes a JPEG, PNG, WebP or BMP file to uint8 [H, W, C]: EXIF orientation applied, alpha dropped, the whole
-        image resized with antialiasing (bilinear) to the model's size."""
+        """Decode a JPEG, PNG, WebP or BMP file to uint8 [H, W, C]. Raises BadImage.
+
+        The EXIF orientation is applied, alpha is dropped, and the whole image is resized to the model's size, bilinear
+        with antialiasing.
+        """
         self._check_is_image("an encoded image")
         self._check_bytes(len(data))
         self._check_webp(data)
@@ -66,11 +92,11 @@ class ImageReader:
             image.load()
             ImageOps.exif_transpose(image, in_place=True)
             return self._fit(_plain(image))
-        except Exception as problem:  # decoders raise whatever a damaged file leads them to
-            raise BadImage(f"truncated or damaged {image.format}: {problem}") from problem
+        except Exception as error:  # decoders raise whatever a damaged file leads them to
+            raise BadImage(f"truncated or damaged {image.format}: {error}") from error
 
     def pixels(self, shape: Sequence[int], data: bytes) -> Array:
-        """A raw uint8 image [h, w] or [h, w, 1 | 3 | 4] as uint8 [H, W, C]."""
+        """Return a raw uint8 image [h, w] or [h, w, 1 | 3 | 4] as uint8 [H, W, C]. Raises BadImage."""
         if len(data) == self._ready_made and tuple(shape) == self.spec.shape:
             return np.frombuffer(data, np.uint8).reshape(self.spec.shape)
         self._check_is_image("a uint8 tensor")
@@ -82,7 +108,7 @@ class ImageReader:
         return self._fit(Image.fromarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array))
 
     def vector(self, shape: Sequence[int], data: bytes) -> Array:
-        """A raw float32 vector [d], little-endian, no number beyond +-`LARGEST`."""
+        """Return a raw little-endian float32 vector [d] with no number beyond +-`LARGEST`. Raises BadImage."""
         if self.spec.is_image:
             raise BadImage(f"a float32 tensor, but this model takes images ({self.spec})")
         if tuple(shape) != self.spec.shape:
@@ -108,19 +134,19 @@ class ImageReader:
             raise BadImage("no bytes")
         try:
             image = Image.open(io.BytesIO(data), formats=FORMATS)
-        except Exception as problem:  # as above; nothing has been decoded yet
-            raise BadImage("not a JPEG, PNG, WebP or BMP image, or its header is damaged") from problem
+        except Exception as error:  # as above; nothing has been decoded yet
+            raise BadImage("not a JPEG, PNG, WebP or BMP image, or its header is damaged") from error
         self._check_size(*image.size)
         return image
 
     def _check_webp(self, data: bytes) -> None:
-        """Pillow sets up a WebP decoder, canvas and all, on opening; so its size is looked at before."""
+        """Check the size of a WebP image before Pillow opens it and with that sets up a decoder, canvas and all."""
         size = webp_size(data)
         if size is not None:
             self._check_size(*size)
 
     def _check_scans(self, data: bytes) -> None:
-        """In the data itself the marker cannot occur: JPEG puts a zero byte after each 0xFF there."""
+        """Check the number of a JPEG's scans. Their marker cannot occur in the data, where 0xFF is followed by 0."""
         if data.startswith(_JPEG) and (count := data.count(_SCAN)) > SCAN_LIMIT:
             raise BadImage(f"a JPEG of {count} scans; at most {SCAN_LIMIT} are taken")
 
@@ -147,7 +173,7 @@ class ImageReader:
         self._check_bytes(len(data))
 
     def _fit(self, image: Image.Image) -> Array:
-        """An image of any plain mode as uint8 [H, W, C]."""
+        """Return an image of any plain mode as uint8 [H, W, C]."""
         height, width, channels = self.spec.shape
         if image.mode != self._mode:
             image = image.convert(self._mode)
@@ -157,7 +183,7 @@ class ImageReader:
 
 
 def _plain(image: Image.Image) -> Image.Image:
-    """The image in a mode that converts without loss: 16-bit grey is scaled, not clipped; palettes are opened."""
+    """Return the image in a mode that converts without loss: 16-bit grey scaled, not clipped, and palettes opened."""
     if image.mode.startswith("I"):
         return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
     if image.mode == "P":
@@ -166,7 +192,7 @@ def _plain(image: Image.Image) -> Image.Image:
 
 
 def webp_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height from the header of a WebP file (RFC 9649, sections 2.5 to 2.7); None when it is not one."""
+    """Return width and height from the header of a WebP file (RFC 9649, sections 2.5 to 2.7); None if it is none."""
     if len(data) < 30 or data[:4] != b"RIFF" or data[8:12] != b"WEBP":
         return None
     kind = data[12:16]

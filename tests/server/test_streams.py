@@ -14,7 +14,7 @@ import grpc
 import pytest
 
 from accrete.v1 import teaching_pb2
-from accrete_server import convert
+from accrete_server.images import ImageReader
 from accrete_server.teach.prefetch import prefetch
 from accrete_storage.config import TeachingConfig
 from accrete_storage.examples.pending import PendingLog
@@ -106,8 +106,8 @@ def test_a_stream_stands_in_line_once(world: World, monkeypatch: pytest.MonkeyPa
 def test_nothing_is_decoded_without_a_turn(world: World, monkeypatch: pytest.MonkeyPatch):
     running = world.server(teaching_concurrency=1)
     teaching, decoded = running.server.teach_admission, itertools.count()
-    read = convert.read_image
-    monkeypatch.setattr(convert, "read_image", lambda *given: (next(decoded), read(*given))[1])
+    read = ImageReader.read
+    monkeypatch.setattr(ImageReader, "read", lambda *given: (next(decoded), read(*given))[1])
     teaching.enter(TestCall())
     talk = Talk(running)
     talk.send(batch(1), batch(2), None)

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Any
 
 import grpc
 import numpy as np
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 
 from accrete.v1 import prediction_pb2, prediction_pb2_grpc, types_pb2
 from accrete_model.vectors import highest
-from accrete_server import convert
 from accrete_server.config import ServerConfig
 from accrete_server.errors import InvalidInput, NoModel
 from accrete_server.images import ImageReader
@@ -56,17 +54,13 @@ class PredictQuery:
         self.images: Sequence[types_pb2.Image] = request.images
         self._top_k = request.top_k or config.default_top_k
         self._with_features = request.features
-        self._reader = reader
+        self.decode = reader.read
 
     def check_view(self, view: View | None) -> View:
         """Return the view if there is one. Raises NoModel."""
         if view is None:
             raise NoModel(TEACH_FIRST)
         return view
-
-    def decode(self, image: types_pb2.Image) -> NDArray[Any]:
-        """Return an image as the model takes it. Raises BadImage."""
-        return convert.read_image(image, self._reader)
 
     def encode(
         self, computed: Computed, unknown: NDArray[np.bool_], false_alarm_rate: float

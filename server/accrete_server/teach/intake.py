@@ -11,7 +11,6 @@ from functools import partial
 import grpc
 
 from accrete.v1 import teaching_pb2
-from accrete_server import convert
 from accrete_server.config import ServerConfig
 from accrete_server.errors import InvalidInput, LimitExceeded
 from accrete_server.images import BadImage, ImageReader
@@ -129,7 +128,7 @@ class Intake:
             if example_id:
                 check_id(example_id)
             check_metadata(metadata)
-            tensor = convert.read_image(wire.image, self._reader)
+            tensor = self._reader.read(wire.image)
         except InvalidInput as error:
             return _refused(index, example_id, _INVALID, str(error))
         except BadImage as error:
