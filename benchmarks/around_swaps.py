@@ -14,9 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.digits import scans_by_label
 from benchmarks.halves import node_on_one_half
 from benchmarks.lone_server import request
-from benchmarks.node import Node, digits
+from benchmarks.node import Node
 from benchmarks.open_loop import Outcome, Traffic, run
 from benchmarks.report import Row, median_row
 
@@ -49,7 +50,7 @@ def measure(folder: Path, *, rounds: int, swaps: int) -> list[Row]:
 def _teach(node: Node) -> None:
     with node.client() as client:
         client.wait_ready(60)
-        scans = digits()
+        scans = scans_by_label()
         for labels in ("01", "23"):
             report = client.add_examples((label, scan) for label in labels for scan in scans[label][:40])
             client.wait_learned(report.ids, timeout=120)

@@ -21,11 +21,13 @@ import numpy as np
 
 from accrete import AccreteError, Client
 from accrete_storage.config import HoldoutConfig
+from benchmarks.digits import scans_by_label
 from benchmarks.nemesis import checker, strikes
 from benchmarks.nemesis.ledger import Ledger
 from benchmarks.nemesis.proxy import Proxy
-from benchmarks.node import Node, digits, side_by_side, until
+from benchmarks.node import Node, side_by_side
 from benchmarks.report import Row, arguments, machine, show
+from benchmarks.waiting import until
 
 PER_CLASS = 5
 _LABELS = 20
@@ -124,7 +126,7 @@ def _strike(target: strikes.Target, story: Story, count: int, pace_s: float) -> 
     """Strikes at random moments; what passes is undone while the next ones come."""
     possible = strikes.every_strike(target)
     timers: list[threading.Timer] = []
-    until(lambda: sum(story.answered.values()) > 20, 120, "the first version")
+    until(lambda: sum(story.answered.values()) > 20, "the first version", seconds=120)
     while story.strikes.total() < count:
         time.sleep(target.chance.uniform(0.1, pace_s))
         name = target.chance.choice(sorted(possible))
@@ -151,7 +153,7 @@ def _callers(node: Node, proxy: Proxy, ledger: Ledger, story: Story, seed: int) 
 
 def _write(address: str, ledger: Ledger, enough: threading.Event, *, number: int, seed: int) -> None:
     """Teaches noisy scans under ever new ids; after an error the same batch goes again, as an application would."""
-    generator, scans, made = np.random.default_rng([seed, number]), digits(), 0
+    generator, scans, made = np.random.default_rng([seed, number]), scans_by_label(), 0
     with Client(address, timeout=10) as client:
         while not enough.is_set():
             batch = []
@@ -184,7 +186,7 @@ def _teach(client: Client, ledger: Ledger, batch: list[tuple[str, Any, str]], en
 
 
 def _ask(address: str, story: Story, enough: threading.Event) -> None:
-    image = digits()["0"][0]
+    image = scans_by_label()["0"][0]
     with Client(address, timeout=30) as client:
         while not enough.is_set():
             try:

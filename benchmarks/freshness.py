@@ -22,8 +22,10 @@ from numpy.typing import NDArray
 from accrete import Client
 from accrete_experiments.protocols import data
 from accrete_learner_service.config import GateConfig
-from benchmarks.node import Node, digits, until
+from benchmarks.digits import scans_by_label
+from benchmarks.node import Node
 from benchmarks.report import Row, arguments, machine, median_row, show
+from benchmarks.waiting import until
 
 FEW = 3
 """Examples from which on a new class is answered, by default."""
@@ -95,7 +97,7 @@ def main() -> None:
 
 
 def _of_digits(*, short: bool) -> Plan:
-    scans = digits()
+    scans = scans_by_label()
     settings = {"training.base_epochs": "8" if short else "20", "training.epochs": "4" if short else "10"}
     return Plan(
         taught={label: images[:100] for label, images in scans.items()},

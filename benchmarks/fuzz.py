@@ -21,9 +21,11 @@ import numpy as np
 
 from accrete import Client, Prediction
 from accrete.v1 import teaching_pb2
+from benchmarks.digits import scans_by_label
 from benchmarks.hostile.requests import ADD, STREAM, Hostile, hostile
-from benchmarks.node import Node, digits, resident_bytes, until
+from benchmarks.node import Node, resident_bytes
 from benchmarks.report import Row, arguments, machine, show
+from benchmarks.waiting import until
 
 DOCUMENTED = frozenset(
     {
@@ -92,7 +94,7 @@ def fuzz(folder: Path, seed: int, numbers: range) -> tuple[list[Row], Found]:
 def _taught(client: Client) -> tuple[Any, Any]:
     """Images and the live model's answers to them."""
     client.wait_ready(60)
-    scans = digits()
+    scans = scans_by_label()
     report = client.add_examples((label, scan) for label in ("0", "1") for scan in scans[label][:40])
     client.wait_learned(report.ids, timeout=120)
     client.pause()

@@ -19,11 +19,13 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.digits import scans_by_label
 from benchmarks.halves import node_on_one_half
 from benchmarks.lone_server import request
-from benchmarks.node import Node, cpu_s, digits, until
+from benchmarks.node import Node, cpu_s
 from benchmarks.open_loop import Outcome, Traffic, run
 from benchmarks.report import Row, arguments, machine, median_row, show
+from benchmarks.waiting import until
 
 _IN_FLIGHT = 32
 _SHARES = (50, 99, 99.9)
@@ -118,7 +120,7 @@ def _teach(node: Node) -> int:
     """The process that trains a step without an end."""
     with node.client() as client:
         client.wait_ready(60)
-        scans = digits()
+        scans = scans_by_label()
         first = client.add_examples((label, scan) for label in "01" for scan in scans[label][:40])
         client.wait_learned(first.ids, timeout=120)
         client.add_examples((label, scan) for label in "23" for scan in scans[label])

@@ -25,7 +25,8 @@ from accrete_storage.embedded.server import EmbeddedStore
 from accrete_storage.store import Store
 from accrete_storage.versions.commit import Commit
 from accrete_storage.versions.record import VersionRecord
-from benchmarks.node import cpu_s, free_port, resident_bytes, until
+from benchmarks.node import cpu_s, resident_bytes
+from benchmarks.waiting import free_port, until
 
 RESNET32 = ModelConfig()
 """The papers' network."""

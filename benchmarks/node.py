@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -12,15 +11,11 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
-from sklearn.datasets import load_digits
 
 from accrete import Client
 from accrete_storage.config import HoldoutConfig, StoreConfig
 from accrete_storage.store import Store
+from benchmarks.waiting import free_port, until
 
 SETTINGS = """
 [model]
@@ -55,24 +50,6 @@ port = {port}
 [log]
 format = "text"
 """
-
-
-def free_port() -> int:
-    """A port that nobody listens on now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def until(condition: Callable[[], Any], seconds: float = 60.0, what: str = "it") -> Any:
-    """What `condition` answers once that is true. Raises TimeoutError."""
-    deadline = time.monotonic() + seconds
-    while not (found := condition()):
-        if time.monotonic() > deadline:
-            raise TimeoutError(f"{what} did not come to pass in {seconds} s")
-        time.sleep(0.02)
-    return found
 
 
 def descendants(pid: int) -> dict[int, str]:
@@ -194,13 +171,6 @@ def side_by_side(*works: Callable[[threading.Event], None]) -> Iterator[None]:
         enough.set()
         for thread in threads:
             thread.join()
-
-
-def digits() -> dict[str, list[NDArray[np.uint8]]]:
-    """Real scans of handwriting by label, uint8 [8, 8]."""
-    bunch = load_digits()
-    images = (bunch.images * (255 / 16)).round().astype(np.uint8)
-    return {str(label): list(images[bunch.target == label]) for label in range(10)}
 
 
 def runs(pid: int) -> bool:

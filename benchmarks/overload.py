@@ -20,9 +20,10 @@ from pathlib import Path
 import numpy as np
 from prometheus_client.parser import text_string_to_metric_families
 
+from benchmarks.digits import scans_by_label
 from benchmarks.halves import node_on_one_half
 from benchmarks.lone_server import request
-from benchmarks.node import Node, cpu_s, digits, resident_bytes
+from benchmarks.node import Node, cpu_s, resident_bytes
 from benchmarks.open_loop import Outcome, Traffic, run
 from benchmarks.report import Row, arguments, machine, median_row, show
 
@@ -124,7 +125,7 @@ def measure(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
 def _teach(node: Node) -> None:
     with node.client() as client:
         client.wait_ready(60)
-        scans = digits()
+        scans = scans_by_label()
         report = client.add_examples((label, scan) for label in "01" for scan in scans[label][:40])
         client.wait_learned(report.ids, timeout=120)
         client.pause()

@@ -28,7 +28,8 @@ from accrete_model.files import MANIFEST_FILE
 from accrete_storage.embedded.server import socket_path
 from accrete_storage.store import Store
 from benchmarks.around_swaps import measure
-from benchmarks.node import Node, cpu_s, digits, resident_bytes, side_by_side
+from benchmarks.digits import scans_by_label
+from benchmarks.node import Node, cpu_s, resident_bytes, side_by_side
 from benchmarks.report import Row, arguments, machine, median_row, show
 
 _ASKERS = 2
@@ -107,7 +108,7 @@ def run(folder: Path, *, swaps: int, broken: int) -> tuple[list[Row], Load]:
 def _two_versions(client: Client) -> tuple[Any, dict[int, Prediction]]:
     """Learns two versions; an image, and what each answers to it."""
     client.wait_ready(60)
-    scans, expected = digits(), {}
+    scans, expected = scans_by_label(), {}
     image = scans["0"][-1]
     for labels in ("01", "23"):
         report = client.add_examples((label, scan) for label in labels for scan in scans[label][:40])

@@ -24,8 +24,9 @@ from safetensors.numpy import load_file
 
 from accrete.inference import service_pb2
 from accrete.v1 import prediction_pb2, types_pb2
+from benchmarks.digits import scans_by_label
 from benchmarks.halves import SETTINGS, halves, on
-from benchmarks.node import Node, cpu_s, descendants, digits
+from benchmarks.node import Node, cpu_s, descendants
 from benchmarks.peers.callers import Asking, run
 from benchmarks.peers.systems import PEERS, Peer, Running, install
 from benchmarks.report import Row, arguments, machine, median_row, show
@@ -98,7 +99,7 @@ def _node(folder: Path, concurrency: int) -> Node:
     try:
         with node.client() as client:
             client.wait_ready(60)
-            scans = digits()
+            scans = scans_by_label()
             report = client.add_examples((label, scan) for label in "01" for scan in scans[label][:40])
             client.wait_learned(report.ids, timeout=120)
             client.pause()

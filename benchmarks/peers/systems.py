@@ -13,8 +13,8 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks.node import free_port
 from benchmarks.peers.callers import Asking, connect
+from benchmarks.waiting import free_port
 
 _SERVERS = Path(__file__).with_name("servers")
 _READY_S = 120.0

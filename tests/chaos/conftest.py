@@ -13,8 +13,9 @@ import pytest
 
 from accrete_storage.config import StoreConfig
 from accrete_storage.embedded.server import EmbeddedStore, socket_url
+from benchmarks.waiting import until
 from tests.chaos.processes import Place
-from tests.learner_service.helpers import digits, until
+from tests.learner_service.helpers import digits
 
 FIRST, SECOND = 60, 40
 """Examples that the first version learns, and those pending for the second: 30 of a new class, 10 of a known one."""

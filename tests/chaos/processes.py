@@ -29,7 +29,7 @@ from accrete_server.config import ServerConfig
 from accrete_server.settings import ServerSettings
 from accrete_storage.config import StoreConfig
 from accrete_storage.store import Store
-from tests.learner_service.helpers import until
+from benchmarks.waiting import until
 from tests.learner_service.run_learner import HOLDOUT, config
 
 _forks = get_context("forkserver")

@@ -12,9 +12,10 @@ import pytest
 from accrete_kit.failpoints import VARIABLE, WRITES, around
 from accrete_model.artifact_store import ArtifactStore
 from accrete_server.versions.last_served import read_last_served
+from benchmarks.waiting import until
 from tests.chaos.conftest import FIRST, SECOND
 from tests.chaos.processes import Place
-from tests.learner_service.helpers import digits, until
+from tests.learner_service.helpers import digits
 
 ROOT = Path(__file__).resolve().parents[2]
 LEARNER = ("artifact", "fsync", "rename", "fsync_folder", "stage", "commit", "retire", "remove")

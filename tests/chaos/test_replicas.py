@@ -8,8 +8,9 @@ from contextlib import ExitStack
 import pytest
 
 from accrete import Client
+from benchmarks.waiting import until
 from tests.chaos.processes import Place
-from tests.learner_service.helpers import digits, until
+from tests.learner_service.helpers import digits
 
 NAMES = ("one", "two", "three")
 

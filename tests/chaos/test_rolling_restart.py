@@ -16,7 +16,9 @@ import pytest
 
 from accrete import AccreteError, AsyncClient, Client
 from accrete_storage.embedded.server import socket_url
-from benchmarks.node import Node, digits, free_port, until
+from benchmarks.digits import scans_by_label
+from benchmarks.node import Node
+from benchmarks.waiting import free_port, until
 
 
 def start_second(node: Node, port: int) -> subprocess.Popen[bytes]:
@@ -58,7 +60,7 @@ def test_a_rolling_restart_fails_no_call_of_either_client(tmp_path: Path) -> Non
     node.start()
     second = None
     try:
-        scans = digits()
+        scans = scans_by_label()
         with node.client() as client:
             client.wait_ready(60)
             ids = client.add_examples((label, scan) for label in "01" for scan in scans[label][:40]).ids

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from accrete_model.artifact_store import ArtifactStore
+from benchmarks.waiting import until
 from tests.chaos.processes import Forked, Place
 from tests.chaos.test_commit_steps import LEARNER, assert_learned_once
-from tests.learner_service.helpers import until
 
 BEFORE_COMMIT = [f"{write}.before" for write in LEARNER[: LEARNER.index("commit") + 1]]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import node as nodes_
+from benchmarks.digits import scans_by_label
 from benchmarks.node import Node, descendants, runs
 
 
@@ -37,4 +37,4 @@ def make_node(tmp_path: Path, request: pytest.FixtureRequest):
 @pytest.fixture(scope="session")
 def digits() -> dict[str, list[np.ndarray]]:
     """Real scans by label, uint8 [8, 8]."""
-    return nodes_.digits()
+    return scans_by_label()

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
+
+from benchmarks.digits import scans_of
 
 FLAGS = (
     "--backbone",
@@ -31,13 +32,10 @@ FLAGS = (
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of packed arrays: 60 images of each digit to train on, 40 to test."""
     folder = tmp_path_factory.mktemp("digits")
-    found = load_digits()
-    x, y = (found.images * 15.9375).astype(np.uint8)[..., None], found.target.astype(np.int64)
-    rows = [np.flatnonzero(y == label) for label in range(10)]
-    for part, first, last in (("train", 0, 60), ("test", 60, 100)):
-        own = np.concatenate([found_rows[first:last] for found_rows in rows])
-        np.save(folder / f"{part}_images.npy", x[own])
-        np.save(folder / f"{part}_labels.npy", y[own])
+    for part, each, skip in (("train", 60, 0), ("test", 40, 60)):
+        images, labels = scans_of(range(10), each, skip)
+        np.save(folder / f"{part}_images.npy", images)
+        np.save(folder / f"{part}_labels.npy", labels)
     (folder / "names.txt").write_text("\n".join(f"digit {label}" for label in range(10)))
     return folder
 

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from accrete import Client, NotNow
-from benchmarks.node import Node, until
+from benchmarks.node import Node
+from benchmarks.waiting import until
 
 EXAMPLES = 45
 SIZE = 5

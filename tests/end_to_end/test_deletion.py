@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.node import until
+from benchmarks.waiting import until
 
 
 def holding(folder: Path, patterns: list[bytes]) -> set[int]:

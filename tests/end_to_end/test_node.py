@@ -11,7 +11,8 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
-from benchmarks.node import descendants, runs, until
+from benchmarks.node import descendants, runs
+from benchmarks.waiting import until
 
 
 def test_the_same_version_is_served_after_an_orderly_end_and_a_new_start(make_node, digits):

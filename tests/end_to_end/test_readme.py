@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from accrete.cli.app import SECTIONS
-from benchmarks.node import free_port
+from benchmarks.waiting import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "docs/tutorial.md"]

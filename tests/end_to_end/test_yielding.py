@@ -6,7 +6,8 @@ import json
 import threading
 import urllib.request
 
-from benchmarks.node import Node, side_by_side, until
+from benchmarks.node import Node, side_by_side
+from benchmarks.waiting import until
 
 
 def test_a_step_yields_to_late_answers_and_ends_all_the_same(make_node, digits):

@@ -13,7 +13,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 
 from accrete_experiments.protocols import orders, spec
 from accrete_experiments.protocols.data import Dataset, digest, load
@@ -23,16 +22,16 @@ from accrete_experiments.protocols.spec import Protocol
 from accrete_learner import methods
 from accrete_learner.config import ModelConfig, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
+from benchmarks.digits import scans_of
 
 
 def digits(noise: int = 0) -> Dataset:
     """scikit-learn's digits, 30 of each to train on and 20 to test; `noise` replaces the test images."""
-    found = load_digits()
-    x, y = (found.images * 15.9375).astype(np.uint8)[..., None], found.target.astype(np.int64)
-    rows = [np.flatnonzero(y == label) for label in range(10)]
-    train, test = np.concatenate([own[:30] for own in rows]), np.concatenate([own[30:50] for own in rows])
-    test_x = np.random.default_rng(noise).integers(256, size=x[test].shape, dtype=np.uint8) if noise else x[test]
-    return Dataset(train_x=x[train], train_y=y[train], test_x=test_x, test_y=y[test], names=tuple(map(str, range(10))))
+    train_x, train_y = scans_of(range(10), 30)
+    test_x, test_y = scans_of(range(10), 20, skip=30)
+    if noise:
+        test_x = np.random.default_rng(noise).integers(256, size=test_x.shape, dtype=np.uint8)
+    return Dataset(train_x=train_x, train_y=train_y, test_x=test_x, test_y=test_y, names=tuple(map(str, range(10))))
 
 
 def protocol(data: Dataset, **changes: object) -> Protocol:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,6 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import save_file
-from sklearn.datasets import load_digits
 
 import accrete_learner
 from accrete_learner.config import MethodConfig, ModelConfig, TrainingConfig
@@ -24,25 +22,13 @@ from accrete_learner.metrics import Tally
 from accrete_learner.trainer.job import CANDIDATE_FOLDER, INPUTS_FILE, Job
 from accrete_learner_service.evaluation.measure import measure
 from accrete_storage.examples.example import Example
+from benchmarks.digits import scans_of
 
 # On small networks a second thread costs more than it gives.
 torch.set_num_threads(1)
 
 SMALL = ModelConfig(backbone="resnet8", input_size=8, channels=1)
 QUICK = TrainingConfig(base_epochs=6, epochs=6, batch_size=32, augmentation="crop", threads=1)
-
-
-@functools.cache
-def _digits() -> tuple[np.ndarray, np.ndarray]:
-    """uint8 [1797, 8, 8, 1] and int64 [1797], in the order of arrival."""
-    data = load_digits()
-    return (data.images * 15.9375).astype(np.uint8)[..., None], data.target.astype(np.int64)
-
-
-def _examples(classes: Iterable[int], each: int, skip: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    x, y = _digits()
-    chosen = np.concatenate([np.flatnonzero(y == label)[skip : skip + each] for label in classes] or [y[:0]])
-    return x[chosen], y[chosen]
 
 
 def _write_step(
@@ -55,8 +41,8 @@ def _write_step(
     **fields: Any,
 ) -> Job:
     folder.mkdir(parents=True, exist_ok=True)
-    new_x, new_y = _examples(range(old, classes), 40)
-    save_file({"new_x": new_x, "new_y": new_y} | (arrays or {}), folder / INPUTS_FILE)
+    inputs: dict[str, Any] = dict(zip(("new_x", "new_y"), scans_of(range(old, classes), 40), strict=True))
+    save_file(inputs | (arrays or {}), folder / INPUTS_FILE)
     defaults: dict[str, Any] = {
         "version": 2 if parent else 1,
         "labels": tuple(f"digit {label}" for label in range(classes)),
@@ -98,7 +84,7 @@ def _start_trainer() -> subprocess.Popen[str]:
 @pytest.fixture(scope="session")
 def digits() -> Callable[..., tuple[np.ndarray, np.ndarray]]:
     """digits(classes, each, skip=0): `each` images and labels of every class, the first `skip` left out."""
-    return _examples
+    return scans_of
 
 
 @pytest.fixture(scope="session")

@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -25,15 +23,14 @@ from accrete_learner.synthesis.recipes import recipe
 from accrete_learner.training.loop import TrainingSet, train
 from accrete_learner.training.network import Network
 from accrete_learner.training.schedule import Schedule
+from benchmarks.digits import scans_of
 
 CLASSES = 4
 
 
-def digits(each: int = 40) -> tuple[Tensor, Tensor]:
-    found = load_digits()
-    x, y = (found.images * 15.9375).astype(np.uint8)[..., None], found.target.astype(np.int64)
-    rows = np.concatenate([np.flatnonzero(y == label)[:each] for label in range(CLASSES)])
-    return torch.from_numpy(x[rows]), torch.from_numpy(y[rows])
+def digits() -> tuple[Tensor, Tensor]:
+    x, y = scans_of(range(CLASSES), 40)
+    return torch.from_numpy(x), torch.from_numpy(y)
 
 
 @pytest.fixture(scope="module")
@@ -197,7 +194,7 @@ def answers(network: Network, x: Tensor) -> Tensor:
 def test_what_begins_as_noise_ends_as_what_the_network_takes_for_the_class(trained: Network) -> None:
     made = Inversion(start="noise")(given(trained))
     x, y = torch.cat([own.x for own in made.values()]), torch.arange(CLASSES).repeat_interleave(5)
-    assert (answers(trained, x).argmax(1) == y).float().mean() > 0.9
+    assert (answers(trained, x).argmax(1) == y).sum() >= 18, "of 20"
     assert all((own.source == SYNTHESISED).all() for own in made.values())
 
 

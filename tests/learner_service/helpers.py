@@ -2,49 +2,26 @@
 
 from __future__ import annotations
 
-import functools
 import json
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from sklearn.datasets import load_digits
 
 from accrete_storage.examples.example import Example
 from accrete_storage.store import Store
 from accrete_storage.versions.record import VersionRecord
+from benchmarks.digits import scans_of
+from benchmarks.waiting import until
 
 SCRIPT = Path(__file__).with_name("run_learner.py")
-PATIENCE_S = 60
-
-
-@functools.cache
-def _digits() -> tuple[np.ndarray, np.ndarray]:
-    digits = load_digits()
-    return (digits.images * 15).astype(np.uint8)[..., None], digits.target
 
 
 def digits(label: int, count: int, start: int = 0) -> list[Example]:
-    """Scans of one digit, as an application's examples."""
-    images, targets = _digits()
-    chosen = images[targets == label][start : start + count]
-    return [Example(id=f"{label}-{start + n}", label=f"digit {label}", tensor=x) for n, x in enumerate(chosen)]
-
-
-def until(look: Callable[[], Any], what: str | Callable[[], str]) -> Any:
-    """Looks until there is something to see."""
-    deadline = time.monotonic() + PATIENCE_S
-    while time.monotonic() < deadline:
-        seen = look()
-        if seen:
-            return seen
-        time.sleep(0.05)
-    raise AssertionError(f"{what() if callable(what) else what}: not seen within {PATIENCE_S} s")
+    """Return scans of one digit as an application's examples."""
+    images, _ = scans_of([label], count, start)
+    return [Example(id=f"{label}-{start + n}", label=f"digit {label}", tensor=x) for n, x in enumerate(images)]
 
 
 class RunningLearner:

@@ -9,7 +9,8 @@ import pytest
 
 from accrete_storage.config import StoreConfig, TeachingConfig
 from accrete_storage.store import Store
-from tests.learner_service.helpers import RunningLearner, digits, until
+from benchmarks.waiting import until
+from tests.learner_service.helpers import RunningLearner, digits
 from tests.learner_service.run_learner import HOLDOUT
 
 

@@ -18,7 +18,8 @@ from accrete_model.scoring import PrototypeSet
 from accrete_storage.examples.example import Example
 from accrete_storage.store import Store
 from accrete_storage.versions.commit import Commit
-from tests.learner_service.helpers import RunningLearner, digits, record, until
+from benchmarks.waiting import until
+from tests.learner_service.helpers import RunningLearner, digits, record
 from tests.model.artifacts import Recipe, write_artifact
 
 Start = Callable[..., RunningLearner]

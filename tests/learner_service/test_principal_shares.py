@@ -9,7 +9,8 @@ from dataclasses import replace
 from accrete_learner_service.principal_shares import first_of_each, places_of_one, share_exemplars
 from accrete_storage.examples.example import Example
 from accrete_storage.store import Store
-from tests.learner_service.helpers import RunningLearner, digits, until
+from benchmarks.waiting import until
+from tests.learner_service.helpers import RunningLearner, digits
 
 
 def by(principal: str, taught: list[Example]) -> list[Example]:

@@ -8,7 +8,8 @@ from dataclasses import replace
 from accrete_storage.examples.example import Example
 from accrete_storage.examples.review import Selection
 from accrete_storage.store import Store
-from tests.learner_service.helpers import RunningLearner, digits, until
+from benchmarks.waiting import until
+from tests.learner_service.helpers import RunningLearner, digits
 
 Start = Callable[..., RunningLearner]
 

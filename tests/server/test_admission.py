@@ -11,15 +11,8 @@ import pytest
 
 from accrete_server.errors import CallerGone, DeadlinePassed, LimitExceeded
 from accrete_server.predict.admission import Admission
+from benchmarks.waiting import until
 from tests.server.calls import TestCall
-
-
-def until(done: Callable[[], object]) -> None:
-    """Waits for something that is about to happen."""
-    limit = time.monotonic() + 10
-    while not done():
-        assert time.monotonic() < limit, "it did not happen"
-        time.sleep(0.002)
 
 
 def _in_background(work: Callable[[], object]) -> list[object]:

@@ -21,9 +21,9 @@ from accrete_server.predict.admission import Admission
 from accrete_server.predict.batcher import Batcher, Computed, Request
 from accrete_server.predict.pipeline import Pipeline
 from accrete_server.versions.slots import Slot, Slots, View
+from benchmarks.waiting import until
 from tests.model.artifacts import Recipe, write_artifact
 from tests.server.calls import TestCall
-from tests.server.test_admission import until
 
 Image = Callable[[], Any]
 """What is sent for an image: a function that returns it decoded, or raises."""

@@ -17,9 +17,9 @@ from accrete_server.metrics.statistics import Statistics
 from accrete_server.predict.admission import Admission
 from accrete_server.predict.batcher import Batcher, Computed, Request
 from accrete_server.versions.slots import Slot, Slots, View
+from benchmarks.waiting import until
 from tests.model.artifacts import Recipe, write_artifact
 from tests.server.calls import TestCall
-from tests.server.test_admission import until
 
 
 class _Gated:

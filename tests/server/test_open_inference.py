@@ -16,10 +16,11 @@ from accrete.inference import model_config_pb2, service_pb2, service_pb2_grpc
 from accrete.v1 import prediction_pb2, types_pb2
 from accrete_server.metrics.statistics import KEPT, Statistics
 from accrete_storage.versions.prototypes import Prototype
+from benchmarks.waiting import until
 from tests.model.artifacts import Recipe, class_row
 from tests.server.calls import TestCall
 from tests.server.pictures import encode, picture
-from tests.server.world import Running, World, failure, pixels, until
+from tests.server.world import Running, World, failure, pixels
 
 FOUR = ("cat", "dog", "owl", "yak")
 CODES = grpc.StatusCode

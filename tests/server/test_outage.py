@@ -14,8 +14,9 @@ from accrete.v1 import operation_pb2, prediction_pb2, prediction_pb2_grpc, teach
 from accrete_storage.embedded.server import socket_url
 from accrete_storage.errors import StoreMisconfigured
 from accrete_storage.redis.database import Database
+from benchmarks.waiting import until
 from tests.model.artifacts import Recipe
-from tests.server.world import Running, example, failure, labels_of, pixels, raw, until
+from tests.server.world import Running, example, failure, labels_of, pixels, raw
 
 UNAVAILABLE = grpc.StatusCode.UNAVAILABLE
 

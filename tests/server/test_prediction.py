@@ -15,9 +15,10 @@ from accrete.v1 import prediction_pb2, types_pb2
 from accrete_model.config import EngineConfig
 from accrete_model.loaded_version import load
 from accrete_storage.versions.prototypes import Prototype
+from benchmarks.waiting import until
 from tests.model.artifacts import Recipe, class_row
 from tests.server.pictures import encode, picture
-from tests.server.world import Running, World, failure, labels_of, pixels, raw, total, until
+from tests.server.world import Running, World, failure, labels_of, pixels, raw, total
 
 FOUR = ("cat", "dog", "owl", "yak")
 

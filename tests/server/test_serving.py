@@ -20,8 +20,9 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from prometheus_client.parser import text_string_to_metric_families
 
 from accrete.v1 import prediction_pb2, prediction_pb2_grpc, teaching_pb2
+from benchmarks.waiting import until
 from tests.model.artifacts import Recipe
-from tests.server.world import Running, example, failure, pixels, raw, until
+from tests.server.world import Running, example, failure, pixels, raw
 
 SERVICES = ("accrete.v1.Prediction", "accrete.v1.Teaching", "accrete.v1.Operation")
 SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -156,7 +157,7 @@ def test_a_signal_ends_the_process_in_order_and_torch_was_never_imported(world, 
     process = subprocess.Popen([sys.executable, "-c", SERVE, str(world.data_dir)], env=environment)
     try:
         address = world.data_dir / "server.json"
-        until(lambda: address.exists() or process.poll() is not None, 60)
+        until(lambda: address.exists() or process.poll() is not None)
         with grpc.insecure_channel(json.loads(address.read_text())["address"]) as channel:
             request = prediction_pb2.PredictRequest(images=[raw(pixels())])
             stub = prediction_pb2_grpc.PredictionStub(channel)

@@ -6,7 +6,7 @@ import time
 
 from accrete_server.metrics.slo_monitor import SloMonitor
 from accrete_server.store_connection import StoreConnection
-from tests.server.world import until
+from benchmarks.waiting import until
 
 
 def monitor_of(world) -> SloMonitor:

@@ -18,8 +18,9 @@ from accrete_server.images import ImageReader
 from accrete_server.teach.prefetch import prefetch
 from accrete_storage.config import TeachingConfig
 from accrete_storage.examples.pending import PendingLog
+from benchmarks.waiting import until
 from tests.server.calls import TestCall
-from tests.server.world import Running, World, example, failure, ids_of, until
+from tests.server.world import Running, World, example, failure, ids_of
 
 
 def batch(*seeds: int, label: str = "cat") -> teaching_pb2.AddExamplesRequest:

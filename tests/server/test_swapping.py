@@ -17,8 +17,9 @@ from safetensors.numpy import load_file, save_file
 from accrete.v1 import operation_pb2, prediction_pb2
 from accrete_model.config import EngineConfig
 from accrete_model.loaded_version import load
+from benchmarks.waiting import until
 from tests.model.artifacts import Recipe
-from tests.server.world import Running, World, failure, pixels, raw, until
+from tests.server.world import Running, World, failure, pixels, raw
 
 BROKEN = "accrete_broken_candidates_total"
 

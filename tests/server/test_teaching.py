@@ -10,9 +10,10 @@ import numpy as np
 
 from accrete.v1 import teaching_pb2, types_pb2
 from accrete_storage.examples.ids import content_digest
+from benchmarks.waiting import until
 from tests.model.artifacts import Recipe
 from tests.server.pictures import encode, picture
-from tests.server.world import Running, example, failure, ids_of, pixels, until
+from tests.server.world import Running, example, failure, ids_of, pixels
 
 STORED = teaching_pb2.ExampleResult.STORED
 DUPLICATE = teaching_pb2.ExampleResult.DUPLICATE

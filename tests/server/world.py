@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import pathlib
 import signal
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,17 +34,10 @@ from accrete_storage.embedded.server import EmbeddedStore
 from accrete_storage.store import Store
 from accrete_storage.versions.commit import Commit
 from accrete_storage.versions.record import VersionRecord
+from benchmarks.waiting import until
 from tests.model.artifacts import Recipe, write_artifact
 
 SHAPE = (4, 4, 3)
-
-
-def until(done: Callable[[], object], seconds: float = 15) -> None:
-    """Waits for something that is about to happen."""
-    limit = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < limit, "it did not happen"
-        time.sleep(0.01)
 
 
 def pixels(seed: int = 0, shape: tuple[int, ...] = SHAPE) -> NDArray[np.uint8]:
