@@ -6,13 +6,11 @@ import json
 import re
 import shutil
 import subprocess
-import tempfile
 import urllib.request
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import fields
 from importlib.resources import as_file, files
-from pathlib import Path
 from typing import Any, get_args
 
 import grpc
@@ -27,6 +25,7 @@ from accrete_learner_service.runtime.status import STATUSES, Outcome
 from accrete_server.access.roles import ROLES
 from tests.conformance.promql import read
 from tests.server.world import World, example
+from tests.support.store import SharedStore
 
 SHIPPED = files("accrete_server.dashboards")
 ANY_TARGET = {"instance", "job"}
@@ -68,12 +67,10 @@ def queries() -> Iterator[tuple[str, str, set[str]]]:
 
 
 @pytest.fixture(scope="module")
-def exported() -> Series:
+def exported(shared_store: SharedStore, tmp_path_factory: pytest.TempPathFactory) -> Series:
     """What a server and a learner export once each of their metrics has been used."""
-    folder = Path(tempfile.mkdtemp(prefix="accrete-"))
-    world = World(folder)
+    world = World(tmp_path_factory.mktemp("w"), shared_store.config())
     try:
-        world.start_store()
         world.publish(1)
         running = world.server()
         running.predict()
@@ -85,7 +82,6 @@ def exported() -> Series:
             server = page.read().decode()
     finally:
         world.close()
-        shutil.rmtree(folder)
     return series(server, generate_latest(learner()).decode())
 
 

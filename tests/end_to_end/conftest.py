@@ -18,7 +18,8 @@ def make_node(tmp_path: Path, request: pytest.FixtureRequest):
     def make(epochs: int = 2, settings: dict[str, str] | None = None) -> Node:
         folder = tmp_path / f"node{len(nodes)}"
         folder.mkdir()
-        node = Node(folder, epochs, settings)
+        # No lowered priority: beside other tests it would only make this one long.
+        node = Node(folder, epochs, {"learner.nice": "0", "learner.own_nice": "0"} | (settings or {}))
         node.start()
         nodes.append(node)
         return node

@@ -6,9 +6,11 @@ import json
 import signal
 import subprocess
 import sys
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from accrete_storage.config import StoreConfig
 from accrete_storage.examples.example import Example
 from accrete_storage.store import Store
 from accrete_storage.versions.record import VersionRecord
@@ -27,13 +29,13 @@ def digits(label: int, count: int, start: int = 0) -> list[Example]:
 class RunningLearner:
     """A learner's process and what a test wants of it."""
 
-    def __init__(self, data_dir: Path, store: Store, **options: dict[str, object]) -> None:
+    def __init__(self, data_dir: Path, store: Store, store_config: StoreConfig, **options: dict[str, object]) -> None:
         self._data_dir = data_dir
         self._store = store
         self._log = data_dir / "learner.log"
         with self._log.open("a") as log:
-            command = [sys.executable, str(SCRIPT), str(data_dir), json.dumps(options)]
-            self.process = subprocess.Popen(command, stderr=log)
+            arguments = [str(data_dir), json.dumps(asdict(store_config)), json.dumps(options)]
+            self.process = subprocess.Popen([sys.executable, str(SCRIPT), *arguments], stderr=log)
 
     def log(self) -> str:
         return self._log.read_text()

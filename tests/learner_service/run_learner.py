@@ -24,6 +24,8 @@ def config(options: dict[str, dict[str, Any]]) -> LearnerServiceConfig:
     """The tests' configuration with some sections' fields replaced."""
     trigger: dict[str, Any] = {"first_classes": 2, "min_examples": 20, "max_wait_s": 600, "settle_s": 0.3}
     training: dict[str, Any] = {"base_epochs": 2, "epochs": 1, "threads": 1, "augmentation": "none", "device": "cpu"}
+    # No lowered priority: beside other tests it would only make this one long.
+    learner: dict[str, Any] = {"metrics_port": 0, "lease_s": 3.0, "retry_s": 0.2, "nice": 0, "own_nice": 0}
     return LearnerServiceConfig(
         trigger=TriggerConfig(**(trigger | options.get("trigger", {}))),
         # One or two epochs teach little: what the gate does is tested where a test asks for it.
@@ -33,10 +35,11 @@ def config(options: dict[str, dict[str, Any]]) -> LearnerServiceConfig:
         training=TrainingConfig(**(training | options.get("training", {}))),
         memory=MemoryConfig(**(MEMORY | options.get("memory", {}))),
         teaching=TeachingConfig(**options.get("teaching", {})),
-        **({"metrics_port": 0, "lease_s": 3.0, "retry_s": 0.2} | options.get("learner", {})),
+        **(learner | options.get("learner", {})),
     )
 
 
 if __name__ == "__main__":
     set_up(LogConfig(format="text"), "learner")
-    learn(config(json.loads(sys.argv[2])), StoreConfig(), HOLDOUT, Path(sys.argv[1]))
+    folder, store, options = sys.argv[1:]
+    learn(config(json.loads(options)), StoreConfig(**json.loads(store)), HOLDOUT, Path(folder))

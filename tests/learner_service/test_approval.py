@@ -15,10 +15,10 @@ from tests.learner_service.run_learner import HOLDOUT
 
 
 @pytest.fixture
-def asking(store: Store, data_dir: Path) -> Iterator[Store]:
+def asking(store: Store, store_config: StoreConfig, data_dir: Path) -> Iterator[Store]:
     """As a server's connection, that has new labels approved."""
     teaching = TeachingConfig(approve_new_labels=True)
-    connected = Store.connect(StoreConfig(), HOLDOUT, data_dir=data_dir, teaching=teaching)
+    connected = Store.connect(store_config, HOLDOUT, data_dir=data_dir, teaching=teaching)
     yield connected
     connected.close()
 

@@ -9,16 +9,24 @@ from collections.abc import Iterator
 
 import pytest
 
+from accrete_storage.config import StoreConfig
 from tests.server.world import World
 
 
 @pytest.fixture
-def world() -> Iterator[World]:
-    """A data directory with the embedded store running; ends every server that was started in it."""
-    folder = pathlib.Path(tempfile.mkdtemp(prefix="accrete-"))  # short: the store's socket lies in it
-    world = World(folder)
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """A data directory and a store; ends every server that was started in it.
+
+    The store is a prefix of the one that all tests share. A test that kills or configures its store has the mark
+    `own_store`, and gets an embedded store in the data directory.
+    """
+    own = request.node.get_closest_marker("own_store") is not None
+    config = StoreConfig(timeout_s=1.0) if own else request.getfixturevalue("shared_store").config(timeout_s=5.0)
+    folder = pathlib.Path(tempfile.mkdtemp(prefix="accrete-"))  # short: an embedded store's socket lies in it
+    world = World(folder, config)
     try:
-        world.start_store()
+        if own:
+            world.start_store()
         yield world
     finally:
         world.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import grpc
@@ -153,7 +154,7 @@ def test_a_message_over_the_limit_is_refused_with_both_sizes(world):
 
 
 def test_a_full_pending_budget_refuses_the_batch_with_the_limit_and_when_to_retry(world):
-    world.config = type(world.config)(timeout_s=2.0, pending_max_examples=3)
+    world.config = replace(world.config, pending_max_examples=3)
     running = world.server()
     running.add(example(seed=1), example(seed=2))
     trailers = _fails(

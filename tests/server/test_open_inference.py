@@ -21,6 +21,7 @@ from tests.model.artifacts import Recipe, class_row
 from tests.server.calls import TestCall
 from tests.server.pictures import encode, picture
 from tests.server.world import Running, World, failure, pixels
+from tests.support.store import SharedStore
 
 FOUR = ("cat", "dog", "owl", "yak")
 CODES = grpc.StatusCode
@@ -350,10 +351,9 @@ def test_what_is_wrong_with_a_request_is_said(fields: dict[str, Any], told: str,
 
 
 @pytest.fixture(scope="module")
-def answering(tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """One server for requests that change nothing; it runs without its store."""
-    world = World(tmp_path_factory.mktemp("w"))
-    world.start_store()
+def answering(shared_store: SharedStore, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """One server for requests that change nothing."""
+    world = World(tmp_path_factory.mktemp("w"), shared_store.config())
     world.publish(1)
     yield world.server(max_images=8)
     world.close()

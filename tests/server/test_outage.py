@@ -26,6 +26,7 @@ def _code(call: Callable[[], object]) -> grpc.StatusCode:
     return failed.code
 
 
+@pytest.mark.own_store
 def test_without_the_store_predict_goes_on_and_nothing_is_acknowledged(world):
     world.publish(1)
     running = world.server()
@@ -43,6 +44,7 @@ def test_without_the_store_predict_goes_on_and_nothing_is_acknowledged(world):
     assert (status.store_alive, status.version, status.active_version, status.classes) == (False, 1, 0, 2)
 
 
+@pytest.mark.own_store
 def test_when_the_store_is_back_so_is_teaching_and_following(world):
     world.publish(1)
     running = world.server()
@@ -59,6 +61,7 @@ def test_when_the_store_is_back_so_is_teaching_and_following(world):
     assert kinds == ["committed", "activated"]
 
 
+@pytest.mark.own_store
 def test_a_server_started_without_the_store_serves_what_was_served_last(world):
     world.publish(1)
     world.publish(2, Recipe(labels=("cat", "dog", "owl")))
@@ -80,6 +83,7 @@ def test_a_server_started_without_the_store_serves_what_was_served_last(world):
     again.serves(3)
 
 
+@pytest.mark.own_store
 def test_a_server_started_without_the_store_and_without_memory_waits_for_both(world):
     world.publish(1)
     world.kill_store()
@@ -101,6 +105,7 @@ def test_a_store_of_another_model_is_refused_at_the_start(world):
         world.server(Recipe(shape=(6,)))
 
 
+@pytest.mark.own_store
 def test_a_store_that_does_not_keep_its_promise_is_refused_at_the_start(world):
     Database(socket_url(world.data_dir), timeout_s=1).client.config_set("appendonly", "no")
     with pytest.raises(StoreMisconfigured):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import pathlib
 import signal
 import subprocess
@@ -140,10 +139,12 @@ from accrete_model.input_spec import InputSpec
 from accrete_server.app import serve
 from accrete_server.config import ServerConfig
 from accrete_server.settings import ServerSettings
+from accrete_storage.config import StoreConfig
 serve(
     ServerSettings(
         data_dir=pathlib.Path(sys.argv[1]), spec=InputSpec((4, 4, 3), "uint8"), method="finetune",
         server=ServerConfig(port=0, metrics_port=0), engine=EngineConfig(device="cpu"),
+        store=StoreConfig(url=sys.argv[2], prefix=sys.argv[3]),
     )
 )
 assert "torch" not in sys.modules
@@ -153,8 +154,8 @@ assert "torch" not in sys.modules
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_the_process_in_order_and_torch_was_never_imported(world, number):
     world.publish(1)
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
-    process = subprocess.Popen([sys.executable, "-c", SERVE, str(world.data_dir)], env=environment)
+    arguments = [str(world.data_dir), world.config.url, world.config.prefix]
+    process = subprocess.Popen([sys.executable, "-c", SERVE, *arguments])
     try:
         address = world.data_dir / "server.json"
         until(lambda: address.exists() or process.poll() is not None)

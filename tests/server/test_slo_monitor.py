@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 
+import pytest
+
 from accrete_server.metrics.slo_monitor import SloMonitor
 from accrete_server.store_connection import StoreConnection
 from benchmarks.waiting import until
@@ -62,6 +64,7 @@ def test_without_a_target_nothing_is_asked(world):
         assert not world.store.control.asked_to_yield()
 
 
+@pytest.mark.own_store
 def test_nothing_is_asked_of_a_store_that_is_gone_and_the_server_stops_in_order(world):
     world.publish(1)
     running = world.server(p99_target_ms=0.001)

@@ -142,6 +142,7 @@ def test_a_batch_that_cannot_be_read_fails_after_the_answers_to_those_before_it(
     assert world.store.pending.total().examples == 2
 
 
+@pytest.mark.own_store
 def test_a_store_that_goes_away_ends_the_stream_and_acknowledges_nothing(world: World):
     running = world.server()
     talk = Talk(running)

@@ -25,6 +25,7 @@ from accrete.v1 import prediction_pb2, types_pb2
 from tests.model.artifacts import Recipe
 from tests.server.pictures import encode, picture
 from tests.server.world import World, raw
+from tests.support.store import SharedStore
 
 REQUIRED = ("tritonclient[grpc]==2.73.0", "numpy")
 SCRIPT = Path(__file__).with_name("triton_client.py")
@@ -69,10 +70,11 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def told(triton_python: Path, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
+def told(
+    triton_python: Path, folder: Path, shared_store: SharedStore, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, Any]]:
     """What tritonclient was answered; and by Predict, of the same images."""
-    world = World(tmp_path_factory.mktemp("w"))
-    world.start_store()
+    world = World(tmp_path_factory.mktemp("w"), shared_store.config())
     batch = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), dtype=np.uint8)
     world.publish_with_holdout(batch, Recipe(labels=FOUR))
     running = world.server()

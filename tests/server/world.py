@@ -94,9 +94,9 @@ class Running:
 class World:
     """One data directory and what runs on it."""
 
-    def __init__(self, data_dir: pathlib.Path) -> None:
+    def __init__(self, data_dir: pathlib.Path, store: StoreConfig) -> None:
         self.data_dir = data_dir
-        self.config = StoreConfig(timeout_s=1.0)
+        self.config = store
         self.artifacts = ArtifactStore(data_dir / "versions")
         self._embedded: EmbeddedStore | None = None
         self._store: Store | None = None
@@ -110,6 +110,8 @@ class World:
         return self._store
 
     def start_store(self) -> None:
+        """Starts an embedded store in the data directory, for a configuration that names no other."""
+        assert not self.config.url, "the store is not this world's own"
         self._embedded = EmbeddedStore(self.data_dir, self.config)
         self._embedded.start()
 

@@ -14,22 +14,18 @@ import pytest
 import redis
 
 from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
-from accrete_storage.embedded.server import EmbeddedStore, socket_url
 from accrete_storage.examples.example import Example
 from accrete_storage.store import Store
 from accrete_storage.versions.commit import Commit, Lease
 from accrete_storage.versions.record import VersionRecord
+from tests.support.store import SharedStore
 
 _numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    folder = tmp_path_factory.mktemp("valkey")
-    server = EmbeddedStore(folder, StoreConfig())
-    server.start()
-    yield socket_url(folder)
-    server.stop()
+def valkey(shared_store: SharedStore) -> str:
+    return shared_store.url
 
 
 @pytest.fixture(scope="session")
@@ -80,7 +76,7 @@ Connect = Callable[..., Store]
 def connect(url: str, tmp_path: Path) -> Iterator[Connect]:
     """Connects under a prefix of the test's own."""
     opened: list[Store] = []
-    prefix = f"test{next(_numbers)}"
+    prefix = f"storage{next(_numbers)}"
 
     def connect(share: float = 0.0, teaching: TeachingConfig | None = None, **settings: object) -> Store:
         config = StoreConfig(url=url, prefix=prefix, **settings)  # type: ignore[arg-type]
