@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from accrete_model.artifact_store import ArtifactStore
+from accrete_model.errors import ModelError
 from accrete_storage.config import HoldoutConfig
-from accrete_storage.errors import StorageError
 from accrete_storage.examples.ids import holdout_rank, is_holdout, position_key
 from accrete_storage.examples.pending import Location
 from accrete_storage.store import Store
@@ -134,6 +134,6 @@ def check_files(root: Path, records: Collection[VersionRecord], damaged: Collect
             continue
         try:
             artifacts.verify(record.version, record.digest)
-        except StorageError as problem:
-            unreadable[record.version] = str(problem)
+        except ModelError as error:
+            unreadable[record.version] = str(error)
     return unreadable
