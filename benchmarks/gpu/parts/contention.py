@@ -24,6 +24,7 @@ from accrete import Progress
 from accrete_learner.torch_engine import TorchEngine
 from accrete_model.config import EngineConfig
 from accrete_model.reader import read_artifact
+from benchmarks.digits import scans_by_label
 from benchmarks.gpu.models import artifact, noise, served
 from benchmarks.gpu.parts import training
 from benchmarks.gpu.parts.serving import percentiles
@@ -31,10 +32,11 @@ from benchmarks.gpu.record import Record
 from benchmarks.gpu.settings import Settings
 from benchmarks.halves import halves, on
 from benchmarks.lone_server import request
-from benchmarks.node import Node, digits, until
+from benchmarks.node import Node
 from benchmarks.open_loop import Outcome, Traffic
 from benchmarks.open_loop import run as send
 from benchmarks.report import Row, median_row
+from benchmarks.waiting import until
 
 _IN_FLIGHT = 32
 PLAIN, TARGET = "node, no target", "node, p99 target"
@@ -119,7 +121,7 @@ def _teach(node: Node) -> int:
     """Return the process that trains a step without an end, once it does."""
     with node.client() as client:
         client.wait_ready(60)
-        scans = digits()
+        scans = scans_by_label()
         first = client.add_examples((label, scan) for label in "01" for scan in scans[label][:40])
         client.wait_learned(first.ids, timeout=120)
         client.add_examples((label, scan) for label in "23" for scan in scans[label])
