@@ -7,12 +7,13 @@ from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
 
 
 @functools.cache
 def scans() -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
     """Return all images, uint8 [1797, 8, 8, 1] of 0 to 255, and the digit on each, int64 [1797]."""
+    from sklearn.datasets import load_digits  # a second or two, for those alone who need the images
+
     bunch = load_digits()
     images = (bunch.images * (255 / 16)).round().astype(np.uint8)[..., None]
     return images, bunch.target.astype(np.int64)
