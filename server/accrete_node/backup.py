@@ -9,9 +9,9 @@ from pathlib import Path
 
 from accrete_model.artifact_store import ArtifactStore
 from accrete_model.errors import ModelError
+from accrete_node.exit_status import CANNOT_START
 from accrete_node.processes import make_data_dir
 from accrete_node.settings import Settings, SettingsError
-from accrete_node.supervisor import CANNOT_START
 from accrete_storage.backup import Backup, read
 from accrete_storage.config import StoreConfig
 from accrete_storage.embedded.server import EmbeddedStore

@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from accrete_node.exit_status import CANNOT_START
+
 if TYPE_CHECKING:
     from accrete_node.settings import Settings
-
-CANNOT_START = 2
-"""Exit status for settings or data that cannot be used."""
 
 _PATHS = {
     "data_dir": "data_dir",

@@ -12,8 +12,8 @@ from accrete_kit.atomic_file import write_text
 from accrete_learner.backbone_names import OURS
 from accrete_node import log
 from accrete_node.describe import render
+from accrete_node.exit_status import CANNOT_START
 from accrete_node.settings import Settings, SettingsError
-from accrete_node.supervisor import CANNOT_START
 from accrete_storage.errors import StorageError
 
 RUN_FOLDER = "run"

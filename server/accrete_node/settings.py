@@ -29,7 +29,7 @@ from accrete_server.config import ServerConfig
 from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
 
 SECTIONS_OF_LEARNER = ("trigger", "gate", "method", "model", "training", "memory", "teaching")
-"""Fields of LearnerServiceConfig that are sections of their own here."""
+"""Fields of LearnerServiceConfig that are sections of their own here, by the same name."""
 FILE_NAME = "accrete.toml"
 
 
@@ -99,16 +99,7 @@ class Settings(BaseSettings):
     @property
     def learner_service(self) -> LearnerServiceConfig:
         """The learner's settings with their sections put together."""
-        return dataclasses.replace(
-            self.learner,
-            trigger=self.trigger,
-            gate=self.gate,
-            method=self.method,
-            model=self.model,
-            training=self.training,
-            memory=self.memory,
-            teaching=self.teaching,
-        )
+        return dataclasses.replace(self.learner, **{name: getattr(self, name) for name in SECTIONS_OF_LEARNER})
 
 
 def load_settings(flags: Mapping[str, Any], file: Path | None = None, *, resolved: bool = False) -> Settings:

@@ -14,6 +14,7 @@ from typing import IO
 
 from accrete_kit.backoff import Backoff
 from accrete_kit.parent_death import command_ending_with_parent
+from accrete_node.exit_status import CANNOT_START
 from accrete_storage.embedded.server import EmbeddedStore
 from accrete_storage.errors import StorageError
 
@@ -21,8 +22,6 @@ FIRST_RESTART_S = 0.25
 LAST_RESTART_S = 30.0
 STEADY_S = 30.0
 """A process that has run this long has recovered, and its next restart waits as short as the first."""
-CANNOT_START = 2
-"""Exit status of a process whose settings or data cannot be used, so that starting it again would not help."""
 _TICK_S = 0.05
 _STORE_END_S = 2.0
 """Seconds that are kept for ending the store after the others."""

@@ -14,9 +14,10 @@ from pathlib import Path
 from types import FrameType
 
 from accrete_node import log
+from accrete_node.exit_status import CANNOT_START
 from accrete_node.processes import check_weights, command, make_data_dir
 from accrete_node.settings import Settings, SettingsError
-from accrete_node.supervisor import CANNOT_START, CannotStart, Child, Supervisor
+from accrete_node.supervisor import CannotStart, Child, Supervisor
 from accrete_storage.embedded.server import EmbeddedStore
 from accrete_storage.errors import StorageError
 

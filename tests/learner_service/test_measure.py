@@ -29,10 +29,13 @@ def nothing() -> None: ...
 
 
 def test_hits_and_nearness_are_those_of_the_served_answers(tmp_path: Path):
-    files, held = write_artifact(tmp_path / "v", Recipe(labels=("cat", "dog", "owl"))), holdout({"owl": 40, "cat": 3})
-    measured = measure(files, 1, held | {"dog": []}, nothing)
+    files, examples = (
+        write_artifact(tmp_path / "v", Recipe(labels=("cat", "dog", "owl"))),
+        holdout({"owl": 40, "cat": 3}),
+    )
+    measured = measure(files, 1, examples | {"dog": []}, nothing)
     loaded = load(files, 1, ENGINE)
-    features = {label: loaded.features(np.stack([one.tensor for one in own])) for label, own in held.items()}
+    features = {label: loaded.features(np.stack([one.tensor for one in own])) for label, own in examples.items()}
     best = {label: loaded.answers()(own).argmax(axis=1) for label, own in features.items()}
     assert measured.tallies == {
         "owl": Tally(hits=int((best["owl"] == 2).sum()), total=40),
@@ -44,22 +47,22 @@ def test_hits_and_nearness_are_those_of_the_served_answers(tmp_path: Path):
 
 
 def test_a_label_without_a_holdout_of_its_own_is_no_answer(tmp_path: Path):
-    files, held = write_artifact(tmp_path / "v", Recipe(labels=("cat", "dog"))), holdout({"dog": 20})
-    assert measure(files, 1, held, nothing).tallies == {"dog": Tally(hits=20, total=20)}
+    files, examples = write_artifact(tmp_path / "v", Recipe(labels=("cat", "dog"))), holdout({"dog": 20})
+    assert measure(files, 1, examples, nothing).tallies == {"dog": Tally(hits=20, total=20)}
 
 
 def test_beside_something_else_it_measures_the_same(tmp_path: Path):
-    files, held = write_artifact(tmp_path / "v", Recipe()), holdout({"cat": 5, "dog": 5})
-    with measuring_beside(files, 1, held) as beside:
-        assert beside.result().tallies == measure(files, 1, held, nothing).tallies
+    files, examples = write_artifact(tmp_path / "v", Recipe()), holdout({"cat": 5, "dog": 5})
+    with measuring_beside(files, 1, examples) as beside:
+        assert beside.result().tallies == measure(files, 1, examples, nothing).tallies
     with measuring_beside(None, 0, {}) as beside:
         assert beside.result().tallies == {}
 
 
 def test_what_nobody_waits_for_any_more_is_given_up(tmp_path: Path):
     """The block ends long before a measurement of a million images could."""
-    files, held = write_artifact(tmp_path / "v", Recipe()), holdout({"cat": 1})
-    labels = {f"label {n}": held["cat"] for n in range(1_000_000)}
+    files, examples = write_artifact(tmp_path / "v", Recipe()), holdout({"cat": 1})
+    labels = {f"label {n}": examples["cat"] for n in range(1_000_000)}
     with pytest.raises(ZeroDivisionError), measuring_beside(files, 1, labels) as beside:
         raise ZeroDivisionError
     with pytest.raises(Interrupted):

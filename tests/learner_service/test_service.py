@@ -308,9 +308,9 @@ def test_inputs_that_always_fail_are_set_aside_with_the_reason(start: Start, sto
     learner = start(model={"weights": "/no/such/file.safetensors"})
     teach(store, 0, 1)
     assert learner.event("failed", 3)["attempt"] == 3
-    held = until(store.holds, "holds")
-    assert set(held) == {"digit 0", "digit 1"}
-    assert "/no/such/file.safetensors" in held["digit 0"].reason
+    quarantine = until(store.holds, "holds")
+    assert set(quarantine) == {"digit 0", "digit 1"}
+    assert "/no/such/file.safetensors" in quarantine["digit 0"].reason
     until(lambda: store.control.phase() == "waiting", "waiting")
     assert store.pending.total().examples == 60
 

@@ -114,14 +114,18 @@ def test_the_child_runs_at_lowered_priority(trainer: Trainer, tmp_path: Path):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")
 def test_the_child_dies_with_a_learner_that_is_killed(tmp_path: Path):
-    (tmp_path / "acting_trainer.py").write_text(SCRIPT)
+    # Once the trainer's module runs, its life is tied to the learner's.
+    (tmp_path / "idle_trainer.py").write_text(
+        "import os, sys; os.mkdir(sys.stdin.readline().strip()); sys.stdin.read()"
+    )
     code = (
-        "from accrete_learner_service.trainer.child import Trainer; import time\n"
-        "t = Trainer(nice=5, module='acting_trainer'); t.stand_by(); t._child.lines.get()\n"
-        "print(t.pid, flush=True); time.sleep(60)"
+        "from accrete_learner_service.trainer.child import Trainer; import os, sys\n"
+        "def told(): print(trainer.pid, flush=True) if os.path.exists(sys.argv[1]) else None\n"
+        "trainer = Trainer(nice=5, module='idle_trainer'); trainer.run(sys.argv[1], print, told)"
     )
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
-    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, env=env) as learner:
+    command = [sys.executable, "-c", code, str(tmp_path / "step")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as learner:
         assert learner.stdout is not None
         pid = int(learner.stdout.readline())
         learner.kill()

@@ -9,7 +9,7 @@ from accrete_learner_service.evaluation.measure import verified_folder
 from accrete_learner_service.labels import known_labels
 from accrete_learner_service.step.context import LearnerContext
 from accrete_model.errors import LoadError
-from accrete_model.reader import read_artifact
+from accrete_model.reader import read_card
 from accrete_storage.versions.record import VersionRecord
 
 
@@ -33,7 +33,7 @@ def find_parent(context: LearnerContext) -> tuple[VersionRecord | None, Path | N
 def _check_backbone(files: Path, version: int, asked: str) -> None:
     """Raise Blocked when a backbone of one kind is to go on from another's weights."""
     try:
-        backbone = read_artifact(files).card.backbone
+        backbone = read_card(files).backbone
     except LoadError as error:
         raise Blocked(f"version {version} cannot be read: {error}") from error
     if backbone != asked:

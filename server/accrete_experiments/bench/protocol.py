@@ -14,7 +14,7 @@ from accrete_experiments.bench.options import ProtocolOptions
 from accrete_kit.atomic_file import write_json
 from accrete_learner.config import IDENTITY, ModelConfig, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
-from accrete_node.supervisor import CANNOT_START
+from accrete_node.exit_status import CANNOT_START
 
 if TYPE_CHECKING:
     from accrete_experiments.protocols.data import Dataset

@@ -17,8 +17,9 @@ from accrete_experiments.demo.data import DataError, Dataset, digits, folder, gr
 from accrete_experiments.demo.display import Display
 from accrete_experiments.demo.options import DemoOptions
 from accrete_experiments.demo.story import Course, DemoFailed, Story
+from accrete_node.exit_status import CANNOT_START
 from accrete_node.settings import Settings, SettingsError, load_settings
-from accrete_node.supervisor import CANNOT_START, CannotStart, Supervisor
+from accrete_node.supervisor import CannotStart, Supervisor
 from accrete_node.up import Signals, addresses, supervisor
 from accrete_storage.errors import StorageError
 
