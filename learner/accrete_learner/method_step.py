@@ -1,11 +1,13 @@
-"""One incremental step: data flows through build, train, rebalance, memory and head; the method names each choice.
+"""Run one incremental step of a method on tensors, in the stages build, train, rebalance, memory and head.
+
+The method names the choice for each stage. `trainer.run_job` runs a step from folder to folder through this module.
 
 Shapes: N new examples, E exemplars, d feature length, O classes known before the step, C classes in all.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -15,59 +17,61 @@ from accrete_learner import evaluate, fitting, heads
 from accrete_learner.augmentation import augment
 from accrete_learner.augmentation.augment import Augmentation
 from accrete_learner.backbones import Backbone
-from accrete_learner.config import Pixels, Rule, RuleChoice, SelectionChoice, TrainingConfig
+from accrete_learner.config import Rule
 from accrete_learner.heads import Head
 from accrete_learner.memory import calibration_split, exemplars
 from accrete_learner.memory.exemplars import Candidates, Exemplars
 from accrete_learner.methods.base import Method
+from accrete_learner.progress import Progress, Report, of_stage
 from accrete_learner.rebalance import Trained
-from accrete_learner.synthesis.base import Picked
-from accrete_learner.synthesis.recipes import RECIPES, Recipe, recipe
+from accrete_learner.synthesis.recipes import RECIPES, recipe
+from accrete_learner.synthesis.step_memory import StepMemory
 from accrete_learner.training import weight_transfer
-from accrete_learner.training.loop import Report, TrainingSet, train
+from accrete_learner.training.loop import TrainingSet, train
 from accrete_learner.training.network import Network
-from accrete_learner.training.precision import resolve_precision
-
-Progress = Callable[[str, int, int, float], None]
-"""Called with the stage, how much of it is done, of how much, and the current loss."""
+from accrete_learner.training.schedule import Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepInputs:
-    """What a step starts from; all tensors on the generator's device."""
+    """What a step starts from. All tensors are on the generator's device."""
 
     backbone: Backbone
-    """With the parent's weights, or fresh; the step trains it in place."""
+    """The parent's, or a new one in a first step. The step trains it in place."""
     parent_head: Mapping[str, Tensor] | None
-    """The parent's `weight` [O, d], `bias` [O] or `scale` [1], and `means` [O, d]; None in a first step."""
+    """The parent's head as exported, with `means` [O, d]. None in a first step."""
     class_count: int
-    """C; the first O are the parent's."""
+    """C. The first O classes are the parent's."""
     new_x: Tensor
-    """[N, ...] in the model's input form: of new classes, and of known ones that got more."""
+    """[N, ...] in the model's input form, of new classes and of known ones that got more examples."""
     new_y: Tensor
     """[N] int64 class indices."""
     exemplar_x: Tensor
-    """[E, ...]."""
+    """[E, ...] in the model's input form."""
     exemplar_y: Tensor
-    """[E] int64; a class's exemplars in rank order."""
+    """[E] int64 class indices. Each class's exemplars are in rank order."""
     per_class: int
-    """Exemplars that a class may keep after the step."""
-    training: TrainingConfig = field(default=TrainingConfig())
-    rule: RuleChoice = ""
-    selection: SelectionChoice = ""
-    synthesis_iterations: int | None = None
-    exemplar_pixels: Pixels = "uint8"
+    """Exemplars that each class may keep after the step."""
+    autocast: bool = False
+    """Whether the backbone multiplies in bfloat16 during training."""
+    compile: bool = False
+    """Whether torch.compile makes the network faster before it trains."""
     pretrained: bool = False
-    """Whether the backbone brought weights of its own to the first step, or has nothing to train."""
+    """Whether the backbone has weights of its own in a first step, or nothing to train."""
     trained_head: Mapping[str, Tensor] | None = None
-    """In a first step whose training was done before: the head that it gave, `backbone` being as it left it too."""
+    """In a first step that was trained before: the head that training gave. `backbone` is then the trained one."""
     statistics: Mapping[str, Tensor] | None = None
-    """What a closed-form method kept of all examples so far."""
+    """What a closed-form method keeps of all examples so far."""
 
     @property
     def old_count(self) -> int:
         """O."""
         return 0 if self.parent_head is None else len(self.parent_head["weight"])
+
+    @property
+    def new_count(self) -> int:
+        """C - O."""
+        return self.class_count - self.old_count
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,56 +81,66 @@ class StepOutcome:
     backbone: Backbone
     head: Head
     means: Tensor
-    """[C, d] unit class means."""
+    """[C, d] class means of length 1."""
     exemplars: dict[int, Exemplars]
-    """By class index, of the classes whose exemplars are not the first `per_class` of before: `source` counts into
-    `exemplar_x` followed by `new_x`. Without entries for a method without a memory."""
+    """By class index, for the classes whose exemplars the step chose or made anew. Every other class keeps its first
+    `per_class`. `source` counts into `exemplar_x` followed by `new_x`. Empty for a method without a memory."""
     rule: Rule
     rule_tensors: dict[str, Tensor]
-    """What the rule was fitted to; empty for `head` and `nme`."""
+    """What the rule was fitted to. Empty for `head` and `nme`."""
     statistics: dict[str, Tensor]
-    """What a closed-form method keeps of all examples so far; else empty."""
+    """What a closed-form method keeps of all examples so far. Empty for other methods."""
     losses: list[float]
-    """Of each epoch of training, then of rebalancing."""
+    """Mean loss per epoch, of training and then of rebalancing."""
     images: int
-    """Images that training took: examples times epochs, without rebalancing."""
+    """Images that training took, which is examples times epochs without rebalancing."""
     stage_seconds: dict[str, float]
+    """Wall seconds per stage."""
 
 
-def run_step(inputs: StepInputs, method: Method, *, progress: Progress, generator: torch.Generator) -> StepOutcome:
-    """Run one step of any shape: any number of new classes, none too, and classes of any size from one example up.
+def run_method_step(
+    inputs: StepInputs, method: Method, *, progress: Progress, generator: torch.Generator
+) -> StepOutcome:
+    """Run one step of any shape.
+
+    There may be any number of new classes, none included, and any number of examples per class from one up.
+
+    Args:
+        inputs: what the step starts from.
+        method: configured as it is to run (`methods.configured`).
+        progress: called during the stages `train`, `rebalance` and `memory`.
+        generator: source of all random numbers; its device is the step's.
 
     Raises:
-        ValueError: without a new example, or when the head cannot grow to `class_count`.
+        ValueError: without a new example, when the head cannot grow to `class_count`, or when the method makes images
+            and the examples are vectors.
         TrainingDivergedError: when the loss stops being finite.
     """
-    method = method.configured(inputs.training, rule=inputs.rule, selection=inputs.selection)
-    if method.selection is not None and RECIPES[method.selection].synthesis is not None and inputs.new_x.dim() != 4:
-        # Told now, not after the training.
-        raise ValueError(f"selection {method.selection} makes images; the examples are vectors")
+    _check(inputs, method)
     watch = Stopwatch()
     with watch.stage("build"):
-        bench = _build(inputs, method, generator)
+        context = _build(inputs, method, generator)
     with watch.stage("train"):
-        losses, statistics = _train(bench, method, _report(progress, "train"))
-    images = len(losses) * bench.epoch_images(method)
-    # What follows must not depend on how many random numbers the training drew: it may have been done before.
+        losses = _train(context, of_stage(progress, "train"))
+        statistics = _solve_head(context)
+    images = len(losses) * context.images_per_epoch
+    # The stages from here on must not depend on how many random numbers training drew, because a first step may take
+    # over a training that was done before.
     generator.manual_seed(generator.initial_seed() + 1)
-    keeper = _Keeper(bench, method, _report(progress, "memory"))
+    memory = _memory(context, of_stage(progress, "memory"))
     with watch.stage("rebalance"):
-        losses += _rebalance(bench, keeper, method, _report(progress, "rebalance"))
+        losses += _rebalance(context, memory, of_stage(progress, "rebalance"))
     with watch.stage("memory"):
-        kept = keeper.final()
+        changed = memory.changed()
     with watch.stage("head"):
-        means = _class_means(bench, kept)
-        fitted = _fit_rule(bench, kept, method.rule)
+        means, rule_tensors = _fit_rules(context, memory.whole(changed))
     return StepOutcome(
         backbone=inputs.backbone,
-        head=bench.network.head,
+        head=context.network.head,
         means=means,
-        exemplars={label: kept[label] for label in keeper.changed},
+        exemplars=changed,
         rule=method.rule,
-        rule_tensors=fitted,
+        rule_tensors=rule_tensors,
         statistics=statistics,
         losses=losses,
         images=images,
@@ -134,46 +148,56 @@ def run_step(inputs: StepInputs, method: Method, *, progress: Progress, generato
     )
 
 
+def _check(inputs: StepInputs, method: Method) -> None:
+    """Refuse before training what could only fail after it."""
+    if not len(inputs.new_y):
+        raise ValueError("a step needs at least one new example")
+    if method.selection is not None and RECIPES[method.selection].synthesis is not None and inputs.new_x.dim() != 4:
+        raise ValueError(f"selection {method.selection} makes images; the examples are vectors")
+
+
 @dataclass(frozen=True, kw_only=True)
-class _Bench:
+class _StepContext:
     """What the stages of one step work on."""
 
     inputs: StepInputs
+    method: Method
     network: Network
+    """Trained in place by the stages."""
     teacher: Network | None
+    """The network as it was before the step. None in a first step."""
     candidates: Candidates
-    kept_back: Tensor | None
-    """Candidates that training does not see, because the rebalancing needs such."""
+    calibration_split: Tensor | None
+    """Indices of the candidates that training leaves out for the rebalancing. None when it leaves none out."""
     augmentation: Augmentation
     generator: torch.Generator
 
     @property
-    def new_count(self) -> int:
-        return self.inputs.class_count - self.inputs.old_count
-
-    def features(self) -> Tensor:
-        """[M, d] of all candidates under the network as it is now."""
-        return evaluate.extract(self.network.backbone, self.candidates.x)
-
-    def epoch_images(self, method: Method) -> int:
+    def images_per_epoch(self) -> int:
         """Images of one epoch of training."""
-        schedule = method.increment if self.inputs.old_count else method.base
-        return len(self.training_set()) * schedule.copies
+        return len(self.training_set()) * self.schedule.copies
 
-    def training_set(self, index: Tensor | None = None) -> TrainingSet:
-        """All candidates but those kept back, or those at `index`."""
-        every = torch.ones(len(self.candidates.y), dtype=torch.bool, device=self.candidates.y.device)
-        if self.kept_back is not None:
-            every[self.kept_back] = False
-        chosen = every if index is None else index
-        x, y, fresh = self.candidates.x[chosen], self.candidates.y[chosen], self.candidates.fresh[chosen]
-        return TrainingSet(x=x, y=y, fresh=fresh)
+    @property
+    def schedule(self) -> Schedule:
+        """Of this step's training."""
+        return self.method.increment if self.inputs.old_count else self.method.base
+
+    def training_set(self) -> TrainingSet:
+        """Return all candidates but the calibration split."""
+        trained = torch.ones(len(self.candidates.y), dtype=torch.bool, device=self.candidates.y.device)
+        if self.calibration_split is not None:
+            trained[self.calibration_split] = False
+        return self.candidates_at(trained)
+
+    def candidates_at(self, index: Tensor) -> TrainingSet:
+        """Return the candidates at int64 indices or where a bool [M] is true."""
+        candidates = self.candidates
+        return TrainingSet(x=candidates.x[index], y=candidates.y[index], fresh=candidates.fresh[index])
 
 
-def _build(inputs: StepInputs, method: Method, generator: torch.Generator) -> _Bench:
-    """The network with its grown head, the teacher, and the examples that the method may use."""
-    autocast = resolve_precision(inputs.training.precision, generator.device) == "bfloat16"
-    candidates = _candidates(inputs, with_exemplars=method.selection is not None)
+def _build(inputs: StepInputs, method: Method, generator: torch.Generator) -> _StepContext:
+    """Return the network with its grown head, the teacher, and the examples that the method may use."""
+    candidates = _candidates(inputs, method)
     head = heads.grow(
         method.head,
         inputs.parent_head,
@@ -181,196 +205,153 @@ def _build(inputs: StepInputs, method: Method, generator: torch.Generator) -> _B
         class_count=inputs.class_count,
         generator=generator,
     )
-    teacher, kept_back = None, None
+    teacher, split = None, None
     if inputs.parent_head is not None:
-        teacher = Network(inputs.backbone, heads.restore(inputs.parent_head), autocast=autocast).teacher()
+        teacher = Network(inputs.backbone, heads.restore(inputs.parent_head), autocast=inputs.autocast).teacher()
         if method.head.imprint:
             heads.imprint(head, evaluate.extract(teacher.backbone, inputs.new_x), inputs.new_y)
-        kept_back = calibration_split.split(candidates, method.rebalance.held_out, inputs.old_count, generator)
-    # A step that trains nothing leaves it so: what looks through the network must not change its statistics.
-    network = Network(inputs.backbone, head, autocast=autocast).eval()
-    if inputs.training.compile:
-        mode = "reduce-overhead" if generator.device.type == "cuda" else "default"
-        network.compile(mode=mode)
-        if teacher is not None:
-            teacher.compile(mode=mode)
-    return _Bench(
+        split = calibration_split.split(candidates, method.rebalance.calibration_share, inputs.old_count, generator)
+    # In evaluation mode, so that a step that trains nothing leaves the batch statistics as they are.
+    network = Network(inputs.backbone, head, autocast=inputs.autocast).eval()
+    if inputs.compile:
+        _compile(network, teacher, generator.device)
+    return _StepContext(
         inputs=inputs,
+        method=method,
         network=network,
         teacher=teacher,
         candidates=candidates,
-        kept_back=kept_back,
+        calibration_split=split,
         augmentation=augment.build(method.augmentation),
         generator=generator,
     )
 
 
-def _candidates(inputs: StepInputs, *, with_exemplars: bool) -> Candidates:
-    if not len(inputs.new_y):
-        raise ValueError("a step needs at least one new example")
-    if not with_exemplars:
+def _candidates(inputs: StepInputs, method: Method) -> Candidates:
+    if method.selection is None:
         return Candidates(x=inputs.new_x, y=inputs.new_y, kept_count=0)
     x = torch.cat((inputs.exemplar_x, inputs.new_x))
     y = torch.cat((inputs.exemplar_y, inputs.new_y))
     return Candidates(x=x, y=y, kept_count=len(inputs.exemplar_y))
 
 
-def _train(bench: _Bench, method: Method, report: Report) -> tuple[list[float], dict[str, Tensor]]:
-    """Losses by epoch, and what a closed-form method keeps."""
-    inputs, network = bench.inputs, bench.network
-    frozen = method.frozen == "increments" and (inputs.pretrained or bench.teacher is not None)
+def _compile(network: Network, teacher: Network | None, device: torch.device) -> None:
+    # On a GPU this captures graphs, so that small kernels need not be launched one by one.
+    mode = "reduce-overhead" if device.type == "cuda" else "default"
+    network.compile(mode=mode)
+    if teacher is not None:
+        teacher.compile(mode=mode)
+
+
+def _train(context: _StepContext, report: Report) -> list[float]:
+    """Train the network by gradient descent and return the mean loss per epoch."""
+    inputs, method = context.inputs, context.method
     if inputs.trained_head is not None:
-        losses: list[float] = []
-        network.head = heads.restore(inputs.trained_head)
-    elif frozen and method.closed_form is not None:
-        losses = []
-    else:
-        losses = _descend(bench, method, report, train_backbone=not frozen)
+        context.network.head = heads.restore(inputs.trained_head)
+        return []
+    frozen = method.frozen == "increments" and (inputs.pretrained or context.teacher is not None)
+    if frozen and method.closed_form is not None:
+        return []
+    transfers = method.weight_transfer and context.teacher is not None
+    with weight_transfer.scale_and_shift(inputs.backbone) if transfers else nullcontext():
+        return train(
+            context.network,
+            context.training_set(),
+            [term for term in method.terms if term.applies(inputs.old_count, inputs.new_count)],
+            context.schedule,
+            augmentation=context.augmentation,
+            generator=context.generator,
+            report=report,
+            teacher=context.teacher,
+            train_backbone=not frozen,
+        )
+
+
+def _solve_head(context: _StepContext) -> dict[str, Tensor]:
+    """Give the network the head that a closed-form method solves for, and return the statistics to go on from."""
+    inputs, method, network = context.inputs, context.method, context.network
     if method.closed_form is None:
-        return losses, {}
-    features, labels = evaluate.extract(network.backbone, inputs.new_x), inputs.new_y
+        return {}
+    features, labels = evaluate.extract(inputs.backbone, inputs.new_x), inputs.new_y
     if inputs.statistics is None and inputs.parent_head is not None and len(inputs.exemplar_y):
-        # Another method's parent kept no sums: its exemplars are all that is left of the old classes.
-        kept = evaluate.extract(network.backbone, inputs.exemplar_x)
-        features, labels = torch.cat((kept, features)), torch.cat((inputs.exemplar_y, labels))
+        # The parent was made by a method that keeps no statistics. Its exemplars are all that is left of the old
+        # classes.
+        of_exemplars = evaluate.extract(inputs.backbone, inputs.exemplar_x)
+        features, labels = torch.cat((of_exemplars, features)), torch.cat((inputs.exemplar_y, labels))
     network.head, statistics = method.closed_form.fit(
         features,
         labels,
         inputs.class_count,
         parent_head=inputs.parent_head,
         statistics=inputs.statistics,
-        generator=bench.generator,
+        generator=context.generator,
     )
-    return losses, statistics
+    return statistics
 
 
-def _descend(bench: _Bench, method: Method, report: Report, *, train_backbone: bool) -> list[float]:
-    old_count = bench.inputs.old_count
-    schedule = method.increment if old_count else method.base
-    transfers = method.weight_transfer and bench.teacher is not None
-    with weight_transfer.scale_and_shift(bench.network.backbone) if transfers else nullcontext():
-        return train(
-            bench.network,
-            bench.training_set(),
-            [term for term in method.terms if term.applies(old_count, bench.new_count)],
-            schedule,
-            augmentation=bench.augmentation,
-            generator=bench.generator,
-            report=report,
-            teacher=bench.teacher,
-            train_backbone=train_backbone,
-        )
-
-
-def _rebalance(bench: _Bench, keeper: "_Keeper", method: Method, report: Report) -> list[float]:
-    """A first step has nothing to balance against, and a memory that may hold nothing has nothing to balance with."""
-    if bench.teacher is None or (method.rebalance.needs_exemplars and bench.inputs.per_class == 0):
-        return []
-    trained = Trained(
-        network=bench.network,
-        teacher=bench.teacher,
-        balanced=keeper.balanced,
-        held_out=None if bench.kept_back is None else bench.training_set(bench.kept_back),
-        augmentation=bench.augmentation,
-        generator=bench.generator,
+def _memory(context: _StepContext, report: Report) -> StepMemory:
+    method = context.method
+    chosen = None
+    if method.selection is not None:
+        chosen = recipe(method.selection, iterations=method.synthesis_iterations, pixels=method.exemplar_pixels)
+    return StepMemory(
+        recipe=chosen,
+        per_class=context.inputs.per_class,
+        class_count=context.inputs.class_count,
+        network=context.network,
+        teacher=context.teacher,
+        candidates=context.candidates,
+        augmentation=context.augmentation,
+        generator=context.generator,
         report=report,
     )
-    return method.rebalance(trained)
 
 
-class _Keeper:
-    """Decides what the memory holds: once, when its exemplars are made; at each asking, when they are picked alone.
+def _rebalance(context: _StepContext, memory: StepMemory, report: Report) -> list[float]:
+    """Correct the bias towards classes with more examples, and return the mean loss per epoch.
 
-    A rebalancing changes what the features of an example are, so picks are picked anew after it (EEIL, section 3.3);
-    making exemplars takes as long as training, and they were made for the network as training left it.
+    A first step has no old classes to balance against. A memory that may hold nothing has no exemplars to balance with.
     """
-
-    def __init__(self, bench: _Bench, method: Method, report: Report) -> None:
-        self._bench = bench
-        self._recipe: Recipe | None = None
-        if method.selection is not None:
-            inputs = bench.inputs
-            self._recipe = recipe(
-                method.selection, iterations=inputs.synthesis_iterations, pixels=inputs.exemplar_pixels
-            )
-        self._report = report
-        self._made: list[Exemplars] | None = None
-        self.changed: tuple[int, ...] = ()
-
-    def final(self) -> list[Exemplars]:
-        """The memory of every class after the step."""
-        bench, recipe = self._bench, self._recipe
-        if self._made is not None:
-            return self._made
-        if recipe is None:
-            return exemplars.taken(bench.candidates, self._complete({}))
-        picked = self._complete(self._pick(recipe))
-        kept = exemplars.taken(bench.candidates, picked)
-        self.changed = tuple(bench.candidates.fresh_classes)
-        if recipe.synthesis is None:
-            return kept
-        made = recipe.synthesis(self._given(picked))
-        self.changed = tuple(sorted({*self.changed, *made}))
-        self._made = [made.get(label, own) for label, own in enumerate(kept)]
-        return self._made
-
-    def balanced(self) -> TrainingSet:
-        """Equally many exemplars of every class that has any."""
-        x, y, source = exemplars.balanced(self.final())
-        return TrainingSet(x=x, y=y, fresh=source >= self._bench.candidates.kept_count)
-
-    def _pick(self, recipe: Recipe) -> dict[int, Tensor]:
-        bench = self._bench
-        per_class, generator = bench.inputs.per_class, bench.generator
-        return exemplars.choose(
-            bench.candidates, bench.features(), name=recipe.pick, per_class=per_class, generator=generator
-        )
-
-    def _complete(self, chosen: dict[int, Tensor]) -> list[Tensor]:
-        inputs = self._bench.inputs
-        return exemplars.complete(
-            self._bench.candidates, chosen, per_class=inputs.per_class, class_count=inputs.class_count
-        )
-
-    def _given(self, picked: Sequence[Tensor]) -> Picked:
-        bench = self._bench
-        return Picked(
-            network=bench.network,
-            teacher=bench.teacher,
-            candidates=bench.candidates,
-            memory=tuple(picked),
-            fresh_classes=tuple(bench.candidates.fresh_classes),
-            augmentation=bench.augmentation,
-            generator=bench.generator,
-            report=self._report,
-        )
+    rebalance, split = context.method.rebalance, context.calibration_split
+    if context.teacher is None or (rebalance.needs_exemplars and context.inputs.per_class == 0):
+        return []
+    trained = Trained(
+        network=context.network,
+        teacher=context.teacher,
+        balanced=memory.balanced,
+        calibration_split=None if split is None else context.candidates_at(split),
+        augmentation=context.augmentation,
+        generator=context.generator,
+        report=report,
+    )
+    return rebalance(trained)
 
 
-def _class_means(bench: _Bench, kept: Sequence[Exemplars]) -> Tensor:
-    """Means over the memory; over a class's new examples where it keeps none; else the parent's, or the head's row."""
-    parent, length = bench.inputs.parent_head or {}, bench.inputs.backbone.feature_length
-    weight = bench.network.head.weight.detach()
+def _fit_rules(context: _StepContext, memory: Sequence[Exemplars]) -> tuple[Tensor, dict[str, Tensor]]:
+    """Return the class means [C, d] and the tensors of the method's rule.
+
+    Both are of the memory, and of the new examples of a class that has no exemplars.
+    """
+    of_classes = exemplars.with_fresh(memory, context.candidates)
+    x = torch.cat([own.x for own in of_classes])
+    counts = [len(own) for own in of_classes]
+    features = evaluate.extract(context.inputs.backbone, x)
+    mirrored = None
+    if context.augmentation.flips and x.dim() == 4:
+        mirrored = evaluate.extract(context.inputs.backbone, x.flip(2))
+    means = exemplars.means(counts, features, mirrored, _fallback_means(context))
+    rule = context.method.rule
+    if rule in ("head", "nme"):
+        return means, {}
+    labels = torch.arange(len(counts)).repeat_interleave(torch.tensor(counts)).to(features.device)
+    return means, fitting.fit(rule, features, labels, class_count=len(counts), generator=context.generator)
+
+
+def _fallback_means(context: _StepContext) -> Tensor:
+    """Return [C, d] of the parent's means, and the head's rows for classes that the parent does not know."""
+    parent, length = context.inputs.parent_head or {}, context.inputs.backbone.feature_length
+    weight = context.network.head.weight.detach()
     fallback = weight.clone() if weight.shape[1] == length else weight.new_zeros(len(weight), length)
     if "means" in parent:
         fallback[: len(parent["means"])] = parent["means"]
-    stand_ins = exemplars.with_fresh(kept, bench.candidates)
-    x = torch.cat([own.x for own in stand_ins])
-    features, mirrored = evaluate.extract(bench.network.backbone, x), None
-    if bench.augmentation.flips and x.dim() == 4:
-        mirrored = evaluate.extract(bench.network.backbone, x.flip(2))
-    return exemplars.means([len(own) for own in stand_ins], features, mirrored, fallback)
-
-
-def _fit_rule(bench: _Bench, kept: Sequence[Exemplars], rule: Rule) -> dict[str, Tensor]:
-    """What a rule on exemplars is fitted to: the memory, and the new examples of classes that keep none."""
-    if rule in ("head", "nme"):
-        return {}
-    stand_ins = exemplars.with_fresh(kept, bench.candidates)
-    features = evaluate.extract(bench.network.backbone, torch.cat([own.x for own in stand_ins]))
-    counts = torch.tensor([len(own) for own in stand_ins])
-    labels = torch.arange(len(stand_ins)).repeat_interleave(counts).to(features.device)
-    return fitting.fit(rule, features, labels, class_count=len(stand_ins), generator=bench.generator)
-
-
-def _report(progress: Progress, stage: str) -> Report:
-    return lambda done, total, loss: progress(stage, done, total, loss)
+    return fallback

@@ -19,8 +19,8 @@ from torch import Tensor
 from accrete_learner.config import MethodConfig, ModelConfig, Selection, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
 from accrete_learner.method_names import available
-from accrete_learner.trainer import run_job
 from accrete_learner.trainer.job import CANDIDATE_FOLDER, EXEMPLARS_FILE, INPUTS_FILE, Job
+from accrete_learner.trainer.run_job import run_job
 from accrete_learner_service.evaluation.measure import load_checked
 
 MODEL = ModelConfig(backbone="resnet8", input_size=8, channels=1)
@@ -81,7 +81,7 @@ def take_steps(folder: Path, config: MethodConfig, budget: MemoryConfig) -> list
             training=TRAINING,
             memory=budget,
         )
-        run_job.run(home, job, lambda *_: None)
+        run_job(home, job, lambda *_: None)
         memory = remembered(home, memory, budget.per_class(total))
         assert sum(map(len, memory.values())) <= (budget.size if budget.kind == "total" else budget.size * total)
         known = total

@@ -20,8 +20,9 @@ from accrete_experiments.protocols.results import Run
 from accrete_experiments.protocols.run import Busy, Memory, Plan, _alone, phase_folder, run
 from accrete_experiments.protocols.spec import Protocol
 from accrete_learner import methods
-from accrete_learner.config import ModelConfig, TrainingConfig
+from accrete_learner.config import MethodConfig, ModelConfig, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
+from accrete_learner.methods.base import Method
 from benchmarks.digits import scans_of
 
 
@@ -118,8 +119,13 @@ def test_a_first_phase_that_was_trained_for_another_method_gives_the_same_figure
 def test_a_first_phase_is_not_shared_where_it_would_train_differently(tmp_path: Path) -> None:
     data = digits()
     lucir, wa = methods.load("lucir"), methods.load("wa")
+
+    def first_training(method: Method, seed: int, asked: Protocol) -> str:
+        training = asked.trained_with(method, seed)
+        return spec.first_training(method.configured(MethodConfig(), training), training, asked)
+
     keys = {
-        spec.first_training(method, protocol(data).trained_with(method, seed), protocol(data).model, asked)
+        first_training(method, seed, asked)
         for method, seed, asked in (
             (lucir, 1, protocol(data)),
             (methods.load("icarl"), 1, protocol(data)),

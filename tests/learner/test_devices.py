@@ -19,8 +19,8 @@ from accrete_learner.heads import HeadChoice
 from accrete_learner.losses import CrossEntropy, LessForget, MarginRanking
 from accrete_learner.method_names import available
 from accrete_learner.synthesis.recipes import RECIPES
-from accrete_learner.trainer import run_job
 from accrete_learner.trainer.job import CANDIDATE_FOLDER, EXEMPLARS_FILE
+from accrete_learner.trainer.run_job import run_job
 from accrete_learner.training.loop import TrainingSet, train
 from accrete_learner.training.network import Network
 from accrete_learner.training.schedule import Schedule
@@ -132,7 +132,7 @@ def steps(write_step, folder, device: Device, method: MethodConfig, **fields):
     )
     first, second = folder / "1", folder / "2"
     job = write_step(first, classes=2, method=method, training=training, **fields)
-    run_job.run(first, job, lambda *_: None)
+    run_job(first, job, lambda *_: None)
     kept = load_file(first / EXEMPLARS_FILE)
     counts = torch.bincount(kept["y"]).tolist()
     rows = torch.cat([torch.arange(count) for count in counts] or [kept["y"]])
@@ -147,7 +147,7 @@ def steps(write_step, folder, device: Device, method: MethodConfig, **fields):
         training=training,
         **fields,
     )
-    run_job.run(second, job, lambda *_: None)
+    run_job(second, job, lambda *_: None)
     return second
 
 
@@ -190,5 +190,5 @@ def test_weight_transfer_trains_there(device: Device, write_step, digits, tmp_pa
 def test_a_compiled_step_is_served(write_step, digits, tmp_path) -> None:
     training = TrainingConfig(base_epochs=2, epochs=2, batch_size=32, augmentation="crop", device="cuda", compile=True)
     job = write_step(tmp_path / "1", classes=2, training=training)
-    run_job.run(tmp_path / "1", job, lambda *_: None)
+    run_job(tmp_path / "1", job, lambda *_: None)
     load(tmp_path / "1" / CANDIDATE_FOLDER, 1, EngineConfig(device="cpu")).close()

@@ -11,11 +11,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from accrete_learner import backbones, evaluate, methods
-from accrete_learner.config import Augmentation, ModelConfig, TrainingConfig
+from accrete_learner.config import Augmentation, MethodConfig, ModelConfig, RuleChoice, SelectionChoice, TrainingConfig
 from accrete_learner.losses import Batch
 from accrete_learner.memory import exemplars
 from accrete_learner.memory.exemplars import Exemplars
-from accrete_learner.method_step import StepInputs, StepOutcome, run_step
+from accrete_learner.method_step import StepInputs, StepOutcome, run_method_step
 from accrete_learner.methods.base import Method
 from accrete_learner.selection import select
 
@@ -40,7 +40,6 @@ def make_inputs(**changes: object) -> StepInputs:
         "exemplar_x": torch.cat((around(0, 3, seed=3), around(1, 2, seed=4))),
         "exemplar_y": torch.tensor([0, 0, 0, 1, 1]),
         "per_class": 3,
-        "training": TRAINING,
     }
     return StepInputs(**(values | changes))  # type: ignore[arg-type]
 
@@ -50,10 +49,16 @@ def first_inputs() -> StepInputs:
     return make_inputs(parent_head=None, new_y=torch.tensor([0] * 6 + [1] * 5), class_count=2, **nothing)
 
 
+def configured(
+    name: str, training: TrainingConfig = TRAINING, *, rule: RuleChoice = "", selection: SelectionChoice = ""
+) -> Method:
+    return methods.configured(MethodConfig(name=name, rule=rule, selection=selection), training)
+
+
 def run(inputs: StepInputs, method: str | Method = "lucir", seed: int = 0) -> StepOutcome:
-    chosen = methods.load(method) if isinstance(method, str) else method
+    chosen = configured(method) if isinstance(method, str) else method
     generator = torch.Generator().manual_seed(seed)
-    return run_step(inputs, chosen, progress=lambda *_: None, generator=generator)
+    return run_method_step(inputs, chosen, progress=lambda *_: None, generator=generator)
 
 
 def candidates(inputs: StepInputs) -> tuple[Tensor, Tensor]:
@@ -73,7 +78,8 @@ def test_a_class_with_new_examples_is_herded_anew_over_old_exemplars_and_new_exa
 
 
 def test_random_selection_can_replace_a_methods_own() -> None:
-    picks = {tuple(run(make_inputs(selection="random"), seed=seed).exemplars[1].source.tolist()) for seed in range(6)}
+    method = configured("lucir", selection="random")
+    picks = {tuple(run(make_inputs(), method, seed).exemplars[1].source.tolist()) for seed in range(6)}
     assert len(picks) > 1
 
 
@@ -122,20 +128,20 @@ class Recorder:
         return batch.scores.square().mean()
 
 
-def recorded(inputs: StepInputs, name: str) -> list[Batch]:
+def recorded(inputs: StepInputs, name: str, training: TrainingConfig = TRAINING) -> list[Batch]:
     recorder = Recorder()
-    run(inputs, replace(methods.load(name), terms=(recorder,)))
+    run(inputs, replace(configured(name, training), terms=(recorder,)))
     return recorder.batches
 
 
 def test_a_method_with_a_memory_trains_on_exemplars_and_new_examples_and_knows_which_is_which() -> None:
-    batches = recorded(make_inputs(training=replace(TRAINING, epochs=1)), "lucir")
+    batches = recorded(make_inputs(), "lucir", replace(TRAINING, epochs=1))
     seen = [(int(y), bool(new)) for batch in batches for y, new in zip(batch.labels, batch.fresh, strict=True)]
     assert sorted(seen) == sorted([(0, False)] * 3 + [(1, False)] * 2 + [(1, True)] * 6 + [(2, True)] * 5)
 
 
 def test_a_method_without_a_memory_trains_on_new_examples_alone() -> None:
-    batches = recorded(make_inputs(training=replace(TRAINING, epochs=1)), "finetune")
+    batches = recorded(make_inputs(), "finetune", replace(TRAINING, epochs=1))
     assert sorted(int(y) for batch in batches for y in batch.labels) == [1] * 6 + [2] * 5
     assert all(batch.fresh.all() for batch in batches)
 
@@ -167,14 +173,14 @@ def test_new_rows_start_imprinted_before_training() -> None:
 def test_the_rule_is_the_methods_unless_another_is_asked_for() -> None:
     rules = {name: run(make_inputs(), name).rule for name in ("lucir", "icarl", "finetune", "lwf")}
     assert rules == {"lucir": "head", "icarl": "nme", "finetune": "head", "lwf": "head"}
-    assert run(make_inputs(rule="nme")).rule == "nme"
+    assert run(make_inputs(), configured("lucir", rule="nme")).rule == "nme"
 
 
 def test_each_stage_is_timed_and_the_long_ones_report_their_progress() -> None:
     seen: list[tuple[str, int, int]] = []
-    outcome = run_step(
+    outcome = run_method_step(
         make_inputs(),
-        methods.load("lucir"),
+        configured("lucir"),
         progress=lambda stage, done, total, loss: seen.append((stage, done, total)),
         generator=torch.Generator().manual_seed(0),
     )
@@ -199,19 +205,18 @@ def test_a_balanced_set_repeats_small_classes_and_skips_missing_ones() -> None:
 
 
 def image_means(augmentation: Augmentation) -> tuple[StepInputs, StepOutcome]:
-    network = ModelConfig(backbone="resnet8", input_size=8, channels=1)
+    model = ModelConfig(backbone="resnet8", input_size=8, channels=1)
     x = torch.randint(256, (8, 8, 8, 1), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
     inputs = make_inputs(
-        backbone=backbones.build(network, generator=torch.Generator().manual_seed(0)),
+        backbone=backbones.build(model, generator=torch.Generator().manual_seed(0)),
         parent_head=None,
         class_count=2,
         new_x=x,
         new_y=torch.tensor([0] * 4 + [1] * 4),
         exemplar_x=x[:0],
         exemplar_y=torch.empty(0, dtype=torch.int64),
-        training=replace(TRAINING, augmentation=augmentation),
     )
-    return inputs, run(inputs, "icarl")
+    return inputs, run(inputs, configured("icarl", replace(TRAINING, augmentation=augmentation)))
 
 
 @pytest.mark.parametrize("augmentation", ["crop", "crop_flip"])

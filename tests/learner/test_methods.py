@@ -15,17 +15,17 @@ from torch import Tensor
 
 import accrete_learner
 from accrete_learner import backbones, evaluate, methods
-from accrete_learner.config import ModelConfig, TrainingConfig
+from accrete_learner.config import MethodConfig, ModelConfig, SelectionChoice, TrainingConfig
 from accrete_learner.heads import HeadChoice
 from accrete_learner.losses import CrossEntropy
 from accrete_learner.method_names import FAMILIES, available, begins_anew
-from accrete_learner.method_step import StepInputs, StepOutcome, run_step
+from accrete_learner.method_step import StepInputs, StepOutcome, run_method_step
 from accrete_learner.methods.base import Method
 from accrete_learner.rebalance import BalancedFineTuning
 from accrete_learner.training.schedule import Schedule
 
 SHAPE = (8, 8, 1)
-NETWORK = ModelConfig(backbone="resnet8", input_size=8, channels=1)
+MODEL = ModelConfig(backbone="resnet8", input_size=8, channels=1)
 TRAINING = TrainingConfig(base_epochs=2, epochs=2, copies=1, batch_size=8, learning_rate=0.02, augmentation="crop")
 PER_CLASS = 3
 
@@ -61,10 +61,14 @@ def examples(counts: Counts, seed: int) -> tuple[Tensor, Tensor]:
     return (noise + 50 * y[:, None, None, None] % 200).to(torch.uint8), y
 
 
+def configured(name: str, training: TrainingConfig = TRAINING, *, selection: SelectionChoice = "") -> Method:
+    return methods.configured(MethodConfig(name=name, selection=selection, synthesis_iterations=2), training)
+
+
 def first_inputs(counts: Counts, seed: int = 1, **changes: object) -> StepInputs:
     x, y = examples(counts, seed)
     values: dict[str, object] = {
-        "backbone": backbones.build(NETWORK, generator=torch.Generator().manual_seed(seed)),
+        "backbone": backbones.build(MODEL, generator=torch.Generator().manual_seed(seed)),
         "parent_head": None,
         "class_count": len(counts),
         "new_x": x,
@@ -72,8 +76,6 @@ def first_inputs(counts: Counts, seed: int = 1, **changes: object) -> StepInputs
         "exemplar_x": EMPTY_X,
         "exemplar_y": EMPTY_Y,
         "per_class": PER_CLASS,
-        "training": TRAINING,
-        "synthesis_iterations": 2,
     }
     return StepInputs(**(values | changes))  # type: ignore[arg-type]
 
@@ -104,7 +106,7 @@ def run_steps(method: Method, steps: tuple[Counts, ...], seed: int = 1) -> list[
     ran: list[tuple[StepInputs, StepOutcome]] = []
     for number, counts in enumerate(steps, start=1):
         inputs = next_inputs(*ran[-1], counts, number) if ran else first_inputs(counts, seed)
-        ran.append((inputs, run_step(inputs, method, progress=lambda *_: None, generator=generator)))
+        ran.append((inputs, run_method_step(inputs, method, progress=lambda *_: None, generator=generator)))
     return ran
 
 
@@ -132,14 +134,14 @@ def check(inputs: StepInputs, outcome: StepOutcome, method: Method) -> None:
 @pytest.mark.parametrize("steps", STEPS.values(), ids=STEPS)
 @pytest.mark.parametrize("name", CORE)
 def test_every_method_takes_steps_of_any_shape(name: str, steps: tuple[Counts, ...]) -> None:
-    method = methods.load(name)
+    method = configured(name)
     for inputs, outcome in run_steps(method, steps):
         check(inputs, outcome, method)
 
 
 @pytest.mark.parametrize("name", CORE)
 def test_every_method_repeats_itself_for_a_seed(name: str) -> None:
-    method, steps = methods.load(name), STEPS["increment"]
+    method, steps = configured(name), STEPS["increment"]
     first, second = run_steps(method, steps)[-1][1], run_steps(method, steps)[-1][1]
     assert torch.equal(first.head.weight, second.head.weight)
     assert torch.equal(first.means, second.means)
@@ -150,10 +152,10 @@ def test_every_method_repeats_itself_for_a_seed(name: str) -> None:
 
 @pytest.mark.parametrize("name", CORE)
 def test_every_method_learns_to_tell_its_first_classes_apart(name: str) -> None:
-    training = replace(TRAINING, base_epochs=12)
-    inputs = first_inputs({0: 12, 1: 12, 2: 12}, training=training)
+    method = configured(name, replace(TRAINING, base_epochs=12))
+    inputs = first_inputs({0: 12, 1: 12, 2: 12})
     generator = torch.Generator().manual_seed(1)
-    outcome = run_step(inputs, methods.load(name), progress=lambda *_: None, generator=generator)
+    outcome = run_method_step(inputs, method, progress=lambda *_: None, generator=generator)
     features = evaluate.extract(outcome.backbone, inputs.new_x)
     scores = evaluate.scores(outcome.rule, features, {**outcome.head.export(), "means": outcome.means}, {})
     assert (scores.argmax(1) == inputs.new_y).float().mean() > 0.9
@@ -162,11 +164,11 @@ def test_every_method_learns_to_tell_its_first_classes_apart(name: str) -> None:
 @pytest.mark.parametrize("name", CORE)
 def test_a_method_goes_on_from_another_ones_model(name: str) -> None:
     for other in STARTS:
-        inputs, outcome = run_steps(methods.load(other), STEPS["base"])[-1]
+        inputs, outcome = run_steps(configured(other), STEPS["base"])[-1]
         following = next_inputs(inputs, outcome, {3: 4}, 2)
         generator = torch.Generator().manual_seed(1)
-        taken_over = run_step(following, methods.load(name), progress=lambda *_: None, generator=generator)
-        check(following, taken_over, methods.load(name))
+        taken_over = run_method_step(following, configured(name), progress=lambda *_: None, generator=generator)
+        check(following, taken_over, configured(name))
 
 
 @pytest.mark.parametrize("name", [name for name in CORE if not name.startswith("mnemonics")])
@@ -181,8 +183,8 @@ def test_vectors_need_no_backbone_to_learn(name: str) -> None:
         exemplar_x=torch.empty(0, 6),
     )
     generator = torch.Generator().manual_seed(1)
-    outcome = run_step(inputs, methods.load(name), progress=lambda *_: None, generator=generator)
-    check(inputs, outcome, methods.load(name))
+    outcome = run_method_step(inputs, configured(name), progress=lambda *_: None, generator=generator)
+    check(inputs, outcome, configured(name))
 
 
 def test_there_are_the_methods_that_the_documentation_names() -> None:
@@ -203,7 +205,7 @@ def test_an_unknown_method_is_refused_with_those_there_are() -> None:
 
 def test_configuration_replaces_a_methods_numbers_and_choices() -> None:
     training = TrainingConfig(base_epochs=40, epochs=80, learning_rate=0.05, weight_decay=1e-4, batch_size=64)
-    method = methods.load("lucir").configured(training, rule="nme", selection="random")
+    method = methods.configured(MethodConfig(name="lucir", rule="nme", selection="random"), training)
     assert (method.base.epochs, method.base.milestones) == (40, (20, 30))
     assert (method.increment.epochs, method.increment.milestones) == (80, (40, 60))
     assert (method.increment.learning_rate, method.increment.weight_decay) == (0.05, 1e-4)
@@ -215,7 +217,7 @@ def test_configuration_replaces_a_methods_numbers_and_choices() -> None:
 
 def test_an_empty_configuration_leaves_a_method_as_it_is() -> None:
     for name in NAMES:
-        assert methods.load(name).configured(TrainingConfig()) == methods.load(name)
+        assert methods.configured(MethodConfig(name=name), TrainingConfig()) == methods.load(name)
 
 
 def test_rebalancing_that_needs_exemplars_needs_a_method_that_keeps_some() -> None:
@@ -253,10 +255,10 @@ def test_exemplars_that_are_made_are_images() -> None:
         new_x=torch.ones(1, 6),
         new_y=torch.zeros(1, dtype=torch.int64),
         exemplar_x=torch.empty(0, 6),
-        selection="collage_resized",
     )
+    method = configured("icarl", selection="collage_resized")
     with pytest.raises(ValueError, match="collage_resized makes images"):
-        run_step(inputs, methods.load("icarl"), progress=lambda *_: None, generator=torch.Generator())
+        run_method_step(inputs, method, progress=lambda *_: None, generator=torch.Generator())
 
 
 def test_the_names_written_out_are_the_methods_that_the_families_hold() -> None:
@@ -272,10 +274,10 @@ def test_the_methods_said_to_begin_anew_are_those_that_do() -> None:
 
 
 def test_a_closed_form_that_takes_over_another_methods_model_learns_the_old_classes_from_its_exemplars() -> None:
-    inputs, outcome = run_steps(methods.load("lucir"), ({0: 12, 1: 12, 2: 12},))[-1]
+    inputs, outcome = run_steps(configured("lucir"), ({0: 12, 1: 12, 2: 12},))[-1]
     following = next_inputs(inputs, outcome, {3: 12}, 2)
-    taken_over = run_step(
-        following, methods.load("ranpac"), progress=lambda *_: None, generator=torch.Generator().manual_seed(1)
+    taken_over = run_method_step(
+        following, configured("ranpac"), progress=lambda *_: None, generator=torch.Generator().manual_seed(1)
     )
     scores = taken_over.head(evaluate.extract(taken_over.backbone, inputs.new_x))
     assert (scores.argmax(1) == inputs.new_y).float().mean() > 0.8

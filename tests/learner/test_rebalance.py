@@ -41,14 +41,14 @@ def balanced() -> TrainingSet:
 
 
 def rebalance(
-    choice: Rebalance, network: Network, *, teacher: Network | None = None, held_out: TrainingSet | None = None
+    choice: Rebalance, network: Network, *, teacher: Network | None = None, calibration_split: TrainingSet | None = None
 ) -> list[float]:
     return choice(
         Trained(
             network=network,
             teacher=teacher or network.teacher(),
             balanced=balanced,
-            held_out=held_out,
+            calibration_split=calibration_split,
             augmentation=augment.build("none"),
             generator=torch.Generator().manual_seed(2),
             report=lambda done, total, loss: None,
@@ -130,7 +130,7 @@ def test_bias_correction_finds_the_numbers_that_were_hidden_in_the_scores() -> N
     assert loss <= reference_loss + 1e-4
 
 
-def held_out() -> TrainingSet:
+def calibration_split() -> TrainingSet:
     data = balanced()
     return TrainingSet(x=data.x, y=data.y, fresh=data.fresh)
 
@@ -139,11 +139,11 @@ def test_bias_correction_changes_the_new_classes_scores_alone_and_fits_better() 
     kinds: tuple[Literal["linear", "cosine"], ...] = ("linear", "cosine")
     for kind in kinds:
         network = make_network(kind)
-        data = held_out()
+        data = calibration_split()
         with torch.no_grad():
             features = network.backbone(data.x)
             before = network.head(features)
-            losses = rebalance(BiasCorrection(), network, held_out=data)
+            losses = rebalance(BiasCorrection(), network, calibration_split=data)
             after = network.head(features)
         torch.testing.assert_close(after[:, :2], before[:, :2])
         assert not torch.equal(after[:, 2], before[:, 2])
@@ -160,7 +160,7 @@ def test_bias_correction_changes_the_new_classes_scores_alone_and_fits_better() 
         torch.testing.assert_close(grown(features)[:, :3], after)
 
 
-def test_bias_correction_without_held_out_examples_does_nothing() -> None:
+def test_bias_correction_without_a_calibration_split_does_nothing() -> None:
     network = make_network("linear")
     before = network.head.weight.detach().clone()
     assert rebalance(BiasCorrection(), network) == []
@@ -184,8 +184,8 @@ def test_weight_aligning_makes_new_rows_as_long_as_old_ones_and_leaves_cosine_he
 def test_a_sequence_needs_and_does_what_its_parts_do() -> None:
     both = InSequence(parts=(BalancedFineTuning(), BiasCorrection()))
     assert both.needs_exemplars
-    assert both.held_out == BiasCorrection().held_out
+    assert both.calibration_share == BiasCorrection().calibration_share
     shorter = both.resized(epochs=0.5, learning_rate=1.0, batch_size=8, copies=2)
     assert isinstance(shorter.parts[0], BalancedFineTuning)
     assert (shorter.parts[0].schedule.epochs, shorter.parts[0].schedule.copies) == (10, 2)
-    assert len(rebalance(shorter, make_network("linear"), held_out=held_out())) == 11
+    assert len(rebalance(shorter, make_network("linear"), calibration_split=calibration_split())) == 11

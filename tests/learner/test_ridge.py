@@ -11,10 +11,10 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from accrete_learner import backbones, heads
-from accrete_learner.config import ModelConfig, TrainingConfig
+from accrete_learner.config import ModelConfig
 from accrete_learner.heads import RandomFeaturesHead
 from accrete_learner.heads.ridge import Ridge, Statistics, keep_rows
-from accrete_learner.method_step import StepInputs, StepOutcome, run_step
+from accrete_learner.method_step import StepInputs, StepOutcome, run_method_step
 from accrete_learner.methods.ranpac import RANPAC
 
 RIDGE = Ridge(width=50, penalty=2.0)
@@ -49,6 +49,7 @@ def sums(x: Tensor, y: Tensor, classes: int = 5) -> tuple[Statistics, Tensor]:
 
 def run_steps(parts: list[tuple[Tensor, Tensor]]) -> StepOutcome:
     """Whole steps of RanPAC on embeddings, as a trainer runs them: each with a generator of its own seed."""
+    method = replace(RANPAC, closed_form=RIDGE, augmentation="none")
     outcome, parent, count = None, None, 0
     for version, (x, y) in enumerate(parts, start=1):
         count = max(count, int(y.max()) + 1)
@@ -61,12 +62,11 @@ def run_steps(parts: list[tuple[Tensor, Tensor]]) -> StepOutcome:
             exemplar_x=x[:0],
             exemplar_y=y[:0],
             per_class=0,
-            training=TrainingConfig(augmentation="none", precision="float32"),
             pretrained=True,
             statistics=None if outcome is None else outcome.statistics,
         )
         generator = torch.Generator().manual_seed(version)
-        outcome = run_step(inputs, replace(RANPAC, closed_form=RIDGE), progress=lambda *_: None, generator=generator)
+        outcome = run_method_step(inputs, method, progress=lambda *_: None, generator=generator)
         parent = {**outcome.head.export(), "means": outcome.means}
     assert outcome is not None
     return outcome

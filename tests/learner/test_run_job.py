@@ -13,10 +13,12 @@ import pytest
 import torch
 from safetensors.numpy import load_file
 
+from accrete_learner import methods
 from accrete_learner.config import MethodConfig, ModelConfig
 from accrete_learner.metrics import Tally
-from accrete_learner.trainer import run_job
+from accrete_learner.trainer.inputs import read_inputs
 from accrete_learner.trainer.job import INPUTS_FILE, Job
+from accrete_learner.trainer.run_job import run_job
 from accrete_model.config import EngineConfig
 from accrete_model.loaded_version import load
 
@@ -29,7 +31,7 @@ NEAREST = MethodConfig(name="lucir", rule="nme")
 
 
 def run(folder: Path, job: Job | None = None) -> None:
-    run_job.run(folder, job or Job.read(folder), lambda stage, done, total, loss: None)
+    run_job(folder, job or Job.read(folder), lambda stage, done, total, loss: None)
 
 
 def head(folder: Path) -> dict[str, np.ndarray]:
@@ -118,10 +120,11 @@ def test_exemplars_reach_the_method_in_rank_order(base: Path, tmp_path: Path, wr
     shuffled = np.random.default_rng(0).permutation(15)
     arrays = {name: array[shuffled] for name, array in memory.items()}
     job = write_step(tmp_path, classes=4, old=3, parent=base / "candidate", arrays=arrays)
-    data = run_job.load_data(tmp_path, job, torch.device("cpu"))
+    inputs, place = read_inputs(tmp_path, job, methods.configured(job.method, job.training), torch.Generator())
+    np.testing.assert_array_equal(arrays["exemplar_x"][place], inputs.exemplar_x)
     for label in range(3):
         own = memory["exemplar_x"][memory["exemplar_y"] == label]
-        np.testing.assert_array_equal(data.exemplars.x[data.exemplars.y == label].numpy(), own)
+        np.testing.assert_array_equal(inputs.exemplar_x[inputs.exemplar_y == label].numpy(), own)
 
 
 def test_bfloat16_trains_and_the_files_stay_float32(tmp_path: Path, write_step: WriteStep):

@@ -1,4 +1,4 @@
-"""A small balanced set that training does not see, for what is fitted after it (BiC, section 4.1)."""
+"""A small balanced set that training leaves out, for what is fitted after it (BiC, section 4.1)."""
 
 import torch
 from torch import Tensor
@@ -7,13 +7,14 @@ from accrete_learner.memory.exemplars import Candidates
 
 
 def split(candidates: Candidates, share: float, old_count: int, generator: torch.Generator) -> Tensor | None:
-    """Indices into the candidates that training leaves out: equally many of each class, at random.
+    """Draw equally many candidates of each class that can spare one.
 
-    That many is `share` of the exemplars of the old class that has the fewest, at least one; a class that would be left
-    without an example gives none.
+    That many is `share` of the exemplars of the old class that has the fewest, and at least one. A class never gives
+    its last example.
 
     Returns:
-        None when `share` is 0, or when old or new classes would have none in it: nothing could be fitted then.
+        Indices into the candidates. None when `share` is 0, or when no old or no new class can spare an example, as
+        nothing could be fitted then.
     """
     if not share:
         return None

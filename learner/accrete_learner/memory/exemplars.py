@@ -1,6 +1,7 @@
-"""The exemplar memory's turn in a step: which examples stay, a balanced set of them, and the class means they give.
+"""The exemplar memory in a step: which examples stay, a balanced set of them, and the class means that they give.
 
-Shapes: M candidates (the exemplars kept from before, then the step's new examples), d feature length, C classes.
+Shapes: M candidates (the exemplars kept from before, then the step's new examples), m exemplars of one class, d feature
+length, C classes.
 """
 
 from collections.abc import Mapping, Sequence
@@ -12,7 +13,7 @@ from torch.nn import functional as F
 
 from accrete_learner import selection
 
-#: Where an exemplar that comes from no single example says that it came from.
+#: The source of an exemplar that comes from no single example.
 SYNTHESISED = -1
 
 
@@ -29,27 +30,27 @@ class Candidates:
 
     @property
     def fresh(self) -> Tensor:
-        """[M] bool: came for this step."""
+        """[M] bool, true for an example that came for this step."""
         return torch.arange(len(self.y), device=self.y.device) >= self.kept_count
 
     @property
     def fresh_classes(self) -> list[int]:
-        """Classes with a new example, ascending; their exemplars are chosen anew."""
+        """Classes with a new example, ascending. Their exemplars are chosen anew."""
         return sorted({int(label) for label in self.y[self.kept_count :].tolist()})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Exemplars:
-    """A class's exemplars in rank order."""
+    """The exemplars of one class in rank order."""
 
     x: Tensor
     """[m, ...] in the model's input form: uint8, or float16 in 0 to 255 where the synthesis was asked for it."""
     source: Tensor
-    """[m] int64 index into the candidates of the example that each was made from, so that it can be deleted with it; or
-    SYNTHESISED."""
+    """[m] int64 index into the candidates of the example that each was made from, so that it can be deleted with it.
+    SYNTHESISED where there is no single one."""
     shown: Tensor | None = None
-    """[m, k] int64, of SYNTHESISED ones: indices into the candidates of all the examples that each was made from, so
-    that it can be deleted with any of them. None: made from the network alone."""
+    """[m, k] int64, for SYNTHESISED exemplars: indices into the candidates of all the examples that each was made from,
+    so that it can be deleted with any of them. None when they were made from the network alone."""
 
     def __len__(self) -> int:
         return len(self.source)
@@ -58,10 +59,18 @@ class Exemplars:
 def choose(
     candidates: Candidates, features: Tensor, *, name: str, per_class: int, generator: torch.Generator
 ) -> dict[int, Tensor]:
-    """For each class with new examples: its exemplars, as indices [<= per_class] into the candidates, best first.
+    """Choose the exemplars of each class that has new examples.
 
-    `features` [M, d] are the candidates' under the network that will use the memory; only directions count (iCaRL,
-    section 3.2 works on unit features).
+    Args:
+        candidates: to choose among.
+        features: [M, d] of the candidates under the network that will use the memory. Only their directions count, as
+            iCaRL (section 3.2) works on features of length 1.
+        name: of the selection.
+        per_class: exemplars per class at most.
+        generator: for selections that draw.
+
+    Returns:
+        By class, indices [<= per_class] into the candidates, best first.
     """
     directions = F.normalize(features, dim=1)
     chosen = {}
@@ -73,31 +82,31 @@ def choose(
 
 
 def complete(candidates: Candidates, chosen: Mapping[int, Tensor], *, per_class: int, class_count: int) -> list[Tensor]:
-    """The whole memory after the step: for each class, indices into the candidates; a class without any has none.
+    """Return for each class the indices into the candidates that the memory holds after the step.
 
-    A class that was not chosen anew keeps its first `per_class` exemplars.
+    A class that was not chosen anew keeps its first `per_class` exemplars, or none if it has none.
     """
     kept = candidates.y[: candidates.kept_count]
     rest = ((kept == label).nonzero().squeeze(1)[:per_class] for label in range(class_count))
     return [chosen.get(label, old) for label, old in enumerate(rest)]
 
 
-def taken(candidates: Candidates, index: Sequence[Tensor]) -> list[Exemplars]:
-    """The examples at a memory's indices, just as they are."""
-    return [Exemplars(x=candidates.x[own], source=own) for own in index]
+def taken(candidates: Candidates, index: Tensor) -> Exemplars:
+    """Return the candidates at `index` as exemplars, unchanged."""
+    return Exemplars(x=candidates.x[index], source=index)
 
 
 def with_fresh(memory: Sequence[Exemplars], candidates: Candidates) -> list[Exemplars]:
-    """The memory with the new examples of a class in place of exemplars that it does not have."""
+    """Return the memory, where a class without exemplars is represented by its new examples."""
     fresh = candidates.fresh
     return [
-        own if len(own) else taken(candidates, [((candidates.y == label) & fresh).nonzero().squeeze(1)])[0]
+        own if len(own) else taken(candidates, ((candidates.y == label) & fresh).nonzero().squeeze(1))
         for label, own in enumerate(memory)
     ]
 
 
 def balanced(memory: Sequence[Exemplars]) -> tuple[Tensor, Tensor, Tensor]:
-    """x, y and source of equally many exemplars of every class that has any; small classes are repeated."""
+    """Return x, y and source of equally many exemplars of every class that has any; small classes are repeated."""
     largest = max((len(own) for own in memory), default=0)
     rows = [torch.arange(largest, device=own.source.device) % len(own) for own in memory if len(own)]
     filled = [own for own in memory if len(own)]
@@ -108,13 +117,15 @@ def balanced(memory: Sequence[Exemplars]) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def means(counts: list[int], features: Tensor, mirrored: Tensor | None, fallback: Tensor) -> Tensor:
-    """Unit class means [C, d] of unit features, those of the mirror images included where there are any (iCaRL's code).
+    """Return the class means [C, d], of length 1, of features scaled to length 1.
+
+    Features of the mirror images are included where they are given, as in iCaRL's code.
 
     Args:
-        counts: C, how many examples stand for each class.
-        features: [sum of counts, d], of those examples, class by class.
-        mirrored: the same of their mirror images; None where a mirror image means something else.
-        fallback: [C, d], the mean of a class that nothing stands for.
+        counts: C numbers of the examples that represent each class.
+        features: [sum of counts, d] of those examples, class by class.
+        mirrored: features of their mirror images. None where a mirror image means something else.
+        fallback: [C, d] means of the classes that no example represents.
     """
     directions = F.normalize(features, dim=1)
     if mirrored is not None:

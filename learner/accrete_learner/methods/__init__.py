@@ -1,10 +1,9 @@
-"""The methods by name, one family per file. Importing this package imports none of them, and no torch."""
+"""The methods by name, one family per file. Importing this package imports neither the families nor torch."""
 
 import importlib
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from accrete_learner.config import MethodConfig
+from accrete_learner.config import MethodConfig, TrainingConfig
 from accrete_learner.method_names import FAMILIES, available
 
 if TYPE_CHECKING:
@@ -12,10 +11,10 @@ if TYPE_CHECKING:
 
 
 def load(name: str) -> "Method":
-    """The method of that name; this imports torch.
+    """Return the method called `name` as its source describes it. This imports torch.
 
     Raises:
-        ValueError: when there is none; the message names those there are.
+        ValueError: when there is none. The message names those there are.
     """
     for family, names in FAMILIES.items():
         if name in names:
@@ -24,12 +23,10 @@ def load(name: str) -> "Method":
     raise ValueError(f"no method {name!r}; there are {', '.join(available())}")
 
 
-def configured(config: MethodConfig) -> "Method":
-    """The method that `config` names, with those of its choices replaced that `config` has one for."""
-    method = load(config.name)
-    return replace(
-        method,
-        selection=config.selection or method.selection,
-        rule=config.rule or method.rule,
-        weight_transfer=config.weight_transfer or method.weight_transfer,
-    )
+def configured(config: MethodConfig, training: TrainingConfig) -> "Method":
+    """Return the method that `config` names, with the choices of `config` and the numbers of `training`.
+
+    Raises:
+        ValueError: when there is none of that name.
+    """
+    return load(config.name).configured(config, training)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from accrete_learner.config import Augmentation, Rule, RuleChoice, Selection, SelectionChoice, TrainingConfig
+from accrete_learner.config import Augmentation, MethodConfig, Pixels, Rule, Selection, TrainingConfig
 from accrete_learner.heads import HeadChoice
 from accrete_learner.heads.ridge import Ridge
 from accrete_learner.losses import Term
@@ -13,7 +13,7 @@ from accrete_learner.training.schedule import Schedule
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """A method as data; `step.run_step` puts it to work. Any choice goes with any other.
+    """A method as data, which `method_step.run_method_step` runs. Any choice goes with any other.
 
     Raises:
         ValueError: when the rebalancing needs exemplars and the method keeps none.
@@ -21,43 +21,44 @@ class Method:
 
     name: str
     selection: Selection | None
-    """How the memory's exemplars are chosen or made; None: no memory, and none is trained on."""
+    """How the memory's exemplars are chosen or made. None for a method that keeps none and trains on none."""
     head: HeadChoice
     terms: tuple[Term, ...]
-    """Their sum is the loss; a term that means nothing in a step is left out of it."""
+    """Their sum is the loss. A term that does not apply to a step is left out of it."""
     base: Schedule
     """Of a first step."""
     increment: Schedule
     """Of every later step."""
     augmentation: Augmentation = "auto"
-    """What a configuration's `auto` means to this method."""
+    """What a configuration's `auto` stands for."""
     frozen: Literal["never", "increments"] = "never"
-    """`increments`: after its first step the backbone stays as it is; one that brings weights is not trained at all."""
+    """`increments`: the backbone is trained in the first step alone, and not at all when it brings weights."""
     weight_transfer: bool = False
-    """Later steps train a scale and a shift a filter in place of the filters (mnemonics, section 4.4 and MTL)."""
+    """Whether later steps train a scale and a shift per filter in place of the filters (mnemonics, section 4.4)."""
     restart: bool = False
-    """Every step trains anew, from the first step's weights, on all that the memory holds and all that is new."""
+    """Whether every step trains from the beginning, on all that the memory holds and all that is new."""
     closed_form: Ridge | None = None
-    """Solves for the head in place of training it, on top of a frozen backbone."""
+    """Solves for the head on a frozen backbone, in place of training it."""
     rebalance: Rebalance = NoRebalance()
     rule: Rule = "head"
     """How the finished version predicts."""
     last_relu: bool = False
     """Whether the backbone ends in a ReLU. Off as in iCaRL's and LUCIR's code, and for the others too, so that a
     model can go on with another method."""
+    synthesis_iterations: int | None = None
+    """Iterations of a selection that makes exemplars by optimisation. None: its own."""
+    exemplar_pixels: Pixels = "uint8"
+    """How a selection that can keep fractions of grey levels stores pixels."""
 
     def __post_init__(self) -> None:
         if self.rebalance.needs_exemplars and self.selection is None:
             raise ValueError(f"method {self.name}: {type(self.rebalance).__name__} needs a memory of exemplars")
 
-    def configured(
-        self, training: TrainingConfig, *, rule: RuleChoice = "", selection: SelectionChoice = ""
-    ) -> "Method":
-        """This method with the given numbers and choices in place of its own.
+    def configured(self, config: MethodConfig, training: TrainingConfig) -> "Method":
+        """Return this method with the given choices and numbers in place of its own.
 
-        The rebalancing's epochs and rate change by the same factors as those of `increment`.
+        The rebalancing's epochs and learning rate change by the same factors as those of `increment`.
         """
-        base = _resized(self.base, training, training.base_epochs)
         increment = _resized(self.increment, training, training.epochs)
         rebalance = self.rebalance.resized(
             epochs=increment.epochs / self.increment.epochs,
@@ -67,16 +68,19 @@ class Method:
         )
         return replace(
             self,
-            base=base,
+            base=_resized(self.base, training, training.base_epochs),
             increment=increment,
             augmentation=self.augmentation if training.augmentation == "auto" else training.augmentation,
             rebalance=rebalance,
-            rule=rule or self.rule,
-            selection=selection or self.selection,
+            rule=config.rule or self.rule,
+            selection=config.selection or self.selection,
+            weight_transfer=config.weight_transfer or self.weight_transfer,
+            synthesis_iterations=config.synthesis_iterations,
+            exemplar_pixels=config.exemplar_pixels,
         )
 
     def base_terms(self) -> tuple[Term, ...]:
-        """The terms that mean something in a first step."""
+        """Return the terms that apply to a first step."""
         return tuple(term for term in self.terms if term.applies(0, 1))
 
 

@@ -7,7 +7,8 @@ from typing import Protocol, Self
 import torch
 
 from accrete_learner.augmentation.augment import Augmentation
-from accrete_learner.training.loop import Report, TrainingSet
+from accrete_learner.progress import Report
+from accrete_learner.training.loop import TrainingSet
 from accrete_learner.training.network import Network
 
 
@@ -21,7 +22,7 @@ class Trained:
     """The network as it was before the step."""
     balanced: Callable[[], TrainingSet]
     """Makes a training set with equally many examples of every class that has any."""
-    held_out: TrainingSet | None
+    calibration_split: TrainingSet | None
     """Examples that training did not see, equally many of every class that can spare any; None where no class can, or
     the method holds none out."""
     augmentation: Augmentation
@@ -37,7 +38,7 @@ class Rebalance(Protocol):
         """Whether it cannot run without an exemplar memory."""
 
     @property
-    def held_out(self) -> float:
+    def calibration_share(self) -> float:
         """Share of the exemplars that training leaves to the rebalancing; 0 for none."""
 
     def resized(self, *, epochs: float, learning_rate: float, batch_size: int, copies: int | None = None) -> Self:

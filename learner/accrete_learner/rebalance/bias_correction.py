@@ -1,6 +1,6 @@
 """BiC's bias correction (Wu et al., Large Scale Incremental Learning, CVPR 2019, section 4.2).
 
-Shapes: V held-out examples, C classes in all.
+Shapes: V calibration examples, C classes in all.
 """
 
 from dataclasses import dataclass
@@ -21,23 +21,23 @@ class BiasCorrection:
     Everything else stays as it is. The corrected scores are what the step's version answers and what distils the next.
     """
 
-    held_out: float = 0.1
+    calibration_share: float = 0.1
     """Share of an old class's exemplars, and as many of each new class (section 5.1: train to validation is 9 to 1)."""
     needs_exemplars: bool = True
     iterations: int = 50
-    """Of L-BFGS on the two numbers, with all held-out examples at once. The problem is convex, so the optimum does not
-    depend on the optimiser; the ports' Adam and SGD stop at different points before it."""
+    """Of L-BFGS on the two numbers, with all calibration examples at once. The problem is convex, so the optimum does
+    not depend on the optimiser; the ports' Adam and SGD stop at different points before it."""
 
     def resized(self, *, epochs: float, learning_rate: float, batch_size: int, copies: int | None = None) -> Self:
         return self
 
     def __call__(self, trained: Trained) -> list[float]:
-        head, held_out = trained.network.head, trained.held_out
-        if held_out is None or not len(head.new_rows):
+        head, calibration_split = trained.network.head, trained.calibration_split
+        if calibration_split is None or not len(head.new_rows):
             return []
         with torch.no_grad():
-            scores = head(evaluate.extract(trained.network.backbone, held_out.x))
-        gain, offset, loss = fit(scores, held_out.y, len(head.old_rows), iterations=self.iterations)
+            scores = head(evaluate.extract(trained.network.backbone, calibration_split.x))
+        gain, offset, loss = fit(scores, calibration_split.y, len(head.old_rows), iterations=self.iterations)
         head.correct_new(gain, offset)
         trained.report(1, 1, loss)
         return [loss]

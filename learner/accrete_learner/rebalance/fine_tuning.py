@@ -29,7 +29,7 @@ class BalancedFineTuning:
     """EEIL's temporary distillation (section 3.2): the network as training left it also teaches, for the new classes,
     beside the network from before the step for the old ones. Only of use to terms that distil."""
     needs_exemplars: bool = True
-    held_out: float = 0.0
+    calibration_share: float = 0.0
 
     def resized(self, *, epochs: float, learning_rate: float, batch_size: int, copies: int | None = None) -> Self:
         resized = self.schedule.resized(

@@ -11,7 +11,7 @@ class NoRebalance:
     """Leaves the network as training left it."""
 
     needs_exemplars: bool = False
-    held_out: float = 0.0
+    calibration_share: float = 0.0
 
     def resized(self, *, epochs: float, learning_rate: float, batch_size: int, copies: int | None = None) -> Self:
         return self

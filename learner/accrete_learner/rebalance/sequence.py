@@ -17,8 +17,8 @@ class InSequence:
         return any(part.needs_exemplars for part in self.parts)
 
     @property
-    def held_out(self) -> float:
-        return max(part.held_out for part in self.parts)
+    def calibration_share(self) -> float:
+        return max(part.calibration_share for part in self.parts)
 
     def resized(self, *, epochs: float, learning_rate: float, batch_size: int, copies: int | None = None) -> Self:
         parts = (

@@ -17,7 +17,7 @@ class WeightAligning:
     """
 
     needs_exemplars: bool = False
-    held_out: float = 0.0
+    calibration_share: float = 0.0
 
     def resized(self, *, epochs: float, learning_rate: float, batch_size: int, copies: int | None = None) -> Self:
         return self

@@ -3,7 +3,6 @@
 Shapes: M candidates, C classes, O of them known before the step, H x W pixels.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -12,12 +11,10 @@ from torch import Tensor
 
 from accrete_learner.augmentation.augment import Augmentation
 from accrete_learner.memory.exemplars import SYNTHESISED, Candidates, Exemplars
+from accrete_learner.progress import Report
 from accrete_learner.training.network import Network
 
 __all__ = ["SYNTHESISED", "Exemplars", "Picked", "Report", "Synthesis"]
-
-Report = Callable[[int, int, float], None]
-"""Called now and then with how much is done, of how much, and the current loss."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,8 +1,9 @@
 """The trainer process: `python -m accrete_learner.trainer` runs one incremental step, from files to files.
 
-It says {"stage": "ready"} once its imports are done, so that one can stand by; then it reads one line from standard
-input, the step's folder (see `job`), runs the step and exits: 0 done, or told nothing; 3 the step failed, and the last
-line says why. Each line on standard output is a JSON object; everything else that is said goes to standard error.
+It writes {"stage": "ready"} once its imports are done, so that a process can stand by. Then it reads one line from
+standard input, the step's folder (see the module `job`), runs the step and exits with 0. It also exits with 0 when
+standard input ends before a line, and with 3 when the step failed; the last line then says why. Each line on standard
+output is a JSON object. All other output goes to standard error.
 """
 
 import json
@@ -17,8 +18,8 @@ from typing import TextIO
 
 import torch
 
-from accrete_learner.trainer import run_job
 from accrete_learner.trainer.job import EXIT_STEP_FAILED, Job
+from accrete_learner.trainer.run_job import run_job
 from accrete_learner.training.precision import use_threads
 
 log = logging.getLogger(__name__)
@@ -28,7 +29,7 @@ _PROGRESS_INTERVAL_S = 0.1
 
 
 class Reporter:
-    """Writes events as JSON lines."""
+    """Write events as JSON lines."""
 
     def __init__(self, output: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._output = output
@@ -36,12 +37,15 @@ class Reporter:
         self._last = -math.inf
 
     def say(self, stage: str, **fields: object) -> None:
-        """One line, at once."""
+        """Write one line at once."""
         self._output.write(json.dumps({"stage": stage, **fields}) + "\n")
         self._output.flush()
 
     def progress(self, stage: str, done: int, total: int, loss: float) -> None:
-        """One line, unless the last was only just written. A loss that is not finite is null, as JSON has none."""
+        """Write one line, unless the last was only just written.
+
+        A loss that is not finite is null, as JSON has none.
+        """
         now = self._clock()
         if done < total and now - self._last < _PROGRESS_INTERVAL_S:
             return
@@ -50,7 +54,7 @@ class Reporter:
 
 
 def main() -> int:
-    """Runs the process; returns its exit code."""
+    """Run the process and return its exit code."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     with _claim_stdout() as output:
         reporter = Reporter(output)
@@ -67,9 +71,9 @@ def _run(folder: Path, reporter: Reporter) -> int:
         job = Job.read(folder)
         use_threads(job.training.threads)
         # Dropout and stochastic depth inside torchvision's networks know only torch's global generator.
-        torch.manual_seed(run_job.seed(job))
-        run_job.run(folder, job, reporter.progress)
-    # The one place that turns any failure of a step into an answer; the process ends with it.
+        torch.manual_seed(job.seed)
+        run_job(folder, job, reporter.progress)
+    # The one place that turns any failure of a step into an event; the process ends with it.
     except Exception as error:
         log.exception("the step in %s failed", folder)
         reporter.say("error", reason=_reason(error))
@@ -85,7 +89,7 @@ def _reason(error: Exception) -> str:
 
 
 def _claim_stdout() -> TextIO:
-    """Standard output for the events alone: what libraries print there, from C too, goes to standard error instead."""
+    """Return standard output for the events alone. What libraries print there, from C too, goes to standard error."""
     claimed = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     return claimed

@@ -1,8 +1,8 @@
-"""A step's folder: what the learner asks of the trainer and what it gets back, as files. Standard library alone.
+"""The files of a step's folder, which the learner's process and the trainer exchange. Standard library alone.
 
     job.json               the `Job`; written by the learner, last of its files
     inputs.safetensors     tensors named by the INPUT_* constants; absent ones are empty
-    candidate/             the artifact files of the new version, without a manifest
+    candidate/             the files of the new version, without a manifest
     exemplars.safetensors  x, y, source, shown of the classes chosen anew, in rank order within each class
     result.json            the `Result`; written last and by rename, so that it is there only when all the rest is
 
@@ -47,15 +47,15 @@ class Job:
     version: int
     """Number that the candidate will carry."""
     labels: tuple[str, ...]
-    """Labels in the candidate's head order: the parent's that stay, then the new."""
+    """In the order of the candidate's head: the parent's that stay, then the new."""
     old_count: int = 0
     """How many of `labels`, from the front, the parent knows."""
     parent: str | None = None
-    """Folder of the parent's artifact; None for the first step."""
+    """Folder of the parent's files. None for a first step."""
     parent_rows: tuple[int, ...] = ()
-    """For each of the `old_count` labels, its row in the parent's head; a missing row is a forgotten class."""
+    """For each of the `old_count` labels its row in the parent's head. A row that is missing is a forgotten class's."""
     trained: str | None = None
-    """In a first step: folder of an artifact whose first step trained just as this one would, with another memory or
+    """In a first step, folder of a version whose first step trained just as this one would, with another memory or
     rule. Its weights and head are taken over in place of training again."""
     method: MethodConfig = field(default_factory=MethodConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -68,19 +68,24 @@ class Job:
         if not 0 <= self.old_count <= len(self.labels):
             raise ValueError(f"old_count = {self.old_count}: must be 0 to {len(self.labels)}, the number of labels")
         if len(self.parent_rows) != self.old_count or len(set(self.parent_rows)) != self.old_count:
-            raise ValueError(f"parent_rows must be {self.old_count} distinct rows, one an old label")
+            raise ValueError(f"parent_rows must be {self.old_count} distinct rows, one per old label")
         if self.old_count and self.parent is None:
             raise ValueError("old labels need a parent")
         if self.trained is not None and self.parent is not None:
             raise ValueError("only a first step can take over what was trained before")
 
+    @property
+    def seed(self) -> int:
+        """Of the step's random choices. Each version has its own, and a step that is run again has the same."""
+        return (self.training.seed * 1_000_003 + self.version) % 2**63
+
     def write(self, folder: Path) -> None:
-        """Writes job.json."""
+        """Write job.json."""
         write_json(folder / JOB_FILE, asdict(self))
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Reads job.json.
+        """Read job.json.
 
         Raises:
             OSError: when it is not there.
@@ -109,19 +114,19 @@ class Result:
     """What a finished step says about its training."""
 
     stage_seconds: Mapping[str, float]
-    """Wall seconds by stage."""
+    """Wall seconds per stage."""
     images: int
-    """Images that training took: examples times epochs, without rebalancing."""
+    """Images that training took, which is examples times epochs without rebalancing."""
     losses: tuple[float, ...]
-    """Mean loss of each epoch, rebalancing included."""
+    """Mean loss per epoch, of training and then of rebalancing."""
 
     def write(self, folder: Path) -> None:
-        """Writes result.json; the trainer's last act on a folder."""
+        """Write result.json, which the trainer does last."""
         write_json(folder / RESULT_FILE, asdict(self))
 
     @classmethod
     def read(cls, folder: Path) -> Self:
-        """Reads result.json.
+        """Read result.json.
 
         Raises:
             OSError: when it is not there, so the step did not finish.

@@ -4,7 +4,7 @@ Shapes: N examples, [N, ...] inputs in the model's own form (uint8 [N, H, W, C] 
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,11 +13,9 @@ from torch import Tensor
 
 from accrete_learner.augmentation.augment import Augmentation
 from accrete_learner.losses import Batch, Term
+from accrete_learner.progress import Report
 from accrete_learner.training.network import Network
 from accrete_learner.training.schedule import Schedule
-
-Report = Callable[[int, int, float], None]
-"""Called after each epoch with epochs done, epochs in all, and the epoch's mean loss."""
 
 
 class Teacher(Protocol):

@@ -21,7 +21,6 @@ from accrete_experiments.protocols.data import Dataset
 from accrete_experiments.protocols.results import Run
 from accrete_experiments.protocols.run import Plan, examples
 from accrete_kit.atomic_file import write_json
-from accrete_learner import methods
 from accrete_node.settings import Settings, load_settings
 from accrete_node.up import Signals, supervisor
 
@@ -49,7 +48,7 @@ def play(plan: Plan, data: Dataset, folder: Path, finished: Run | None, display:
     with tempfile.TemporaryDirectory(prefix="accrete-live-", ignore_cleanup_errors=True) as name:
         settings = load_settings(_flags(plan, Path(name)), no_settings_file(Path(name)), resolved=True)
         summary = _perform(plan, data, settings)
-    rule = settings.method.rule or methods.configured(plan.config).rule
+    rule = settings.method.rule or plan.method.rule
     offline = None if finished is None else [measures.top1(phase, rule) for phase in finished.phases]
     live = [version["accuracy"] for version in summary["versions"]]
     write_json(
@@ -107,7 +106,7 @@ def _images(x: NDArray[Any]) -> list[NDArray[Any]]:
 
 def _flags(plan: Plan, data_dir: Path) -> dict[str, Any]:
     protocol, config = plan.protocol, plan.config
-    training = asdict(protocol.trained_with(methods.configured(config), plan.seed))
+    training = asdict(plan.training)
     return {
         "data_dir": data_dir,
         "model": asdict(protocol.model),

@@ -25,11 +25,11 @@ from accrete_experiments.protocols.spec import Protocol
 from accrete_kit.atomic_file import write_json
 from accrete_kit.file_lock import AlreadyLocked, FileLock
 from accrete_learner import evaluate, export, fitting, methods
-from accrete_learner.config import MethodConfig, Rule
+from accrete_learner.config import MethodConfig, Rule, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
 from accrete_learner.methods.base import Method
-from accrete_learner.trainer import run_job
 from accrete_learner.trainer.job import CANDIDATE_FOLDER, EXEMPLARS_FILE, INPUTS_FILE, Job, Result
+from accrete_learner.trainer.run_job import run_job
 
 PHASE_FILE = "phase.json"
 MEMORY_FILE = "memory.safetensors"
@@ -68,6 +68,16 @@ class Plan:
             exemplar_pixels=shared.exemplar_pixels,
             synthesis_iterations=shared.synthesis_iterations,
         )
+
+    @property
+    def training(self) -> TrainingConfig:
+        """How the method trains under the protocol."""
+        return self.protocol.trained_with(methods.load(self.config.name), self.seed)
+
+    @property
+    def method(self) -> Method:
+        """The method as it runs."""
+        return methods.configured(self.config, self.training)
 
     @property
     def name(self) -> str:
@@ -144,7 +154,7 @@ def _step(
         tensors |= {"exemplar_x": before.x, "exemplar_y": before.y, "exemplar_rank": _ranks(before.y)}
     export.write_tensors(here / INPUTS_FILE, tensors)
     job.write(here)
-    candidate = run_job.run(here, job, lambda stage, done, total, loss: progress(number, stage, done, total, loss))
+    candidate = run_job(here, job, lambda stage, done, total, loss: progress(number, stage, done, total, loss))
     return candidate, Result.read(here), _memory_after(here, job, before)
 
 
@@ -164,10 +174,9 @@ def _ranks_of_arrival(plan: Plan, data: Dataset, number: int) -> Tensor:
 
 
 def _job(plan: Plan, data: Dataset, folder: Path, number: int) -> Job:
-    method = methods.configured(plan.config)
     labels = [data.names[index] for phase in plan.phases[:number] for index in phase]
     old = sum(len(phase) for phase in plan.phases[: number - 1])
-    shared = _trained_folder(plan, method, folder)
+    shared = _trained_folder(plan, folder)
     return Job(
         version=number,
         labels=tuple(labels),
@@ -177,16 +186,15 @@ def _job(plan: Plan, data: Dataset, folder: Path, number: int) -> Job:
         trained=str(shared / CANDIDATE_FOLDER) if number == 1 and shared is not None else None,
         method=plan.config,
         model=plan.protocol.model,
-        training=plan.protocol.trained_with(method, plan.seed),
+        training=plan.training,
         # Joint training is the ceiling because it keeps everything; a budget would make it something else.
-        memory=plan.protocol.memory if not method.restart else EVERYTHING,
+        memory=plan.protocol.memory if not plan.method.restart else EVERYTHING,
     )
 
 
 def _share_training(plan: Plan, data: Dataset, folder: Path, progress: Progress) -> None:
     """Trains the first phase where no run has trained its like: without a memory, into a folder of its own."""
-    method = methods.configured(plan.config)
-    shared = _trained_folder(plan, method, folder)
+    shared = _trained_folder(plan, folder)
     if shared is None:
         return
     shared.parent.mkdir(parents=True, exist_ok=True)
@@ -203,14 +211,14 @@ def _share_training(plan: Plan, data: Dataset, folder: Path, progress: Progress)
         job = replace(first, trained=None, method=method_config, memory=MemoryConfig(size=0))
         export.write_tensors(making / INPUTS_FILE, {"new_x": x, "new_y": y})
         job.write(making)
-        run_job.run(making, job, lambda stage, done, total, loss: progress(1, stage, done, total, loss))
+        run_job(making, job, lambda stage, done, total, loss: progress(1, stage, done, total, loss))
         (making / INPUTS_FILE).unlink()
         making.rename(shared)
 
 
 def _with_training(plan: Plan, folder: Path, number: int, result: Result) -> Result:
     """The result with time and images of a first phase that was trained for several runs: each of them needed it."""
-    shared = _trained_folder(plan, methods.configured(plan.config), folder) if number == 1 else None
+    shared = _trained_folder(plan, folder) if number == 1 else None
     if shared is None:
         return result
     trained = Result.read(shared)
@@ -301,12 +309,12 @@ def phase_folder(folder: Path, plan: Plan, number: int) -> Path:
     return folder / "runs" / plan.name / f"phase-{number:02d}"
 
 
-def _trained_folder(plan: Plan, method: Method, folder: Path) -> Path | None:
+def _trained_folder(plan: Plan, folder: Path) -> Path | None:
     """Where the first phase's training is shared; None for a method that does not train it."""
+    method = plan.method
     if method.closed_form is not None or (method.frozen != "never" and plan.protocol.model.weights):
         return None
-    training = plan.protocol.trained_with(method, plan.seed)
-    key = spec.first_training(method, training, plan.protocol.model, plan.protocol)
+    key = spec.first_training(method, plan.training, plan.protocol)
     return folder / TRAINED_FOLDER / key
 
 

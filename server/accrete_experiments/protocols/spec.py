@@ -116,14 +116,19 @@ def parse(asked: str) -> MethodConfig:
     )
 
 
-def first_training(method: Method, training: TrainingConfig, model: ModelConfig, protocol: Protocol) -> str:
-    """A digest of all that decides what a first phase trains: methods that share it may share its result."""
-    configured = method.configured(training)
-    head = configured.head
+def first_training(method: Method, training: TrainingConfig, protocol: Protocol) -> str:
+    """Return a digest of all that decides what a first phase trains. Methods that share it may share its result.
+
+    Args:
+        method: configured as it runs.
+        training: how it trains.
+        protocol: the stream.
+    """
+    head = method.head
     parts = (
-        repr((head.kind, head.non_negative, configured.base_terms(), configured.base, configured.augmentation)),
-        repr((configured.last_relu, training.seed, training.batch_size, training.precision, training.device)),
-        json.dumps(asdict(model), sort_keys=True),
+        repr((head.kind, head.non_negative, method.base_terms(), method.base, method.augmentation)),
+        repr((method.last_relu, training.seed, training.batch_size, training.precision, training.device)),
+        json.dumps(asdict(protocol.model), sort_keys=True),
         repr((protocol.digest, protocol.order, protocol.base, protocol.per_class)),
     )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
