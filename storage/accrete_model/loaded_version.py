@@ -68,13 +68,6 @@ class LoadedVersion:
         """Where an image is of no class, with `rate` (0 to below 1) of false alarms at most."""
         return threshold(self._artifact.nearness, rate)
 
-    def probabilities(
-        self, features: Floats, mask: Set[str] = NO_MASK, prototypes: PrototypeSet | None = None
-    ) -> tuple[tuple[str, ...], Floats, NDArray[np.bool_]]:
-        """Labels, their probabilities [N, C'] and which of them are provisional [C'], for features [N, d]."""
-        answers = self.answers(mask, prototypes)
-        return answers.labels, answers(features), answers.provisional
-
     def close(self) -> None:
         """Frees the engine. No request may be using this version, or come to."""
         self._engine.close()

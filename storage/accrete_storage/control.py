@@ -135,7 +135,7 @@ class Control:
         keys = self._keys
         latest = self._registry.latest_ready()
         names = [keys.state, *keys.counted, keys.kept, keys.exemplar_bytes]
-        names += [keys.generations, keys.forgotten, keys.holds, keys.events]
+        names += [keys.generations, keys.forgotten, keys.quarantine, keys.events]
         names += [keys.pending(label), keys.exemplars(label), keys.holdout(label)]
         names += [keys.review_notes(label), keys.review_records(label), keys.review_labels]
         # The learner would remove them, too; but it may be away, and the class is to be gone from answers at once.

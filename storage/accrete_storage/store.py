@@ -1,4 +1,4 @@
-"""The store: everything that must last, in rooms."""
+"""The store, in which everything is that must last."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from accrete_storage.examples.review import Review
 from accrete_storage.redis import requirements
 from accrete_storage.redis.database import Database, reachable
 from accrete_storage.redis.keys import SCHEMA, Keys
-from accrete_storage.versions.commit import Commit, Hold, Lease, Reject, Steps, acquire_lease
+from accrete_storage.versions.commit import Commit, Lease, Reject, Steps, acquire_lease
 from accrete_storage.versions.prototypes import PrototypeStore
 from accrete_storage.versions.registry import Registry
 
@@ -149,11 +149,3 @@ class Store:
     def reject(self, reject: Reject) -> bool:
         """Record a rejected version and set its examples aside; False when this was done before. Raises Fenced."""
         return self._steps.reject(reject)
-
-    def hold(self, epoch: int, holds: Mapping[str, int], event: dict[str, object]) -> None:
-        """Set labels' examples aside after a failed step. Raises Fenced."""
-        self._steps.hold(epoch, holds, event)
-
-    def holds(self) -> dict[str, Hold]:
-        """Labels whose pending examples are set aside."""
-        return self._steps.holds()

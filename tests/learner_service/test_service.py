@@ -154,7 +154,7 @@ def test_a_candidate_that_forgets_is_rejected_and_its_classes_wait_for_more(star
     assert store.registry.state().version == 1
     assert store.registry.version(2).state == "rejected"
     assert store.pending.total().examples == 40
-    assert store.holds()["digit 2"].count == 40
+    assert store.quarantine.entries()["digit 2"].count == 40
     until(lambda: store.control.phase() == "waiting", "waiting")
     teach(store, 2, count=20, start=40)
     learner.event("rejected", 2)
@@ -167,9 +167,9 @@ def test_a_step_that_fails_three_times_is_set_aside_and_the_learner_goes_on_with
     bad = [Example(id=f"bad-{n}", label="bad", tensor=np.zeros((4, 4, 1), np.uint8)) for n in range(30)]
     store.pending.add(bad + [replace(one, label="worse", id=f"worse-{one.id}") for one in bad])
     assert [learner.event("failed", n)["attempt"] for n in (1, 2, 3)] == [1, 2, 3]
-    hold = until(lambda: store.holds().get("bad"), "it set aside")
-    assert (hold.count, hold.attempts) == (30, 3)
-    assert "the network takes uint8 [8, 8, 1]" in hold.reason
+    entry = until(lambda: store.quarantine.entries().get("bad"), "it set aside")
+    assert (entry.count, entry.attempts) == (30, 3)
+    assert "the network takes uint8 [8, 8, 1]" in entry.reason
 
     teach(store, 0, 1)
     assert learner.version(1).labels == ["digit 0", "digit 1"]
@@ -178,7 +178,7 @@ def test_a_step_that_fails_three_times_is_set_aside_and_the_learner_goes_on_with
     assert store.quarantine.retry("bad") == 30
     assert learner.event("failed", 4)["attempt"] == 1, "tried again, and three times"
     learner.event("failed", 6)
-    until(lambda: "bad" in store.holds(), "it set aside again")
+    until(lambda: "bad" in store.quarantine.entries(), "it set aside again")
     assert (store.quarantine.drop("bad"), store.quarantine.drop("worse")) == (30, 30)
     teach(store, 2)
     assert learner.version(2).labels == ["digit 0", "digit 1", "digit 2"]
@@ -194,7 +194,7 @@ def test_of_a_step_that_fails_only_the_label_to_blame_is_set_aside(start: Start,
     teach(store, 2, 3, 4)
     store.control.resume()
     until(lambda: store.pending.total().examples == 30, lambda: f"all others learned\n{learner.log()}")
-    assert list(store.holds()) == ["bad"]
+    assert list(store.quarantine.entries()) == ["bad"]
     newest = learner.version(store.registry.state().version)
     assert newest.labels == [f"digit {n}" for n in range(5)]
     assert learner.event("failed", 9)["attempt"] == 3, "all, the half with it, it alone: each three times"
@@ -234,7 +234,7 @@ def test_another_backbone_than_the_newest_versions_blocks_steps_and_no_label_is_
     teach(store, 2)
     until(lambda: store.control.phase() == "blocked", lambda: f"blocked\n{other.log()}")
     assert store.control.phase_reason().startswith("version 1 is a resnet8, and the configuration asks for a resnet32")
-    assert (store.holds(), "failed" in learner_events(store)) == ({}, False)
+    assert (store.quarantine.entries(), "failed" in learner_events(store)) == ({}, False)
     other.stop()
     assert start().version(2).labels == ["digit 0", "digit 1", "digit 2"]
 
@@ -308,7 +308,7 @@ def test_inputs_that_always_fail_are_set_aside_with_the_reason(start: Start, sto
     learner = start(model={"weights": "/no/such/file.safetensors"})
     teach(store, 0, 1)
     assert learner.event("failed", 3)["attempt"] == 3
-    quarantine = until(store.holds, "holds")
+    quarantine = until(store.quarantine.entries, "quarantine")
     assert set(quarantine) == {"digit 0", "digit 1"}
     assert "/no/such/file.safetensors" in quarantine["digit 0"].reason
     until(lambda: store.control.phase() == "waiting", "waiting")

@@ -35,9 +35,10 @@ def test_a_version_computes_what_its_trainer_computed(tmp_path, head, rule):
     path = write_artifact(tmp_path / "v", Recipe(head=head, rule=rule))
     loaded = load(path, 3, CPU)
     golden = load_file(path / "golden.safetensors")
-    labels, probabilities, provisional = loaded.probabilities(loaded.features(golden["input"]))
-    assert (loaded.version, labels) == (3, ("cat", "dog"))
-    assert not provisional.any()
+    answers = loaded.answers()
+    probabilities = answers(loaded.features(golden["input"]))
+    assert (loaded.version, answers.labels) == (3, ("cat", "dog"))
+    assert not answers.provisional.any()
     assert set(loaded.stage_seconds) == {"read", "engine", "golden", "warm"}
     np.testing.assert_allclose(probabilities, golden["probabilities"], atol=1e-5)
     loaded.close()

@@ -74,7 +74,7 @@ def test_versions_are_listed_newest_first(world):
     lease = world.store.acquire_lease("me")
     rejected = world.record(3, Recipe(), "", {}, "rejected")
     event = {"version": 3, "reason": "worse on old classes", "accuracy": rejected.accuracy}
-    world.store.reject(Reject(epoch=lease.epoch, step_id="r", record=rejected, holds={"cat": 1}, event=event))
+    world.store.reject(Reject(epoch=lease.epoch, step_id="r", record=rejected, quarantined={"cat": 1}, event=event))
     running = world.server()
     versions = running.operation.ListVersions(operation_pb2.ListVersionsRequest(), timeout=10).versions
     assert [(info.version, info.active, info.state) for info in versions] == [
@@ -119,7 +119,7 @@ def test_what_is_set_aside_is_listed_with_its_reason_tried_again_and_dropped(wor
     running = world.server()
     running.add(*(example("cat", seed) for seed in range(3)), *(example("dog", seed) for seed in range(2)))
     lease = world.store.acquire_lease("me")
-    world.store.hold(lease.epoch, {"cat": 3, "dog": 2}, {"reason": "out of memory", "attempt": 3})
+    world.store.quarantine.add(lease.epoch, {"cat": 3, "dog": 2}, {"reason": "out of memory", "attempt": 3})
     call = running.operation
 
     def quarantine() -> list[tuple[str, int, int, str]]:

@@ -18,7 +18,7 @@ def asking(connect: Connect) -> Store:
 
 
 def awaiting(store: Store) -> list[str]:
-    return sorted(label for label, hold in store.holds().items() if hold.awaiting)
+    return sorted(label for label, entry in store.quarantine.entries().items() if entry.awaiting)
 
 
 def test_a_new_label_waits_and_is_kept_and_one_that_is_known_does_not(asking: Store):
@@ -41,7 +41,7 @@ def test_failures_are_retried_and_new_labels_approved_and_not_the_other_way_roun
     with pytest.raises(NotFound, match="no such label set aside after failed steps: a"):
         asking.quarantine.retry("a")
     asking.quarantine.approve("a")
-    asking.hold(lease(asking).epoch, {"a": 3}, {"reason": "it broke", "attempt": 3})
+    asking.quarantine.add(lease(asking).epoch, {"a": 3}, {"reason": "it broke", "attempt": 3})
     with pytest.raises(NotFound, match="no such label awaiting approval: a"):
         asking.quarantine.approve("a")
     assert asking.quarantine.retry("a") == 3
@@ -50,7 +50,7 @@ def test_failures_are_retried_and_new_labels_approved_and_not_the_other_way_roun
 def test_a_label_that_is_dropped_waits_again_when_it_comes_again(asking: Store):
     asking.pending.add(examples("a", 3))
     assert asking.quarantine.drop("a") == 3
-    assert not asking.holds()
+    assert not asking.quarantine.entries()
     asking.pending.add(examples("a", 3))
     assert awaiting(asking) == ["a"]
 
@@ -78,4 +78,4 @@ def test_what_comes_while_a_label_is_dropped_is_not_approved_by_that(asking: Sto
 
 def test_nothing_waits_unless_it_is_asked_for(store: Store):
     store.pending.add(examples("a", 3))
-    assert not store.holds()
+    assert not store.quarantine.entries()

@@ -67,14 +67,14 @@ def test_a_learner_whose_epoch_is_over_commits_nothing(store: Store):
     with pytest.raises(Fenced):
         store.commit(commit)
     with pytest.raises(Fenced):
-        store.reject(Reject(epoch=stalled.epoch, step_id="x", record=commit.record, holds={"a": 4}))
+        store.reject(Reject(epoch=stalled.epoch, step_id="x", record=commit.record, quarantined={"a": 4}))
     with pytest.raises(Fenced):
-        store.hold(stalled.epoch, {"a": 4}, {"reason": "r", "attempt": 3})
+        store.quarantine.add(stalled.epoch, {"a": 4}, {"reason": "r", "attempt": 3})
     with pytest.raises(Fenced):
         stalled.renew()
     assert not store.control.set_phase(stalled.epoch, "training", "")
     assert snapshot(store) == before
-    assert store.holds() == {}
+    assert store.quarantine.entries() == {}
 
 
 def test_a_number_is_for_one_learner_alone(store: Store):
@@ -171,17 +171,17 @@ def test_a_rejected_step_keeps_its_examples_set_aside(store: Store):
     mine = lease(store)
     store.pending.add(examples("a", 4))
     rejected = replace(record(store, ["a"], {}), state="rejected", reason="too bad")
-    reject = Reject(epoch=mine.epoch, step_id="r1", record=rejected, holds={"a": 4}, event={"version": 1})
+    reject = Reject(epoch=mine.epoch, step_id="r1", record=rejected, quarantined={"a": 4}, event={"version": 1})
     assert store.reject(reject)
     assert not store.reject(reject)
     assert store.pending.counts()["a"].examples == 4
-    assert store.holds()["a"].count == 4
-    assert store.holds()["a"].reason == "too bad"
+    assert store.quarantine.entries()["a"].count == 4
+    assert store.quarantine.entries()["a"].reason == "too bad"
     assert store.registry.state().version == 0
     assert store.registry.latest_ready() is None
     assert store.registry.next_version() == 2
     store.commit(step(store, mine, ["a"]))
-    assert store.holds() == {}, "what a step learned is not set aside any more"
+    assert store.quarantine.entries() == {}, "what a step learned is not set aside any more"
 
 
 def two_versions(store: Store) -> None:

@@ -157,7 +157,7 @@ def test_what_an_operator_drops_leaves_no_bytes(tmp_path: Path):
         store = Store.connect(StoreConfig(), HoldoutConfig(), data_dir=tmp_path)
         store.pending.add([taught := noisy("held", 0), doubted := noisy("reviewed", 1)])
         mine = lease(store)
-        store.hold(mine.epoch, {"held": 1}, {"reason": "it broke", "attempt": 3})
+        store.quarantine.add(mine.epoch, {"held": 1}, {"reason": "it broke", "attempt": 3})
         store.review.set_aside(mine.epoch, "reviewed", [(store.pending.read("reviewed")[0], "burst")])
         assert in_files(tmp_path, taught) and in_files(tmp_path, doubted)  # noqa: PT018
         store.quarantine.drop("held")

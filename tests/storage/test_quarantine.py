@@ -13,15 +13,15 @@ from .conftest import assert_counters_exact, examples, ids, lease, step
 
 
 def set_aside(store: Store, mine: Lease, **counts: int) -> None:
-    store.hold(mine.epoch, counts, {"reason": "it broke", "attempt": 3})
+    store.quarantine.add(mine.epoch, counts, {"reason": "it broke", "attempt": 3})
 
 
 def test_what_is_set_aside_says_why_and_starts_steps_again_when_an_operator_says_so(store: Store):
     store.pending.add(examples("a", 4) + examples("b", 2))
     set_aside(store, lease(store), a=4, b=2)
-    assert (store.holds()["a"].attempts, store.holds()["a"].reason) == (3, "it broke")
+    assert (store.quarantine.entries()["a"].attempts, store.quarantine.entries()["a"].reason) == (3, "it broke")
     assert store.quarantine.retry("a") == 4
-    assert list(store.holds()) == ["b"]
+    assert list(store.quarantine.entries()) == ["b"]
     assert store.pending.total().examples == 6
 
 
@@ -33,7 +33,7 @@ def test_what_is_dropped_is_gone_and_may_be_sent_again(store: Store, monkeypatch
     store.pending.add(examples("a", 5, start=10) + examples("b", 2))
     set_aside(store, mine, a=5, b=2)
     assert store.quarantine.drop("a") == 5
-    assert list(store.holds()) == ["b"]
+    assert list(store.quarantine.entries()) == ["b"]
     assert list(store.pending.counts()) == ["b"]
     assert ids(store.memory.exemplars("a")) == ["a-0", "a-1"], "what is learned stays"
     assert_counters_exact(store)

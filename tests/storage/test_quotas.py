@@ -118,7 +118,7 @@ def test_pending_bytes_are_given_back_by_learning_dropping_deleting_and_forgetti
     assert_counters_exact(store)
     store.pending.add(by("ann", examples("b", 1, start=10)))
     assert is_full()
-    store.hold(mine.epoch, {"a": 3}, {"reason": "it broke", "attempt": 3})
+    store.quarantine.add(mine.epoch, {"a": 3}, {"reason": "it broke", "attempt": 3})
     store.quarantine.drop("a")
     assert_counters_exact(store)
     store.pending.add(by("ann", examples("c", 3, start=10)))

@@ -111,15 +111,15 @@ class Learner:
         known = known_labels(store.registry.latest_ready(), store.registry.forgotten())
         # Read before the quarantine, which a label that awaits approval is in from its first example on.
         counts = store.pending.counts()
-        quarantine = store.holds()
-        unapproved = {label for label, hold in quarantine.items() if hold.awaiting}
+        quarantine = store.quarantine.entries()
+        unapproved = {label for label, entry in quarantine.items() if entry.awaiting}
         pending = {label: count for label, count in counts.items() if label not in unapproved}
         # Taken last, for what is taken must not be lost to a store that goes away in between.
         by_hand = store.control.take_step_request()
         decision = decide(
             pending,
             known=known,
-            quarantined={label: hold.count for label, hold in quarantine.items()},
+            quarantined={label: entry.count for label, entry in quarantine.items()},
             config=config,
             now_ms=int(time.time() * 1000),
             by_hand=by_hand,
@@ -182,7 +182,7 @@ class Learner:
         else:
             counts = store.pending.counts()
             examples = {label: counts[label].examples for label in due.decision.labels if label in counts}
-            store.hold(self._context.lease.epoch, examples, event)
+            store.quarantine.add(self._context.lease.epoch, examples, event)
             self._due = due.then()
             log.error("step.quarantined", extra=fields(labels=sorted(examples), reason=reason))
             return  # the quarantine reports the failure, too

@@ -116,9 +116,9 @@ class PrototypeUpdater:
     def _wanted(self) -> dict[str, PendingCount]:
         """Return each pending class that the active version does not answer, once it has enough examples."""
         least = self._config.provisional_min_examples
-        # Read before the holds: a label that awaits approval is held from its first example on.
+        # Read before the quarantine, in which a label that awaits approval is from its first example on.
         counts = self._store.pending.counts()
-        unapproved = {label for label, hold in self._store.holds().items() if hold.awaiting}
+        unapproved = {label for label, entry in self._store.quarantine.entries().items() if entry.awaiting}
         left_out = self._known | unapproved
         return {
             label: count

@@ -53,8 +53,8 @@ def read_snapshot(store: Store, config: LearnerServiceConfig, newest: VersionRec
     """
     known = known_labels(newest, store.registry.forgotten())
     pending = store.pending.counts()
-    quarantine = store.holds()
-    quarantined, awaiting = quarantine.keys(), {label for label, hold in quarantine.items() if hold.awaiting}
+    quarantine = store.quarantine.entries()
+    quarantined, awaiting = quarantine.keys(), {label for label, entry in quarantine.items() if entry.awaiting}
     memory = store.memory.counts()
     info = store.info()
     return Snapshot(

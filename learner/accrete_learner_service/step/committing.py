@@ -118,7 +118,7 @@ def reject(
         epoch=context.lease.epoch,
         step_id=step_id,
         record=record,
-        holds=inputs.counts,
+        quarantined=inputs.counts,
         event={"version": record.version, "reason": record.reason, "accuracy": record.accuracy},
     )
     _until_answered(lambda: context.store.reject(what), check)

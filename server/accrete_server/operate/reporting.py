@@ -80,11 +80,11 @@ def quarantine(store: Store) -> list[operation_pb2.HeldLabel]:
         operation_pb2.HeldLabel(
             label=label,
             pending=pending[label].examples if label in pending else 0,
-            attempts=hold.attempts,
-            reason=hold.reason,
-            awaiting_approval=hold.awaiting,
+            attempts=entry.attempts,
+            reason=entry.reason,
+            awaiting_approval=entry.awaiting,
         )
-        for label, hold in sorted(store.holds().items())
+        for label, entry in sorted(store.quarantine.entries().items())
     ]
 
 
@@ -104,7 +104,7 @@ def _stored(store: Store) -> operation_pb2.GetStatusResponse:
     status.exemplars = sum(count.exemplars for count in kept)
     status.holdout = sum(count.holdout for count in kept)
     status.exemplar_bytes = store.memory.exemplar_bytes()
-    status.held_labels.extend(sorted(store.holds()))
+    status.held_labels.extend(sorted(store.quarantine.entries()))
     status.in_review = store.review.total()
     info = store.info()
     status.store = f"{info.engine} {info.version}"

@@ -142,7 +142,7 @@ class Intake:
     def _store(self, items: _Items) -> list[teaching_pb2.ExampleResult]:
         arrivals = [item for item in items if isinstance(item, Arrival)]
         try:
-            outcomes = self._connection.store().pending.append(arrivals)
+            outcomes = self._connection.store().pending.add(arrivals)
         except QuotaExceeded as error:
             self._metrics.quota(error.limit)
             raise

@@ -84,24 +84,30 @@ class PendingLog:
         self._holdout = holdout
         self._teaching = teaching
 
-    def add(self, examples: Sequence[Example]) -> list[Outcome]:
-        """Stores a batch of examples; as `append`, besides ValueError as `pack`."""
-        return self.append([Arrival.of(example) for example in examples])
+    def add(self, examples: Sequence[Example | Arrival]) -> list[Outcome]:
+        """Store a batch of one principal's examples, and return once they are as durable as promised.
 
-    def append(self, arrivals: Sequence[Arrival]) -> list[Outcome]:
-        """Store a batch of one principal's; returns, one outcome each, once it is as durable as promised.
+        Args:
+            examples: those that are no `Arrival` yet are made into one.
 
-        Raises PendingFull and QuotaExceeded (nothing was stored), StoreUnavailable (what was stored is unknown; the
-        same ids can be sent again), ValueError for examples of several principals.
+        Returns:
+            The outcome of each.
+
+        Raises:
+            PendingFull: nothing was stored, since all pending examples would be too many.
+            QuotaExceeded: nothing was stored, since the principal's would be.
+            StoreUnavailable: what was stored is unknown; the same ids can be sent again.
+            ValueError: for examples of several principals, or a tensor that cannot be stored.
         """
-        if not arrivals:
+        if not examples:
             return []
+        arrivals = [one if isinstance(one, Arrival) else Arrival.of(one) for one in examples]
         principal = arrivals[0].principal
         if any(arrival.principal != principal for arrival in arrivals):
             raise ValueError("a batch is of one principal")
         keys, config, teaching = self._keys, self._config, self._teaching
         names = [*keys.counted, keys.generations, keys.state, keys.versions, keys.forgotten, keys.kept]
-        names += [*(keys.quota(principal, what) for what in ("examples", "labels")), keys.holds]
+        names += [*(keys.quota(principal, what) for what in ("examples", "labels")), keys.quarantine]
         arguments: list[str | bytes | int] = [
             config.pending_max_examples,
             config.pending_max_bytes,
@@ -222,7 +228,7 @@ class PendingLog:
 
 
 def _awaiting(principal: str) -> str:
-    """The hold of a label that nothing is known of."""
+    """Return the quarantine entry of a label that is not known yet."""
     taught = f", first taught by {principal}," if principal else ""
     return json.dumps(
         {"count": 0, "attempts": 0, "reason": f"the label is new{taught} and awaits approval", "awaiting": True}

@@ -104,8 +104,8 @@ class Keys:
         return self._key("versions")
 
     @property
-    def holds(self) -> str:
-        """Hash: label to why and at which count its pending examples were set aside (JSON)."""
+    def quarantine(self) -> str:
+        """Hash: label to why and at which count its pending examples went into quarantine (JSON)."""
         return self._key("holds")
 
     @property

@@ -9,7 +9,8 @@ from accrete_kit.failpoints import around
 from accrete_storage.errors import Fenced, InputsChanged
 from accrete_storage.examples.example import Example, pack
 from accrete_storage.examples.ids import position_after
-from accrete_storage.redis.database import Database, reachable
+from accrete_storage.examples.quarantine import entry_arguments, script_keys
+from accrete_storage.redis.database import Database
 from accrete_storage.redis.keys import Keys
 from accrete_storage.versions.record import VersionRecord
 
@@ -73,20 +74,9 @@ class Reject:
     epoch: int
     step_id: str
     record: VersionRecord
-    holds: Mapping[str, int]
+    quarantined: Mapping[str, int]
     """By label, pending examples now."""
     event: dict[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Hold:
-    """Why a label's pending examples wait until more come or a step is asked for; or, awaiting approval, for that."""
-
-    count: int
-    attempts: int
-    reason: str
-    awaiting: bool = False
-    """Nothing but an operator's approval ends it."""
 
 
 class Steps:
@@ -123,7 +113,7 @@ class Steps:
         data is gone), StoreUnavailable (whether it was committed is unknown: commit it again).
         """
         keys = self._keys
-        names = [keys.state, keys.versions, keys.events, keys.holds, *keys.counted, keys.kept, keys.exemplar_bytes]
+        names = [keys.state, keys.versions, keys.events, keys.quarantine, *keys.counted, keys.kept, keys.exemplar_bytes]
         if len(names) != _FIXED_KEYS:
             raise AssertionError("the script expects its fixed keys first")
         plan = _Plan(names)
@@ -157,25 +147,8 @@ class Steps:
         """Record a rejected version, set its examples aside; False when it was recorded before. Raises Fenced."""
         record = _stamped(reject.record, reject.step_id)
         arguments = [reject.epoch, reject.step_id, reject.record.version, record, "rejected", json.dumps(reject.event)]
-        return self._hold(arguments, reject.epoch, reject.holds, reject.record.reason, attempts=1)
-
-    def hold(self, epoch: int, holds: Mapping[str, int], event: dict[str, Any]) -> None:
-        """Set labels' examples aside after a failed step; `event` has its `reason` and `attempt`. Raises Fenced."""
-        arguments = [epoch, "", 0, "", "failed", json.dumps(event)]
-        self._hold(arguments, epoch, holds, str(event.get("reason", "")), attempts=int(event.get("attempt", 1)))
-
-    def _hold(self, arguments: list[Any], epoch: int, holds: Mapping[str, int], reason: str, *, attempts: int) -> bool:
-        keys = [self._keys.state, self._keys.versions, self._keys.events, self._keys.holds]
-        pairs: list[str] = []
-        for label, count in holds.items():
-            pairs += (label, json.dumps({"count": count, "attempts": attempts, "reason": reason}))
-        return self._outcome(self._database.call("hold", keys, arguments + pairs), epoch)
-
-    def holds(self) -> dict[str, Hold]:
-        """Labels that are set aside."""
-        with reachable():
-            stored = self._database.client.hgetall(self._keys.holds)
-        return {label.decode(): Hold(**json.loads(value)) for label, value in stored.items()}
+        arguments += entry_arguments(reject.quarantined, reject.record.reason, attempts=1)
+        return self._outcome(self._database.call("quarantine", script_keys(self._keys), arguments), reject.epoch)
 
     def _target(self, kind: str, label: str) -> str:
         return self._keys.exemplars(label) if kind == "exemplars" else self._keys.holdout(label)

@@ -1,8 +1,8 @@
 -- Stores a batch of one principal's examples, or, where it would not fit into the budget or the quotas, none of it.
 -- KEYS: what is counted of pending (6), generations, state, versions, forgotten, kept, the principal's windows (examples,
--- labels), holds, then the pending stream of each label, then for each example: seen.
+-- labels), quarantine, then the pending stream of each label, then for each example: seen.
 -- ARGV: max examples, max bytes, days remembered in ms, principal, and its quotas (0: none): examples a minute, new labels
--- a day, pending bytes; the hold (JSON) of labels not known before, or ''; number of labels, the labels; then for each
+-- a day, pending bytes; the quarantine entry (JSON) of labels not known before, or ''; number of labels, the labels; then for each
 -- example: hold-out flag (one digit) and which label, digest, record.
 -- Returns "S" (stored), "D" (duplicate) or "C" (same id, other content) for each, or {"BUDGET", which}, or {"QUOTA", which,
 -- ms until there is room; 0: there never is for that much at once}.
@@ -10,7 +10,7 @@ local FIRST_KEY, FIRST_ARG, ARGS = 14, 9, 3
 local MINUTE_MS, DAY_MS, STEP_MS = 60000, 86400000, 5000
 local principal = ARGV[4]
 local quota_examples, quota_labels, quota_bytes = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
-local hold = ARGV[8]
+local quarantined = ARGV[8]
 local label_count = tonumber(ARGV[9])
 local first_seen, first_example = FIRST_KEY + label_count, FIRST_ARG + label_count
 local count = #KEYS - first_seen
@@ -76,7 +76,7 @@ end
 for i = 1, count do
   local nth = place(i)
   if outcomes[i] == 'S' and not added[nth] then
-    local is_new = (quota_labels > 0 or hold ~= '') and not is_known(ARGV[FIRST_ARG + nth])
+    local is_new = (quota_labels > 0 or quarantined ~= '') and not is_known(ARGV[FIRST_ARG + nth])
     added[nth] = {bytes = 0, holdout = 0, is_new = is_new}
     if is_new then new_labels = new_labels + 1 end
   end
@@ -124,7 +124,7 @@ for nth, new in pairs(added) do
   local label = ARGV[FIRST_ARG + nth]
   local owned = owners(KEYS[5], label)
   owned[principal] = (owned[principal] or 0) + new.bytes
-  if new.is_new and hold ~= '' then redis.call('HSET', KEYS[14], label, hold) end
+  if new.is_new and quarantined ~= '' then redis.call('HSET', KEYS[14], label, quarantined) end
   redis.call('SADD', KEYS[1], label)
   redis.call('HINCRBY', KEYS[3], label, new.bytes)
   if new.holdout > 0 then redis.call('HINCRBY', KEYS[4], label, new.holdout) end

@@ -1,12 +1,12 @@
 -- The one write that ends a step.
--- KEYS: state, versions, events, holds, what is counted of pending (6), kept, exemplar_bytes, then those that the plan
+-- KEYS: state, versions, events, quarantine, what is counted of pending (6), kept, exemplar_bytes, then those that the plan
 -- names by their number.
 -- ARGV[1]: the plan (JSON): epoch, revision, step_id, version, record, activate, event, activated, quota,
 --   consumed: {label, stream, first position that stays}, moves: {label, from, to, length, kind}, trims: {label, exemplars},
 --   drops: {label, exemplars, holdout}.
 -- Returns OK, DONE (this step was committed before), FENCED, CHANGED.
 local plan = cjson.decode(ARGV[1])
-local state, versions, events, holds = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local state, versions, events, quarantine = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local kept, exemplar_bytes = KEYS[11], KEYS[12]
 
 if redis.call('HGET', state, 'last_step') == plan.step_id then return 'DONE' end
@@ -43,7 +43,7 @@ for _, one in ipairs(plan.consumed) do
   local before = redis.call('XLEN', KEYS[one[2]])
   redis.call('XTRIM', KEYS[one[2]], 'MINID', one[3])
   recount_pending(KEYS[one[2]], one[1], 5, before)
-  redis.call('HDEL', holds, one[1])
+  redis.call('HDEL', quarantine, one[1])
 end
 redis.call('HSET', versions, plan.version, plan.record)
 redis.call('HSET', state, 'last_step', plan.step_id, 'latest', plan.version)

@@ -1,5 +1,5 @@
 -- Removes a label and all that is kept of it.
--- KEYS: state, what is counted of pending (6), kept, exemplar_bytes, generations, forgotten, holds, events, then its
+-- KEYS: state, what is counted of pending (6), kept, exemplar_bytes, generations, forgotten, quarantine, events, then its
 -- pending stream, exemplars, hold-out, notes and records in review, review_labels, then prototypes of each version. ARGV: label,
 -- event, 1 if a version knows the label.
 -- Returns {pending, exemplars, hold-out} removed, or {} when nothing of it is known.
