@@ -1,4 +1,4 @@
-"""Which of our own functions one Predict passes in the server, in order: how long the way is, and how winding.
+"""Which of our own functions a call passes in the server, in order: how long the way is, and how winding.
 
 A real server in this process, over gRPC, with a ResNet-32 that nobody trained. Counted is what runs on the threads that
 the call passes, from the moment gRPC hands it over. Comprehensions count as part of the function that they stand in.
@@ -21,7 +21,7 @@ import grpc
 
 import accrete_server
 from accrete.inference import service_pb2, service_pb2_grpc
-from accrete.v1 import prediction_pb2, prediction_pb2_grpc, types_pb2
+from accrete.v1 import prediction_pb2, prediction_pb2_grpc, teaching_pb2, teaching_pb2_grpc, types_pb2
 from accrete_model.config import EngineConfig
 from accrete_model.input_spec import InputSpec
 from accrete_server.app import Server
@@ -87,7 +87,7 @@ class Recorder:
 
 
 def _depth(frame: FrameType) -> int:
-    """Calls of ours that the frame is inside of."""
+    """Return the number of calls of ours that the frame is inside of."""
     depth, above = 0, frame.f_back
     while above is not None:
         depth += above.f_code.co_filename.startswith(_OURS) and above.f_code.co_name not in _PARTS
@@ -96,7 +96,7 @@ def _depth(frame: FrameType) -> int:
 
 
 def main() -> None:
-    """Prints both protocols' paths and their lengths."""
+    """Print each method's path and its length."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quiet", action="store_true", help="lengths alone")
     quiet = parser.parse_args().quiet
@@ -111,7 +111,7 @@ def main() -> None:
 
 
 def describe(path: Sequence[Step]) -> str:
-    """Calls and modules, of all and of the server alone, and how often the call goes from a module to another."""
+    """Return the calls and modules, of all and of the server alone, and how often the call changes the module."""
     told = []
     for name, steps in (
         ("all", path),
@@ -124,7 +124,7 @@ def describe(path: Sequence[Step]) -> str:
 
 
 def measure(folder: Path) -> dict[str, list[Step]]:
-    """The path of a call of one image, by protocol, once the server is warm."""
+    """Return the path of a call of one image, by method, once the server is warm."""
     recorder, store = Recorder(), StoreConfig()
     with published(folder, store):
         recorder.install()
@@ -141,12 +141,12 @@ def measure(folder: Path) -> dict[str, list[Step]]:
         server.start()
         try:
             with grpc.insecure_channel(server.address) as channel:
-                return {
-                    "Predict": _path(recorder, prediction_pb2_grpc.PredictionStub(channel).Predict, _predict()),
-                    "ModelInfer": _path(
-                        recorder, service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer, _infer()
-                    ),
+                methods = {
+                    "Predict": (prediction_pb2_grpc.PredictionStub(channel).Predict, _predict()),
+                    "ModelInfer": (service_pb2_grpc.GRPCInferenceServiceStub(channel).ModelInfer, _infer()),
+                    "AddExamples": (teaching_pb2_grpc.TeachingStub(channel).AddExamples, _add()),
                 }
+                return {name: _path(recorder, ask, request) for name, (ask, request) in methods.items()}
         finally:
             threading.setprofile(None)
             server.stop()
@@ -160,10 +160,18 @@ def _path(recorder: Recorder, ask: Any, request: Any) -> list[Step]:
     return recorder.path()
 
 
-def _predict() -> prediction_pb2.PredictRequest:
+def _image() -> types_pb2.Image:
     pixels = noise(1)[0]
     tensor = types_pb2.Tensor(dtype=types_pb2.Tensor.UINT8, shape=pixels.shape, data=pixels.tobytes())
-    return prediction_pb2.PredictRequest(images=[types_pb2.Image(tensor=tensor)])
+    return types_pb2.Image(tensor=tensor)
+
+
+def _predict() -> prediction_pb2.PredictRequest:
+    return prediction_pb2.PredictRequest(images=[_image()])
+
+
+def _add() -> teaching_pb2.AddExamplesRequest:
+    return teaching_pb2.AddExamplesRequest(examples=[teaching_pb2.Example(label="noise", image=_image())])
 
 
 def _infer() -> service_pb2.ModelInferRequest:
