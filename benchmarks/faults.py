@@ -191,9 +191,9 @@ def _ask(address: str, story: Story, enough: threading.Event) -> None:
         while not enough.is_set():
             try:
                 story.answered[client.predict(image).version] += 1
-            except AccreteError as problem:
-                if "add examples" not in str(problem):  # nothing has been learned yet
-                    story.failed.append(repr(problem))
+            except AccreteError as error:
+                if "add examples" not in str(error):  # nothing has been learned yet
+                    story.failed.append(repr(error))
             enough.wait(0.02)
 
 

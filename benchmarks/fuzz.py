@@ -167,8 +167,8 @@ def call(channel: grpc.Channel, request: Hostile) -> tuple[str, str, int]:
     try:
         for answer in going:
             stored += _stored(request, answer)
-    except grpc.RpcError as problem:
-        status: Any = problem
+    except grpc.RpcError as error:
+        status: Any = error
         return status.code().name, status.details() or "", stored
     return "OK", "", stored
 

@@ -124,8 +124,8 @@ def _ask(node: Node, load: Load, image: Any, expected: dict[int, Prediction], en
         while not enough.is_set():
             try:
                 answer = client.predict(image, top_k=1000)
-            except AccreteError as problem:
-                load.failed.append(repr(problem))
+            except AccreteError as error:
+                load.failed.append(repr(error))
                 continue
             load.answers[answer.version] += 1
             if answer.version not in expected or not _same(answer, expected[answer.version]):

@@ -117,8 +117,8 @@ def _check_memory(found: Snapshot, verdict: Verdict, *, per_class: int, holdout:
     for label, ids in found.exemplars.items():
         if len(set(ids)) != min(per_class, trainable[label]) or len(set(ids)) != len(ids):
             verdict.overfull[label] = len(ids)
-        held = found.holdout.get(label, ())
-        last = max(map(holdout_rank, held), default=0) if len(held) >= holdout.cap else 2**64
+        holdout_ids = found.holdout.get(label, ())
+        last = max(map(holdout_rank, holdout_ids), default=0) if len(holdout_ids) >= holdout.cap else 2**64
         verdict.leaked |= {name for name in ids if is_holdout(name, holdout.share) and holdout_rank(name) <= last}
     for label, ids in found.holdout.items():
         verdict.leaked |= {name for name in ids if not is_holdout(name, holdout.share)}

@@ -219,8 +219,8 @@ def _flip(target: Target, folder: Path) -> tuple[Path, bytes]:
         changed = bytearray(before)
         changed[target.chance.randrange(len(changed))] ^= 1 << target.chance.randrange(8)
         file.write_bytes(changed if target.chance.random() < 0.5 else changed[: len(changed) // 2])
-    except (OSError, IndexError) as problem:  # a version that is being removed, or a folder that is read-only now
-        raise Missed from problem
+    except (OSError, IndexError) as error:  # a version that is being removed, or a folder that is read-only now
+        raise Missed from error
     return file, before
 
 

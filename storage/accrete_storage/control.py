@@ -110,9 +110,9 @@ class Control:
         plan = Deletion(keys, *((value or b"").decode() for value in moment))
         places = self._pending.locate(wanted)
         for example_id, location in places.items():
-            plan.add_pending(example_id, location, remembered=True)
+            plan.add_pending(example_id, location, recorded=True)
         for example_id, location in self._pending.search(set(wanted) - places.keys()):
-            plan.add_pending(example_id, location, remembered=False)
+            plan.add_pending(example_id, location, recorded=False)
         self._find_kept(plan, set(wanted))
         plan.add_seen(wanted)
         removed = self._database.call("delete", plan.names, plan.arguments())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import re
 import subprocess
@@ -80,6 +81,43 @@ def test_lines_fit_a_screen(document: Path):
     text = re.sub(r"^```.*?^```", "", document.read_text(), flags=re.MULTILINE | re.DOTALL)
     long = [line for line in text.splitlines() if len(line) > 160 and not line.lstrip().startswith("|")]
     assert not long, long[0]
+
+
+def test_retired_words_do_not_come_back_as_names():
+    """The table in CONTRIBUTING.md is the list; names in code are compared word by word, text is not."""
+    table = (ROOT / "CONTRIBUTING.md").read_text().partition("### Retired words")[2]
+    retired = {name for row in re.findall(r"^\|([^|]*)\|", table, re.MULTILINE) for name in re.findall(r"`(\w+)`", row)}
+    assert "held_out" in retired
+    wrong: list[str] = []
+    for folder in ("clients/python", "learner", "server", "storage", "benchmarks"):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            if "_pb2" not in path.name:
+                wrong += [f"{path.relative_to(ROOT)}: {name}" for name in sorted(_names(path) & retired)]
+    assert not wrong, "\n".join(wrong)
+
+
+def test_a_caught_exception_is_called_error():
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno}: {node.name}"
+        for folder in ("clients/python", "learner", "server", "storage", "benchmarks")
+        for path in sorted((ROOT / folder).rglob("*.py"))
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ExceptHandler) and node.name not in (None, "error", "end")
+    ]
+    assert not wrong, "\n".join(wrong)
+
+
+def _names(path: Path) -> set[str]:
+    """The names that a file defines: modules, classes, functions, parameters, variables, attributes."""
+    found = {path.stem}
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef | ast.ExceptHandler):
+            found.add(node.name or "")
+        elif isinstance(node, ast.arg):
+            found.add(node.arg)
+        elif isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Store):
+            found.add(node.id if isinstance(node, ast.Name) else node.attr)
+    return {name.strip("_") for name in found}
 
 
 def _headings(document: Path) -> Iterator[str]:

@@ -85,8 +85,8 @@ def _session(graph: bytes, config: EngineConfig) -> Any:
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     try:
         return onnxruntime.InferenceSession(graph, options, providers=_providers(config))
-    except Exception as problem:  # ONNX Runtime raises a dozen kinds of its own, all straight from Exception
-        raise LoadError("engine", f"graph.onnx: {problem}") from problem
+    except Exception as error:  # ONNX Runtime raises a dozen kinds of its own, all straight from Exception
+        raise LoadError("engine", f"graph.onnx: {error}") from error
 
 
 def _providers(config: EngineConfig) -> list[Any]:

@@ -20,11 +20,11 @@ class Deletion:
         self._records: list[bytes] = []
         self._seen: dict[str, int] = {}
 
-    def add_pending(self, example_id: str, location: Location, *, remembered: bool) -> None:
-        """An example that is, or was, pending or in review there; `remembered`: its id says so."""
+    def add_pending(self, example_id: str, location: Location, *, recorded: bool) -> None:
+        """An example that is, or was, pending or in review there; `recorded`: its id says so."""
         label, places = location.label, (self._keys.pending, self._keys.review_notes, self._keys.review_records)
         stream, notes, records = (self._key(place(label)) for place in places)
-        self._pending.append([label, stream, location.position, example_id, notes, records, remembered])
+        self._pending.append([label, stream, location.position, example_id, notes, records, recorded])
 
     def add_kept(self, label: str, kind: str, key: str, record: bytes, named: list[str]) -> None:
         """A record of the list `key` that goes with any of the ids `named`; `kind`: "exemplars" or "holdout"."""
