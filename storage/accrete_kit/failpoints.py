@@ -1,7 +1,7 @@
-"""Places at which a test ends this process, or stops it, so as to see what each instant of a step leaves behind.
+"""Points at which a test kills or stops this process, to see what each instant of a step leaves behind.
 
-`ACCRETE_FAILPOINTS=rename.before` has the process kill itself (SIGKILL) just before it renames a version's folder;
-`publish.after=kill@2` at the second time that it comes there; `commit.before=stop` stops it (SIGSTOP) instead. Several
+`ACCRETE_FAILPOINTS=rename.before` makes the process kill itself (SIGKILL) just before it renames a version's folder,
+`publish.after=kill@2` the second time that it gets there, and `commit.before=stop` stops it (SIGSTOP) instead. Several
 are separated by commas. Unset, as it is outside tests, a point costs one look at the environment.
 """
 
@@ -22,7 +22,7 @@ WRITES = {
     "commit": "the script that ends a step",
     "announce": "a server passes an event of the store on to its watchers",
     "load": "a server verifies and loads a candidate",
-    "check": "its answers are compared with its golden outputs",
+    "check": "its outputs are compared with its golden outputs",
     "warm": "it computes each batch size once",
     "publish": "it becomes the live version",
     "remember": "what is live is noted for a start without the store",
@@ -30,7 +30,7 @@ WRITES = {
     "retire": "a version's record says that its files go",
     "remove": "they go",
 }
-"""What can be struck: `NAME.before` and `NAME.after`, each in one place of the code."""
+"""The writes that have a `NAME.before` and a `NAME.after`, each in one place of the code."""
 
 _ACTIONS = {"kill": signal.SIGKILL, "stop": signal.SIGSTOP}
 _reached: Counter[str] = Counter()
@@ -38,7 +38,11 @@ _reached: Counter[str] = Counter()
 
 @contextmanager
 def around(write: str) -> Iterator[None]:
-    """Marks the body as the write of that name. Raises ValueError for an environment that names none of `WRITES`."""
+    """Mark the block as the write of that name.
+
+    Raises:
+        ValueError: when the environment names none of `WRITES`.
+    """
     _reach(f"{write}.before")
     yield
     _reach(f"{write}.after")
@@ -55,7 +59,11 @@ def _reach(point: str) -> None:
 
 
 def _parse(text: str) -> dict[str, tuple[str, int]]:
-    """By point, the action and the time at which it strikes. A mistake must not pass for a point never reached."""
+    """Return the action of each point, and at which of its times it happens.
+
+    Raises:
+        ValueError: for a mistake, which must not pass for a point that is never reached.
+    """
     parsed = {}
     for part in text.split(","):
         point, _, what = part.partition("=")

@@ -1,7 +1,7 @@
-"""Tie the life of a process to its parent's: `python -m accrete_kit.parent_death PARENT_PID PROGRAM [ARGUMENT ...]`.
+"""Ties the life of a process to its parent's, also as `python -m accrete_kit.parent_death PID PROGRAM [ARGUMENT ...]`.
 
-Done in the child, once it runs, rather than between fork and exec, where a parent with threads may run nothing safely:
-with gRPC's threads in it, Python code there crashed the child.
+This is done in the child once it runs. Between fork and exec, a parent with threads may run nothing safely, and with
+gRPC's threads in it, Python code there crashed the child.
 """
 
 import ctypes

@@ -1,1 +1,1 @@
-"""Reads a model version's artifact and answers from it: features from an engine, probabilities from a rule."""
+"""A model version: its files, an engine from inputs to features, and a rule from features to probabilities."""

@@ -1,4 +1,4 @@
-"""Version files: published whole or not at all, and checked before use."""
+"""The folder of versions, whose files are published whole or not at all and checked before use."""
 
 import errno
 import hashlib
@@ -18,28 +18,36 @@ _LEFT = re.compile(r"\.(?:incoming|removed)-v(\d{6,})")
 
 
 class ArtifactStore:
-    """The folder of versions: one immutable folder each."""
+    """The folder of versions, with one immutable folder for each."""
 
     def __init__(self, root: Path) -> None:
-        """`root` is made when the first version is published."""
+        """Use the folder `root`, which is made when the first version is published."""
         self._root = root
 
     def path(self, version: int) -> Path:
-        """A version's folder, whether it is there or not."""
+        """Return a version's folder, whether it is there or not."""
         return self._root / f"v{version:06d}"
 
     def list(self) -> list[int]:
-        """Versions with a folder, ascending."""
+        """Return the versions with a folder, ascending."""
         if not self._root.is_dir():
             return []
         matches = (_FOLDER.fullmatch(entry.name) for entry in self._root.iterdir())
         return sorted(int(match[1]) for match in matches if match)
 
     def publish(self, candidate: Path, version: int) -> str:
-        """Move a candidate's folder into place; answers the digest of its manifest (SHA-256, hex).
+        """Move a candidate's folder into place, every file on disk before the name is.
 
-        Every file is on disk before the name is. Only for a number that the learner has reserved and no record names: a
-        folder of that number is what its own last attempt left. The folder of versions may be a mount of its own.
+        Args:
+            candidate: folder of its files, on this or another file system; it is gone afterwards.
+            version: number that the learner has reserved and no record names. A folder of that number is what its own
+                last attempt left, and is replaced.
+
+        Returns:
+            SHA-256 of the manifest, in hexadecimal.
+
+        Raises:
+            OSError: when a file cannot be written or brought to disk.
         """
         self._root.mkdir(parents=True, exist_ok=True)
         files = {file.name: _describe(file) for file in sorted(candidate.iterdir()) if file.name != MANIFEST_FILE}
@@ -58,7 +66,7 @@ class ArtifactStore:
         return hashlib.sha256(manifest).hexdigest()
 
     def _place(self, candidate: Path, to: Path) -> None:
-        """Renames it; from another file system, once it is whole and on disk beside its place."""
+        """Rename a folder; from another file system, first copy it to disk beside its place."""
         try:
             candidate.rename(to)
             return
@@ -75,9 +83,14 @@ class ArtifactStore:
         shutil.rmtree(candidate)
 
     def verify(self, version: int, digest: str | None = None) -> Path:
-        """A version's folder after reading every byte of it; `digest` is that of its manifest, None to trust it.
+        """Read every byte of a version's files, and return their folder.
 
-        Raises CorruptArtifact naming the file and what is wrong with it.
+        Args:
+            version: number of it.
+            digest: of its manifest, as `publish` returned it; None or "" trusts the manifest.
+
+        Raises:
+            CorruptArtifact: naming the file and what is wrong with it.
         """
         folder = self.path(version)
         manifest = _read(folder / MANIFEST_FILE)
@@ -92,7 +105,7 @@ class ArtifactStore:
         return folder
 
     def remove(self, version: int) -> None:
-        """Remove a version's folder if it is there: out of sight first, so that nobody finds half of it."""
+        """Remove a version's folder if it is there, after a rename, so that nobody finds half of it."""
         folder = self.path(version)
         if not folder.exists():
             return
@@ -103,7 +116,7 @@ class ArtifactStore:
         shutil.rmtree(gone)
 
     def clean(self, upto: int) -> None:
-        """Remove what killed learners were bringing in or taking away of versions up to a number."""
+        """Remove the temporary folders that killed learners left of versions up to the number `upto`."""
         for left in self._root.glob(".*-v*"):
             match = _LEFT.fullmatch(left.name)
             if match and int(match[1]) <= upto:
@@ -139,5 +152,5 @@ def _read(file: Path) -> bytes:
 
 
 def _shown(file: Path) -> str:
-    """For messages, which callers and events carry on: no path of this machine."""
+    """Return a file's name for messages, which reach callers and so name no path of this machine."""
     return f"{file.parent.name}/{file.name}"

@@ -1,4 +1,4 @@
-"""What can go wrong between an artifact on disk and a version that answers.
+"""What can go wrong between a version's files and predictions from it.
 
 ModelError
 ├── CorruptArtifact  a version's files are not what was published
@@ -17,12 +17,15 @@ class CorruptArtifact(ModelError):
 
 
 class LoadError(ModelError):
-    """A version cannot be loaded.
-
-    `stage` is one of "read", "engine", "golden", "warm"; `reason` is for people and holds no path outside the artifact.
-    """
+    """A version cannot be loaded."""
 
     def __init__(self, stage: str, reason: str) -> None:
+        """Say where and why.
+
+        Args:
+            stage: one of "read", "engine", "golden", "warm".
+            reason: for people; it names no path outside the version's folder.
+        """
         super().__init__(f"{stage}: {reason}")
         self.stage = stage
         self.reason = reason

@@ -10,13 +10,17 @@ DTYPES = ("uint8", "float32")
 
 @dataclass(frozen=True)
 class InputSpec:
-    """Shape and type of one input: uint8 [height, width, channels] or float32 [length]."""
+    """Shape and type of one input, which is uint8 [height, width, channels] or float32 [length]."""
 
     shape: tuple[int, ...]
     dtype: Literal["uint8", "float32"]
 
     def __post_init__(self) -> None:
-        """Raises ValueError for a shape that fits neither kind of input."""
+        """Check the shape.
+
+        Raises:
+            ValueError: when it fits neither kind of input.
+        """
         rank = 3 if self.dtype == "uint8" else 1
         if self.dtype not in DTYPES or len(self.shape) != rank or any(size < 1 for size in self.shape):
             raise ValueError(f"no model takes {self}: uint8 [height, width, channels] or float32 [length]")

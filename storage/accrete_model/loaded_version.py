@@ -1,4 +1,4 @@
-"""A version that answers: loaded, checked against its golden outputs, warmed.
+"""A version in memory, checked against its golden outputs and warmed.
 
 Shapes: N images, C classes, d feature length, G golden inputs.
 """
@@ -26,9 +26,9 @@ from accrete_model.unknown import Threshold, threshold
 from accrete_model.vectors import Floats
 
 TOLERANCE = 1e-2
-"""Largest difference from the golden outputs: of features relative to the largest one, of probabilities absolute.
+"""Largest difference from the golden outputs, of features relative to the largest one, of probabilities absolute.
 
-Float32 on CPUs agrees to 1e-5; the rest is for a GPU that multiplies in TF32 (10 bits of mantissa), as PyTorch lets it.
+Float32 on CPUs agrees to 1e-5. The rest is for a GPU that multiplies in TF32 (10 bits of mantissa), as PyTorch lets it.
 A graph and a head that do not belong together are off by far more.
 """
 
@@ -36,7 +36,7 @@ NO_MASK: frozenset[str] = frozenset()
 
 
 class LoadedVersion:
-    """One model version in memory. Thread-safe until closed; nothing about it changes."""
+    """One model version in memory. Immutable, and safe to use from several threads until it is closed."""
 
     def __init__(self, version: int, artifact: Artifact, engine: Engine) -> None:
         self.version = version
@@ -48,35 +48,42 @@ class LoadedVersion:
         self.on_gpu = engine.on_gpu
         self.max_batch = engine.batch_sizes[-1]
         self.stage_seconds: Mapping[str, float] = {}
-        """Seconds that each stage of `load` took: read, engine, golden, warm."""
+        """Seconds that each stage of `load` took, by "read", "engine", "golden", "warm"."""
         self._artifact = artifact
         self._engine = engine
 
     def features(self, batch: NDArray[Any]) -> Floats:
-        """Features [N, d] of a batch [N, *spec.shape] in the type that `spec` names."""
+        """Return features [N, d] of a batch [N, *spec.shape] in the type that `spec` names."""
         return self._engine.run(batch)
 
     def answers(self, mask: Set[str] = NO_MASK, prototypes: PrototypeSet | None = None) -> Answers:
-        """The rule from features to probabilities without the masked labels and with the given prototypes.
+        """Return the rule from features to probabilities without the masked labels and with the given prototypes.
 
-        Raises ValueError when the prototypes do not fit the feature length.
+        Raises:
+            ValueError: when the prototypes do not fit the feature length.
         """
         artifact = self._artifact
         return Answers(artifact.card, artifact.rule, artifact.means, mask, prototypes)
 
     def unknown_below(self, rate: float) -> Threshold:
-        """Where an image is of no class, with `rate` (0 to below 1) of false alarms at most."""
+        """Return the cosine below which an image is of no class, with at most `rate` (0 to below 1) of false alarms."""
         return threshold(self._artifact.nearness, rate)
 
     def close(self) -> None:
-        """Frees the engine. No request may be using this version, or come to."""
+        """Free the engine. No request may use this version now or later."""
         self._engine.close()
 
 
 def load(path: Path, version: int, config: EngineConfig) -> LoadedVersion:
-    """Loads the artifact folder `path` as `version` and makes sure that it computes what its trainer computed.
+    """Load the files in the folder `path`, and check that they compute what the trainer computed.
 
-    Raises LoadError naming the stage ("read", "engine", "golden", "warm") and the reason; nothing is left open then.
+    Args:
+        path: the version's folder.
+        version: its number.
+        config: of the engine.
+
+    Raises:
+        LoadError: naming the stage ("read", "engine", "golden", "warm") and the reason; nothing is left open then.
     """
     watch = Stopwatch()
     with _stage(watch, "read"):
@@ -112,7 +119,7 @@ def _check_golden(loaded: LoadedVersion, artifact: Artifact) -> None:
     golden = artifact.golden
     features = loaded.features(golden.input)
     _compare("features", features, golden.features, TOLERANCE * float(np.abs(golden.features).max()))
-    # Of the trainer's own features: a rule may make more of a difference in them than the engine is to blame for.
+    # From the trainer's features, since a rule may amplify a difference in features that the engine is allowed.
     _compare("probabilities", loaded.answers()(golden.features), golden.probabilities, TOLERANCE)
 
 

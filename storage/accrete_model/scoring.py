@@ -1,4 +1,4 @@
-"""From features to probabilities: the version's rule, masks, and provisional classes.
+"""From features to probabilities, by the version's rule, with masks and provisional classes.
 
 Shapes: N images, d feature length, K known classes that are not masked, P provisional classes.
 """
@@ -22,23 +22,34 @@ class PrototypeSet:
     labels: tuple[str, ...]
     vectors: Floats  # [P, d], unit length
     margin: float = 0.0
-    """What a cosine to a prototype must have over the known classes; calibrated on the hold-out, and may be < 0."""
+    """By how much a cosine to a prototype must exceed the known classes; calibrated on the hold-out, may be < 0."""
 
 
 class Answers:
     """A version's rule with one set of masked labels and prototypes, prepared so that a request only multiplies.
 
     A label that the version knows and that is not masked ignores its prototype; a masked one that was taught again is
-    provisional. `labels` are the known ones in the version's order, then the provisional ones; `provisional` is bool
-    [K + P].
+    provisional.
+
+    Attributes:
+        labels: the known ones in the version's order, then the provisional ones.
+        provisional: bool [K + P], which of them are provisional.
     """
 
     def __init__(
         self, card: ModelCard, rule: Rule, means: Floats, mask: Set[str], prototypes: PrototypeSet | None
     ) -> None:
-        """`rule` scores the classes of `card`, whose unit means [C, d] meet the prototypes.
+        """Prepare the rule.
 
-        Raises ValueError when the prototypes belong to another feature space.
+        Args:
+            card: of the version.
+            rule: by which it scores its classes.
+            means: of its classes, of unit length [C, d]; prototypes compete with them.
+            mask: labels to leave out.
+            prototypes: of provisional classes, if there are any.
+
+        Raises:
+            ValueError: when the prototypes belong to another feature space.
         """
         kept = [row for row, label in enumerate(card.labels) if label not in mask]
         known = tuple(card.labels[row] for row in kept)
@@ -54,7 +65,7 @@ class Answers:
         self._cosines = NearestMean(means=near, scale=1.0).scores(range(len(near)))
 
     def __call__(self, features: Floats) -> Floats:
-        """Probabilities [N, K + P] of features [N, d]; each row sums to 1."""
+        """Return probabilities [N, K + P] of features [N, d]; each row sums to 1."""
         if self._scores is not None and not self.provisional[-1]:
             return softmax(self._scores(features))
         cosines = self._cosines(features)
@@ -62,20 +73,20 @@ class Answers:
         return softmax(self._scale * np.concatenate([known, new], axis=1))
 
     def strengths(self, features: Floats) -> Floats:
-        """The known classes' scores [N, K] on the scale of the cosines that they compete with.
+        """Return the known classes' scores [N, K] on the scale of the cosines with which they compete.
 
-        Their differences are those of the version's own rule. Their level is that of the nearest-mean rule: all known
-        classes together weigh against a prototype what their means do, softmax(nme_scale * cosine).
+        Their differences are those of the version's own rule. Their level is that of the nearest-mean rule, so that all
+        known classes together weigh against a prototype as much as their means do by softmax(nme_scale * cosine).
         """
         return self._levelled(features, self._cosines(features))
 
     def nearness(self, features: Floats) -> Floats:
-        """Cosine [N] to the mean or prototype that is nearest; there must be a class."""
+        """Return the cosine [N] to the mean or prototype that is nearest; there must be a class."""
         nearest: Floats = self._cosines(features).max(axis=1)
         return nearest
 
     def _levelled(self, features: Floats, cosines: Floats) -> Floats:
-        """See `strengths`; `cosines` [N, K + P] to means and prototypes."""
+        """Return `strengths` from the cosines [N, K + P] to means and prototypes."""
         if self._scores is None:
             return np.zeros((len(features), 0), np.float32)
         scores = self._scores(features)
@@ -91,7 +102,7 @@ def _new_rows(prototypes: PrototypeSet | None, known: tuple[str, ...]) -> list[i
 
 
 def _vectors(prototypes: PrototypeSet | None, rows: list[int], length: int) -> Floats:
-    """The prototypes' vectors [P, d]; raises ValueError when they belong to another feature space."""
+    """Return the prototypes' unit vectors [P, d]; raise ValueError when they belong to another feature space."""
     if prototypes is None or not rows:
         return np.zeros((0, length), np.float32)
     if prototypes.vectors.shape != (len(prototypes.labels), length) or not np.isfinite(prototypes.vectors).all():

@@ -16,30 +16,31 @@ _SMALLEST = np.float32(1e-12)  # keeps the direction of a zero vector defined
 
 
 def unit(vectors: Floats) -> Floats:
-    """The rows of `vectors` scaled to length 1; a zero row stays zero."""
+    """Return the rows of `vectors` [N, d] scaled to length 1; a zero row stays zero."""
     lengths = np.sqrt(np.einsum("nd,nd->n", vectors, vectors))[:, None]
     directions: Floats = vectors / np.maximum(lengths, _SMALLEST)
     return directions
 
 
 def softmax(scores: Floats) -> Floats:
-    """Probabilities from scores [N, K], along K."""
+    """Return probabilities [N, K] from scores [N, K], along K."""
     shifted: Floats = np.exp(scores - scores.max(axis=1, keepdims=True, initial=-np.inf))
     total: Floats = shifted.sum(axis=1, keepdims=True)
     return shifted / total
 
 
 def log_total(scores: Floats) -> Floats:
-    """log(sum(exp(scores))) along K of scores [N, K], K > 0, as [N, 1]."""
+    """Return log(sum(exp(scores))) [N, 1] along K of scores [N, K], K > 0."""
     highest: Floats = scores.max(axis=1, keepdims=True)
     total: Floats = np.exp(scores - highest).sum(axis=1, keepdims=True)
     return highest + np.log(total)
 
 
 def highest(scores: Floats, count: int) -> tuple[NDArray[np.intp], Floats]:
-    """The columns [N, k] of the k = min(count, K) highest scores of each row [N, K], highest first, and those scores.
+    """Return the columns [N, k] of the k = min(count, K) highest scores of each row [N, K], and those scores.
 
-    Of equal ones the first column comes first; which of equal ones is the last to be chosen is left open.
+    The highest come first, and of equal ones the first column; which of equal ones is the last to be chosen is left
+    open.
     """
     rows = np.arange(len(scores))[:, None]
     if count >= scores.shape[1] or scores.shape[1] <= _FEW:

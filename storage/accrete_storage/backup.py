@@ -29,21 +29,21 @@ _STORE = "store.bin"
 _VERSIONS = "versions"
 _FORMAT = 1
 _PASSING = ("lease", "late", "staged:")
-"""Beginnings of keys that belong to a learner or a server at work, and to nobody after it."""
+"""Beginnings of keys that only a learner or a server at work needs, and no backup has."""
 _ATTEMPTS = 5
 _BATCH = 500
-"""Keys restored in one go."""
+"""Keys restored at once."""
 
 Entry = tuple[str, int, bytes]
-"""Key without its prefix, milliseconds to live (-1: for ever), DUMP."""
+"""Key without its prefix, milliseconds to live (-1 for ever), DUMP."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Backup:
-    """What a backup holds."""
+    """What a backup has."""
 
     folder: Path
-    """Where it lies; not told in `backup.json`, so that it can be moved."""
+    """Its folder, which `backup.json` does not name, so that it can be moved."""
     taken_ms: int
     """Milliseconds since 1970."""
     schema: str
@@ -58,10 +58,19 @@ class Backup:
 def take(database: Database, keys: Keys, artifacts: ArtifactStore, folder: Path) -> Backup:
     """Write a backup while everything runs.
 
-    The store is held for the moment that it takes to read it (about a second a gigabyte), and needs as much memory
-    again meanwhile. Steps that retire versions while these are copied make it begin anew.
+    The store serves nothing else while it is read (about a second per gigabyte), and needs as much memory again
+    meanwhile. When a step retires a version while it is copied, the backup begins anew.
 
-    Raises BackupUnusable when `folder` holds anything, CorruptArtifact when a version is damaged; StoreUnavailable.
+    Args:
+        database: of the store.
+        keys: of the store.
+        artifacts: the folder of versions.
+        folder: is made where it is missing, and must be empty.
+
+    Raises:
+        BackupUnusable: the folder is not empty.
+        CorruptArtifact: a version is damaged.
+        StoreUnavailable: the store does not answer.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
@@ -79,7 +88,12 @@ def take(database: Database, keys: Keys, artifacts: ArtifactStore, folder: Path)
 
 
 def read(folder: Path) -> Backup:
-    """What a backup holds, after reading all of it. Raises BackupUnusable, CorruptArtifact."""
+    """Read all of a backup, and return what it has.
+
+    Raises:
+        BackupUnusable: it is no backup, or not whole, or of another release.
+        CorruptArtifact: a version in it is damaged.
+    """
     try:
         stored = json.loads((folder / MANIFEST).read_text())
         if stored.pop("format") != _FORMAT:
@@ -102,8 +116,11 @@ def read(folder: Path) -> Backup:
 def restore(backup: Backup, database: Database, keys: Keys, artifacts: ArtifactStore) -> None:
     """Put a backup that `read` has checked into an empty store and an empty folder of versions.
 
-    What is live comes last: interrupted, the store has data that nobody serves, and is to be emptied before the next
-    attempt, which refuses it. Raises BackupUnusable when anything is there, or when the server is too old to read it.
+    What is live comes last. An interrupted restore leaves data that nobody serves and that the next attempt refuses, so
+    the store must be emptied before.
+
+    Raises:
+        BackupUnusable: something is there already.
     """
     with reachable():
         there = next(iter(database.client.scan_iter(match=_pattern(keys), count=1_000)), None)

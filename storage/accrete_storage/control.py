@@ -1,4 +1,4 @@
-"""What operators ask of the learner, and what they take out of the store."""
+"""What operators ask of the learner, and what they remove from the store."""
 
 import json
 from collections.abc import Iterable
@@ -16,11 +16,11 @@ from accrete_storage.versions.registry import Registry
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DeleteResult:
-    """What became of the ids."""
+    """How many ids were deleted, and which were not."""
 
     deleted: int
     unknown: list[str]
-    """Not kept anywhere."""
+    """Ids of which nothing is kept."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,15 +45,15 @@ class Control:
         self._registry = registry
 
     def pause(self) -> None:
-        """No step starts until `resume`."""
+        """Keep steps from starting until `resume`."""
         self._set("paused", "1")
 
     def resume(self) -> None:
-        """Steps may start again."""
+        """Let steps start again."""
         self._set("paused", "0")
 
     def paused(self) -> bool:
-        """Whether steps are kept from starting."""
+        """Return whether steps are kept from starting."""
         return self._get("paused") == b"1"
 
     def request_step(self) -> None:
@@ -61,7 +61,7 @@ class Control:
         self._set("step_request", "1")
 
     def take_step_request(self) -> bool:
-        """Whether a step was asked for since this was last called."""
+        """Return whether a step was asked for since the last call."""
         with self._database.transaction() as pipeline:
             pipeline.hget(self._keys.state, "step_request")
             pipeline.hdel(self._keys.state, "step_request")
@@ -69,27 +69,27 @@ class Control:
         return asked is not None
 
     def ask_to_yield(self, for_s: float) -> None:
-        """Ask that training leave more of the machine to the servers, until so many seconds have passed."""
+        """Ask training to leave more of the machine to the servers for so many seconds."""
         with reachable():
             self._database.client.set(self._keys.late, "1", px=max(1, round(for_s * 1000)))
 
     def asked_to_yield(self) -> bool:
-        """Whether any server asks so now."""
+        """Return whether any server asks so now."""
         with reachable():
             return bool(self._database.client.exists(self._keys.late))
 
     def set_phase(self, epoch: int, phase: str, reason: str) -> bool:
-        """Note what the learner does, with an event; False, and nothing noted, when another learner has taken over."""
+        """Record what the learner does, with an event; return False, and do nothing, once another has taken over."""
         event = json.dumps({"phase": phase, "reason": reason})
         keys = [self._keys.state, self._keys.events]
         return bool(self._database.call("phase", keys, [epoch, phase, reason, event]))
 
     def phase_reason(self) -> str:
-        """What started the phase, or stands in the way of another; for people."""
+        """Return, for people, what started the phase or what keeps another from starting."""
         return (self._get("reason") or b"").decode()
 
     def phase(self) -> str:
-        """What the learner did last; "waiting" at first."""
+        """Return the phase that the learner set last, "waiting" at first."""
         return (self._get("phase") or b"waiting").decode()
 
     def delete_examples(self, ids: Iterable[str]) -> DeleteResult:
@@ -103,23 +103,23 @@ class Control:
         return DeleteResult(deleted=len(removed), unknown=[one for one in wanted if one not in removed])
 
     def _delete(self, wanted: list[str]) -> set[str] | None:
-        """The ids that were removed; None, and nothing is, when something moved since it was found."""
+        """Remove examples and return their ids, or remove nothing and return None when something moved meanwhile."""
         keys = self._keys
         with reachable():
             moment = self._database.client.hmget(keys.state, "revision", "last_step")
         plan = Deletion(keys, *((value or b"").decode() for value in moment))
         places = self._pending.locate(wanted)
         for example_id, location in places.items():
-            plan.add_pending(example_id, location, recorded=True)
+            plan.add_pending(example_id, location, seen=True)
         for example_id, location in self._pending.search(set(wanted) - places.keys()):
-            plan.add_pending(example_id, location, recorded=False)
+            plan.add_pending(example_id, location, seen=False)
         self._find_kept(plan, set(wanted))
         plan.add_seen(wanted)
         removed = self._database.call("delete", plan.names, plan.arguments())
         return None if removed is None else {name.decode() for name in removed}
 
     def _find_kept(self, plan: Deletion, wanted: set[str]) -> None:
-        """Lists are short (budgets), so they are read whole: an id may be older than what is remembered of ids."""
+        """Add exemplars and hold-out to the plan, whose lists are short and are read whole."""
         for label in self._memory.labels():
             for kind, key in (("exemplars", self._keys.exemplars(label)), ("holdout", self._keys.holdout(label))):
                 with reachable():
@@ -131,14 +131,18 @@ class Control:
                         plan.add_kept(label, kind, key, record, named)
 
     def forget_class(self, label: str) -> ForgetResult:
-        """Remove all that is kept of a label and mask it in every version trained before now. Raises NotFound."""
+        """Remove all that is kept of a label, and mask it in every version trained before now.
+
+        Raises:
+            NotFound: nothing is known of the label.
+        """
         keys = self._keys
         latest = self._registry.latest_ready()
         names = [keys.state, *keys.counted, keys.kept, keys.exemplar_bytes]
         names += [keys.generations, keys.forgotten, keys.quarantine, keys.events]
         names += [keys.pending(label), keys.exemplars(label), keys.holdout(label)]
         names += [keys.review_notes(label), keys.review_records(label), keys.review_labels]
-        # The learner would remove them, too; but it may be away, and the class is to be gone from answers at once.
+        # The learner would remove them as well, but it may be away, and predictions must be without the class at once.
         names += [keys.prototypes(record.version) for record in self._registry.versions() if record.state == "ready"]
         known = latest is not None and label in latest.labels
         arguments = [label, json.dumps({"label": label}), int(known)]

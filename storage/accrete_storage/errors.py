@@ -5,7 +5,7 @@ StorageError
 ├── StoreMisconfigured      it answers, but cannot keep what we promise; says what to set
 │   └── EngineMismatch      the data directory was written by another engine or a newer version of it
 ├── DataDirInUse            another process serves this data directory
-├── PendingFull          the pending budget is full; nothing was stored
+├── PendingFull             all pending examples would be too many; nothing was stored
 ├── QuotaExceeded           a principal's share of something is used up; nothing was stored
 ├── NotFound                no such version, label or id
 ├── VersionUnusable         the version was rejected, or its files are gone
@@ -37,10 +37,16 @@ class DataDirInUse(StorageError):
 
 
 class PendingFull(StorageError):
-    """The pending budget is full; nothing was stored."""
+    """All pending examples would be too many; nothing was stored."""
 
     def __init__(self, limit: str, value: int, retry_after_s: float) -> None:
-        """`limit` is the field's name, `value` what it is set to, `retry_after_s` when space is likely."""
+        """Say what is full.
+
+        Args:
+            limit: name of the setting.
+            value: what it is set to.
+            retry_after_s: seconds after which there is likely to be room.
+        """
         super().__init__(f"{limit} = {value} would be exceeded; the learner makes room with its next step")
         self.limit = limit
         self.value = value
@@ -51,7 +57,13 @@ class QuotaExceeded(StorageError):
     """A principal's quota is used up; nothing was stored."""
 
     def __init__(self, limit: str, value: int, retry_after_s: float | None) -> None:
-        """`limit` is the field's name, `value` what it is set to, `retry_after_s` None: that much never fits."""
+        """Say which quota.
+
+        Args:
+            limit: name of the setting.
+            value: what it is set to.
+            retry_after_s: seconds after which there is room; None when that much at once never fits.
+        """
         super().__init__(f"{limit} = {value} would be exceeded")
         self.limit = limit
         self.value = value
@@ -62,7 +74,7 @@ class NotFound(StorageError):
     """No such version, label or id."""
 
     def __init__(self, kind: str, name: str) -> None:
-        """`kind` is "version", "label" or "id"."""
+        """Say that there is no `kind`, as in "version", "label" or "id", called `name`."""
         super().__init__(f"no such {kind}: {name}")
         self.kind = kind
         self.name = name

@@ -1,4 +1,4 @@
-"""What the learner does, as a capped stream that servers, dashboards and callers of Watch follow."""
+"""The capped stream of what the learner does, which servers, dashboards and callers of Watch follow."""
 
 import json
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from accrete_storage.redis.database import Database, reachable
 from accrete_storage.redis.keys import Keys
 
 MAX_EVENTS = 10_000
-"""Kept, roughly; older ones go. The scripts hold the same number."""
+"""About how many are kept, the newest; the scripts have the same number."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,7 +29,7 @@ class EventLog:
         self._keys = keys
 
     def append(self, kind: str, body: dict[str, Any]) -> str:
-        """Add an event; answers its id."""
+        """Add an event, and return its id."""
         with reachable():
             fields = {"k": kind, "b": json.dumps(body)}
             identifier: bytes = self._database.client.xadd(
@@ -38,16 +38,22 @@ class EventLog:
         return identifier.decode()
 
     def read(self, after: str, block_ms: int | None = None, count: int = 100) -> list[StoredEvent]:
-        """Events after the id `after` ("0": from the oldest kept), oldest first; waits up to `block_ms` for one.
+        """Return events after an id, oldest first.
 
-        `block_ms` must stay below the store's timeout, which ends the wait as StoreUnavailable.
+        Args:
+            after: the id; "0" begins with the oldest that is kept.
+            block_ms: milliseconds to wait for an event, fewer than the store's timeout; None does not wait.
+            count: most events to return.
+
+        Raises:
+            StoreUnavailable: the store does not answer, also when `block_ms` is longer than its timeout.
         """
         with reachable():
             answer = self._database.client.xread({self._keys.events: after}, count=count, block=block_ms)
         return [_event(identifier, fields) for _, entries in answer or [] for identifier, fields in entries]
 
     def last_id(self) -> str:
-        """The newest event's id; "0" when there is none."""
+        """Return the newest event's id, "0" when there is none."""
         with reachable():
             entries = self._database.client.xrevrange(self._keys.events, count=1)
         return entries[0][0].decode() if entries else "0"

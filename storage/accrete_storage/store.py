@@ -37,11 +37,11 @@ class StoreInfo:
     used_memory: int
     """Bytes."""
     max_memory: int
-    """Bytes; 0: no limit."""
+    """Bytes; 0 for no limit."""
 
 
 class Store:
-    """A connection to the store. Safe to use from several threads, except that one thread at a time runs a step."""
+    """A connection to the store. Safe to use from several threads, of which one at a time may run a step."""
 
     def __init__(
         self, database: Database, config: StoreConfig, holdout: HoldoutConfig, teaching: TeachingConfig = _NO_QUOTAS
@@ -64,9 +64,17 @@ class Store:
     def connect(
         cls, config: StoreConfig, holdout: HoldoutConfig, *, data_dir: Path, teaching: TeachingConfig = _NO_QUOTAS
     ) -> "Store":
-        """Connect and check that the server can keep what is promised. `teaching` holds for what is added here.
+        """Connect, and check that the server can keep what is promised.
 
-        Raises StoreUnavailable when it does not answer, StoreMisconfigured when it cannot (and what to set).
+        Args:
+            config: of the connection.
+            holdout: which examples to set aside at arrival.
+            data_dir: of the embedded server, which `config` without a url means.
+            teaching: quotas for examples added through this connection.
+
+        Raises:
+            StoreUnavailable: the server does not answer.
+            StoreMisconfigured: it cannot keep what is promised; the message says what to set.
         """
         try:
             database = Database(config.url or socket_url(data_dir), timeout_s=config.timeout_s)
@@ -84,7 +92,7 @@ class Store:
         self._database.close()
 
     def info(self) -> StoreInfo:
-        """The server's name, version and memory."""
+        """Return the server's name, version and memory."""
         with reachable():
             info = self._database.client.info()
         engine = "valkey" if "valkey_version" in info else "redis"
@@ -96,9 +104,10 @@ class Store:
         )
 
     def bind_model(self, description: str) -> None:
-        """Tie what is stored to the form of the model's input; the first call decides.
+        """Tie what is stored to the form of the model's input, which the first call decides.
 
-        Raises StoreMisconfigured when what is stored has another form, or was written by another release's schema.
+        Raises:
+            StoreMisconfigured: what is stored has another form, or another schema than this release's.
         """
         with self._database.transaction() as pipeline:
             for name, value in (("model", description), ("schema", SCHEMA)):
@@ -122,11 +131,11 @@ class Store:
         backup.restore(found, self._database, self._keys, artifacts)
 
     def acquire_lease(self, owner: str, ttl_s: float = 10.0) -> Lease | None:
-        """The right to commit, under a new epoch; None while another learner holds it."""
+        """Return the right to commit, under a new epoch, or None while another learner has it."""
         return acquire_lease(self._database, self._keys, owner, ttl_s)
 
     def lease_holder(self) -> str | None:
-        """Who holds the lease."""
+        """Return who has the lease."""
         with reachable():
             value: bytes | None = self._database.client.get(self._keys.lease)
         return None if value is None else value.decode().partition(" ")[2]
@@ -134,18 +143,30 @@ class Store:
     def stage(
         self, step_id: str, exemplars: Mapping[str, Sequence[Example]], holdout: Mapping[str, Sequence[Example]]
     ) -> None:
-        """Write what `commit` will move into place: for each label named, its whole new list. Again: replaces."""
+        """Write the whole new list of each label named, which `commit` will move into place; again replaces it."""
         self._steps.stage(step_id, exemplars, holdout)
 
     def commit(self, commit: Commit) -> bool:
-        """End a step in one write: memory, version, consumed examples and event change together or not at all.
+        """End a step in one write, by which memory, version, consumed examples and event change together or not at all.
 
-        False when this step was committed before. Raises Fenced, InputsChanged, and StoreUnavailable (whether it was
-        committed is unknown: stage and commit the same step again).
+        Returns:
+            False when this step was committed before.
+
+        Raises:
+            Fenced: another learner has the lease.
+            InputsChanged: examples of the step were deleted or a class forgotten.
+            StoreUnavailable: whether it was committed is unknown; stage and commit the same step again.
         """
         known = set(commit.record.labels)
         return self._steps.commit(commit, [label for label in self.memory.labels() if label not in known])
 
     def reject(self, reject: Reject) -> bool:
-        """Record a rejected version and set its examples aside; False when this was done before. Raises Fenced."""
+        """Record a rejected version, and put its examples into quarantine.
+
+        Returns:
+            False when it was recorded before.
+
+        Raises:
+            Fenced: another learner has the lease.
+        """
         return self._steps.reject(reject)

@@ -1,4 +1,4 @@
-"""The engines: each runs a version's backbone, batch in, features out.
+"""The engines, each of which runs a version's backbone from a batch of inputs to features.
 
 An engine is found by its name in the entry point group `accrete.engines`, so that the PyTorch engine can live with the
 networks that it builds, and a package of its own can bring another.

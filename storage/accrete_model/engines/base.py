@@ -1,4 +1,4 @@
-"""The interface that every engine keeps, and the batch sizes they run at."""
+"""The interface of every engine, and the batch sizes at which they run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from accrete_model.vectors import Floats
 
 CPU_BATCH = 16
-"""Images computed at once on a CPU: a longer batch is no faster for each image there and only takes more memory."""
+"""Images computed at once on a CPU, where a longer batch is no faster per image and only takes more memory."""
 
 
 class Engine(Protocol):
@@ -33,16 +33,16 @@ class Engine(Protocol):
         ...
 
     def run(self, batch: NDArray[Any]) -> Floats:
-        """Features [N, d] of a batch [N, *input shape] in the model's input type; any N >= 1."""
+        """Return features [N, d] of a batch [N, *input shape] in the model's input type, for any N >= 1."""
         ...
 
     def close(self) -> None:
-        """Frees what it holds. No call of `run` may be under way or come after."""
+        """Free what it uses. No call of `run` may be under way or come after."""
         ...
 
 
 def doubling(limit: int) -> tuple[int, ...]:
-    """1, 2, 4, ... and `limit`: the sizes that batches are padded to on a GPU, where each size is tuned apart."""
+    """Return 1, 2, 4, ... and `limit`, to which batches are padded on a GPU, where each size is tuned apart."""
     sizes = [1]
     while sizes[-1] * 2 < limit:
         sizes.append(sizes[-1] * 2)
@@ -50,14 +50,14 @@ def doubling(limit: int) -> tuple[int, ...]:
 
 
 def run_in_parts(run: Callable[[NDArray[Any]], Floats], batch: NDArray[Any], limit: int) -> Floats:
-    """`run` over parts of at most `limit` inputs, joined."""
+    """Call `run` on parts of at most `limit` inputs, and return the joined results."""
     if len(batch) <= limit:
         return run(batch)
     return np.concatenate([run(batch[start : start + limit]) for start in range(0, len(batch), limit)])
 
 
 def run_padded(run: Callable[[NDArray[Any]], Floats], batch: NDArray[Any], sizes: tuple[int, ...]) -> Floats:
-    """`run` over `batch` padded with zeros to the next of `sizes`; the padding's features are cut off again."""
+    """Call `run` on `batch` padded with zeros to the next of `sizes`, and return the results without the padding's."""
     size = next(size for size in sizes if size >= len(batch))
     if size == len(batch):
         return run(batch)

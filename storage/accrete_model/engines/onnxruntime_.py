@@ -1,4 +1,4 @@
-"""The ONNX Runtime engine: runs graph.onnx on the CPU or on CUDA."""
+"""The ONNX Runtime engine, which runs graph.onnx on the CPU or on CUDA."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from accrete_model.vectors import Floats
 
 _CUDA = "CUDAExecutionProvider"
 _CPU = "CPUExecutionProvider"
-_QUIET = 3  # ONNX Runtime's level for errors; its warnings about providers are told by us, once
+_QUIET = 3  # ONNX Runtime's level for errors; of its warnings about providers we log one of our own
 
 _log = logging.getLogger(__name__)
 
@@ -28,7 +28,11 @@ class OnnxRuntimeEngine:
     """Runs the graph's features on the first provider that truly starts."""
 
     def __init__(self, artifact: Artifact, config: EngineConfig) -> None:
-        """Raises LoadError when the graph cannot be run, or not on the device that was asked for."""
+        """Load the graph.
+
+        Raises:
+            LoadError: (stage "engine") when it cannot be run, or not on the device that was asked for.
+        """
         self._session = _session(artifact.read(GRAPH_FILE), config)
         self._provider: str = self._session.get_providers()[0]
         _check_graph(self._session)
@@ -39,7 +43,7 @@ class OnnxRuntimeEngine:
                 f"(driver found: {cuda_driver_found()}; built in: {_CUDA in onnxruntime.get_available_providers()})",
             )
         if config.device == "auto" and self._provider != _CUDA and cuda_driver_found():
-            _log.warning("cuda_not_used", extra={"provider": self._provider})
+            _log.warning("cuda.not_used", extra={"provider": self._provider})
         self._limit = config.max_batch if self.on_gpu else CPU_BATCH
 
     @property
@@ -54,15 +58,15 @@ class OnnxRuntimeEngine:
 
     @property
     def batch_sizes(self) -> tuple[int, ...]:
-        """On CUDA the sizes that batches are padded to; on a CPU the smallest and the largest."""
+        """On CUDA the sizes that batches are padded to, on a CPU the smallest and the largest."""
         return doubling(self._limit) if self.on_gpu else (1, self._limit)
 
     def run(self, batch: NDArray[Any]) -> Floats:
-        """Features [N, d] of the batch [N, *input shape]."""
+        """Return features [N, d] of the batch [N, *input shape]."""
         return run_in_parts(self._padded if self.on_gpu else self._run, batch, self._limit)
 
     def close(self) -> None:
-        """Frees the session."""
+        """Free the session."""
         del self._session
 
     def _padded(self, batch: NDArray[Any]) -> Floats:
@@ -74,19 +78,19 @@ class OnnxRuntimeEngine:
 
 
 def _session(graph: bytes, config: EngineConfig) -> Any:
-    """A session over the graph's bytes, whose tensors are all in them: files that it may name are not looked for."""
+    """Return a session over the graph's bytes, which must have all tensors; no file that they name is looked for."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = config.threads
     options.inter_op_num_threads = 1
     options.log_severity_level = _QUIET
-    # Idle threads of a model that waits must not burn the cores that the trainer and other requests use.
+    # Idle threads must not spin on cores that the trainer and other requests use.
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # Without this, a name would be looked up in the process's working directory; below a device there can be no file.
+    # Without this, a file would be looked for in the process's working directory; below a device there can be none.
     options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
     try:
         return onnxruntime.InferenceSession(graph, options, providers=_providers(config))
     except Exception as error:  # ONNX Runtime raises a dozen kinds of its own, all straight from Exception
-        raise LoadError("engine", f"graph.onnx: {error}") from error
+        raise LoadError("engine", f"{GRAPH_FILE}: {error}") from error
 
 
 def _providers(config: EngineConfig) -> list[Any]:
@@ -94,13 +98,13 @@ def _providers(config: EngineConfig) -> list[Any]:
     if not wanted or _CUDA not in onnxruntime.get_available_providers():
         return [_CPU]
     onnxruntime.preload_dlls(directory="")  # the CUDA libraries that pip installed beside it
-    # HEURISTIC: the exhaustive search takes seconds for each batch size, and a swap would wait for it.
-    # No TF32: with it, answers would differ from what the trainer and the gate computed.
+    # The exhaustive search takes seconds per batch size, and a swap would wait for it.
+    # With TF32, outputs would differ from what the trainer and the gate computed.
     return [(_CUDA, {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}), _CPU]
 
 
 def cuda_driver_found() -> bool:
-    """Whether an NVIDIA driver with at least one device answers; asks the driver, not what a wheel was built with."""
+    """Return whether an NVIDIA driver with a device is there, by the driver and not by what a wheel was built with."""
     try:
         driver = ctypes.CDLL("libcuda.so.1")
     except OSError:
@@ -113,4 +117,4 @@ def _check_graph(session: Any) -> None:
     inputs = [entry.name for entry in session.get_inputs()]
     outputs = [entry.name for entry in session.get_outputs()]
     if inputs != ["input"] or "features" not in outputs:
-        raise LoadError("engine", f"graph.onnx: takes {inputs} and gives {outputs}, not input and features")
+        raise LoadError("engine", f"{GRAPH_FILE}: takes {inputs} and gives {outputs}, not input and features")

@@ -1,4 +1,4 @@
-"""From features to class scores: the heads and rules by which a version may score, one to a file, in numpy alone.
+"""From features to class scores, by the heads and rules that a version may have, one per file, in numpy alone.
 
 Servers, the gate, the trainer and the protocols all score in here. Only what a training differentiates, a head's
 `forward`, exists in torch as well; the learner fits the rules in `FITTED`.

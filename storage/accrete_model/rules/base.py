@@ -1,4 +1,4 @@
-"""What every rule is: it is read once, prepared once for each set of masked labels, and then only multiplies.
+"""The interface of every rule, which is read once, prepared once per set of masked labels, and then only multiplies.
 
 Shapes: N images, d feature length, C classes, K of them that are not masked.
 """

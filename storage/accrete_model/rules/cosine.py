@@ -19,7 +19,7 @@ from accrete_model.vectors import Floats, unit
 
 @dataclass(frozen=True, kw_only=True)
 class Cosine:
-    """See the module."""
+    """Tensors of the cosine head."""
 
     weight: Floats  # [C, d]
     scale: Floats  # [1]

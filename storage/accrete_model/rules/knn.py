@@ -25,7 +25,7 @@ from accrete_model.vectors import Floats, unit
 
 @dataclass(frozen=True, kw_only=True)
 class Knn:
-    """See the module."""
+    """Tensors of the vote."""
 
     x: Floats  # [E, d], unit length
     y: NDArray[np.int64]  # [E]

@@ -17,7 +17,7 @@ from accrete_model.vectors import Floats
 
 @dataclass(frozen=True, kw_only=True)
 class Linear:
-    """See the module."""
+    """Tensors of the linear head."""
 
     weight: Floats  # [C, d]
     bias: Floats  # [C]

@@ -17,7 +17,7 @@ from accrete_model.vectors import Floats, unit
 
 @dataclass(frozen=True, kw_only=True)
 class Mlp:
-    """See the module."""
+    """Tensors of the perceptron."""
 
     weight_1: Floats  # [h, d]
     bias_1: Floats  # [h]

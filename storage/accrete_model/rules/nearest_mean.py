@@ -19,7 +19,7 @@ NME_SCALE = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class NearestMean:
-    """See the module."""
+    """The means, and the factor on their cosines."""
 
     means: Floats  # [C, d], unit length
     scale: float = NME_SCALE

@@ -19,7 +19,7 @@ from accrete_model.vectors import Floats
 
 @dataclass(frozen=True, kw_only=True)
 class RandomFeatures:
-    """See the module."""
+    """Tensors of the head on random features."""
 
     projection: Floats  # [d, p]
     weight: Floats  # [C, p]

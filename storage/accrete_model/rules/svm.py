@@ -19,7 +19,7 @@ from accrete_model.vectors import Floats, unit
 
 @dataclass(frozen=True, kw_only=True)
 class Svm:
-    """See the module."""
+    """Tensors of the support vector machines, one per class."""
 
     x: Floats  # [E, d], unit length
     dual: Floats  # [C, E]

@@ -1,1 +1,1 @@
-"""The embedded store: a Valkey server as a child process."""
+"""The embedded store, a Valkey server as a child process."""

@@ -1,4 +1,4 @@
-"""The embedded store: a real Valkey server from a wheel, run as a child on a data directory."""
+"""The embedded store, a real Valkey server from a wheel that runs as a child process on a data directory."""
 
 import hashlib
 import json
@@ -20,16 +20,16 @@ from accrete_storage.redis.requirements import version_tuple
 _SOCKET_PATH_MAX = 100
 """Bytes; the kernel's limit for a unix socket's path is 108."""
 _LOCK_WAIT_S = 5.0
-"""How long a server whose supervisor was killed may take to end before its data directory counts as in use."""
+"""Seconds in which a server whose supervisor was killed ends, before its data directory counts as in use."""
 _START_S = 60.0
-"""Longest start: gigabytes of append-only file are loaded at about 100 MB/s."""
+"""Seconds that a start may take; an append-only file is loaded at about 100 MB/s."""
 
 
 def socket_path(data_dir: Path) -> Path:
-    """Where the embedded server of a data directory listens.
+    """Return where the embedded server of a data directory listens.
 
-    Beside the data as a rule; a path too long for a socket is replaced by a short one in the folder for temporary
-    files, made from the data directory's path so that every process finds it.
+    That is beside the data. A path too long for a socket is replaced by a short one in the folder for temporary files,
+    made from the data directory's path so that every process finds it.
     """
     path = data_dir.resolve() / "store" / "valkey.sock"
     if len(os.fsencode(path)) <= _SOCKET_PATH_MAX:
@@ -39,15 +39,15 @@ def socket_path(data_dir: Path) -> Path:
 
 
 def socket_url(data_dir: Path) -> str:
-    """The url of the embedded server of a data directory."""
+    """Return the url of the embedded server of a data directory."""
     return f"unix://{socket_path(data_dir)}"
 
 
 class EmbeddedStore:
-    """One server process on one data directory; the directory is locked while this object has it."""
+    """One server process on one data directory, which is locked from `start` to `stop`."""
 
     def __init__(self, data_dir: Path, config: StoreConfig) -> None:
-        """Does nothing yet; `start` does."""
+        """Use a data directory, which nothing touches before `start`."""
         self._data_dir = data_dir
         self._folder = data_dir / "store"
         self._config = config
@@ -65,14 +65,17 @@ class EmbeddedStore:
         return socket_path(self._data_dir)
 
     def alive(self) -> bool:
-        """Whether the server process runs."""
+        """Return whether the server process runs."""
         return self._process is not None and self._process.poll() is None
 
     def start(self) -> None:
-        """Start the server and return once it answers; after it has died, bring it back.
+        """Start the server, also after it has died, and return once it answers.
 
-        Raises DataDirInUse, EngineMismatch, StoreMisconfigured (no server for this platform), and StoreUnavailable when
-        it does not come up; the message has the end of its log.
+        Raises:
+            DataDirInUse: another process serves the data directory.
+            EngineMismatch: another engine or a newer version wrote the data.
+            StoreMisconfigured: there is no server for this platform.
+            StoreUnavailable: it does not start; the message has the end of its log.
         """
         self._folder.mkdir(parents=True, exist_ok=True)
         self._take_lock()
@@ -96,12 +99,12 @@ class EmbeddedStore:
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
-                # The lock is the server's as well: it holds until the last of both has ended, in whatever order.
+                # The server inherits the lock, which is free once both processes have ended, in whatever order.
                 pass_fds=() if self._lock is None else (self._lock.fileno(),),
             )
 
     def stop(self, timeout_s: float = 10.0) -> None:
-        """End the server in order, by force after `timeout_s`, and give the data directory back."""
+        """End the server in order, by force after `timeout_s` seconds, and unlock the data directory."""
         if self._process is not None:
             self._process.terminate()
             try:
@@ -123,7 +126,7 @@ class EmbeddedStore:
             raise DataDirInUse(f"another process serves the data directory {self._data_dir}") from error
 
     def _check_engine(self, binary: Path) -> None:
-        """An engine that cannot read what another wrote may serve nothing without an error: refuse before it tries."""
+        """Raise EngineMismatch for data of an engine that this one may not read, which it might serve as if empty."""
         record = self._data_dir / "engine.json"
         name, version = _engine(binary)
         if record.exists():
@@ -144,7 +147,7 @@ class EmbeddedStore:
             "dir": f'"{self._folder.resolve()}"',
             "appendonly": "yes",
             "appendfsync": "always" if self._config.ack == "fsync" else "everysec",
-            # A kill in the middle of a write leaves half a record that nobody was told of.
+            # A kill in the middle of a write leaves half a record, which nobody was told was stored.
             "aof-load-truncated": "yes",
             "save": '""',
             "maxmemory-policy": "noeviction",
@@ -183,7 +186,7 @@ def _binary() -> Path:
 
 
 def _engine(binary: Path) -> tuple[str, str]:
-    """Name and version, from a line like "Valkey server v=9.1.2 sha=..."."""
+    """Return name and version, from a line like "Valkey server v=9.1.2 sha=..."."""
     text = subprocess.run([str(binary), "--version"], check=True, capture_output=True, text=True).stdout
     words = text.split()
     version = next(word.removeprefix("v=") for word in words if word.startswith("v="))

@@ -1,1 +1,1 @@
-"""Labelled examples: pending, in the exemplar memory, in quarantine, in review."""
+"""Labelled examples that are pending, in the exemplar memory, in quarantine or in review."""

@@ -1,4 +1,4 @@
-"""What is to be removed when examples are deleted, as the script takes it."""
+"""The plan of a deletion, as the script takes it."""
 
 import json
 
@@ -7,12 +7,12 @@ from accrete_storage.redis.keys import Keys
 
 
 class Deletion:
-    """Made from what is found of the examples, and good for as long as nothing has moved since."""
+    """What to remove, by where the examples were found; the script refuses it once anything has moved."""
 
     def __init__(self, keys: Keys, revision: str, last_step: str) -> None:
-        """`revision` and `last_step`: the state's, read before anything is looked for."""
+        """Begin a plan with the state's `revision` and `last_step`, read before any example is looked for."""
         self.names = [keys.state, *keys.counted, keys.exemplar_bytes, keys.review_labels]
-        """The script's keys."""
+        """Keys of the script, whose position in the plan counts from 1."""
         self._keys = keys
         self._moment = {"revision": revision, "last_step": last_step}
         self._pending: list[list[object]] = []
@@ -20,23 +20,31 @@ class Deletion:
         self._records: list[bytes] = []
         self._seen: dict[str, int] = {}
 
-    def add_pending(self, example_id: str, location: Location, *, recorded: bool) -> None:
-        """An example that is, or was, pending or in review there; `recorded`: its id says so."""
+    def add_pending(self, example_id: str, location: Location, *, seen: bool) -> None:
+        """Add an example that is, or was, pending or in review at a location; `seen` when its id's key says so."""
         label, places = location.label, (self._keys.pending, self._keys.review_notes, self._keys.review_records)
         stream, notes, records = (self._key(place(label)) for place in places)
-        self._pending.append([label, stream, location.position, example_id, notes, records, recorded])
+        self._pending.append([label, stream, location.position, example_id, notes, records, seen])
 
     def add_kept(self, label: str, kind: str, key: str, record: bytes, named: list[str]) -> None:
-        """A record of the list `key` that goes with any of the ids `named`; `kind`: "exemplars" or "holdout"."""
+        """Add a record of a list that is removed with any of some ids.
+
+        Args:
+            label: of the list.
+            kind: "exemplars" or "holdout".
+            key: of the list.
+            record: in it.
+            named: those of the ids to delete that it is, or was made from.
+        """
         self._records.append(record)
         self._lists.append([label, self._key(key), len(self._records) + 1, kind, named])
 
     def add_seen(self, ids: list[str]) -> None:
-        """All ids that were asked for."""
+        """Set all ids that are to be deleted."""
         self._seen = {example_id: self._key(self._keys.seen(example_id)) for example_id in ids}
 
     def arguments(self) -> list[str | bytes]:
-        """The script's."""
+        """Return the arguments of the script."""
         plan = {**self._moment, "pending": self._pending, "lists": self._lists, "seen": self._seen}
         return [json.dumps(plan), *self._records]
 

@@ -1,7 +1,7 @@
 """A labelled example as it is stored, and its bytes.
 
-An example is kept as the model takes it: decoded, turned upright, in the model's size. Training and serving then see
-the same pixels, and two encodings of one picture are one content.
+An example is kept as the model takes it, decoded, turned upright and in the model's size. Training and serving then see
+the same pixels, and two encodings of one picture have the same content.
 """
 
 from collections.abc import Mapping
@@ -34,15 +34,15 @@ class Example:
     made_from: frozenset[str] = frozenset()
     """Ids of the examples that a synthesised exemplar was made from; it is deleted with any of them."""
     principal: str = ""
-    """Who taught it; "": somebody of whom no name was asked, or a step that made an exemplar."""
+    """Who taught it; "" when no name was asked, or when a step made an exemplar."""
 
     def digest(self) -> bytes:
-        """16 bytes over label and content; the id and the metadata do not count."""
+        """Return 16 bytes over label and content, without id and metadata."""
         return content_digest(self.label, self.tensor)
 
 
 class Arrival(NamedTuple):
-    """An example as it goes into the pending log: what takes time to make of it has been made."""
+    """An example packed for the pending log."""
 
     id: str
     label: str
@@ -54,19 +54,31 @@ class Arrival(NamedTuple):
 
     @classmethod
     def of(cls, example: Example, digest: bytes | None = None) -> "Arrival":
-        """`digest`: the example's, if it is known already. Raises ValueError as `pack`."""
+        """Pack an example.
+
+        Args:
+            example: to pack.
+            digest: of it, if it is known already.
+
+        Raises:
+            ValueError: for a tensor of a type that is not stored.
+        """
         found = digest or example.digest()
         return cls(example.id, example.label, example.principal, found.hex(), pack(example))
 
 
 def pack(example: Example) -> bytes:
-    """The example's bytes (MessagePack). Raises ValueError for any other dtype."""
+    """Return an example's bytes (MessagePack).
+
+    Raises:
+        ValueError: for a tensor that is not uint8, float16 or float32.
+    """
     tensor = np.ascontiguousarray(example.tensor)
     dtype = _NAMES.get(tensor.dtype)
     if dtype is None:
         raise ValueError(f"an example is uint8, float16 or float32, not {example.tensor.dtype}")
     fields = [example.id, example.label, dtype, tensor.shape, tensor.tobytes(), dict(example.metadata)]
-    # Left out where there is nothing to say: the bytes are then those of releases that knew of neither.
+    # Left out where both are empty, so that the bytes are those of releases that had neither.
     if example.made_from or example.principal:
         fields += [sorted(example.made_from), example.principal]
     packed: bytes = msgpack.packb(fields)
@@ -74,7 +86,11 @@ def pack(example: Example) -> bytes:
 
 
 def unpack(data: bytes) -> Example:
-    """The example of these bytes; its tensor is read-only. Raises CorruptRecord when they are none."""
+    """Return the example of these bytes, its tensor read-only.
+
+    Raises:
+        CorruptRecord: when they are no example.
+    """
     try:
         example_id, label, dtype, shape, values, metadata, *rest = msgpack.unpackb(data)
         made_from = rest[0] if rest else ()

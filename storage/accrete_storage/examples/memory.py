@@ -1,4 +1,4 @@
-"""The exemplar memory and the hold-out: one list a label each; exemplars in rank order, so that shrinking is a trim."""
+"""The exemplar memory and the hold-out, each a list per label; exemplars in rank order, so that shrinking is a trim."""
 
 from dataclasses import dataclass
 
@@ -16,27 +16,27 @@ class MemoryCount:
 
 
 class ExemplarMemory:
-    """Reads the memory; only a step's commit and the operator's deletions write it."""
+    """Reads the memory, which only a step's commit and the operator's deletions write."""
 
     def __init__(self, database: Database, keys: Keys) -> None:
         self._database = database
         self._keys = keys
 
     def exemplars(self, label: str) -> list[Example]:
-        """A label's exemplars, best first."""
+        """Return a label's exemplars, best first."""
         return self._list(self._keys.exemplars(label))
 
     def holdout(self, label: str, limit: int | None = None) -> list[Example]:
-        """A label's hold-out, or the first `limit` of it."""
+        """Return a label's hold-out, or the first `limit` of it."""
         return self._list(self._keys.holdout(label), limit)
 
     def labels(self) -> list[str]:
-        """Labels that something is kept of, sorted."""
+        """Return the labels of which something is kept, sorted."""
         with reachable():
             return sorted(label.decode() for label in self._database.client.smembers(self._keys.kept))
 
     def counts(self) -> dict[str, MemoryCount]:
-        """Each label that something is kept of."""
+        """Return the counts of each label of which something is kept."""
         labels = self.labels()
         with self._database.transaction() as pipeline:
             for label in labels:
@@ -47,7 +47,7 @@ class ExemplarMemory:
         return {label: MemoryCount(exemplars=exemplars, holdout=holdout) for label, exemplars, holdout in pairs}
 
     def exemplar_bytes(self) -> int:
-        """Bytes of all exemplars' records."""
+        """Return the bytes of all exemplars' records."""
         with reachable():
             return sum(map(int, self._database.client.hvals(self._keys.exemplar_bytes)))
 

@@ -1,4 +1,4 @@
-"""Examples acknowledged and not yet learned: one stream a label."""
+"""Examples that are acknowledged and not yet learned, in one stream per label."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence, Set
@@ -37,7 +37,7 @@ class PendingCount:
 
     examples: int
     holdout: int
-    """Of them, flagged for the hold-out."""
+    """How many of them are flagged for the hold-out."""
     oldest_ms: int
     """Arrival of the oldest, milliseconds since 1970."""
 
@@ -53,23 +53,23 @@ class PendingTotal:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PendingEntry:
-    """One pending example where it stands."""
+    """One pending example and its position."""
 
     position: str
     holdout: bool
     example: Example
     reviewed: bool = False
-    """It was set aside for review and released."""
+    """Whether it was set aside for review and released."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Location:
-    """Where an example was stored: it is learned by each version whose record reaches `position` for `label`."""
+    """Where an example was stored; each version has learned it whose record reaches `position` for `label`."""
 
     label: str
     position: str
     in_review: bool = False
-    """Not before it is released, and has another position, is it learned."""
+    """Whether it is in review; it is learned once it is released, which gives it another position."""
 
 
 class PendingLog:
@@ -111,7 +111,7 @@ class PendingLog:
         arguments: list[str | bytes | int] = [
             config.pending_max_examples,
             config.pending_max_bytes,
-            max(1, int(config.dedup_days * _DAY_MS)),  # none at all the store refuses, in the middle of the script
+            max(1, int(config.dedup_days * _DAY_MS)),  # the store refuses 0, in the middle of the script
             principal,
             teaching.examples_per_minute,
             teaching.new_labels_per_day,
@@ -138,12 +138,12 @@ class PendingLog:
             raise QuotaExceeded(limit, getattr(self._teaching, limit), wait_ms / 1000 if wait_ms else None)
 
     def labels(self) -> list[str]:
-        """Labels with pending examples, sorted."""
+        """Return the labels with pending examples, sorted."""
         with reachable():
             return sorted(label.decode() for label in self._database.client.smembers(self._keys.labels))
 
     def counts(self) -> dict[str, PendingCount]:
-        """Each label that has pending examples."""
+        """Return the counts of each label with pending examples."""
         labels = self.labels()
         if not labels:
             return {}
@@ -161,14 +161,14 @@ class PendingLog:
         }
 
     def total(self) -> PendingTotal:
-        """All labels together."""
+        """Return the counts of all labels together."""
         oldest = [count.oldest_ms for count in self.counts().values()]
         with reachable():
             examples, size = self._database.client.hmget(self._keys.totals, "examples", "bytes")
         return PendingTotal(examples=int(examples or 0), bytes=int(size or 0), oldest_ms=min(oldest, default=None))
 
     def read(self, label: str, *, after: str = "", limit: int | None = None) -> list[PendingEntry]:
-        """A label's pending examples, oldest first, from behind the position `after` on."""
+        """Return a label's pending examples after the position `after`, oldest first, at most `limit`."""
         first = f"({after}" if after else "-"
         with reachable():
             entries = self._database.client.xrange(self._keys.pending(label), min=first, count=limit)
@@ -183,7 +183,7 @@ class PendingLog:
         ]
 
     def locate(self, ids: Iterable[str]) -> dict[str, Location]:
-        """Where examples were stored; ids that were never added, are forgotten, or too long ago, are missing."""
+        """Return where examples were stored, without ids that were never added, were forgotten, or are too old."""
         wanted = list(dict.fromkeys(ids))
         if not wanted:
             return {}
@@ -203,7 +203,7 @@ class PendingLog:
         return found
 
     def search(self, ids: Set[str]) -> Iterator[tuple[str, Location]]:
-        """Where examples wait whose ids are no longer remembered: reads all that is pending or in review."""
+        """Yield where examples wait whose ids `locate` knows no more, by reading all that is pending or in review."""
         if not ids:
             return
         for label in self.labels():
@@ -220,7 +220,7 @@ class PendingLog:
                     yield example_id, Location(label=label, position=position.decode(), in_review=True)
 
     def _pages(self, label: str) -> Iterator[PendingEntry]:
-        """All of a label's, a thousand in memory at a time."""
+        """Yield all of a label's pending examples, with a thousand in memory at a time."""
         after = ""
         while page := self.read(label, after=after, limit=_PAGE):
             yield from page

@@ -1,4 +1,4 @@
-"""Examples set aside for review: neither learned nor gone until an operator says which."""
+"""Examples in review, which are neither learned nor removed until an operator decides."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -14,14 +14,14 @@ from accrete_storage.redis.keys import Keys
 T = TypeVar("T")
 
 _AT_ONCE = 1000
-"""Examples that one script moves: an instant's work, so that others need not wait."""
+"""Examples that one script moves, which takes an instant, so that others need not wait."""
 _IDS = 10
-"""Examples named of a group."""
+"""Ids shown of a group."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Selection:
-    """What is meant of all that is in review: what fits each part that is given."""
+    """The examples in review that have the label, principal and reason given; None fits all."""
 
     label: str | None = None
     principal: str | None = None
@@ -42,7 +42,7 @@ class ReviewGroup:
     examples: int
     bytes: int
     ids: tuple[str, ...]
-    """Of the first ten."""
+    """Ids of the first ten."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,16 +55,20 @@ class _Note:
 
 
 class Review:
-    """Set aside, look, release, drop."""
+    """Examples in review; an operator releases or drops them."""
 
     def __init__(self, database: Database, keys: Keys) -> None:
         self._database = database
         self._keys = keys
 
     def set_aside(self, epoch: int, label: str, reasons: Sequence[tuple[PendingEntry, str]]) -> int:
-        """Take pending examples of a label, each with its reason, out of what is learned; answers how many were there.
+        """Move pending examples of a label, each with its reason, into review.
 
-        Raises Fenced.
+        Returns:
+            How many were still pending.
+
+        Raises:
+            Fenced: another learner holds the lease.
         """
         keys, moved = self._keys, 0
         for part in _parts(reasons):
@@ -80,12 +84,12 @@ class Review:
         return moved
 
     def total(self) -> int:
-        """Examples in review."""
+        """Return how many examples are in review."""
         with reachable():
             return int(self._database.client.hget(self._keys.totals, "review_examples") or 0)
 
     def groups(self) -> list[ReviewGroup]:
-        """All that is in review, by label, principal and reason."""
+        """Return all that is in review, by label, principal and reason."""
         groups: dict[tuple[str, str, str], list[_Note]] = {}
         for label in self._labels():
             for note in self._notes(label).values():
@@ -103,11 +107,19 @@ class Review:
         ]
 
     def release(self, selection: Selection) -> int:
-        """Have examples learned after all, without another review; answers how many. Raises NotFound."""
+        """Let examples be learned without another review, and return how many.
+
+        Raises:
+            NotFound: none fits the selection.
+        """
         return self._end(selection, release=True)
 
     def drop(self, selection: Selection) -> int:
-        """Remove examples; answers how many. Their ids count as unseen. Raises NotFound."""
+        """Remove examples, whose ids then count as unseen, and return how many.
+
+        Raises:
+            NotFound: none fits the selection.
+        """
         return self._end(selection, release=False)
 
     def _end(self, selection: Selection, *, release: bool) -> int:
@@ -130,7 +142,7 @@ class Review:
             return sorted(label.decode() for label in self._database.client.smembers(self._keys.review_labels))
 
     def _notes(self, label: str) -> Mapping[str, _Note]:
-        """By position, in order of arrival."""
+        """Return the notes of a label by position, in order of arrival."""
         with reachable():
             found = self._database.client.hgetall(self._keys.review_notes(label))
         notes = {position.decode(): _Note(**json.loads(note)) for position, note in found.items()}

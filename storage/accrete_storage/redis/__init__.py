@@ -1,1 +1,1 @@
-"""The Redis or Valkey server: connection, requirements, key names and scripts."""
+"""The Redis or Valkey server, with its connection, requirements, key names and scripts."""

@@ -1,4 +1,4 @@
-"""The connection: one pool, errors of one kind, scripts, and no connection to a server that lost its settings."""
+"""The connection, as one pool with our errors and scripts, and none to a server that has lost its settings."""
 
 import contextlib
 import time
@@ -14,12 +14,12 @@ from accrete_storage.errors import StorageError, StoreMisconfigured, StoreUnavai
 from accrete_storage.redis import scripts
 
 SETTINGS = ("maxmemory-policy", "appendonly", "appendfsync", "no-appendfsync-on-rewrite", "save")
-"""What our promises depend on."""
+"""Settings of the server on which our guarantees depend."""
 _AWAY = (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError, redis.ReadOnlyError)
 _PASSING = ("MISCONF", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS", "UNKILLABLE")
-"""First words of answers that mean: not now, and nothing was written."""
+"""First words of replies that mean "not now", and that nothing was written."""
 _MAX_CONNECTIONS = 1024
-"""One for each thread that is in the store at one time; redis-py's own limit of 100 is below a large thread pool."""
+"""One per thread that uses the store at a time; redis-py's own limit of 100 is below a large thread pool."""
 
 _REWRITE_WAIT_S = 5.0
 """How long a deletion waits for a rewrite of the append-only file that began before it."""
@@ -27,9 +27,12 @@ _REWRITE_WAIT_S = 5.0
 
 @contextmanager
 def reachable() -> Iterator[None]:
-    """Turns every error of the server into one of ours, every way in which it can be away into StoreUnavailable.
+    """Turn every error of the server into one of ours.
 
-    Out of memory counts as one of them: nothing was written, and it passes when room is made.
+    Raises:
+        StoreUnavailable: it is away in any way, or out of memory, in which case nothing was written.
+        StoreMisconfigured: it refuses the credentials, or a command to the user.
+        StorageError: for any other error.
     """
     try:
         yield
@@ -51,12 +54,22 @@ class Database:
     """A server of the Redis protocol. Safe to use from several threads."""
 
     def __init__(self, url: str, *, timeout_s: float) -> None:
-        """Connects with the first command. Raises ValueError for an address that is none."""
+        """Connect with the first command.
+
+        Args:
+            url: address of the server.
+            timeout_s: seconds to wait for a connection or a reply.
+
+        Raises:
+            ValueError: when `url` is no address.
+        """
         self.guard: Callable[[Mapping[str, str]], None] | None = None
-        """Refuses settings by raising StoreMisconfigured. A server that was checked may be restarted with others, and
-        would acknowledge what it does not keep: so each new connection is checked, not the first alone."""
-        # redis-py would send a command again after a lost reply; what is safe to repeat is known above, not there.
-        # Any: redis-py types each answer as bytes or text, which our decode_responses decides.
+        """Raises StoreMisconfigured for settings with which the server would acknowledge what it does not keep.
+
+        Each new connection is checked, since a server may be restarted with other settings.
+        """
+        # redis-py would send a command again after a lost reply; which are safe to repeat is known by our callers.
+        # Any, since redis-py types each reply as bytes or text, which our decode_responses decides.
         self.client: Any = redis.Redis.from_url(
             url,
             socket_timeout=timeout_s,
@@ -70,9 +83,15 @@ class Database:
         )
 
     def call(self, script: str, keys: Sequence[str], arguments: Sequence[Any] = ()) -> Any:
-        """Run a script; what it wrote is on disk by its answer, since the server syncs before it replies.
+        """Run a script and return its reply; what it wrote is then on disk, since the server syncs before it replies.
 
-        Raises StoreUnavailable; whether the script ran is then unknown.
+        Args:
+            script: its name in `scripts`.
+            keys: KEYS of it.
+            arguments: ARGV of it.
+
+        Raises:
+            StoreUnavailable: whether the script ran is unknown.
         """
         found = scripts.load(script)
         with reachable():
@@ -83,15 +102,15 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Any]:
-        """A MULTI/EXEC to fill; the caller executes it."""
+        """Open a MULTI/EXEC transaction, which the caller fills and executes."""
         with reachable(), self.client.pipeline(transaction=True) as pipeline:
             yield pipeline
 
     def rewrite_log(self) -> None:
-        """Have the append-only file written anew, in the background: until then it holds what was removed.
+        """Start to write the append-only file anew in the background, since until then it has what was removed.
 
-        One that runs already has read the data before, so it is waited for. A user that may not ask for it leaves it to
-        the store's own growth limit.
+        A rewrite that runs already may have read the data before, so it is waited for. Where the store's user may not
+        ask for a rewrite, the store's own growth limit brings one.
         """
         deadline = time.monotonic() + _REWRITE_WAIT_S
         with contextlib.suppress(redis.RedisError):
@@ -116,15 +135,17 @@ class Database:
 
 
 class LargePieces:
-    """Makes pieces of a mebibyte of a command. redis-py makes pieces of 6 KB, each with calls to the kernel of its own
-    and a store that wakes up for it: for a batch of examples, more than a hundred. Not a single piece: each has the
-    whole timeout to be sent in."""
+    """Packs a command into pieces of a mebibyte.
+
+    redis-py makes pieces of 6 KB, each with system calls of its own and a wake-up of the store, more than a hundred for
+    a batch of examples. A single piece would have to be sent within one timeout.
+    """
 
     SIZE = 1 << 20
-    """Bytes from which on a piece is complete."""
+    """Bytes at which a piece is complete."""
 
     def pack(self, name: str, *words: bytes | str | float) -> list[bytes]:
-        """The command's bytes; its name may be two words."""
+        """Return the command's bytes; its name may be two words."""
         given = [*name.split(), *words]
         pieces, size, parts = [], 0, [b"*%d\r\n" % len(given)]
         for word in given:
@@ -137,9 +158,9 @@ class LargePieces:
         return [*pieces, b"".join(parts)]
 
 
-def read_settings(answer: Any) -> dict[str, str]:
-    """What CONFIG GET answers, as text; redis-py gives a dictionary or, below its client, a flat list."""
-    pairs = answer.items() if isinstance(answer, Mapping) else zip(answer[::2], answer[1::2], strict=True)
+def read_settings(reply: Any) -> dict[str, str]:
+    """Return a reply to CONFIG GET as text; redis-py gives a dictionary or, below its client, a flat list."""
+    pairs = reply.items() if isinstance(reply, Mapping) else zip(reply[::2], reply[1::2], strict=True)
     return {_text(name): _text(value) for name, value in pairs}
 
 

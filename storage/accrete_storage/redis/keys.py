@@ -1,9 +1,9 @@
-"""Names of all keys. One hash tag, so that every script finds its keys on one node of a cluster."""
+"""Names of all keys, under one hash tag, so that every script finds its keys on one node of a cluster."""
 
 from dataclasses import dataclass
 
 SCHEMA = "1"
-"""Of what is stored under them; a store or a backup of another one is refused."""
+"""Number of the form of what is stored under the keys; a store or a backup of another one is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class Keys:
 
     @property
     def late(self) -> str:
-        """String with an expiry: answers come later than they should, so training is to yield."""
+        """String with an expiry: predictions take longer than they should, so training is to yield."""
         return self._key("late")
 
     @property

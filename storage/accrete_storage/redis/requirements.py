@@ -1,4 +1,4 @@
-"""What a server must be for our promises to hold; checked when we connect, the settings with every new connection."""
+"""What a server must be for our guarantees, checked when we connect; its settings with every new connection."""
 
 from collections.abc import Mapping
 from functools import partial
@@ -14,7 +14,7 @@ MINIMUM = (7, 0)
 
 
 def version_tuple(text: str) -> tuple[int, ...]:
-    """ "7.0.15" as (7, 0, 15); what is no number ends it."""
+    """Return "7.0.15" as (7, 0, 15), up to the first part that is no number."""
     parts = []
     for part in text.split("."):
         if not part.isdigit():
@@ -24,7 +24,11 @@ def version_tuple(text: str) -> tuple[int, ...]:
 
 
 def check_server(info: Mapping[str, Any]) -> None:
-    """Raises StoreMisconfigured for a server older than Redis 7.0, or a replica (`info` is what INFO answers)."""
+    """Check the reply to INFO.
+
+    Raises:
+        StoreMisconfigured: for a server older than Redis 7.0, or a replica.
+    """
     found = str(info.get("redis_version", "0"))
     if version_tuple(found) < MINIMUM:
         raise StoreMisconfigured(f"the store is Redis {found}; Redis 7.0 or newer, or Valkey, is needed")
@@ -34,10 +38,13 @@ def check_server(info: Mapping[str, Any]) -> None:
 
 
 def check_settings(settings: Mapping[str, str], *, ack: str) -> None:
-    """Raises StoreMisconfigured naming the setting that is wrong and what to set it to.
+    """Check the reply to CONFIG GET for what `ack` promises, see `StoreConfig.ack`.
 
-    `settings` is what CONFIG GET answers. Nothing but `appendfsync always` counts as on disk: with `everysec`, WAITAOF
-    answers before the sync in every Valkey up to 9.1.2 (measured) and in Redis from 7.4 on until pull request 13793.
+    Only `appendfsync always` counts as on disk. With `everysec`, WAITAOF returns before the sync in every Valkey up to
+    9.1.2 (measured) and in Redis from 7.4 on until pull request 13793.
+
+    Raises:
+        StoreMisconfigured: naming the setting that is wrong and what to set it to.
     """
     policy = settings.get("maxmemory-policy", "noeviction")
     if policy != "noeviction":
@@ -65,9 +72,11 @@ def check_settings(settings: Mapping[str, str], *, ack: str) -> None:
 
 
 def check(database: Database, config: StoreConfig) -> None:
-    """Check the server behind `database`, and have every later connection's settings checked.
+    """Check the server behind `database`, and have the settings checked with every later connection.
 
-    Raises StoreUnavailable when it does not answer, StoreMisconfigured when it cannot keep what is promised.
+    Raises:
+        StoreUnavailable: it does not answer.
+        StoreMisconfigured: it cannot keep what is promised.
     """
     guard = partial(check_settings, ack=config.ack)
     with reachable():

@@ -1,1 +1,1 @@
-"""Model versions: records, the registry, the commit of a step, prototypes."""
+"""Model versions, with their records, the registry, the commit of a step, and prototypes."""

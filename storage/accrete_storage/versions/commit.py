@@ -15,12 +15,12 @@ from accrete_storage.redis.keys import Keys
 from accrete_storage.versions.record import VersionRecord
 
 _STAGED_EXPIRY_MS = 3_600_000
-"""A step that is staged commits within seconds; what a killed learner left goes by itself."""
+"""A step that is staged commits within seconds; what a killed learner left expires."""
 _FIXED_KEYS = 12
 
 
 class Lease:
-    """The right to commit, for one learner at a time; each holder has an epoch greater than all before it."""
+    """The right to commit, which one learner at a time has, under an epoch greater than all before it."""
 
     def __init__(self, database: Database, keys: Keys, owner: str, epoch: int, ttl_ms: int) -> None:
         self._database = database
@@ -30,11 +30,19 @@ class Lease:
         self.epoch = epoch
 
     def renew(self) -> None:
-        """Hold it for another term. Raises Fenced when another learner has taken it."""
+        """Keep it for another term.
+
+        Raises:
+            Fenced: another learner has taken it.
+        """
         self._touch(self._ttl_ms)
 
     def release(self) -> None:
-        """Give it back. Raises Fenced when another learner has taken it."""
+        """Give it back.
+
+        Raises:
+            Fenced: another learner has taken it.
+        """
         self._touch(0)
 
     def _touch(self, ttl_ms: int) -> None:
@@ -43,7 +51,7 @@ class Lease:
 
 
 def acquire_lease(database: Database, keys: Keys, owner: str, ttl_s: float) -> Lease | None:
-    """The lease under a new epoch, or None while another holds it."""
+    """Return the lease under a new epoch, or None while another learner has it."""
     ttl_ms = int(ttl_s * 1000)
     epoch = database.call("lease_acquire", [keys.lease, keys.state], [owner, ttl_ms])
     return Lease(database, keys, owner, epoch, ttl_ms) if epoch else None
@@ -57,10 +65,10 @@ class Commit:
     revision: int
     """Read before the step's inputs were."""
     step_id: str
-    """Of this attempt alone; committing it again changes nothing."""
+    """Of this attempt alone; to commit it again changes nothing."""
     record: VersionRecord
     consumed: Mapping[str, str]
-    """By label, the last position that the step took in."""
+    """By label, the last position that the step learned."""
     per_class: int
     """Exemplars that each class may keep."""
     activate: bool = True
@@ -69,18 +77,18 @@ class Commit:
 
 @dataclass(frozen=True, kw_only=True)
 class Reject:
-    """A step that did not pass the gate; its examples stay pending, set aside."""
+    """A step that did not pass the gate; its examples stay pending, in quarantine."""
 
     epoch: int
     step_id: str
     record: VersionRecord
     quarantined: Mapping[str, int]
-    """By label, pending examples now."""
+    """By label, how many examples are pending."""
     event: dict[str, Any] = field(default_factory=dict)
 
 
 class Steps:
-    """Stages, commits, rejects."""
+    """Stages, commits and rejects steps."""
 
     def __init__(self, database: Database, keys: Keys) -> None:
         self._database = database
@@ -90,7 +98,7 @@ class Steps:
     def stage(
         self, step_id: str, exemplars: Mapping[str, Sequence[Example]], holdout: Mapping[str, Sequence[Example]]
     ) -> None:
-        """Write what the commit will move into place: for each label named, its whole new list. Again: replaces."""
+        """Write the whole new list of each label named, which the commit will move into place; again replaces it."""
         self._lengths = {}
         for kind, lists in (("exemplars", exemplars), ("holdout", holdout)):
             for label, examples in lists.items():
@@ -107,10 +115,19 @@ class Steps:
             pipeline.execute()
 
     def commit(self, commit: Commit, dropped: Sequence[str]) -> bool:
-        """End a step in one write; False when this step was committed before.
+        """End a step in one write.
 
-        `dropped` are labels that are kept and are not in the record. Raises Fenced, InputsChanged (also when staged
-        data is gone), StoreUnavailable (whether it was committed is unknown: commit it again).
+        Args:
+            commit: of the step, whose lists are staged.
+            dropped: labels of which something is kept and that are not in the record.
+
+        Returns:
+            False when this step was committed before.
+
+        Raises:
+            Fenced: another learner has the lease.
+            InputsChanged: examples of the step were deleted or a class forgotten, or staged data has expired.
+            StoreUnavailable: whether it was committed is unknown; commit it again.
         """
         keys = self._keys
         names = [keys.state, keys.versions, keys.events, keys.quarantine, *keys.counted, keys.kept, keys.exemplar_bytes]
@@ -144,7 +161,14 @@ class Steps:
         return self._outcome(answer, commit.epoch)
 
     def reject(self, reject: Reject) -> bool:
-        """Record a rejected version, set its examples aside; False when it was recorded before. Raises Fenced."""
+        """Record a rejected version, and put its examples into quarantine.
+
+        Returns:
+            False when it was recorded before.
+
+        Raises:
+            Fenced: another learner has the lease.
+        """
         record = _stamped(reject.record, reject.step_id)
         arguments = [reject.epoch, reject.step_id, reject.record.version, record, "rejected", json.dumps(reject.event)]
         arguments += entry_arguments(reject.quarantined, reject.record.reason, attempts=1)

@@ -12,7 +12,7 @@ from accrete_storage.redis.keys import Keys
 _COUNT = struct.Struct("<I")
 _MARGIN = struct.Struct("<d")
 _MARGIN_FIELD = ""
-"""Among the labels, none of which is empty: one write changes prototypes and margin together."""
+"""Field among the labels, none of which is empty, so that one write changes prototypes and margin together."""
 _EXPIRY_MS = 7 * 86_400_000
 """A version's prototypes are of no use once it is gone; the learner writes those of the live one anew."""
 
@@ -24,7 +24,7 @@ class Prototype:
     vector: np.ndarray
     """[d] float32."""
     count: int
-    """Examples it is the mean of."""
+    """Examples of which it is the mean."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
@@ -33,7 +33,7 @@ class StoredPrototypes:
 
     by_label: dict[str, Prototype] = field(default_factory=dict)
     margin: float = 0.0
-    """What a cosine to a prototype must have over the version's own classes."""
+    """By how much a cosine to a prototype must exceed those to the version's own classes."""
 
 
 class PrototypeStore:
@@ -56,7 +56,7 @@ class PrototypeStore:
             pipeline.execute()
 
     def all(self, version: int) -> StoredPrototypes:
-        """Every prototype under a version, sorted by label."""
+        """Return every prototype under a version, sorted by label."""
         with reachable():
             stored = self._database.client.hgetall(self._keys.prototypes(version))
         margin = stored.pop(_MARGIN_FIELD.encode(), None)

@@ -1,4 +1,4 @@
-"""The record of a model version: everything about it but its weights."""
+"""The record of a model version, which is everything about it but its files."""
 
 import dataclasses
 import json
@@ -16,7 +16,7 @@ class VersionRecord:
     version: int
     state: VersionState
     parent: int
-    """The version it was trained from; 0: none."""
+    """The version it was trained from; 0 for none."""
     created_ms: int
     """Milliseconds since 1970."""
     labels: list[str]
@@ -44,15 +44,19 @@ class VersionRecord:
     """The step that made it; committing the same step again changes nothing."""
 
     def kept_labels(self, forgotten: Mapping[str, int]) -> tuple[str, ...]:
-        """The labels, in the head's order, without those that `Registry.forgotten` has since the inputs were read."""
+        """Return the labels, in the head's order, without those that were forgotten since the inputs were read.
+
+        Args:
+            forgotten: see `Registry.forgotten`.
+        """
         return tuple(label for label in self.labels if forgotten.get(label, 0) <= self.revision)
 
     def to_json(self) -> str:
-        """The record as one JSON object."""
+        """Return the record as one JSON object."""
         return json.dumps(dataclasses.asdict(self), ensure_ascii=True, allow_nan=False)
 
     @staticmethod
     def from_json(text: str | bytes) -> "VersionRecord":
-        """Read what `to_json` wrote; fields that a newer release added are left out."""
+        """Return the record that `to_json` wrote, without fields that a newer release added."""
         known = {item.name for item in dataclasses.fields(VersionRecord)}
         return VersionRecord(**{name: value for name, value in json.loads(text).items() if name in known})

@@ -1,4 +1,4 @@
-"""The registry: every version's record, and which of them is live."""
+"""The registry of every version's record, and of which one is live."""
 
 from dataclasses import dataclass, replace
 
@@ -13,7 +13,7 @@ class ActiveState:
     """What is live."""
 
     version: int
-    """0: none yet."""
+    """0 when there is none yet."""
     pinned: bool
     revision: int
     """Grows with every deletion and every class forgotten."""
@@ -27,27 +27,39 @@ class Registry:
         self._keys = keys
 
     def versions(self) -> list[VersionRecord]:
-        """All records, oldest first."""
+        """Return all records, oldest first."""
         with reachable():
             stored = self._database.client.hvals(self._keys.versions)
         return sorted(map(VersionRecord.from_json, stored), key=lambda record: record.version)
 
     def version(self, number: int) -> VersionRecord:
-        """One record. Raises NotFound."""
+        """Return one record.
+
+        Raises:
+            NotFound: there is no such version.
+        """
         return VersionRecord.from_json(self._stored(number))
 
     def next_version(self) -> int:
-        """One more than the greatest number that a record has; rejected versions have one, too."""
+        """Return one more than the greatest number that a record has, those of rejected versions included."""
         with reachable():
             numbers = self._database.client.hkeys(self._keys.versions)
         return 1 + max(map(int, numbers), default=0)
 
     def reserve(self, epoch: int) -> int:
-        """The number for a candidate: for one learner alone, the next without a record, as a rule. Raises Fenced."""
+        """Reserve the number for a candidate, which no other learner uses, and return it.
+
+        Raises:
+            Fenced: another learner has the lease.
+        """
         return self._number(epoch, reserve=True)
 
     def greatest_number(self, epoch: int) -> int:
-        """The greatest number that is recorded or reserved; later learners use greater ones. Raises Fenced."""
+        """Return the greatest number that is recorded or reserved; later learners use greater ones.
+
+        Raises:
+            Fenced: another learner has the lease.
+        """
         return self._number(epoch, reserve=False)
 
     def _number(self, epoch: int, *, reserve: bool) -> int:
@@ -57,25 +69,30 @@ class Registry:
         return number
 
     def latest_ready(self) -> VersionRecord | None:
-        """The newest version that passed the gate, whether it is live or not: the parent of the next step."""
+        """Return the newest version that passed the gate, live or not, which is the parent of the next step."""
         with reachable():
             latest = self._database.client.hget(self._keys.state, "latest")
         return None if latest is None else self.version(int(latest))
 
     def state(self) -> ActiveState:
-        """What is live now."""
+        """Return what is live now."""
         with reachable():
             active, pinned, revision = self._database.client.hmget(self._keys.state, "active", "pinned", "revision")
         return ActiveState(version=int(active or 0), pinned=pinned == b"1", revision=int(revision or 0))
 
     def forgotten(self) -> dict[str, int]:
-        """By label, the revision at which it was forgotten: it is masked in versions whose record has a smaller one."""
+        """Return by label the revision at which it was forgotten; versions whose record has a smaller one mask it."""
         with reachable():
             stored = self._database.client.hgetall(self._keys.forgotten)
         return {label.decode(): int(revision) for label, revision in stored.items()}
 
     def activate(self, version: int) -> None:
-        """Make a version live and pin it. Raises NotFound, and VersionUnusable for one that is not ready."""
+        """Make a version live and pin it.
+
+        Raises:
+            NotFound: there is no such version.
+            VersionUnusable: it is not ready.
+        """
         if version < 1:
             raise NotFound("version", str(version))
         answer = self._switch(version)
@@ -85,14 +102,19 @@ class Registry:
             raise VersionUnusable(f"version {version} is {answer[1].decode()} and cannot be activated")
 
     def unpin(self) -> int:
-        """Make the newest ready version live, and later ones as they come; answers it (0: there is none)."""
+        """Make the newest ready version live, and later ones as they come; return its number, 0 when there is none."""
         answer = self._switch(0)
         if isinstance(answer, list):
             raise AssertionError("unpinning names no version that could be unknown")
         return answer
 
     def mark_retired(self, version: int) -> None:
-        """Note that a version's files go. Raises NotFound, and VersionUnusable for the live one."""
+        """Record that a version's files are removed.
+
+        Raises:
+            NotFound: there is no such version.
+            VersionUnusable: it is live.
+        """
         before = self._stored(version)
         retired = replace(VersionRecord.from_json(before), state="retired")
         answer = self._database.call(
@@ -102,10 +124,16 @@ class Registry:
             raise VersionUnusable(f"version {version} cannot be retired: it is {answer.decode().lower()}")
 
     def discard(self, version: int, reason: str) -> int:
-        """Give a ready version up; answers the newest that is left (0: none), which the next step starts from.
+        """Give up a ready version, from which no next step will start.
 
-        It stays active until another is, for servers that have it in memory, but is not pinned any more. Raises
-        NotFound, and VersionUnusable for one that is not ready.
+        It stays active until another is, for servers that have it in memory, but is not pinned any more.
+
+        Returns:
+            The newest version that is left, from which the next step starts; 0 for none.
+
+        Raises:
+            NotFound: there is no such version.
+            VersionUnusable: it is not ready.
         """
         while True:
             before = self._stored(version)
@@ -119,7 +147,7 @@ class Registry:
                 return int(answer)
 
     def _stored(self, number: int) -> bytes:
-        """A record as it is, for a script to compare with. Raises NotFound."""
+        """Return a record's bytes, for a script to compare with; raise NotFound without one."""
         with reachable():
             stored: bytes | None = self._database.client.hget(self._keys.versions, str(number))
         if stored is None:

@@ -1,5 +1,6 @@
--- Makes a version live and pins it, or (version 0) unpins and makes the newest ready one live.
--- KEYS: state, versions, events. ARGV: version. Returns the live version, or {"UNKNOWN"}, or {"UNUSABLE", state}.
+-- Make a version live and pin it; version 0 unpins, and makes the newest ready one live.
+-- KEYS: state, versions, events. ARGV: version.
+-- Returns the live version, or {"UNKNOWN"}, or {"UNUSABLE", state}.
 local version = ARGV[1]
 local pinned = version ~= '0'
 if not pinned then

@@ -1,11 +1,11 @@
--- Stores a batch of one principal's examples, or, where it would not fit into the budget or the quotas, none of it.
+-- Store a batch of one principal's examples, or none of it where it would not fit into the limits or the quotas.
 -- KEYS: what is counted of pending (6), generations, state, versions, forgotten, kept, the principal's windows (examples,
--- labels), quarantine, then the pending stream of each label, then for each example: seen.
--- ARGV: max examples, max bytes, days remembered in ms, principal, and its quotas (0: none): examples a minute, new labels
--- a day, pending bytes; the quarantine entry (JSON) of labels not known before, or ''; number of labels, the labels; then for each
--- example: hold-out flag (one digit) and which label, digest, record.
--- Returns "S" (stored), "D" (duplicate) or "C" (same id, other content) for each, or {"BUDGET", which}, or {"QUOTA", which,
--- ms until there is room; 0: there never is for that much at once}.
+-- labels), quarantine, then the pending stream of each label, then the seen key of each example.
+-- ARGV: most examples, most bytes, days remembered in ms, principal, and its quotas (0 for none), which are examples per
+-- minute, new labels per day, and pending bytes; the quarantine entry (JSON) of labels not known before, or ''; the number
+-- of labels, and the labels; then for each example its hold-out flag (one digit) and label's number, its digest, its record.
+-- Returns "S" (stored), "D" (duplicate) or "C" (same id, other content) for each; or {"BUDGET", which}; or {"QUOTA", which,
+-- ms until there is room, 0 where that much at once never fits}.
 local FIRST_KEY, FIRST_ARG, ARGS = 14, 9, 3
 local MINUTE_MS, DAY_MS, STEP_MS = 60000, 86400000, 5000
 local principal = ARGV[4]
@@ -22,7 +22,7 @@ local function generation_of(label)
   return generations[label]
 end
 
--- What is remembered of the ids, a thousand at a time: Lua's stack bounds how many arguments a call may have.
+-- Read the seen keys a thousand at a time, since Lua's stack bounds how many arguments a call may have.
 local remembered = {}
 for first = 1, count, 1000 do
   local last = math.min(first + 999, count)
@@ -68,13 +68,13 @@ local function is_known(label)
   return redis.call('SISMEMBER', KEYS[1], label) == 1 or redis.call('SISMEMBER', KEYS[11], label) == 1 or in_latest(label)
 end
 
--- By the place of the label among the labels.
+-- By the label's number.
 local added, new_labels = {}, 0
-local function place(i)
+local function label_number(i)
   return tonumber(string.sub(ARGV[first_example + ARGS * (i - 1) + 1], 2))
 end
 for i = 1, count do
-  local nth = place(i)
+  local nth = label_number(i)
   if outcomes[i] == 'S' and not added[nth] then
     local is_new = (quota_labels > 0 or quarantined ~= '') and not is_known(ARGV[FIRST_ARG + nth])
     added[nth] = {bytes = 0, holdout = 0, is_new = is_new}
@@ -89,7 +89,7 @@ if kept_bytes + new_bytes > tonumber(ARGV[2]) then return {'BUDGET', 'bytes'} en
 if quota_bytes > 0 and number(KEYS[6], principal) + new_bytes > quota_bytes then
   return {'QUOTA', 'pending_bytes', new_bytes > quota_bytes and 0 or STEP_MS}
 end
--- A window begins with the first that is counted and ends by its key's expiry: no clock of a server's own takes part.
+-- A window begins with the first that is counted and ends by its key's expiry, so no server's own clock takes part.
 local function refused(window, limit, coming)
   if limit == 0 or tonumber(redis.call('GET', window) or '0') + coming <= limit then return nil end
   return coming > limit and 0 or math.max(1, redis.call('PTTL', window))
@@ -108,7 +108,7 @@ use(KEYS[12], quota_examples, new_count, MINUTE_MS)
 use(KEYS[13], quota_labels, new_labels, DAY_MS)
 for i = 1, count do
   if outcomes[i] == 'S' then
-    local at, nth = first_example + ARGS * (i - 1), place(i)
+    local at, nth = first_example + ARGS * (i - 1), label_number(i)
     local holdout, digest, record = string.sub(ARGV[at + 1], 1, 1), ARGV[at + 2], ARGV[at + 3]
     local entry = {'e', record, 'h', holdout}
     if principal ~= '' then entry[5], entry[6] = 'p', principal end

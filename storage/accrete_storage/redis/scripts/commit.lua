@@ -1,7 +1,7 @@
--- The one write that ends a step.
+-- End a step in one write.
 -- KEYS: state, versions, events, quarantine, what is counted of pending (6), kept, exemplar_bytes, then those that the plan
--- names by their number.
--- ARGV[1]: the plan (JSON): epoch, revision, step_id, version, record, activate, event, activated, quota,
+-- names by number.
+-- ARGV[1]: the plan (JSON), with epoch, revision, step_id, version, record, activate, event, activated, quota,
 --   consumed: {label, stream, first position that stays}, moves: {label, from, to, length, kind}, trims: {label, exemplars},
 --   drops: {label, exemplars, holdout}.
 -- Returns OK, DONE (this step was committed before), FENCED, CHANGED.

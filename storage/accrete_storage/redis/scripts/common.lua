@@ -14,12 +14,12 @@ local function add_to(key, field, amount)
   if amount ~= 0 and redis.call('HINCRBY', key, field, amount) == 0 then redis.call('HDEL', key, field) end
 end
 
--- Bytes pending of a label, by principal.
+-- Return a label's pending bytes by principal.
 local function owners(key, label)
   return cjson.decode(redis.call('HGET', key, label) or '{}')
 end
 
--- A stream's entries are counted anew from what is left in it, which after a step is little.
+-- Count a stream's entries anew from what is left in it, which after a step is little.
 -- KEYS[first] and the five after it are what is counted of pending: labels, totals, bytes, hold-out, owners, principals.
 local function recount_pending(stream, label, first, count_before)
   local labels, totals, bytes_key, holdout_key = KEYS[first], KEYS[first + 1], KEYS[first + 2], KEYS[first + 3]
@@ -49,8 +49,8 @@ local function recount_pending(stream, label, first, count_before)
   end
 end
 
--- Takes a pending example out of its stream and of what is counted, without reading the others, which may be gigabytes.
--- KEYS[first] as above. Its entry, or nil when it is not there.
+-- Take a pending example out of its stream and of what is counted, without reading the others, which may be gigabytes.
+-- KEYS[first] as above. Return its entry, or nil when it is not there.
 local function take_pending(stream, label, position, first)
   local entry = redis.call('XRANGE', stream, position, position)[1]
   if not entry then return nil end
@@ -79,13 +79,13 @@ local function recount_exemplars(list, label, bytes_key)
   if bytes == 0 then redis.call('HDEL', bytes_key, label) else redis.call('HSET', bytes_key, label, bytes) end
 end
 
--- An example that stands somewhere else now is found there by its id.
+-- Let an example's seen key name its new position.
 local function reseat(seen, from, to)
   local digest, position, rest = string.match(redis.call('GET', seen) or '', '^(%x+)|([^|]+)|(.*)$')
   if position == from then redis.call('SET', seen, digest .. '|' .. to .. '|' .. rest, 'KEEPTTL') end
 end
 
--- Takes an example out of review; its note and record, or nil when it is not there.
+-- Take an example out of review; return its note and record, or nil when it is not there.
 local function leave_review(label, position, totals, labels, notes, records)
   local note, record = redis.call('HGET', notes, position), redis.call('HGET', records, position)
   if not note then return nil end

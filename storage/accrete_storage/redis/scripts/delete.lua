@@ -1,7 +1,7 @@
--- Removes examples wherever they are kept.
--- KEYS: state, what is counted of pending (6), exemplar_bytes, review_labels, then those the plan names by their number.
--- ARGV[1]: JSON {revision, last_step, pending: {label, stream, position, id, notes, records, whether seen
---   says so}, lists: {label, list, argument with the record, kind, ids}, seen: {id: key number}}; further ARGV: records.
+-- Remove examples wherever they are kept.
+-- KEYS: state, what is counted of pending (6), exemplar_bytes, review_labels, then those that the plan names by number.
+-- ARGV[1]: JSON {revision, last_step, pending: {label, stream, position, id, notes, records, whether its seen key says so},
+--   lists: {label, list, argument with the record, kind, ids}, seen: {id: key number}}; further ARGV: records.
 -- Returns the ids that were removed, or nothing where the plan was made before a commit, a deletion or a release.
 local plan = cjson.decode(ARGV[1])
 if (redis.call('HGET', KEYS[1], 'revision') or '') ~= plan.revision then return false end

@@ -1,6 +1,6 @@
--- Gives a version up. If it is the newest, the ready one before it takes its place, and a step is asked for.
+-- Give a version up. If it is the newest, the ready one before it takes its place, and a step is asked for.
 -- KEYS: state, versions. ARGV: version, its record, the new record.
--- Returns CHANGED, or the newest ready version (0: none is left).
+-- Returns CHANGED, or the newest ready version, 0 where none is left.
 local state, versions, version = KEYS[1], KEYS[2], ARGV[1]
 if redis.call('HGET', versions, version) ~= ARGV[2] then return 'CHANGED' end
 redis.call('HSET', versions, version, ARGV[3])

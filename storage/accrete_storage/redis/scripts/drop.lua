@@ -1,6 +1,6 @@
--- Removes pending examples of one label. A step that has read them does not commit: the revision grows.
--- KEYS: state, what is counted of pending (6), the label's stream, then for each example: seen.
--- ARGV: label, then for each example: position.
+-- Remove pending examples of one label. A step that has read them does not commit, since the revision grows.
+-- KEYS: state, what is counted of pending (6), the label's stream, then the seen key of each example.
+-- ARGV: label, then the position of each example.
 -- Returns how many were there.
 local stream, removed = KEYS[8], 0
 for i = 2, #ARGV do

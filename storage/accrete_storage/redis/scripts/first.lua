@@ -1,4 +1,5 @@
--- KEYS: pending streams. Returns for each its length and its first position, without reading records to the caller.
+-- Return the length and the first position of each stream, without reading records to the caller.
+-- KEYS: pending streams.
 local found = {}
 for i, key in ipairs(KEYS) do
   local first = redis.call('XRANGE', key, '-', '+', 'COUNT', 1)[1]

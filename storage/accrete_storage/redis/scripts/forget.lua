@@ -1,7 +1,7 @@
--- Removes a label and all that is kept of it.
--- KEYS: state, what is counted of pending (6), kept, exemplar_bytes, generations, forgotten, quarantine, events, then its
--- pending stream, exemplars, hold-out, notes and records in review, review_labels, then prototypes of each version. ARGV: label,
--- event, 1 if a version knows the label.
+-- Remove a label and all that is kept of it.
+-- KEYS: state, what is counted of pending (6), kept, exemplar_bytes, generations, forgotten, quarantine, events, then the
+-- label's pending stream, exemplars, hold-out, and notes and records in review, review_labels, then prototypes of each
+-- version. ARGV: label, event, 1 if a version knows the label.
 -- Returns {pending, exemplars, hold-out} removed, or {} when nothing of it is known.
 local label = ARGV[1]
 local pending, exemplars, holdout = KEYS[14], KEYS[15], KEYS[16]

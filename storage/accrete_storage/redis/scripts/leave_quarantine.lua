@@ -1,4 +1,4 @@
--- Ends a label's quarantine, if its entry is still the one that was read.
+-- End a label's quarantine, if its entry is still the one that was read.
 -- KEYS: quarantine, the label's pending stream. ARGV: label, the entry, '1' to end it only if nothing is pending any more.
 -- Returns how many examples are pending, or -1 when the entry stays, or is another by now.
 local pending = redis.call('XLEN', KEYS[2])

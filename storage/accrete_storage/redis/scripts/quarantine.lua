@@ -1,6 +1,6 @@
--- Puts pending labels into quarantine after a failed (no step id) or rejected step.
--- KEYS: state, versions, events, quarantine. ARGV: epoch, step id or '', version ('0': no record), record, kind of event, its
--- body, then pairs of label and entry (JSON).
+-- Put pending labels into quarantine after a failed (no step id) or rejected step.
+-- KEYS: state, versions, events, quarantine. ARGV: epoch, step id or '', version (0 without a record), record, kind of
+-- event, its body, then each label and its entry (JSON).
 -- Returns OK, DONE (the same step was recorded before), FENCED.
 if ARGV[2] ~= '' and redis.call('HGET', KEYS[1], 'last_step') == ARGV[2] then return 'DONE' end
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return 'FENCED' end

@@ -1,7 +1,7 @@
--- Numbers of versions, each for the files of one learner: what an earlier one left half done is under a number that no
--- later one uses, so that it may come to its end, or be removed, at any time.
+-- Reserve a number for the files of one learner. What an earlier one left half done is under a number that no later one
+-- uses, so that it may be finished or removed at any time.
 -- KEYS: state, versions. ARGV: epoch, '1' to reserve a number, '0' to learn the greatest in use.
--- Returns the number, or -1 when another learner holds the lease.
+-- Returns the number, or -1 when another learner has the lease.
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return -1 end
 local recorded = 0
 for _, version in ipairs(redis.call('HKEYS', KEYS[2])) do recorded = math.max(recorded, tonumber(version)) end

@@ -1,6 +1,6 @@
--- Ends the review of examples of one label: they are pending again, or gone.
--- KEYS: what is counted of pending (6), review_labels, the label's stream, its notes, its records, then for each example:
--- seen. ARGV: label, '1' to release and '0' to drop them, then for each example: position.
+-- End the review of examples of one label, which are pending again or removed.
+-- KEYS: what is counted of pending (6), review_labels, the label's stream, its notes, its records, then the seen key of each
+-- example. ARGV: label, '1' to release and '0' to drop them, then the position of each example.
 -- Returns how many there were.
 local label, release, ended = ARGV[1], ARGV[2] == '1', 0
 local owned = owners(KEYS[5], label)

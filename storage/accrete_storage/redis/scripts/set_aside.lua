@@ -1,8 +1,8 @@
--- Sets pending examples of one label aside for review. They count for their principal as before, and a prototype that they
--- were part of is made anew: the revision grows.
--- KEYS: state, what is counted of pending (6), review_labels, the label's stream, its notes, its records, then for each
--- example: seen. ARGV: epoch, label, then for each example: position, note (JSON).
--- Returns how many there were, or -1 when another learner holds the lease.
+-- Move pending examples of one label into review. They count for their principal as before. The revision grows, so that a
+-- prototype of which they were part is made anew.
+-- KEYS: state, what is counted of pending (6), review_labels, the label's stream, its notes, its records, then the seen key
+-- of each example. ARGV: epoch, label, then for each example its position and note (JSON).
+-- Returns how many there were, or -1 when another learner has the lease.
 if redis.call('HGET', KEYS[1], 'epoch') ~= ARGV[1] then return -1 end
 local label, stream = ARGV[2], KEYS[9]
 local moved, bytes = 0, 0

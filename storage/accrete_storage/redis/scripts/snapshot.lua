@@ -1,6 +1,6 @@
--- Everything under a prefix, at one moment.
+-- Read everything under a prefix at one moment.
 -- KEYS: versions. ARGV: the pattern that all keys match.
--- Returns the versions' records; then name, milliseconds to live (-1: for ever) and DUMP of each key, flat.
+-- Returns the versions' records, then name, milliseconds to live (-1 for ever) and DUMP of each key, flat.
 local found, cursor, seen = {}, '0', {}
 repeat
   local answer = redis.call('SCAN', cursor, 'MATCH', ARGV[1], 'COUNT', 1000)
