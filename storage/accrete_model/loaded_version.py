@@ -21,7 +21,7 @@ from accrete_model.engines.base import Engine
 from accrete_model.errors import LoadError
 from accrete_model.input_spec import InputSpec
 from accrete_model.reader import Artifact, read_artifact
-from accrete_model.scoring import Answers, PrototypeSet
+from accrete_model.scoring import Classifier, PrototypeSet
 from accrete_model.unknown import Threshold, threshold
 from accrete_model.vectors import Floats
 
@@ -56,14 +56,14 @@ class LoadedVersion:
         """Return features [N, d] of a batch [N, *spec.shape] in the type that `spec` names."""
         return self._engine.run(batch)
 
-    def answers(self, mask: Set[str] = NO_MASK, prototypes: PrototypeSet | None = None) -> Answers:
+    def classifier(self, mask: Set[str] = NO_MASK, prototypes: PrototypeSet | None = None) -> Classifier:
         """Return the rule from features to probabilities without the masked labels and with the given prototypes.
 
         Raises:
             ValueError: when the prototypes do not fit the feature length.
         """
         artifact = self._artifact
-        return Answers(artifact.card, artifact.rule, artifact.means, mask, prototypes)
+        return Classifier(artifact.card, artifact.rule, artifact.means, mask, prototypes)
 
     def unknown_below(self, rate: float) -> Threshold:
         """Return the cosine below which an image is of no class, with at most `rate` (0 to below 1) of false alarms."""
@@ -120,7 +120,7 @@ def _check_golden(loaded: LoadedVersion, artifact: Artifact) -> None:
     features = loaded.features(golden.input)
     _compare("features", features, golden.features, TOLERANCE * float(np.abs(golden.features).max()))
     # From the trainer's features, since a rule may amplify a difference in features that the engine is allowed.
-    _compare("probabilities", loaded.answers()(golden.features), golden.probabilities, TOLERANCE)
+    _compare("probabilities", loaded.classifier()(golden.features), golden.probabilities, TOLERANCE)
 
 
 def _compare(what: str, got: Floats, wanted: Floats, tolerance: float) -> None:

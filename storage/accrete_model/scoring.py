@@ -25,7 +25,7 @@ class PrototypeSet:
     """By how much a cosine to a prototype must exceed the known classes; calibrated on the hold-out, may be < 0."""
 
 
-class Answers:
+class Classifier:
     """A version's rule with one set of masked labels and prototypes, prepared so that a request only multiplies.
 
     A label that the version knows and that is not masked ignores its prototype; a masked one that was taught again is

@@ -104,7 +104,7 @@ def test_three_steps_of_any_shape_keep_the_budget_and_serve(
     homes = take_steps(tmp_path, config, budget)
     loaded = load_checked(homes[-1] / CANDIDATE_FOLDER, 3)
     x, _ = examples(STEPS[-1], 9)
-    probabilities = loaded.answers()(loaded.features(x.numpy()))
+    probabilities = loaded.classifier()(loaded.features(x.numpy()))
     loaded.close()
     assert probabilities.shape == (len(x), 6)
     np.testing.assert_allclose(probabilities.sum(axis=1), 1, rtol=1e-4)

@@ -105,13 +105,15 @@ def _with_prototypes(store: Store, count: int) -> PrototypeSet | None:
 
 
 def _unknown(loaded: LoadedVersion, examples: Sequence[Example], below: float) -> float:
-    return float((loaded.answers().nearness(compute_features(loaded, examples)) < below).mean())
+    return float((loaded.classifier().nearness(compute_features(loaded, examples)) < below).mean())
 
 
 def _accuracy(loaded: LoadedVersion, examples: Sequence[Example], prototypes: PrototypeSet | None = None) -> float:
-    answers = loaded.answers(prototypes=prototypes)
-    best = answers(compute_features(loaded, examples)).argmax(axis=1)
-    return float(np.mean([answers.labels[row] == example.label for row, example in zip(best, examples, strict=True)]))
+    classifier = loaded.classifier(prototypes=prototypes)
+    best = classifier(compute_features(loaded, examples)).argmax(axis=1)
+    return float(
+        np.mean([classifier.labels[row] == example.label for row, example in zip(best, examples, strict=True)])
+    )
 
 
 def test_the_holdout_is_looked_at_by_and_by_and_anew_when_something_was_deleted(store: Store, tmp_path: Path):

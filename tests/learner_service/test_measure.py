@@ -36,13 +36,13 @@ def test_hits_and_nearness_are_those_of_the_served_answers(tmp_path: Path):
     measured = measure(files, 1, examples | {"dog": []}, nothing)
     loaded = load(files, 1, ENGINE)
     features = {label: loaded.features(np.stack([one.tensor for one in own])) for label, own in examples.items()}
-    best = {label: loaded.answers()(own).argmax(axis=1) for label, own in features.items()}
+    best = {label: loaded.classifier()(own).argmax(axis=1) for label, own in features.items()}
     assert measured.tallies == {
         "owl": Tally(hits=int((best["owl"] == 2).sum()), total=40),
         "cat": Tally(hits=int((best["cat"] == 0).sum()), total=3),
     }
     assert 0 < measured.tallies["owl"].hits < 40
-    wanted = loaded.answers().nearness(np.concatenate([features["owl"], features["cat"]]))
+    wanted = loaded.classifier().nearness(np.concatenate([features["owl"], features["cat"]]))
     np.testing.assert_allclose(measured.nearness, wanted, rtol=1e-5)
 
 

@@ -112,9 +112,9 @@ def test_the_engine_answers_what_the_learner_does(tmp_path, generator, head, rul
     candidate, loaded = _load(tmp_path, head, rule, generator)
     features = torch.randn(40, LENGTH, generator=generator)
     kept = [row for row, label in enumerate(LABELS) if label not in mask]
-    answers = loaded.answers(mask)
-    got = answers(features.numpy())
-    assert answers.labels == tuple(LABELS[row] for row in kept)
+    classifier = loaded.classifier(mask)
+    got = classifier(features.numpy())
+    assert classifier.labels == tuple(LABELS[row] for row in kept)
     np.testing.assert_allclose(got, _wanted(candidate, features, kept).numpy(), atol=1e-5)
 
 
@@ -124,10 +124,10 @@ def test_a_provisional_class_takes_the_same_share_whatever_the_rule(tmp_path, ge
     features = torch.randn(40, LENGTH, generator=generator)
     vectors = F.normalize(torch.randn(2, LENGTH, generator=generator), dim=1)
     prototypes = PrototypeSet(labels=("b", "x"), vectors=vectors.numpy())  # "b" was forgotten and is taught again
-    answers = loaded.answers(frozenset({"b"}), prototypes)
-    got = answers(features.numpy())
-    assert answers.labels == ("a", "c", "d", "e", "f", "b", "x")
-    assert answers.provisional.tolist() == [False] * 5 + [True] * 2
+    classifier = loaded.classifier(frozenset({"b"}), prototypes)
+    got = classifier(features.numpy())
+    assert classifier.labels == ("a", "c", "d", "e", "f", "b", "x")
+    assert classifier.provisional.tolist() == [False] * 5 + [True] * 2
     kept = [0, 2, 3, 4, 5]
     near = 10 * F.normalize(features, dim=1) @ torch.cat([candidate.head["means"][kept], vectors]).T
     new = near.softmax(1)[:, 5:]
@@ -139,9 +139,9 @@ def test_a_provisional_class_takes_the_same_share_whatever_the_rule(tmp_path, ge
 def test_what_is_left_when_only_a_class_without_exemplars_stays_is_that_class(tmp_path, generator, rule):
     _, loaded = _load(tmp_path, "linear", rule, generator)
     features = torch.randn(3, LENGTH, generator=generator).numpy()
-    answers = loaded.answers(frozenset(LABELS) - {"e"})
-    assert answers.labels == ("e",)
-    np.testing.assert_allclose(answers(features), 1)
+    classifier = loaded.classifier(frozenset(LABELS) - {"e"})
+    assert classifier.labels == ("e",)
+    np.testing.assert_allclose(classifier(features), 1)
 
 
 @pytest.fixture

@@ -55,8 +55,11 @@ def test_what_is_near_a_prototype_or_a_class_that_is_not_masked_is_near(tmp_path
     loaded = load(write_artifact(tmp_path / "v", Recipe()), 1, CPU)
     features = np.random.default_rng(4).standard_normal((5, 6)).astype(np.float32)
     prototype = unit(features[:1])
-    near = loaded.answers(prototypes=PrototypeSet(labels=("owl",), vectors=prototype)).nearness(features)
-    alone, without_cat = loaded.answers().nearness(features), loaded.answers(frozenset({"cat"})).nearness(features)
+    near = loaded.classifier(prototypes=PrototypeSet(labels=("owl",), vectors=prototype)).nearness(features)
+    alone, without_cat = (
+        loaded.classifier().nearness(features),
+        loaded.classifier(frozenset({"cat"})).nearness(features),
+    )
     assert near[0] == pytest.approx(1)
     assert (near > alone - 1e-6).all()
     assert (alone > without_cat - 1e-6).all()

@@ -61,7 +61,7 @@ class _Line:
         self.outcomes: list[list[Any]] = []
         self._features = loaded.features
         slots, metrics = Slots(), PredictMetrics(CollectorRegistry(), Statistics())
-        slots.put(View(slot=Slot(loaded), answers=loaded.answers()))
+        slots.put(View(slot=Slot(loaded), classifier=loaded.classifier()))
         batcher = Batcher(slots, self.admission, metrics, queue=8)
         self._pipeline = Pipeline(8, slots, self.admission, batcher, metrics)
         loaded.features = self.compute

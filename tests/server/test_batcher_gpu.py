@@ -47,7 +47,7 @@ def loaded(tmp_path):
 @pytest.fixture
 def slots(loaded):
     slots = Slots()
-    slots.put(View(slot=Slot(loaded), answers=loaded.answers()))
+    slots.put(View(slot=Slot(loaded), classifier=loaded.classifier()))
     return slots
 
 

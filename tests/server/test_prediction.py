@@ -26,8 +26,8 @@ FOUR = ("cat", "dog", "owl", "yak")
 def _expected(world: World, version: int, *seeds: int) -> tuple[Any, Any, Any]:
     loaded = load(world.artifacts.path(version), version, EngineConfig(device="cpu"))
     features = loaded.features(np.stack([pixels(seed) for seed in seeds]))
-    answers = loaded.answers()
-    return answers.labels, answers(features), answers.provisional
+    classifier = loaded.classifier()
+    return classifier.labels, classifier(features), classifier.provisional
 
 
 def test_an_answer_ranks_labels_with_probabilities_and_names_its_version(world):

@@ -21,7 +21,7 @@ def make(tmp_path):
     def make(version: int) -> View:
         path = write_artifact(tmp_path / str(version), Recipe(seed=version))
         loaded = load(path, version, EngineConfig(device="cpu"))
-        return View(slot=Slot(loaded), answers=loaded.answers())
+        return View(slot=Slot(loaded), classifier=loaded.classifier())
 
     return make
 
@@ -68,7 +68,7 @@ def test_another_view_of_the_same_version_frees_nothing(make):
     slots = Slots()
     first = make(1)
     slots.put(first)
-    slots.put(View(slot=first.slot, answers=first.slot.loaded.answers(frozenset({"cat"}))))
+    slots.put(View(slot=first.slot, classifier=first.slot.loaded.classifier(frozenset({"cat"}))))
     slots.reap()
     assert slots.resident == 1
     assert not _is_closed(first.slot.loaded)

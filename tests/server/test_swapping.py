@@ -31,9 +31,9 @@ def _activate(running: Running, version: int = 0, *, unpin: bool = False) -> ope
 
 def _expected(world: World, version: int, seed: int) -> dict[str, float]:
     loaded = load(world.artifacts.path(version), version, EngineConfig(device="cpu"))
-    answers = loaded.answers()
-    probabilities = answers(loaded.features(pixels(seed)[None]))
-    return dict(zip(answers.labels, probabilities[0].tolist(), strict=True))
+    classifier = loaded.classifier()
+    probabilities = classifier(loaded.features(pixels(seed)[None]))
+    return dict(zip(classifier.labels, probabilities[0].tolist(), strict=True))
 
 
 class _Load:

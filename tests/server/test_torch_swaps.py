@@ -41,7 +41,7 @@ def test_swaps_under_load_mix_no_versions(tmp_path, device):
 
     def swap(number: int) -> None:
         loaded = load(folders[number % 2], number, config)
-        slots.put(View(slot=Slot(loaded), answers=loaded.answers()))
+        slots.put(View(slot=Slot(loaded), classifier=loaded.classifier()))
         deadline = time.monotonic() + 10
         while slots.resident > 1:
             assert time.monotonic() < deadline

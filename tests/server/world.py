@@ -204,7 +204,7 @@ class World:
     def publish_with_holdout(self, images: NDArray[Any], recipe: Recipe = Recipe()) -> None:  # noqa: B008
         """Publishes version 1, whose hold-out is nearer than half of `images` are."""
         loaded = load(write_artifact(self.data_dir / "same", recipe), 1, EngineConfig(device="cpu"))
-        nearness = loaded.answers().nearness(loaded.features(images))
+        nearness = loaded.classifier().nearness(loaded.features(images))
         self.publish(1, replace(recipe, nearness=(float(np.median(nearness)),) * 19))
 
     def record(self, version: int, recipe: Recipe, digest: str, learned: dict[str, str], state: Any) -> VersionRecord:

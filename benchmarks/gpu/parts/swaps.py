@@ -111,7 +111,7 @@ def _swaps(record: Record, settings: Settings, network: ModelConfig, swaps: int)
             loaded = load(folders[number % _VERSIONS], number, config)
             loads.append(1000 * (time.perf_counter() - started))
             captured += loaded.engine_name.endswith("graphs")
-            slots.put(View(slot=Slot(loaded), answers=loaded.answers()))
+            slots.put(View(slot=Slot(loaded), classifier=loaded.classifier()))
             asking.start()
             for size in (1, 3, 16, 64):
                 checked.compare(loaded.features(batch[:size]), wanted[number % _VERSIONS][:size], f"swap {number}")

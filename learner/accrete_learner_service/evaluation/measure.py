@@ -20,7 +20,7 @@ from accrete_model.artifact_store import ArtifactStore
 from accrete_model.config import EngineConfig
 from accrete_model.errors import CorruptArtifact, LoadError
 from accrete_model.loaded_version import LoadedVersion, load
-from accrete_model.scoring import Answers
+from accrete_model.scoring import Classifier
 from accrete_model.vectors import Floats
 from accrete_storage.examples.example import Example
 from accrete_storage.versions.record import VersionRecord
@@ -60,7 +60,7 @@ def measure(files: Path, version: int, holdout: Mapping[str, Sequence[Example]],
     """
     loaded = load_checked(files, version)
     try:
-        answers = loaded.answers(frozenset(loaded.labels) - holdout.keys())
+        classifier = loaded.classifier(frozenset(loaded.labels) - holdout.keys())
         tallies, nearness = {}, [np.zeros(0, np.float32)]
         kept: dict[str, Floats] = {}
         each = MAX_KEPT // max(1, len(holdout))
@@ -68,8 +68,8 @@ def measure(files: Path, version: int, holdout: Mapping[str, Sequence[Example]],
             check()
             if examples:
                 features = compute_features(loaded, examples)
-                tallies[label] = _tally(answers, features, label)
-                nearness.append(answers.nearness(features))
+                tallies[label] = _tally(classifier, features, label)
+                nearness.append(classifier.nearness(features))
                 kept |= {example.id: row for example, row in zip(examples[:each], features, strict=False)}
         return Measured(tallies=tallies, nearness=np.concatenate(nearness), features=kept)
     finally:
@@ -153,6 +153,6 @@ def compute_features(loaded: LoadedVersion, examples: Sequence[Example]) -> Floa
     return np.concatenate([np.zeros((0, loaded.feature_length), np.float32), *computed])
 
 
-def _tally(answers: Answers, features: Floats, label: str) -> Tally:
-    best = answers(features).argmax(axis=1)  # [N], of K
-    return Tally(hits=sum(answers.labels[row] == label for row in best), total=len(features))
+def _tally(classifier: Classifier, features: Floats, label: str) -> Tally:
+    best = classifier(features).argmax(axis=1)  # [N], of K
+    return Tally(hits=sum(classifier.labels[row] == label for row in best), total=len(features))

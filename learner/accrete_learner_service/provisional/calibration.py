@@ -36,7 +36,7 @@ class Calibration:
         """Prepare to calibrate `loaded`, with the features [d] of hold-out examples that are computed by now, by id."""
         self._store = store
         self._loaded = loaded
-        self._answers = loaded.answers()
+        self._classifier = loaded.classifier()
         self._features: dict[str, Floats] = {}
         """By an example's id [d]."""
         self._before = dict(computed or {})
@@ -49,8 +49,8 @@ class Calibration:
         self._each = 0
 
     def restart(self, labels: Set[str]) -> None:
-        """Begin with the hold-out of `labels`, which the version answers."""
-        self._answers = self._loaded.answers(frozenset(self._loaded.labels) - labels)
+        """Begin with the hold-out of `labels`, which the version predicts."""
+        self._classifier = self._loaded.classifier(frozenset(self._loaded.labels) - labels)
         # In no order, so that those that came first stand for all until all are there.
         self._todo = random.Random(0).sample(sorted(labels), min(len(labels), MAX_HOLDOUT))
         self._each = MAX_HOLDOUT // max(1, len(self._todo))
@@ -101,8 +101,8 @@ class Calibration:
         self._before |= fresh
         own = {example.id: self._before[example.id] for example in examples}
         features = np.stack(list(own.values()))  # [h, d]
-        strengths = self._answers.strengths(features)
-        right = np.array([self._answers.labels[row] == label for row in strengths.argmax(axis=1)])
+        strengths = self._classifier.strengths(features)
+        right = np.array([self._classifier.labels[row] == label for row in strengths.argmax(axis=1)])
         self._features |= own
         self._directions.append(unit(features))
         self._strengths.append(np.where(right, strengths.max(axis=1), np.float32(np.inf)))

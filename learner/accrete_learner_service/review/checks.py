@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from accrete_learner_service.evaluation.measure import compute_features
 from accrete_model.loaded_version import LoadedVersion
-from accrete_model.scoring import Answers
+from accrete_model.scoring import Classifier
 from accrete_storage.examples.ids import position_key
 from accrete_storage.examples.pending import PendingEntry
 
@@ -26,16 +26,18 @@ _SIDE = 8
 
 
 def contradicting(
-    entries: Sequence[PendingEntry], label: str, loaded: LoadedVersion, answers: Answers, *, confidence: float
+    entries: Sequence[PendingEntry], label: str, loaded: LoadedVersion, classifier: Classifier, *, confidence: float
 ) -> list[PendingEntry]:
     """Return the examples that the model gives another label with a probability of at least `confidence`."""
     fit = [entry for entry in entries if entry.example.tensor.shape == loaded.spec.shape]
     if not fit:
         return []
-    probabilities = answers(compute_features(loaded, [entry.example for entry in fit]))  # [n, K]
+    probabilities = classifier(compute_features(loaded, [entry.example for entry in fit]))  # [n, K]
     best, sure = probabilities.argmax(axis=1), probabilities.max(axis=1) >= confidence
     return [
-        entry for entry, row, is_sure in zip(fit, best, sure, strict=True) if is_sure and answers.labels[row] != label
+        entry
+        for entry, row, is_sure in zip(fit, best, sure, strict=True)
+        if is_sure and classifier.labels[row] != label
     ]
 
 

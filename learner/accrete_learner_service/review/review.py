@@ -15,7 +15,7 @@ from accrete_learner_service.runtime.logs import fields
 from accrete_learner_service.runtime.metrics import Metrics
 from accrete_model.artifact_store import ArtifactStore
 from accrete_model.loaded_version import LoadedVersion
-from accrete_model.scoring import Answers
+from accrete_model.scoring import Classifier
 from accrete_storage.examples.pending import PendingEntry
 from accrete_storage.store import Store
 
@@ -57,7 +57,7 @@ class Reviewer:
         with self._live() as live:
             return sum(self._review(label, live) for label in sorted(labels))
 
-    def _review(self, label: str, live: tuple[LoadedVersion, Answers] | None) -> int:
+    def _review(self, label: str, live: tuple[LoadedVersion, Classifier] | None) -> int:
         entries = self._store.pending.read(label)
         reasons: dict[str, str] = {}
         for reason, found in self._check(label, [entry for entry in entries if not entry.reviewed], live):
@@ -76,7 +76,7 @@ class Reviewer:
         return moved
 
     def _check(
-        self, label: str, entries: list[PendingEntry], live: tuple[LoadedVersion, Answers] | None
+        self, label: str, entries: list[PendingEntry], live: tuple[LoadedVersion, Classifier] | None
     ) -> Iterator[tuple[str, list[PendingEntry]]]:
         """Yield each check's name with the examples that fail it."""
         config = self._config
@@ -100,7 +100,7 @@ class Reviewer:
         return [entry.position for entry in training if entry.example.id in ids and not entry.reviewed]
 
     @contextmanager
-    def _live(self) -> Iterator[tuple[LoadedVersion, Answers] | None]:
+    def _live(self) -> Iterator[tuple[LoadedVersion, Classifier] | None]:
         """Yield the live version and its answers of labels that it knows and that are not forgotten, if it is there."""
         registry = self._store.registry
         version = registry.state().version
@@ -114,6 +114,6 @@ class Reviewer:
         known = record.kept_labels(registry.forgotten())
         loaded = load_checked(verified_folder(self._artifacts, record), version)
         try:
-            yield (loaded, loaded.answers(frozenset(loaded.labels) - set(known))) if known else None
+            yield (loaded, loaded.classifier(frozenset(loaded.labels) - set(known))) if known else None
         finally:
             loaded.close()

@@ -90,8 +90,8 @@ def _make(wanted: Wanted, computed: Computed, unknown: NDArray[np.bool_]) -> _Ou
         return _marks(unknown)
     best = computed.probabilities.argmax(axis=1)
     if wanted.name == PROVISIONAL:
-        return _marks(computed.view.answers.provisional[best])
-    labels = computed.view.answers.labels
+        return _marks(computed.view.classifier.provisional[best])
+    labels = computed.view.classifier.labels
     return _Output(datatype=BYTES, shape=(count, 1), data=_packed(labels[index] for index in best.tolist()))
 
 
@@ -103,7 +103,7 @@ def _marks(marks: NDArray[Any]) -> _Output:
 def _classified(computed: Computed, classes: int) -> _Output:
     """Return the K most probable classes of each image, as texts."""
     ranks, values = highest(computed.probabilities, classes)  # [N, K]
-    labels = computed.view.answers.labels
+    labels = computed.view.classifier.labels
     texts = (
         f"{value:f}:{index}:{labels[index]}"
         for row, numbers in zip(ranks.tolist(), values.tolist(), strict=True)

@@ -61,7 +61,7 @@ class OpenInference(service_pb2_grpc.GRPCInferenceServiceServicer):
             live = self._find(request.name, request.version)
         except Unknown:
             live = None
-        return service_pb2.ModelReadyResponse(ready=live is not None and bool(live.answers.labels))
+        return service_pb2.ModelReadyResponse(ready=live is not None and bool(live.classifier.labels))
 
     def ServerMetadata(  # noqa: N802
         self, request: service_pb2.ServerMetadataRequest, context: grpc.ServicerContext

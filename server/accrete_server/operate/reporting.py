@@ -63,8 +63,8 @@ class Reporter:
         view = self._slots.live
         if view is not None:
             status.version = view.version
-            status.provisional_classes = int(view.answers.provisional.sum())
-            status.classes = len(view.answers.labels) - status.provisional_classes
+            status.provisional_classes = int(view.classifier.provisional.sum())
+            status.classes = len(view.classifier.labels) - status.provisional_classes
             status.engine = view.slot.loaded.engine_name
             status.false_alarm_rate = view.slot.loaded.unknown_below(self._settings.server.unknown_rate).rate
 
@@ -123,7 +123,7 @@ def _learned_classes(store: Store) -> int:
 def _in_order(view: View | None, pending: Iterable[str], kept: Iterable[str]) -> list[str]:
     """Return the head's labels in their order, then the provisional ones, then the rest sorted."""
     learned = view.slot.loaded.labels if view is not None else ()
-    served = view.answers.labels if view is not None else ()
+    served = view.classifier.labels if view is not None else ()
     return list(dict.fromkeys([*learned, *served, *sorted({*pending, *kept})]))
 
 
@@ -141,8 +141,8 @@ def _class_info(
 
 
 def _state(label: str, view: View | None, *, is_pending: bool) -> types_pb2.ClassState.ValueType:
-    if view is not None and label in view.answers.labels:
-        is_provisional = view.answers.provisional[view.answers.labels.index(label)]
+    if view is not None and label in view.classifier.labels:
+        is_provisional = view.classifier.provisional[view.classifier.labels.index(label)]
         return types_pb2.PROVISIONAL if is_provisional else types_pb2.LEARNED
     if not is_pending and view is not None and label in view.masked:
         return types_pb2.FORGOTTEN

@@ -179,7 +179,7 @@ class Batcher:
             view = self._slots.take()
             try:
                 features = view.slot.loaded.features(batch)  # [M, d]
-                probabilities = view.answers(features)  # [M, C]
+                probabilities = view.classifier(features)  # [M, C]
             finally:
                 self._slots.give_back(view)
             seconds = time.perf_counter() - started

@@ -124,7 +124,7 @@ class Pipeline:
         computed = request.result()
 
         # Encode: after the turn. Another version may have gone live while the call waited.
-        if not computed.view.answers.labels:
+        if not computed.view.classifier.labels:
             raise NoModel(ALL_FORGOTTEN)
         if computed.view is not view:
             query.check_view(computed.view)
@@ -145,7 +145,7 @@ class Pipeline:
         if not rate:
             return np.zeros(len(computed.features), np.bool_), 0.0
         below = computed.view.slot.loaded.unknown_below(rate)
-        unknown: NDArray[np.bool_] = computed.view.answers.nearness(computed.features) < below.nearness
+        unknown: NDArray[np.bool_] = computed.view.classifier.nearness(computed.features) < below.nearness
         self._metrics.unknown(int(unknown.sum()))
         return unknown, below.rate
 

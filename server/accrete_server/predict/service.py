@@ -67,7 +67,7 @@ class PredictQuery:
     ) -> prediction_pb2.PredictResponse:
         """Return the response: ranked labels, marks [N], features when asked for, and where the time went."""
         ranks, best = highest(computed.probabilities, self._top_k)  # [N, K] both
-        labels, provisional = computed.view.answers.labels, computed.view.answers.provisional[ranks]
+        labels, provisional = computed.view.classifier.labels, computed.view.classifier.provisional[ranks]
         rows = zip(ranks.tolist(), best.tolist(), provisional.tolist(), strict=True)
         predictions = [
             prediction_pb2.PredictResponse.ImagePrediction(

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from accrete_kit.failpoints import around
 from accrete_model.loaded_version import LoadedVersion
-from accrete_model.scoring import Answers
+from accrete_model.scoring import Classifier
 from accrete_server.errors import NoModel
 
 TEACH_FIRST = (
@@ -59,7 +59,7 @@ class View:
     """All that one request is answered from. It is immutable, and what changes is which view is live."""
 
     slot: Slot
-    answers: Answers
+    classifier: Classifier
     masked: frozenset[str] = frozenset()
     revision: int = 0
     """The deletion revision that the masks were read at."""

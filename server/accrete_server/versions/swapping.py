@@ -11,7 +11,7 @@ import numpy as np
 from accrete_kit.failpoints import around
 from accrete_kit.stopwatch import Stopwatch
 from accrete_model.loaded_version import LoadedVersion
-from accrete_model.scoring import Answers, PrototypeSet
+from accrete_model.scoring import Classifier, PrototypeSet
 from accrete_server.errors import BrokenCandidate
 from accrete_server.metrics.collectors import ModelMetrics
 from accrete_server.versions.last_served import LastServed, read_last_served, write_last_served
@@ -66,7 +66,9 @@ class Swapper:
         loaded = self._try(served.version, served.digest)
         if loaded is not None:
             masked = frozenset(served.masked)
-            self._put(View(slot=Slot(loaded), answers=loaded.answers(masked), masked=masked, revision=served.revision))
+            self._put(
+                View(slot=Slot(loaded), classifier=loaded.classifier(masked), masked=masked, revision=served.revision)
+            )
 
     def tidy(self) -> None:
         """Free the versions that are no longer used, and count those that are."""
@@ -121,11 +123,11 @@ class Swapper:
         prototypes = store.prototypes.all(record.version)
         live = self._slots.live
         if live is not None and live.slot is slot and live.masked == masked and _same(prototypes, self._prototypes):
-            answers = live.answers
+            classifier = live.classifier
         else:
-            answers = _answers(slot.loaded, masked, prototypes)
+            classifier = _classifier(slot.loaded, masked, prototypes)
             self._prototypes = prototypes
-        return View(slot=slot, answers=answers, masked=masked, revision=state.revision, learned=record.learned)
+        return View(slot=slot, classifier=classifier, masked=masked, revision=state.revision, learned=record.learned)
 
     def _put(self, view: View) -> None:
         before = self._slots.version
@@ -137,14 +139,14 @@ class Swapper:
         self._show(view)
         _log.info(
             "version.live",
-            extra={"version": view.version, "before": before, "classes": len(view.answers.labels)}
+            extra={"version": view.version, "before": before, "classes": len(view.classifier.labels)}
             | {"engine": view.slot.loaded.engine_name},
         )
 
     def _show(self, view: View) -> None:
-        provisional = int(view.answers.provisional.sum())
+        provisional = int(view.classifier.provisional.sum())
         self._metrics.live_version.set(view.version)
-        self._metrics.classes.set(len(view.answers.labels) - provisional)
+        self._metrics.classes.set(len(view.classifier.labels) - provisional)
         self._metrics.provisional.set(provisional)
         newest_ms = max((position_key(position)[0] for position in view.learned.values()), default=0)
         self._metrics.newest_learned.set(newest_ms / 1000)
@@ -171,17 +173,17 @@ def _others_ready(records: Iterable[VersionRecord], version: int) -> list[Versio
     return sorted(ready, key=lambda record: -record.version)
 
 
-def _answers(loaded: LoadedVersion, masked: frozenset[str], prototypes: StoredPrototypes) -> Answers:
+def _classifier(loaded: LoadedVersion, masked: frozenset[str], prototypes: StoredPrototypes) -> Classifier:
     """Return the rule with masks and prototypes, or without prototypes when they do not fit the version."""
     if not prototypes.by_label:
-        return loaded.answers(masked)
+        return loaded.classifier(masked)
     try:
         vectors = np.stack([prototype.vector for prototype in prototypes.by_label.values()])
         labels = tuple(prototypes.by_label)
-        return loaded.answers(masked, PrototypeSet(labels=labels, vectors=vectors, margin=prototypes.margin))
+        return loaded.classifier(masked, PrototypeSet(labels=labels, vectors=vectors, margin=prototypes.margin))
     except ValueError as error:
         _log.error("prototypes.unusable", extra={"version": loaded.version, "reason": str(error)})
-        return loaded.answers(masked)
+        return loaded.classifier(masked)
 
 
 def _same(some: StoredPrototypes, others: StoredPrototypes) -> bool:
@@ -193,4 +195,4 @@ def _same(some: StoredPrototypes, others: StoredPrototypes) -> bool:
 
 
 def _differ(view: View, live: View) -> bool:
-    return view.answers is not live.answers or view.revision != live.revision or view.learned != live.learned
+    return view.classifier is not live.classifier or view.revision != live.revision or view.learned != live.learned

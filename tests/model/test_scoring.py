@@ -15,7 +15,7 @@ from accrete_model.rules import NearestMean
 from accrete_model.rules.cosine import Cosine
 from accrete_model.rules.linear import Linear
 from accrete_model.rules.random_features import RandomFeatures
-from accrete_model.scoring import Answers, PrototypeSet
+from accrete_model.scoring import Classifier, PrototypeSet
 from accrete_model.vectors import Floats, softmax, unit
 
 LABELS = ("a", "b", "c")
@@ -30,9 +30,9 @@ class Head:
     bias: Floats
     means: Floats
 
-    def answers(
+    def classifier(
         self, kind: str = "linear", mask: Set[str] = NO_MASK, prototypes: PrototypeSet | None = None
-    ) -> Answers:
+    ) -> Classifier:
         card = ModelCard(
             backbone="test",
             spec=InputSpec((5,), "float32"),
@@ -43,7 +43,7 @@ class Head:
             method="finetune",
             nme_scale=10.0,
         )
-        return Answers(card, self.rule(kind), self.means, mask, prototypes)
+        return Classifier(card, self.rule(kind), self.means, mask, prototypes)
 
     def rule(self, kind: str) -> Any:
         if kind == "nme":
@@ -85,12 +85,12 @@ def _cosines64(features: Any, rows: Any) -> Any:
 
 def test_a_linear_head_answers_the_softmax_of_its_scores(head, features):
     wanted = _softmax64(features.astype(np.float64) @ head.weight.T + head.bias)
-    np.testing.assert_allclose(head.answers()(features), wanted, atol=1e-5)
+    np.testing.assert_allclose(head.classifier()(features), wanted, atol=1e-5)
 
 
 def test_a_cosine_head_scales_cosines(head, features):
     wanted = _softmax64(4.0 * _cosines64(features, head.weight))
-    np.testing.assert_allclose(head.answers("cosine")(features), wanted, atol=1e-5)
+    np.testing.assert_allclose(head.classifier("cosine")(features), wanted, atol=1e-5)
 
 
 def test_a_corrected_cosine_head_stretches_and_shifts_each_class(head, features):
@@ -116,25 +116,25 @@ def test_a_random_features_head_regresses_on_what_is_positive(head, features, ge
 
 def test_the_nme_rule_scales_cosines_to_the_class_means(head, features):
     wanted = _softmax64(10.0 * _cosines64(features, head.means))
-    np.testing.assert_allclose(head.answers("nme")(features), wanted, atol=1e-5)
+    np.testing.assert_allclose(head.classifier("nme")(features), wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize("rule", ["linear", "nme"])
 def test_a_masked_label_is_gone_and_the_rest_sums_to_one(head, features, rule):
-    every = head.answers(rule)(features)
-    masked = head.answers(rule, frozenset({"b", "unknown"}))
+    every = head.classifier(rule)(features)
+    masked = head.classifier(rule, frozenset({"b", "unknown"}))
     assert masked.labels == ("a", "c")
     np.testing.assert_allclose(masked(features), every[:, [0, 2]] / every[:, [0, 2]].sum(1, keepdims=True), atol=1e-5)
 
 
 def test_a_provisional_class_takes_its_share_from_the_known_ones(head, features, generator):
     vectors = unit(generator.standard_normal((2, 5)).astype(np.float32))
-    answers = head.answers(prototypes=PrototypeSet(labels=("x", "y"), vectors=vectors))
-    got = answers(features)
-    assert answers.labels == ("a", "b", "c", "x", "y")
-    assert answers.provisional.tolist() == [False, False, False, True, True]
+    classifier = head.classifier(prototypes=PrototypeSet(labels=("x", "y"), vectors=vectors))
+    got = classifier(features)
+    assert classifier.labels == ("a", "b", "c", "x", "y")
+    assert classifier.provisional.tolist() == [False, False, False, True, True]
     near = _softmax64(10.0 * _cosines64(features, np.concatenate([head.means, vectors])))
-    known = head.answers()(features)
+    known = head.classifier()(features)
     np.testing.assert_allclose(got[:, 3:], near[:, 3:], atol=1e-5)
     np.testing.assert_allclose(got[:, :3], (1 - near[:, 3:].sum(1, keepdims=True)) * known, atol=1e-5)
     np.testing.assert_allclose(got.sum(axis=1), 1, atol=1e-5)
@@ -143,45 +143,47 @@ def test_a_provisional_class_takes_its_share_from_the_known_ones(head, features,
 @pytest.mark.parametrize("rule", ["linear", "cosine", "nme"])
 def test_a_prototype_wins_exactly_when_it_is_ahead_by_more_than_the_margin(head, features, generator, rule):
     vectors = unit(generator.standard_normal((2, 5)).astype(np.float32))
-    leads = (unit(features) @ vectors.T).max(1) - head.answers(rule).strengths(features).max(1)
+    leads = (unit(features) @ vectors.T).max(1) - head.classifier(rule).strengths(features).max(1)
     for margin in np.sort(leads)[1:-1] + 1e-4:
-        answers = head.answers(rule, prototypes=PrototypeSet(labels=("x", "y"), vectors=vectors, margin=float(margin)))
-        won = answers.provisional[answers(features).argmax(1)]
+        classifier = head.classifier(
+            rule, prototypes=PrototypeSet(labels=("x", "y"), vectors=vectors, margin=float(margin))
+        )
+        won = classifier.provisional[classifier(features).argmax(1)]
         assert won.tolist() == (leads > margin).tolist()
         assert 0 < won.sum() < len(won)
 
 
 def test_a_prototype_of_a_learned_label_is_ignored(head, features):
     prototypes = PrototypeSet(labels=("a",), vectors=np.eye(1, 5, dtype=np.float32))
-    answers = head.answers(prototypes=prototypes)
-    assert answers.labels == LABELS
-    assert not answers.provisional.any()
+    classifier = head.classifier(prototypes=prototypes)
+    assert classifier.labels == LABELS
+    assert not classifier.provisional.any()
 
 
 def test_a_forgotten_label_taught_again_is_provisional(head, features):
     prototypes = PrototypeSet(labels=("a",), vectors=np.eye(1, 5, dtype=np.float32))
-    answers = head.answers(mask=frozenset({"a"}), prototypes=prototypes)
-    assert answers.labels == ("b", "c", "a")
-    assert answers.provisional.tolist() == [False, False, True]
+    classifier = head.classifier(mask=frozenset({"a"}), prototypes=prototypes)
+    assert classifier.labels == ("b", "c", "a")
+    assert classifier.provisional.tolist() == [False, False, True]
 
 
 def test_prototypes_alone_can_answer(head, features):
     prototypes = PrototypeSet(labels=("x", "y"), vectors=np.eye(2, 5, dtype=np.float32))
-    answers = head.answers(mask=frozenset(LABELS), prototypes=prototypes)
-    assert answers.labels == ("x", "y")
-    np.testing.assert_allclose(answers(features).sum(axis=1), 1, atol=1e-5)
+    classifier = head.classifier(mask=frozenset(LABELS), prototypes=prototypes)
+    assert classifier.labels == ("x", "y")
+    np.testing.assert_allclose(classifier(features).sum(axis=1), 1, atol=1e-5)
 
 
 def test_with_every_label_masked_there_is_nothing_to_answer(head, features):
-    answers = head.answers(mask=frozenset(LABELS))
-    assert answers.labels == ()
-    assert answers(features).shape == (6, 0)
+    classifier = head.classifier(mask=frozenset(LABELS))
+    assert classifier.labels == ()
+    assert classifier(features).shape == (6, 0)
 
 
 @pytest.mark.parametrize("vectors", [np.ones((1, 4), np.float32), np.full((1, 5), np.nan, np.float32)])
 def test_prototypes_of_another_feature_space_are_refused(head, vectors):
     with pytest.raises(ValueError, match="prototypes"):
-        head.answers(prototypes=PrototypeSet(labels=("x",), vectors=vectors))
+        head.classifier(prototypes=PrototypeSet(labels=("x",), vectors=vectors))
 
 
 def test_softmax_of_huge_scores_is_finite():
