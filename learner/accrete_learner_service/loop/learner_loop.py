@@ -17,7 +17,7 @@ from accrete_learner_service.review.review import Reviewer
 from accrete_learner_service.runtime.logs import fields
 from accrete_learner_service.runtime.metrics import Metrics
 from accrete_learner_service.step.context import LearnerContext
-from accrete_learner_service.step.step_runner import BY_HAND_FILE, run_step
+from accrete_learner_service.step.step_runner import BY_HAND_FILE, learn_pending
 from accrete_learner_service.trigger import Decision, Settling, decide
 from accrete_storage.errors import Fenced, InputsChanged, StoreUnavailable
 
@@ -139,7 +139,7 @@ class Learner:
             if self._reviewer.review(due.decision.labels) and due.decision.cause != "hand":
                 self._due = None  # what is left may not be enough for a step
                 return
-            finished = run_step(self._context, due.decision, self._check)
+            finished = learn_pending(self._context, due.decision, self._check)
         except NothingToLearn as error:
             log.info("step.nothing_to_learn", extra=fields(reason=str(error)))
             self._due = due.then()

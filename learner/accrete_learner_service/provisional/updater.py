@@ -41,7 +41,7 @@ class PrototypeUpdater:
     def __init__(
         self, store: Store, artifacts: ArtifactStore, handover: Handover, config: LearnerServiceConfig
     ) -> None:
-        """Prepare to update; a step leaves in `handover` what it has computed of a version that goes live after it."""
+        """Prepare to update. A step leaves in `handover` what it has computed of a version that goes live after it."""
         self._store = store
         self._handover = handover
         self._artifacts = artifacts

@@ -50,8 +50,8 @@ class FinishedStep:
     """Wall seconds by stage, with `total`."""
 
 
-def run_step(context: LearnerContext, decision: Decision, check: Callable[[int], None]) -> FinishedStep:
-    """Run one step with the pending examples of the decision's labels.
+def learn_pending(context: LearnerContext, decision: Decision, check: Callable[[int], None]) -> FinishedStep:
+    """Learn the pending examples of the decision's labels in one step.
 
     Args:
         context: what to work with.
