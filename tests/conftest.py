@@ -1,14 +1,42 @@
-"""What all tests share: one store for each process that runs tests, and an environment for the processes they start."""
+"""What all tests share: how they are spread and marked, one store per worker, and what their child processes see."""
 
 from __future__ import annotations
 
 import os
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from tests.support.store import SharedStore
+
+MAX_WORKERS = 4
+"""Each worker takes some 700 MB, and the nodes that it starts take more."""
+INTEGRATION_FOLDERS = {"chaos", "end_to_end"}
+INTEGRATION_FIXTURES = {"shared_store", "world", "url"}
+"""Fixtures behind which there is a store. `world` and `url` choose theirs when they are made."""
+
+
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """Return how many workers `-n auto` starts: one per core, none for the tests of one file, for they are few."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    named = [argument.partition("::")[0] for argument in config.args]
+    if len(set(named)) == 1 and named[0].endswith(".py"):
+        return 0
+    return min(len(os.sched_getaffinity(0)), MAX_WORKERS) if hasattr(os, "sched_getaffinity") else None
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as `integration` what needs a store, and as `unit` what has no reason to be marked so."""
+    for item in items:
+        folder = item.path.relative_to(Path(__file__).parent).parts[0]
+        fixtures = set(getattr(item, "fixturenames", ()))
+        if folder in INTEGRATION_FOLDERS or fixtures & INTEGRATION_FIXTURES:
+            item.add_marker("integration")
+        elif item.get_closest_marker("integration") is None:
+            item.add_marker("unit")
 
 
 @pytest.fixture(scope="session", autouse=True)
