@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.digits import scans_by_label
 from benchmarks.node import Node, descendants, runs
+from tests.support.priority import FULL_PRIORITY
 
 
 @pytest.fixture
@@ -18,8 +19,7 @@ def make_node(tmp_path: Path, request: pytest.FixtureRequest):
     def make(epochs: int = 2, settings: dict[str, str] | None = None) -> Node:
         folder = tmp_path / f"node{len(nodes)}"
         folder.mkdir()
-        # No lowered priority: beside other tests it would only make this one long.
-        node = Node(folder, epochs, {"learner.nice": "0", "learner.own_nice": "0"} | (settings or {}))
+        node = Node(folder, epochs, settings, FULL_PRIORITY)
         node.start()
         nodes.append(node)
         return node

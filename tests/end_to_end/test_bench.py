@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from benchmarks.digits import scans_of
+from tests.support.priority import FULL_PRIORITY
 
 FLAGS = (
     "--backbone",
@@ -42,7 +44,9 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def bench(*arguments: object) -> subprocess.CompletedProcess[str]:
     command = [str(Path(sys.executable).with_name("accrete")), "bench", "protocol", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, check=False, timeout=150)
+    return subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=280, env=os.environ | FULL_PRIORITY
+    )
 
 
 def test_methods_are_compared_reported_and_drawn(digits: Path, tmp_path: Path) -> None:

@@ -13,21 +13,21 @@ pytest.importorskip("matplotlib", reason="figures need matplotlib")
 
 from accrete_experiments.protocols import exemplar_figures, figure_style, figures
 from accrete_experiments.protocols.exemplar_figures import FeatureMap
-from accrete_experiments.protocols.results import Phase, Run, Scores
+from accrete_experiments.protocols.results import Run, Scores, Task
 from accrete_experiments.protocols.spec import Protocol
 from accrete_learner.memory.config import MemoryConfig
 
 PROTOCOL = Protocol(data="cifar100", digest="0", classes=6, base=2, step=2)
 
 
-def run(method: str, seed: int = 1, *, level: float = 0.5, phases: int = 3, protocol: Protocol = PROTOCOL) -> Run:
+def run(method: str, seed: int = 1, *, level: float = 0.5, tasks: int = 3, protocol: Protocol = PROTOCOL) -> Run:
     found = []
-    for number in range(1, phases + 1):
+    for number in range(1, tasks + 1):
         classes = 2 * number
         hits = tuple(round(100 * level / number) + seed for _ in range(classes))
         scores = {rule: Scores(hits=hits, hits5=hits) for rule in ("head", "nme")}
         found.append(
-            Phase(
+            Task(
                 number=number,
                 class_counts=(2,) * number,
                 totals=(100,) * classes,
@@ -38,7 +38,7 @@ def run(method: str, seed: int = 1, *, level: float = 0.5, phases: int = 3, prot
             )
         )
     labels = tuple(map(str, range(6)))
-    return Run(method=method, seed=seed, protocol=protocol.to_dict(), labels=labels, phases=tuple(found))
+    return Run(method=method, seed=seed, protocol=protocol.to_dict(), labels=labels, tasks=tuple(found))
 
 
 def words(path: Path) -> str:
@@ -69,28 +69,28 @@ def test_one_seed_has_no_band_and_says_none(tmp_path: Path):
     assert "NME" not in found
 
 
-def test_a_single_phase_and_many_methods_can_be_drawn(tmp_path: Path):
+def test_a_single_task_and_many_methods_can_be_drawn(tmp_path: Path):
     at_once = Protocol(data="cifar100", digest="0", classes=2, base=2, step=2)
     runs = []
     for index in range(17):
-        one = run(f"method {index}", level=0.4, phases=1, protocol=at_once)
-        runs.append(Run(method=one.method, seed=1, protocol=one.protocol, labels=("a", "b"), phases=one.phases))
+        one = run(f"method {index}", level=0.4, tasks=1, protocol=at_once)
+        runs.append(Run(method=one.method, seed=1, protocol=one.protocol, labels=("a", "b"), tasks=one.tasks))
     found = words(figures.accuracy_curves(runs, tmp_path / "many.svg"))
     assert all(f"method {index}  " in found for index in range(17))
 
 
 def test_unfinished_runs_are_not_drawn(tmp_path: Path):
-    found = words(figures.accuracy_curves([run("lucir"), run("icarl", phases=2)], tmp_path / "curves.svg"))
+    found = words(figures.accuracy_curves([run("lucir"), run("icarl", tasks=2)], tmp_path / "curves.svg"))
     assert "icarl" not in found
 
 
-def test_budgets_of_different_kinds_share_no_figure(tmp_path: Path):
+def test_memories_of_different_kinds_share_no_figure(tmp_path: Path):
     other = Protocol(data="cifar100", digest="0", classes=6, base=2, step=2, memory=MemoryConfig(kind="total", size=20))
     with pytest.raises(ValueError, match="one protocol"):
         figures.accuracy_curves([run("lucir"), run("icarl", protocol=other)], tmp_path / "none.png")
 
 
-@pytest.mark.parametrize("runs", [[], [run("lucir", phases=1)]])
+@pytest.mark.parametrize("runs", [[], [run("lucir", tasks=1)]])
 def test_without_a_finished_run_there_is_no_curve(tmp_path: Path, runs: list[Run]):
     with pytest.raises(ValueError, match="finished"):
         figures.accuracy_curves(runs, tmp_path / "none.png")

@@ -59,12 +59,12 @@ def test_no_classes_have_no_order():
         (1, 1, 1, [1]),
     ],
 )
-def test_phases_have_the_sizes_asked_for_and_the_last_takes_what_is_left(
+def test_tasks_have_the_sizes_asked_for_and_the_last_takes_what_is_left(
     base: int, step: int, total: int | None, sizes: list[int]
 ):
-    phases = stream(ORDER_1993, base=base, step=step, total=total)
-    assert [len(phase) for phase in phases] == sizes
-    assert [label for phase in phases for label in phase] == list(ORDER_1993[:total])
+    tasks = stream(ORDER_1993, base=base, step=step, total=total)
+    assert [len(task) for task in tasks] == sizes
+    assert [label for task in tasks for label in task] == list(ORDER_1993[:total])
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ import pytest
 from accrete_experiments.protocols import orders, spec
 from accrete_experiments.protocols.data import Dataset, digest, load
 from accrete_experiments.protocols.results import Run
-from accrete_experiments.protocols.run import Busy, Memory, Plan, _alone, phase_folder, run
+from accrete_experiments.protocols.run import Busy, Memory, Plan, _alone, run, task_folder
 from accrete_experiments.protocols.spec import Protocol
 from accrete_learner import methods
 from accrete_learner.config import MethodConfig, ModelConfig, TrainingConfig
@@ -52,8 +52,8 @@ def protocol(data: Dataset, **changes: object) -> Protocol:
 
 def plan(data: Dataset, asked: str = "icarl", seed: int = 1, **changes: object) -> Plan:
     asked_for = protocol(data, **changes)
-    phases = orders.stream(orders.order(seed, 10), base=asked_for.base, step=asked_for.step, total=asked_for.classes)
-    return Plan(asked=asked, seed=seed, protocol=asked_for, phases=phases)
+    tasks = orders.stream(orders.order(seed, 10), base=asked_for.base, step=asked_for.step, total=asked_for.classes)
+    return Plan(asked=asked, seed=seed, protocol=asked_for, tasks=tasks)
 
 
 def go(folder: Path, wanted: Plan, data: Dataset) -> Run:
@@ -62,25 +62,25 @@ def go(folder: Path, wanted: Plan, data: Dataset) -> Run:
 
 
 def figures(found: Run) -> list[object]:
-    return [(phase.scores, phase.totals, phase.exemplars) for phase in found.phases]
+    return [(task.scores, task.totals, task.exemplars) for task in found.tasks]
 
 
 @pytest.mark.parametrize("asked", ["icarl", "lucir", "bic", "joint", "ranpac", "icarl+collage_resized@knn"])
-def test_a_run_measures_every_class_seen_by_every_rule_after_each_phase(asked: str, tmp_path: Path) -> None:
+def test_a_run_measures_every_class_seen_by_every_rule_after_each_task(asked: str, tmp_path: Path) -> None:
     data = digits()
     found = go(tmp_path, plan(data, asked), data)
-    assert [phase.class_counts for phase in found.phases] == [(2,), (2, 2), (2, 2, 2)]
-    for phase in found.phases:
-        assert phase.totals == (20,) * phase.classes
-        assert set(phase.scores) == {"head", "nme"} | ({"knn"} if "@" in asked else set())
-        assert all(len(scores.hits) == phase.classes for scores in phase.scores.values())
+    assert [task.class_counts for task in found.tasks] == [(2,), (2, 2), (2, 2, 2)]
+    for task in found.tasks:
+        assert task.totals == (20,) * task.classes
+        assert set(task.scores) == {"head", "nme"} | ({"knn"} if "@" in asked else set())
+        assert all(len(scores.hits) == task.classes for scores in task.scores.values())
         assert all(
-            hit <= five for scores in phase.scores.values() for hit, five in zip(scores.hits, scores.hits5, strict=True)
+            hit <= five for scores in task.scores.values() for hit, five in zip(scores.hits, scores.hits5, strict=True)
         )
     if asked == "joint":
-        assert [phase.exemplars for phase in found.phases] == [60, 120, 180]
+        assert [task.exemplars for task in found.tasks] == [60, 120, 180]
     elif asked != "ranpac":
-        assert [phase.exemplars for phase in found.phases] == [12, 12, 12]
+        assert [task.exemplars for task in found.tasks] == [12, 12, 12]
     assert Run.from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
 
@@ -95,28 +95,28 @@ def test_a_run_that_is_killed_goes_on_and_gives_the_same_figures(tmp_path: Path)
         f"data = digits(); go(Path({str(tmp_path / 'killed')!r}), plan(data, 'lucir', epochs='6'), data)"
     )
     child = subprocess.Popen([sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": ":".join(sys.path)})
-    first = phase_folder(tmp_path / "killed", wanted, 1) / "phase.json"
+    first = task_folder(tmp_path / "killed", wanted, 1) / "phase.json"
     deadline = time.monotonic() + 60
     while not first.exists() and time.monotonic() < deadline:
         time.sleep(0.01)
     child.send_signal(signal.SIGKILL)
     child.wait()
     assert first.exists()
-    assert not (phase_folder(tmp_path / "killed", wanted, 3) / "phase.json").exists()
+    assert not (task_folder(tmp_path / "killed", wanted, 3) / "phase.json").exists()
     assert figures(go(tmp_path / "killed", wanted, data)) == figures(whole)
 
 
-def test_a_first_phase_that_was_trained_for_another_method_gives_the_same_figures(tmp_path: Path) -> None:
+def test_a_first_task_that_was_trained_for_another_method_gives_the_same_figures(tmp_path: Path) -> None:
     data = digits()
     alone = go(tmp_path / "alone", plan(data, "lucir"), data)
     go(tmp_path / "after", plan(data, "lucir_no_balance"), data)
     after = go(tmp_path / "after", plan(data, "lucir"), data)
     assert len(list((tmp_path / "after" / "trained").glob("*.lock"))) == 1
     assert figures(after) == figures(alone)
-    assert after.phases[0].images == alone.phases[0].images > 0
+    assert after.tasks[0].images == alone.tasks[0].images > 0
 
 
-def test_a_first_phase_is_not_shared_where_it_would_train_differently(tmp_path: Path) -> None:
+def test_a_first_task_is_not_shared_where_it_would_train_differently(tmp_path: Path) -> None:
     data = digits()
     lucir, wa = methods.load("lucir"), methods.load("wa")
 
@@ -146,7 +146,7 @@ def test_no_test_image_is_seen_by_anything_that_learns(tmp_path: Path) -> None:
     wanted = [replace(plan(one), protocol=protocol(one, digest=told)) for one in (data, other)]
     ran = [go(tmp_path / str(at), one, ds) for at, (one, ds) in enumerate(zip(wanted, (data, other), strict=True))]
     assert figures(ran[0]) != figures(ran[1])
-    homes = [phase_folder(tmp_path / str(at), one, 3) for at, one in enumerate(wanted)]
+    homes = [task_folder(tmp_path / str(at), one, 3) for at, one in enumerate(wanted)]
     for name in ("candidate/weights.safetensors", "candidate/head.safetensors", "memory.safetensors"):
         assert (homes[0] / name).read_bytes() == (homes[1] / name).read_bytes()
 
@@ -155,7 +155,7 @@ def test_a_fixed_total_shrinks_each_class_from_the_end(tmp_path: Path) -> None:
     data = digits()
     wanted = plan(data)
     go(tmp_path, wanted, data)
-    before, after = (Memory.read(phase_folder(tmp_path, wanted, number)) for number in (1, 2))
+    before, after = (Memory.read(task_folder(tmp_path, wanted, number)) for number in (1, 2))
     assert np.array_equal(after.x[after.y == 0], before.x[before.y == 0][:3])
 
 
@@ -195,7 +195,7 @@ def test_real_cifar_runs_where_it_lies(tmp_path: Path) -> None:
         asked="icarl",
         seed=1993,
         protocol=replace(protocol(data, classes=4, per_class=20), model=ModelConfig()),
-        phases=orders.stream(orders.ORDER_1993, base=2, step=2, total=4),
+        tasks=orders.stream(orders.ORDER_1993, base=2, step=2, total=4),
     )
     found = go(tmp_path, wanted, data)
     assert found.labels[0] == data.names[68]

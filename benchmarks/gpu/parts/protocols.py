@@ -1,6 +1,6 @@
 """The papers' protocols on CIFAR-100 in full, published figures beside ours, until the time ends.
 
-A run goes on after its last whole phase when the same command is given again on the same machine.
+A run goes on after its last whole task when the same command is given again on the same machine.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from accrete_experiments.protocols import data as sources
 from accrete_experiments.protocols import orders
 from accrete_experiments.protocols.data import Dataset
-from accrete_experiments.protocols.results import Phase
-from accrete_experiments.protocols.run import PHASE_FILE, TRAINED_FOLDER, Plan, phase_folder
+from accrete_experiments.protocols.results import Task
+from accrete_experiments.protocols.run import TASK_FILE, TRAINED_FOLDER, Plan, task_folder
 from accrete_experiments.protocols.run import run as run_plan
 from accrete_experiments.protocols.spec import Protocol
 from accrete_learner.config import ModelConfig, TrainingConfig
@@ -30,7 +30,7 @@ from benchmarks.gpu.settings import Settings
 from benchmarks.report import Row
 
 _COMPILE_S = 60.0
-"""Guess of what torch.compile takes a phase, where the training part has not measured it."""
+"""Guess of what torch.compile takes a task, where the training part has not measured it."""
 _STOP_S = 4.0
 """Before the part's end a run stops itself."""
 
@@ -47,7 +47,7 @@ class Published:
     rule: str
     """`head` or `nme`: by which the published figure is."""
     average: float
-    """Average incremental accuracy in percent, the first phase included."""
+    """Average incremental accuracy in percent, the first task included."""
     source: str
 
 
@@ -115,47 +115,47 @@ def plan_of(row: Published, dataset: Dataset, digest: str, settings: Settings, *
         memory=budget,
     )
     arrival = list(range(total)) if settings.tiny else orders.order(protocol.order, len(dataset.names))
-    phases = orders.stream(arrival, base=row.base, step=row.step, total=total)
-    return Plan(asked=row.method, seed=1993, protocol=protocol, phases=phases)
+    tasks = orders.stream(arrival, base=row.base, step=row.step, total=total)
+    return Plan(asked=row.method, seed=1993, protocol=protocol, tasks=tasks)
 
 
 def _row(record: Record, settings: Settings, row: Published, plan: Plan, dataset: Dataset) -> Iterator[Row]:
     folder = settings.work / "protocols" / f"{row.base}-{row.step}-{row.memory.replace('/', '-')}"
     folder.mkdir(parents=True, exist_ok=True)
-    # Rows of other steps and memories begin with the same first phase.
+    # Rows of other steps and memories begin with the same first task.
     trained = settings.work / "protocols" / TRAINED_FOLDER
     trained.mkdir(exist_ok=True)
     if not (folder / TRAINED_FOLDER).exists():
         (folder / TRAINED_FOLDER).symlink_to(trained.resolve())
 
     def progress(number: int, stage: str, done: int, total: int, loss: float) -> None:
-        where = f"phase {number} of {len(plan.phases)}"
+        where = f"task {number} of {len(plan.tasks)}"
         print(f"{plan.name}: {where}, {stage} {done} of {total}, loss {loss:.3f}", flush=True)
         if record.left_s < _STOP_S and not settings.tiny:
             raise OutOfTime(f"in {where}; the same command goes on there")
 
     try:
-        phases = list(run_plan(plan, dataset, folder, progress).phases)
+        tasks = list(run_plan(plan, dataset, folder, progress).tasks)
         over = True
     except OutOfTime as error:
-        phases, over, reason = _finished(folder, plan), False, str(error)
-    yield from _rows(row, plan, phases, over=over)
+        tasks, over, reason = _finished(folder, plan), False, str(error)
+    yield from _rows(row, plan, tasks, over=over)
     if not over:
         raise OutOfTime(reason)
 
 
-def _finished(folder: Path, plan: Plan) -> list[Phase]:
-    """Return the phases that are whole so far."""
-    files = [phase_folder(folder, plan, number) / PHASE_FILE for number in range(1, len(plan.phases) + 1)]
-    return [Phase.from_dict(json.loads(file.read_text(encoding="utf-8"))) for file in files if file.exists()]
+def _finished(folder: Path, plan: Plan) -> list[Task]:
+    """Return the tasks that are whole so far."""
+    files = [task_folder(folder, plan, number) / TASK_FILE for number in range(1, len(plan.tasks) + 1)]
+    return [Task.from_dict(json.loads(file.read_text(encoding="utf-8"))) for file in files if file.exists()]
 
 
-def _rows(row: Published, plan: Plan, phases: list[Phase], *, over: bool) -> Iterator[Row]:
-    yield Row(name="phases", value=len(phases), unit=f"of {len(plan.phases)}")
+def _rows(row: Published, plan: Plan, tasks: list[Task], *, over: bool) -> Iterator[Row]:
+    yield Row(name="tasks", value=len(tasks), unit=f"of {len(plan.tasks)}")
     for rule in ("head", "nme"):
-        accuracies = [100 * sum(phase.scores[rule].hits) / sum(phase.totals) for phase in phases]
+        accuracies = [100 * sum(task.scores[rule].hits) / sum(task.totals) for task in tasks]
         for number, accuracy in enumerate(accuracies, 1):
-            yield Row(name=f"{rule}, after phase {number}", value=accuracy, unit="%")
+            yield Row(name=f"{rule}, after task {number}", value=accuracy, unit="%")
         if over:
             average = sum(accuracies) / len(accuracies)
             yield Row(name=f"{rule}, average", value=average, unit="%")
@@ -165,16 +165,16 @@ def _rows(row: Published, plan: Plan, phases: list[Phase], *, over: bool) -> Ite
                 yield Row(
                     name="short of the published one by", value=row.average - average, unit="points", bound="<= 1"
                 )
-    seconds = sum(sum(phase.seconds.values()) for phase in phases)
-    images = sum(phase.images for phase in phases)
+    seconds = sum(sum(task.seconds.values()) for task in tasks)
+    images = sum(task.images for task in tasks)
     is_bound = over and (row.method, row.base, row.step) == ("lucir", 50, 5)
     yield Row(name="all steps", value=seconds, unit="s", bound="<= 300" if is_bound else "")
-    training = sum(phase.seconds.get("train", 0.0) for phase in phases)
+    training = sum(task.seconds.get("train", 0.0) for task in tasks)
     yield Row(name="in training", value=images / max(training, 1e-9), unit="images/s")
 
 
 def _is_compiled(record: Record, settings: Settings) -> bool:
-    """Return whether torch.compile pays, by what the training part found: each phase of a protocol compiles anew."""
+    """Return whether torch.compile pays, by what the training part found: each task of a protocol compiles anew."""
     if not settings.on_gpu:
         return False
     cells = read(settings.work / "records" / "training.jsonl")["cells"]
@@ -186,7 +186,7 @@ def _is_compiled(record: Record, settings: Settings) -> bool:
     if not eager or not compiled:
         record.note("trained eagerly: the training part has not measured both ways")
         return False
-    # LUCIR's B50 in steps of 5 is the measure: 10.3 million images in 11 phases.
+    # LUCIR's B50 in steps of 5 is the measure: 10.3 million images in 11 tasks.
     plain = 10.3e6 / eager["images/s"]
     other = 10.3e6 / compiled["images/s"] + 11 * max(0.0, compiled["first round"] - eager["first round"])
     chosen = "compiled" if other < plain else "eagerly"

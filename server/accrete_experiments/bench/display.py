@@ -42,8 +42,8 @@ class Display:
         self.say(f"{run.method}, seed {run.seed}: {'; '.join(figures)}")
 
     @contextmanager
-    def runs(self, phases: int) -> Iterator[Bar]:
-        """A bar over all phases of all runs, and one over the stage at hand."""
+    def runs(self, tasks: int) -> Iterator[Bar]:
+        """A bar over all tasks of all runs, and one over the stage at hand."""
         progress = Progress(
             TextColumn("{task.description:<44}"),
             BarColumn(),
@@ -55,15 +55,15 @@ class Display:
             transient=True,
         )
         with progress:
-            yield Bar(progress, phases)
+            yield Bar(progress, tasks)
 
 
 class Bar:
     """The two bars of a protocol."""
 
-    def __init__(self, progress: Progress, phases: int) -> None:
+    def __init__(self, progress: Progress, tasks: int) -> None:
         self._progress = progress
-        self._all: TaskID = progress.add_task("phases", total=phases, note="")
+        self._all: TaskID = progress.add_task("tasks", total=tasks, note="")
         self._stage: TaskID = progress.add_task("", total=None, note="")
         self._done = 0
         self._at = ""
@@ -72,20 +72,20 @@ class Bar:
         """What a run is given to tell how far it is."""
 
         def tell(number: int, stage: str, done: int, total: int, loss: float) -> None:
-            at = f"{name}, phase {number}: {stage}"
+            at = f"{name}, task {number}: {stage}"
             if at != self._at:
                 self._progress.reset(self._stage, description=at, total=total)
                 self._at = at
-            # Part of a phase counts too, or nothing would be known of the time left until the first is over.
+            # Part of a task counts too, or nothing would be known of the time left until the first is over.
             share = 0.9 * done / total if stage == "train" and total else 0.9
             self._progress.update(self._all, completed=self._done + number - 1 + share)
             self._progress.update(self._stage, completed=done, total=total, note=f"loss {loss:.3f}")
 
         return tell
 
-    def skip(self, phases: int) -> None:
-        """So many phases are over."""
-        self._done += phases
+    def skip(self, tasks: int) -> None:
+        """So many tasks are over."""
+        self._done += tasks
         self._progress.update(self._all, completed=self._done)
 
 

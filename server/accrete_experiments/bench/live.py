@@ -11,11 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accrete_experiments.bench.display import Display
-from accrete_experiments.demo.data import Dataset as DemoDataset
-from accrete_experiments.demo.data import Split
-from accrete_experiments.demo.display import Display as DemoDisplay
-from accrete_experiments.demo.run import LOG_FILE, NEVER, Performance, log_end, no_settings_file, perform
-from accrete_experiments.demo.story import Course
+from accrete_experiments.live.data import Dataset as TaughtDataset
+from accrete_experiments.live.data import Split
+from accrete_experiments.live.display import Display as SessionDisplay
+from accrete_experiments.live.runner import LOG_FILE, NEVER, SessionThread, log_end, no_settings_file, run_session
+from accrete_experiments.live.session import Course
 from accrete_experiments.protocols import measures
 from accrete_experiments.protocols.data import Dataset
 from accrete_experiments.protocols.results import Run
@@ -37,7 +37,7 @@ def play(plan: Plan, data: Dataset, folder: Path, finished: Run | None, display:
     """Play `plan` through a node of its own in a temporary folder; write what it came to beside the offline figures.
 
     Args:
-        plan: the run, with the same order, budget, epochs and seed as offline.
+        plan: the run, with the same order, memory, epochs and seed as offline.
         data: its images.
         folder: of the protocol; gets live/NAME.json.
         finished: the offline run to stand beside it; None when there is none.
@@ -49,7 +49,7 @@ def play(plan: Plan, data: Dataset, folder: Path, finished: Run | None, display:
         settings = load_settings(_flags(plan, Path(name)), no_settings_file(Path(name)), resolved=True)
         summary = _perform(plan, data, settings)
     rule = settings.method.rule or plan.method.rule
-    offline = None if finished is None else [measures.top1(phase, rule) for phase in finished.phases]
+    offline = None if finished is None else [measures.top1(task, rule) for task in finished.tasks]
     live = [version["accuracy"] for version in summary["versions"]]
     write_json(
         _made(folder / LIVE_FOLDER) / f"{plan.name}.json",
@@ -61,25 +61,25 @@ def play(plan: Plan, data: Dataset, folder: Path, finished: Run | None, display:
 
 def _perform(plan: Plan, data: Dataset, settings: Settings) -> dict[str, Any]:
     running, signals = supervisor(settings, settings.data_dir / LOG_FILE), Signals()
-    performance = Performance(_course(plan, data), settings.data_dir, DemoDisplay())
+    session = SessionThread(_course(plan, data), settings.data_dir, SessionDisplay())
     try:
-        perform(running, performance, signals)
+        run_session(running, session, signals)
     finally:
         running.end(hurry=lambda: signals.count > 1)
     if signals.count:
         raise KeyboardInterrupt
-    if performance.summary is None:
-        raise LiveFailed(f"{performance.error}\n{log_end(settings.data_dir)}")
-    return performance.summary
+    if session.summary is None:
+        raise LiveFailed(f"{session.error}\n{log_end(settings.data_dir)}")
+    return session.summary
 
 
 def _course(plan: Plan, data: Dataset) -> Course:
-    groups = [[data.names[index] for index in phase] for phase in plan.phases]
-    used = [index for phase in plan.phases for index in phase]
-    taught = [examples(plan, data, number + 1) for number in range(len(plan.phases))]
+    groups = [[data.names[index] for index in task] for task in plan.tasks]
+    used = [index for task in plan.tasks for index in task]
+    taught = [examples(plan, data, number + 1) for number in range(len(plan.tasks))]
     seen = [np.flatnonzero(data.test_y == index) for index in used]
     return Course(
-        dataset=DemoDataset(
+        dataset=TaughtDataset(
             name=plan.protocol.data,
             train=Split(
                 images=[image for x, _ in taught for image in _images(x.numpy())],

@@ -141,9 +141,9 @@ def _plans(options: ProtocolOptions, protocol: Protocol, dataset: Dataset) -> It
 
     for seed in options.seed_numbers:
         arrival = orders.order(seed if protocol.order == "seed" else protocol.order, len(dataset.names))
-        phases = orders.stream(arrival, base=protocol.base, step=protocol.step, total=protocol.classes)
+        tasks = orders.stream(arrival, base=protocol.base, step=protocol.step, total=protocol.classes)
         for name in _asked(options):
-            yield Plan(asked=name, seed=seed, protocol=protocol, phases=phases, rules=options.rule_names)
+            yield Plan(asked=name, seed=seed, protocol=protocol, tasks=tasks, rules=options.rule_names)
 
 
 def _run_all(plans: Sequence[Plan], dataset: Dataset, folder: Path, display: Display) -> None:
@@ -151,18 +151,18 @@ def _run_all(plans: Sequence[Plan], dataset: Dataset, folder: Path, display: Dis
     from accrete_experiments.protocols.run import Busy
     from accrete_experiments.protocols.run import run as run_plan
 
-    with display.runs(sum(len(plan.phases) for plan in plans)) as bar:
+    with display.runs(sum(len(plan.tasks) for plan in plans)) as bar:
         for plan in plans:
             if _run_file(folder, plan.name).exists():
-                bar.skip(len(plan.phases))
+                bar.skip(len(plan.tasks))
                 continue
             try:
                 finished = run_plan(plan, dataset, folder, bar.progress(plan.name))
             except Busy:
                 display.say(f"{plan.name}: another process works on it")
-                bar.skip(len(plan.phases))
+                bar.skip(len(plan.tasks))
                 continue
-            bar.skip(len(plan.phases))
+            bar.skip(len(plan.tasks))
             write_json(_run_file(folder, plan.name), finished.to_dict())
             display.finished(finished)
 

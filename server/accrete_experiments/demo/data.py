@@ -3,50 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-Image = NDArray[np.uint8] | Path
+from accrete_experiments.live.data import Dataset, Image, Split
+
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
 TEST_SHARE = 1 / 3
 
 
 class DataError(Exception):
     """The folder holds nothing that can be used; the message says what was looked for."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Split:
-    """Images and their labels, of the same length."""
-
-    images: Sequence[Image]
-    labels: Sequence[str]
-
-    def of(self, classes: Sequence[str]) -> Split:
-        """Those of some classes."""
-        wanted = frozenset(classes)
-        kept = [index for index, label in enumerate(self.labels) if label in wanted]
-        return Split(images=[self.images[at] for at in kept], labels=[self.labels[at] for at in kept])
-
-    def shuffled(self, generator: np.random.Generator) -> Split:
-        """In another order."""
-        order = generator.permutation(len(self.labels))
-        return Split(images=[self.images[at] for at in order], labels=[self.labels[at] for at in order])
-
-
-@dataclass(frozen=True, kw_only=True)
-class Dataset:
-    """What is taught, what is measured with, and the classes in the order in which they come."""
-
-    name: str
-    train: Split
-    test: Split
-    classes: Sequence[str]
-    flip: bool
-    """Whether a mirror image means the same."""
 
 
 def digits(seed: int) -> Dataset:

@@ -1,44 +1,40 @@
-"""Starts the processes of the demonstration, plays it, and ends them whatever happens."""
+"""Start the processes of the demonstration, run it, and end them whatever happens."""
 
 from __future__ import annotations
 
 import json
 import sys
 import tempfile
-import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from accrete import AccreteError
-from accrete_experiments.demo.data import DataError, Dataset, digits, folder, groups, input_size
-from accrete_experiments.demo.display import Display
+from accrete_experiments.demo.data import DataError, digits, folder, groups, input_size
 from accrete_experiments.demo.options import DemoOptions
-from accrete_experiments.demo.story import Course, DemoFailed, Story
+from accrete_experiments.live.data import Dataset
+from accrete_experiments.live.display import Display
+from accrete_experiments.live.runner import LOG_FILE, NEVER, SessionThread, log_end, no_settings_file, run_session
+from accrete_experiments.live.session import Course
 from accrete_node.exit_status import CANNOT_START
 from accrete_node.settings import Settings, SettingsError, load_settings
-from accrete_node.supervisor import CannotStart, Supervisor
-from accrete_node.up import Signals, addresses, supervisor
+from accrete_node.supervisor import CannotStart
+from accrete_node.up import Signals, supervisor
 from accrete_storage.errors import StorageError
 
 INTERRUPTED = 130
 SMALL_SIDE = 16
 """Images up to this many pixels a side go to the small network."""
-_START_S = 60.0
-NEVER = 1_000_000_000
-LOG_FILE = "processes.log"
 
 
 def run(options: DemoOptions) -> int:
-    """The demonstration; answers the exit status."""
+    """Run the demonstration and return the exit status."""
     try:
         _check_summary(options.summary)
         dataset = _dataset(options)
         with _data_dir(options.keep) as data_dir:
             settings = load_settings(_flags(options, dataset, data_dir), no_settings_file(data_dir), resolved=True)
-            return _play(options, dataset, settings)
+            return _run(options, dataset, settings)
     except (DataError, SettingsError) as error:
         print(f"accrete: {error}", file=sys.stderr)
         return CANNOT_START
@@ -66,13 +62,6 @@ def _data_dir(kept: Path | None) -> Iterator[Path]:
         return
     with tempfile.TemporaryDirectory(prefix="accrete-demo-", ignore_cleanup_errors=True) as folder_name:
         yield Path(folder_name)
-
-
-def no_settings_file(data_dir: Path) -> Path:
-    """An empty settings file: a demonstration is the same wherever it runs."""
-    file = data_dir / "none.toml"
-    file.touch()
-    return file
 
 
 def _flags(options: DemoOptions, dataset: Dataset, data_dir: Path) -> dict[str, Any]:
@@ -111,7 +100,7 @@ def _flags(options: DemoOptions, dataset: Dataset, data_dir: Path) -> dict[str, 
     }
 
 
-def _play(options: DemoOptions, dataset: Dataset, settings: Settings) -> int:
+def _run(options: DemoOptions, dataset: Dataset, settings: Settings) -> int:
     display = Display()
     signals = Signals()
     running = supervisor(settings, settings.data_dir / LOG_FILE)
@@ -124,78 +113,30 @@ def _play(options: DemoOptions, dataset: Dataset, settings: Settings) -> int:
         step_timeout_s=options.step_timeout,
     )
     _introduce(display, course, settings)
-    performance = Performance(course, settings.data_dir, display)
+    session = SessionThread(course, settings.data_dir, display)
     try:
         with display.live():
             display.busy("starting the processes")
-            perform(running, performance, signals)
+            run_session(running, session, signals)
     except (CannotStart, StorageError) as error:
         display.say(f"{error}\n{log_end(settings.data_dir)}", "red")
         return CANNOT_START
     finally:
         running.end(hurry=lambda: signals.count > 1)
-    return _conclude(options, display, performance, signals, settings.data_dir)
+    return _conclude(options, display, session, signals, settings.data_dir)
 
 
-def perform(running: Supervisor, performance: Performance, signals: Signals) -> None:
-    """The story plays on a thread of its own: processes are started and watched over from the main one."""
-    running.start()
-    performance.start()
-    running.run(until=lambda: signals.count > 0 or performance.over)
-
-
-def _conclude(
-    options: DemoOptions, display: Display, performance: Performance, signals: Signals, data_dir: Path
-) -> int:
+def _conclude(options: DemoOptions, display: Display, session: SessionThread, signals: Signals, data_dir: Path) -> int:
     if signals.count:
         display.say("interrupted; everything has been ended")
         return INTERRUPTED
-    if performance.summary is None:
-        display.say(f"{performance.error}\n{log_end(data_dir)}", "red")
+    if session.summary is None:
+        display.say(f"{session.error}\n{log_end(data_dir)}", "red")
         return 1
-    display.summary(performance.summary)
+    display.summary(session.summary)
     if options.summary is not None:
-        options.summary.write_text(json.dumps(performance.summary, indent=2) + "\n")
+        options.summary.write_text(json.dumps(session.summary, indent=2) + "\n")
     return 0
-
-
-class Performance:
-    """The story on its thread, and how it ended."""
-
-    def __init__(self, course: Course, data_dir: Path, display: Display) -> None:
-        self._course = course
-        self._data_dir = data_dir
-        self._display = display
-        self._thread = threading.Thread(target=self._play, daemon=True)
-        self.summary: dict[str, Any] | None = None
-        self.error: Exception | None = None
-
-    def start(self) -> None:
-        """Begin."""
-        self._thread.start()
-
-    @property
-    def over(self) -> bool:
-        """Whether it has ended, well or not."""
-        return self.summary is not None or self.error is not None
-
-    def _play(self) -> None:
-        try:
-            self.summary = Story(self._course, self._address(), self._display).play()
-        except (DemoFailed, AccreteError, OSError) as error:
-            self.error = error
-        except Exception as error:  # the main thread must learn of it, whatever it is
-            self.error = error
-            raise
-
-    def _address(self) -> str:
-        deadline = time.monotonic() + _START_S
-        while time.monotonic() < deadline:
-            found = addresses(self._data_dir)
-            if found is not None:
-                return found["address"]
-            time.sleep(0.05)
-        raise DemoFailed(f"the server did not start within {_START_S:.0f} s")
 
 
 def _introduce(display: Display, course: Course, settings: Settings) -> None:
@@ -206,13 +147,6 @@ def _introduce(display: Display, course: Course, settings: Settings) -> None:
     )
     display.say(
         f"method {settings.method.name}, {settings.model.backbone} at {settings.input_spec}, "
-        f"{settings.memory.size} exemplars a class, {course.rate:g} Predict calls a second throughout"
+        f"{settings.memory.size} exemplars per class, {course.rate:g} Predict calls per second throughout"
     )
     display.say("")
-
-
-def log_end(data_dir: Path) -> str:
-    try:
-        return "\n".join((data_dir / LOG_FILE).read_text(errors="replace").splitlines()[-15:])
-    except OSError:
-        return ""

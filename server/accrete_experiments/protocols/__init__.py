@@ -1,1 +1,1 @@
-"""Class-incremental protocols: a data set, an order of its classes, a stream of phases, and what is measured."""
+"""Class-incremental protocols: a data set, an order of its classes, a stream of tasks, and what is measured."""

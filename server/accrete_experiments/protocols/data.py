@@ -86,7 +86,7 @@ def indices(y: NDArray[np.int64], classes: Sequence[int], *, per_class: int | No
 
     Args:
         y: [N] the data set's labels.
-        classes: any of its classes, such as those of a phase.
+        classes: any of its classes, such as those of a task.
         per_class: how many of each at most, the first in the array's order; None: all.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Draws a protocol's finished runs from what their last phases left on disk. Needs matplotlib.
+"""Draws a protocol's finished runs from what their last tasks left on disk. Needs matplotlib.
 
 Shapes: n test images, C classes seen, d feature length.
 """
@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from accrete_experiments.protocols import exemplar_figures, figures
 from accrete_experiments.protocols.data import Dataset, indices
 from accrete_experiments.protocols.results import Run
-from accrete_experiments.protocols.run import Memory, Plan, phase_folder
+from accrete_experiments.protocols.run import Memory, Plan, task_folder
 from accrete_learner import evaluate
 from accrete_learner.backbones import Backbone, build, weights
 from accrete_learner.trainer.job import CANDIDATE_FOLDER
@@ -31,11 +31,11 @@ _CLASSES_SHOWN, _EXEMPLARS_SHOWN, _POINTS_A_CLASS = 5, 3, 80
 def draw(folder: Path, plans: Sequence[Plan], runs: Sequence[Run], data: Dataset) -> list[Path]:
     """Writes accuracy curves, confusion matrices, features with exemplars, and a gallery; answers their paths.
 
-    The last three show each method's run with the first seed, where its last phase's files are still there.
+    The last three show each method's run with the first seed, where its last task's files are still there.
 
     Args:
         folder: of the protocol.
-        plans: whose last phases to show.
+        plans: whose last tasks to show.
         runs: finished, for the curves.
         data: the protocol's.
     """
@@ -46,7 +46,7 @@ def draw(folder: Path, plans: Sequence[Plan], runs: Sequence[Run], data: Dataset
     if not shown:
         return paths
     some = next(iter(shown.values()))
-    counts = [len(phase) for phase in some.phases]
+    counts = [len(task) for task in some.tasks]
     matrices = {name: _confusion(folder, plan, data) for name, plan in shown.items()}
     paths.append(figures.confusion_matrices(matrices, home / "confusion.png", class_counts=counts))
     keeping = {name: plan for name, plan in shown.items() if len(_memory(folder, plan).y)}
@@ -66,7 +66,7 @@ def _first_of_each(folder: Path, plans: Sequence[Plan]) -> dict[str, Plan]:
 
 
 def _last(folder: Path, plan: Plan) -> Path:
-    return phase_folder(folder, plan, len(plan.phases))
+    return task_folder(folder, plan, len(plan.tasks))
 
 
 def _memory(folder: Path, plan: Plan) -> Memory:
@@ -74,7 +74,7 @@ def _memory(folder: Path, plan: Plan) -> Memory:
 
 
 def _model(folder: Path, plan: Plan) -> tuple[Backbone, Mapping[str, torch.Tensor], ModelCard]:
-    """The last phase's backbone in evaluation mode, its head, and what model.json says."""
+    """The last task's backbone in evaluation mode, its head, and what model.json says."""
     candidate = _last(folder, plan) / CANDIDATE_FOLDER
     card = read_card(candidate)
     backbone = build(replace(plan.protocol.model, weights=""), last_relu=card.last_relu)
@@ -85,7 +85,7 @@ def _model(folder: Path, plan: Plan) -> tuple[Backbone, Mapping[str, torch.Tenso
 def _confusion(folder: Path, plan: Plan, data: Dataset) -> NDArray[np.int64]:
     """Counts [C, C] on the test images, by the method's own rule."""
     backbone, head, card = _model(folder, plan)
-    order = [index for phase in plan.phases for index in phase]
+    order = [index for task in plan.tasks for index in task]
     rows = indices(data.test_y, order)
     features = evaluate.extract(backbone, torch.from_numpy(data.test_x[rows]))
     file = _last(folder, plan) / CANDIDATE_FOLDER / files.RULE_FILE
@@ -99,7 +99,7 @@ def _confusion(folder: Path, plan: Plan, data: Dataset) -> NDArray[np.int64]:
 def _draw_features(folder: Path, plans: Mapping[str, Plan], data: Dataset, path: Path) -> Path:
     """Test images of the first classes with the exemplars that stand for them, in each method's own features."""
     some = next(iter(plans.values()))
-    shown = [index for phase in some.phases for index in phase][:_CLASSES_SHOWN]
+    shown = [index for task in some.tasks for index in task][:_CLASSES_SHOWN]
     rows = np.concatenate([indices(data.test_y, [index])[:_POINTS_A_CLASS] for index in shown])
     true = np.repeat(np.arange(len(shown)), [int((data.test_y[rows] == index).sum()) for index in shown])
     maps = {}
@@ -119,7 +119,7 @@ def _draw_features(folder: Path, plans: Mapping[str, Plan], data: Dataset, path:
 def _draw_gallery(folder: Path, plans: Mapping[str, Plan], data: Dataset, path: Path) -> Path:
     """The first exemplars of the first classes, a row a method."""
     rows, some = {}, next(iter(plans.values()))
-    shown = [index for phase in some.phases for index in phase][:_CLASSES_SHOWN]
+    shown = [index for task in some.tasks for index in task][:_CLASSES_SHOWN]
     for name, plan in plans.items():
         memory = _memory(folder, plan)
         first = [memory.x[memory.y == label][:_EXEMPLARS_SHOWN] for label in range(len(shown))]

@@ -24,7 +24,7 @@ _PANEL_INCHES = 3.6
 
 
 def accuracy_curves(runs: Sequence[Run], path: Path, *, rules: Sequence[str] = (HEAD, NME)) -> Path:
-    """Accuracy on all classes seen after each phase: a line a method, a panel a rule, bands of one standard deviation.
+    """Accuracy on all classes seen after each task: a line a method, a panel a rule, bands of one standard deviation.
 
     Args:
         runs: finished runs of one protocol; those that are not finished are left out.
@@ -46,7 +46,7 @@ def accuracy_curves(runs: Sequence[Run], path: Path, *, rules: Sequence[str] = (
     height = max(4.0, 1.5 + style.LINE_INCHES * len(methods))  # the names at the lines' ends stand below one another
     figure = style.figure(len(curves) * (_PANEL_INCHES + beside), height)
     panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
-    seen = [phase.classes for phase in next(iter(methods.values()))[0].phases]
+    seen = [task.classes for task in next(iter(methods.values()))[0].tasks]
     numbers = {name: index for index, name in enumerate(methods)}
     for axes, (rule, found) in zip(panels, curves.items(), strict=True):
         for name, values in found.items():
@@ -70,14 +70,14 @@ def confusion(true: NDArray[Any], predicted: NDArray[Any], classes: int) -> NDAr
 def confusion_matrices(
     matrices: Mapping[str, NDArray[Any]], path: Path, *, class_counts: Sequence[int], columns: int = 3
 ) -> Path:
-    """Which class is taken for which, a panel a method, classes in order of arrival, lines between phases.
+    """Which class is taken for which, a panel a method, classes in order of arrival, lines between tasks.
 
     As in Rebuffi et al. (iCaRL, CVPR 2017). Shades follow the square root, so that rare confusions show.
 
     Args:
         matrices: by title, counts [C, C]: true class down, predicted class across.
         path: of the picture to write.
-        class_counts: classes that arrived in each phase.
+        class_counts: classes that arrived in each task.
         columns: panels side by side.
 
     Raises:
@@ -114,11 +114,11 @@ def _seeds(methods: Mapping[str, Sequence[Run]]) -> int | None:
 
 
 def _curves(methods: Mapping[str, Sequence[Run]], rule: str) -> dict[str, list[Spread]]:
-    """Percentages by method, those alone that were measured after every phase."""
+    """Percentages by method, those alone that were measured after every task."""
     found: dict[str, list[Spread]] = {}
     for name, runs in methods.items():
-        phases = zip(*(measures.curve(run, rule) for run in runs), strict=True)
-        values = [spread(None if value is None else 100.0 * value for value in phase) for phase in phases]
+        tasks = zip(*(measures.curve(run, rule) for run in runs), strict=True)
+        values = [spread(None if value is None else 100.0 * value for value in task) for task in tasks]
         measured = [value for value in values if value is not None]
         if len(measured) == len(values):
             found[name] = measured

@@ -39,12 +39,12 @@ def order(name_or_seed: str | int, classes: int) -> tuple[int, ...]:
 
 
 def stream(arrival: Sequence[int], *, base: int, step: int, total: int | None = None) -> tuple[tuple[int, ...], ...]:
-    """The classes of each phase: `base` of them, then `step` at a time; the last phase may have fewer.
+    """The classes of each task: `base` of them, then `step` at a time; the last task may have fewer.
 
     Args:
         arrival: classes in order of arrival, as `order` answers them.
-        base: classes of the first phase; 0 stands for `step`.
-        step: classes of each later phase, 1 or more.
+        base: classes of the first task; 0 stands for `step`.
+        step: classes of each later task, 1 or more.
         total: how many of the order's classes come at all, from its front; None: all.
 
     Raises:
@@ -55,7 +55,7 @@ def stream(arrival: Sequence[int], *, base: int, step: int, total: int | None = 
     if not (1 <= used <= len(arrival)):
         raise ValueError(f"total = {used}: must be 1 to the {len(arrival)} classes that there are")
     if step < 1 or not 1 <= first <= used:
-        raise ValueError(f"base {base}, step {step}: the first phase must have 1 to {used} classes, a step at least 1")
+        raise ValueError(f"base {base}, step {step}: the first task must have 1 to {used} classes, a step at least 1")
     if len(set(arrival)) != len(arrival):
         raise ValueError("a class arrives twice")
     starts = (0, *range(first, used, step))

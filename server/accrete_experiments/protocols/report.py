@@ -1,6 +1,6 @@
 """What a comparison found, as JSON and as Markdown. Standard library alone.
 
-Figures stand in one table only where all their settings are the same: another kind or size of budget, other data, other
+Figures stand in one table only where all their settings are the same: another kind or size of memory, other data, other
 epochs or another augmentation make another table.
 """
 
@@ -38,7 +38,7 @@ class Comparison:
 
     @property
     def unfinished(self) -> tuple[Run, ...]:
-        """Runs that count nowhere, because an average over fewer phases is a higher one."""
+        """Runs that count nowhere, because an average over fewer tasks is a higher one."""
         return tuple(run for run in self.runs if not measures.is_finished(run))
 
 
@@ -60,8 +60,8 @@ def comparisons(runs: Iterable[Run]) -> tuple[Comparison, ...]:
 def summary(runs: Sequence[Run]) -> dict[str, Spread | None]:
     """One method's figures over its seeds; accuracies and forgetting as shares of 1.
 
-    Keys: `exemplars` (after the last phase), `images_per_second`, `seconds`, and for each rule measured (the head's is
-    called `cnn`) `<rule>_average`, `_average_without_first`, `_last`, `_forgetting` (of the first phase's classes),
+    Keys: `exemplars` (after the last task), `images_per_second`, `seconds`, and for each rule measured (the head's is
+    called `cnn`) `<rule>_average`, `_average_without_first`, `_last`, `_forgetting` (of the first task's classes),
     `_forgetting_best` (best earlier minus last) and `_top5_average`.
     """
     columns: dict[str, Callable[[Run], float | None]] = {}
@@ -96,21 +96,6 @@ def to_json(runs: Iterable[Run]) -> str:
     return json.dumps(whole, indent=1, allow_nan=False) + "\n"
 
 
-def from_json(text: str) -> tuple[Run, ...]:
-    """The runs that `to_json` wrote.
-
-    Raises:
-        ValueError: when it is not such a text, or of another format.
-    """
-    raw = json.loads(text)
-    if not isinstance(raw, dict) or raw.get("format") != FORMAT:
-        raise ValueError(f"not a report of format {FORMAT}")
-    try:
-        return tuple(Run.from_dict(run) for run in raw["runs"])
-    except KeyError as error:
-        raise ValueError(f"a run without {error}") from error
-
-
 def write(folder: Path, runs: Sequence[Run], *, name: str = "results") -> tuple[Path, Path]:
     """Writes `<name>.json` and `<name>.md` into a folder, which is made; answers their paths.
 
@@ -126,7 +111,7 @@ def write(folder: Path, runs: Sequence[Run], *, name: str = "results") -> tuple[
 
 
 def to_markdown(runs: Iterable[Run]) -> str:
-    """For each protocol: what it is, the summary, and the accuracy after each phase by `head` and by `nme`."""
+    """For each protocol: what it is, the summary, and the accuracy after each task by `head` and by `nme`."""
     sections = [_section(comparison) for comparison in comparisons(runs)]
     return "\n".join([*sections, _NOTES + "\n"]) if sections else ""
 
@@ -147,9 +132,9 @@ def memory(protocol: Mapping[str, Any]) -> str:
 
 def _stream(protocol: Mapping[str, Any]) -> str:
     classes, base, step = protocol["classes"], protocol["base"], protocol["step"]
-    phases = 1 + -(-(classes - base) // step)
+    tasks = 1 + -(-(classes - base) // step)
     text = f"{_data_name(protocol['data'])}, {classes} classes"
-    text += f": {base} first, then {step} at a time ({phases} phases)" if phases > 1 else " at once"
+    text += f": {base} first, then {step} at a time ({tasks} tasks)" if tasks > 1 else " at once"
     each = protocol.get("per_class")
     return text + (f", at most {each} training examples of each" if each else "")
 
@@ -179,25 +164,25 @@ def _section(comparison: Comparison) -> str:
     if comparison.methods:
         blocks.append(_summary_table(comparison))
         for rule, title in ((HEAD, "CNN"), (NME, "NME")):
-            table = _phase_table(comparison, rule)
-            blocks += [f"{title} (%) on all classes seen, after each phase:", table] if table else []
+            table = _task_table(comparison, rule)
+            blocks += [f"{title} (%) on all classes seen, after each task:", table] if table else []
             table = _age_table(comparison, rule)
-            blocks += [f"{title} (%) after the last phase, on the classes that came in each:", table] if table else []
+            blocks += [f"{title} (%) after the last task, on the classes that came in each:", table] if table else []
     if comparison.unfinished:
         blocks.append(f"Not finished, and in no figure above: {', '.join(map(_where, comparison.unfinished))}.")
     return "\n\n".join(blocks) + "\n"
 
 
 _NOTES = (
-    "CNN: the head's answer; NME: nearest mean of exemplars. Averages are over the phases, the first included. "
-    "Forgetting: accuracy of the first phase's classes after it, minus after the last. Top-5 is the CNN's, averaged "
-    "likewise. Exemplars: kept after the last phase. Images/s: what training took, over its own time. Seconds: all "
-    "stages of all phases, measuring left out. ±: sample standard deviation over the seeds."
+    "CNN: the head's answer; NME: nearest mean of exemplars. Averages are over the tasks, the first included. "
+    "Forgetting: accuracy of the first task's classes after it, minus after the last. Top-5 is the CNN's, averaged "
+    "likewise. Exemplars: kept after the last task. Images/s: what training took, over its own time. Seconds: all "
+    "stages of all tasks, measuring left out. ±: sample standard deviation over the seeds."
 )
 
 
 def _where(run: Run) -> str:
-    seen = run.phases[-1].classes if run.phases else 0
+    seen = run.tasks[-1].classes if run.tasks else 0
     return f"{run.method} seed {run.seed} ({seen} of {len(run.labels)} classes)"
 
 
@@ -222,19 +207,19 @@ def _summary_table(comparison: Comparison) -> str:
     return _table(columns)
 
 
-def _phase_table(comparison: Comparison, rule: str) -> str:
-    phases = next(iter(comparison.methods.values()))[0].phases
+def _task_table(comparison: Comparison, rule: str) -> str:
+    tasks = next(iter(comparison.methods.values()))[0].tasks
     return _values_table(
-        comparison, lambda run: measures.curve(run, rule), [f"{phase.classes} classes" for phase in phases]
+        comparison, lambda run: measures.curve(run, rule), [f"{task.classes} classes" for task in tasks]
     )
 
 
 def _age_table(comparison: Comparison, rule: str) -> str:
-    phases = next(iter(comparison.methods.values()))[0].phases
+    tasks = next(iter(comparison.methods.values()))[0].tasks
     return _values_table(
         comparison,
-        lambda run: measures.by_age(run.phases[-1], rule),
-        [f"came in phase {phase.number}" for phase in phases],
+        lambda run: measures.by_age(run.tasks[-1], rule),
+        [f"came in task {task.number}" for task in tasks],
     )
 
 

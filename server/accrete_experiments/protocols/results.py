@@ -6,6 +6,8 @@ from typing import Any, Self
 
 #: Keys of a protocol as earlier releases wrote them, with what they are called now.
 _RENAMED = {"network": "model", "budget": "memory"}
+#: Key of a run's tasks as earlier releases wrote it.
+_FORMER_TASKS = "phases"
 
 
 def with_current_names(protocol: Mapping[str, Any]) -> dict[str, Any]:
@@ -24,19 +26,19 @@ class Scores:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Phase:
+class Task:
     """One step of a run, measured after it."""
 
     number: int
-    """1 for the first (base) phase."""
+    """1 for the first (base) task."""
     class_counts: tuple[int, ...]
-    """Classes that arrived in each phase up to this one; their sum is the number of classes seen."""
+    """Classes that arrived in each task up to this one; their sum is the number of classes seen."""
     totals: tuple[int, ...]
     """Test images of each class seen, in order of arrival."""
     scores: Mapping[str, Scores]
     """By rule: `head` (the papers' CNN column) and `nme` always, `knn`, `mlp` or `svm` where the method predicts so."""
     exemplars: int
-    """Exemplars in the memory after the phase."""
+    """Exemplars in the memory after the task."""
     images: int
     """Images that training took: examples times epochs, without rebalancing."""
     seconds: Mapping[str, float]
@@ -67,17 +69,17 @@ class Phase:
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """One method with one seed through all phases, or as far as it came."""
+    """One method with one seed through all tasks, or as far as it came."""
 
     method: str
     """Its name, with `+selection` and `@rule` behind it where those replace the method's own."""
     seed: int
     """Of every random choice, and of the class order where that is not 1993's."""
     protocol: Mapping[str, Any]
-    """The settings shared by all methods of a comparison: data, classes, order, budget, epochs, augmentation."""
+    """The settings shared by all methods of a comparison: data, classes, order, memory, epochs, augmentation."""
     labels: tuple[str, ...]
     """Names of all classes of the protocol, in order of arrival."""
-    phases: tuple[Phase, ...]
+    tasks: tuple[Task, ...]
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -95,5 +97,5 @@ class Run:
             seed=raw["seed"],
             protocol=with_current_names(raw["protocol"]),
             labels=tuple(raw["labels"]),
-            phases=tuple(Phase.from_dict(phase) for phase in raw["phases"]),
+            tasks=tuple(Task.from_dict(task) for task in raw.get(_FORMER_TASKS) or raw["tasks"]),
         )

@@ -1,7 +1,7 @@
-"""Runs one method through a protocol, phase by phase, through the same step that the server's learner runs.
+"""Runs one method through a protocol, task by task, through the same step that the server's learner runs.
 
-A run's folder holds one folder a phase: the job, the candidate's files, memory.safetensors (the exemplars after it) and
-phase.json, written last. A run that is killed goes on after the last whole phase, with the same figures as one that
+A run's folder holds one folder a task: the job, the candidate's files, memory.safetensors (the exemplars after it) and
+phase.json, written last. A run that is killed goes on after the last whole task, with the same figures as one that
 was not.
 """
 
@@ -20,7 +20,7 @@ from torch import Tensor
 
 from accrete_experiments.protocols import spec
 from accrete_experiments.protocols.data import Dataset, indices
-from accrete_experiments.protocols.results import Phase, Run, Scores
+from accrete_experiments.protocols.results import Run, Scores, Task
 from accrete_experiments.protocols.spec import Protocol
 from accrete_kit.atomic_file import write_json
 from accrete_kit.file_lock import AlreadyLocked, FileLock
@@ -31,13 +31,14 @@ from accrete_learner.methods.base import Method
 from accrete_learner.trainer.job import CANDIDATE_FOLDER, EXEMPLARS_FILE, INPUTS_FILE, Job, Result
 from accrete_learner.trainer.run_job import run_job
 
-PHASE_FILE = "phase.json"
+#: It and its folder have the names from before a task was called one: runs go on that were begun then.
+TASK_FILE = "phase.json"
 MEMORY_FILE = "memory.safetensors"
 TRAINED_FOLDER = "trained"
 EVERYTHING = MemoryConfig(kind="per_class", size=10_000_000)
 
 Progress = Callable[[int, str, int, int, float], None]
-"""Called with the phase, the stage, how much of it is done, of how much, and the loss."""
+"""Called with the task, the stage, how much of it is done, of how much, and the loss."""
 
 log = logging.getLogger(__name__)
 
@@ -54,10 +55,10 @@ class Plan:
     """As the method was asked for; names the run."""
     seed: int
     protocol: Protocol
-    phases: Sequence[Sequence[int]]
-    """Class indices of the data that arrive in each phase."""
+    tasks: Sequence[Sequence[int]]
+    """Class indices of the data that arrive in each task."""
     rules: Sequence[Rule] = ()
-    """Fitted to the memory after each phase and measured, beside `head`, `nme` and the method's own."""
+    """Fitted to the memory after each task and measured, beside `head`, `nme` and the method's own."""
 
     @property
     def config(self) -> MethodConfig:
@@ -87,7 +88,7 @@ class Plan:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Memory:
-    """All exemplars between two phases, by class in order of arrival, in rank order within a class."""
+    """All exemplars between two tasks, by class in order of arrival, in rank order within a class."""
 
     x: Tensor
     y: Tensor
@@ -99,14 +100,14 @@ class Memory:
 
 
 def run(plan: Plan, data: Dataset, folder: Path, progress: Progress) -> Run:
-    """Runs what is left of `plan` in `folder`/runs and answers all its phases.
+    """Runs what is left of `plan` in `folder`/runs and answers all its tasks.
 
     On a CPU the figures follow from the plan and the number of threads alone.
 
     Args:
         plan: see there.
-        data: the protocol's; its test images are touched by `measure` alone, after each phase's step.
-        folder: shared by all runs of a comparison; first phases that train alike are trained once, in `trained`.
+        data: the protocol's; its test images are touched by `measure` alone, after each task's step.
+        folder: shared by all runs of a comparison; first tasks that train alike are trained once, in `trained`.
         progress: see `Progress`.
 
     Raises:
@@ -116,37 +117,37 @@ def run(plan: Plan, data: Dataset, folder: Path, progress: Progress) -> Run:
     home = folder / "runs" / plan.name
     home.mkdir(parents=True, exist_ok=True)
     with _alone(home / "lock"):
-        phases = [_phase(plan, data, folder, number, progress) for number in range(1, len(plan.phases) + 1)]
+        tasks = [_task(plan, data, folder, number, progress) for number in range(1, len(plan.tasks) + 1)]
     return Run(
         method=plan.asked,
         seed=plan.seed,
         protocol=plan.protocol.to_dict(),
-        labels=tuple(data.names[index] for phase in plan.phases for index in phase),
-        phases=tuple(phases),
+        labels=tuple(data.names[index] for task in plan.tasks for index in task),
+        tasks=tuple(tasks),
     )
 
 
-def _phase(plan: Plan, data: Dataset, folder: Path, number: int, progress: Progress) -> Phase:
-    here = phase_folder(folder, plan, number)
-    if (here / PHASE_FILE).exists():
-        return Phase.from_dict(json.loads((here / PHASE_FILE).read_text(encoding="utf-8")))
+def _task(plan: Plan, data: Dataset, folder: Path, number: int, progress: Progress) -> Task:
+    here = task_folder(folder, plan, number)
+    if (here / TASK_FILE).exists():
+        return Task.from_dict(json.loads((here / TASK_FILE).read_text(encoding="utf-8")))
     shutil.rmtree(here, ignore_errors=True)
     here.mkdir()
     if number == 1:
         _share_training(plan, data, folder, progress)
     candidate, result, memory = _step(plan, data, folder, number, progress)
-    phase = _measured(plan, data, number, candidate, _with_training(plan, folder, number, result), memory)
+    task = _measured(plan, data, number, candidate, _with_training(plan, folder, number, result), memory)
     export.write_tensors(here / MEMORY_FILE, {"x": memory.x, "y": memory.y})
     _forget_inputs(here, folder, plan, number)
-    write_json(here / PHASE_FILE, asdict(phase))
-    return phase
+    write_json(here / TASK_FILE, asdict(task))
+    return task
 
 
 def _step(
     plan: Plan, data: Dataset, folder: Path, number: int, progress: Progress
 ) -> tuple[export.Candidate, Result, Memory]:
-    here = phase_folder(folder, plan, number)
-    before = None if number == 1 else Memory.read(phase_folder(folder, plan, number - 1))
+    here = task_folder(folder, plan, number)
+    before = None if number == 1 else Memory.read(task_folder(folder, plan, number - 1))
     x, y = examples(plan, data, number)
     job = _job(plan, data, folder, number)
     tensors = {"new_x": x, "new_y": y}
@@ -159,41 +160,41 @@ def _step(
 
 
 def examples(plan: Plan, data: Dataset, number: int) -> tuple[Tensor, Tensor]:
-    """Training examples of the classes that arrive in phase `number`, and their classes by order of arrival."""
-    rows = indices(data.train_y, plan.phases[number - 1], per_class=plan.protocol.per_class or None)
+    """Training examples of the classes that arrive in task `number`, and their classes by order of arrival."""
+    rows = indices(data.train_y, plan.tasks[number - 1], per_class=plan.protocol.per_class or None)
     rank = _ranks_of_arrival(plan, data, number)
     return torch.from_numpy(data.train_x[rows]), rank[torch.from_numpy(data.train_y[rows])]
 
 
 def _ranks_of_arrival(plan: Plan, data: Dataset, number: int) -> Tensor:
-    """For each class of the data its place in the order of arrival, -1 for one that has not come by phase `number`."""
-    arrived = [index for phase in plan.phases[:number] for index in phase]
+    """For each class of the data its place in the order of arrival, -1 for one that has not come by task `number`."""
+    arrived = [index for task in plan.tasks[:number] for index in task]
     rank = torch.full((len(data.names),), -1, dtype=torch.int64)
     rank[arrived] = torch.arange(len(arrived))
     return rank
 
 
 def _job(plan: Plan, data: Dataset, folder: Path, number: int) -> Job:
-    labels = [data.names[index] for phase in plan.phases[:number] for index in phase]
-    old = sum(len(phase) for phase in plan.phases[: number - 1])
+    labels = [data.names[index] for task in plan.tasks[:number] for index in task]
+    old = sum(len(task) for task in plan.tasks[: number - 1])
     shared = _trained_folder(plan, folder)
     return Job(
         version=number,
         labels=tuple(labels),
         old_count=old,
-        parent=str(phase_folder(folder, plan, number - 1) / CANDIDATE_FOLDER) if old else None,
+        parent=str(task_folder(folder, plan, number - 1) / CANDIDATE_FOLDER) if old else None,
         parent_rows=tuple(range(old)),
         trained=str(shared / CANDIDATE_FOLDER) if number == 1 and shared is not None else None,
         method=plan.config,
         model=plan.protocol.model,
         training=plan.training,
-        # Joint training is the ceiling because it keeps everything; a budget would make it something else.
+        # Joint training is the ceiling because it keeps everything; a bound would make it something else.
         memory=plan.protocol.memory if not plan.method.restart else EVERYTHING,
     )
 
 
 def _share_training(plan: Plan, data: Dataset, folder: Path, progress: Progress) -> None:
-    """Trains the first phase where no run has trained its like: without a memory, into a folder of its own."""
+    """Trains the first task where no run has trained its like: without a memory, into a folder of its own."""
     shared = _trained_folder(plan, folder)
     if shared is None:
         return
@@ -217,7 +218,7 @@ def _share_training(plan: Plan, data: Dataset, folder: Path, progress: Progress)
 
 
 def _with_training(plan: Plan, folder: Path, number: int, result: Result) -> Result:
-    """The result with time and images of a first phase that was trained for several runs: each of them needed it."""
+    """The result with time and images of a first task that was trained for several runs: each of them needed it."""
     shared = _trained_folder(plan, folder) if number == 1 else None
     if shared is None:
         return result
@@ -228,14 +229,14 @@ def _with_training(plan: Plan, folder: Path, number: int, result: Result) -> Res
 
 def _measured(
     plan: Plan, data: Dataset, number: int, candidate: export.Candidate, result: Result, memory: Memory
-) -> Phase:
-    counts = tuple(len(phase) for phase in plan.phases[:number])
+) -> Task:
+    counts = tuple(len(task) for task in plan.tasks[:number])
     fitted: dict[str, Mapping[str, Tensor]] = {
         rule: _fitted(rule, candidate, memory, plan.seed) for rule in plan.rules if len(memory.y)
     }
     fitted[candidate.rule] = candidate.rule_tensors
     scores, totals = measure(candidate, data, _ranks_of_arrival(plan, data, number), fitted)
-    return Phase(
+    return Task(
         number=number,
         class_counts=counts,
         totals=totals,
@@ -304,13 +305,13 @@ def _ranks(y: Tensor) -> Tensor:
     return positions - starts
 
 
-def phase_folder(folder: Path, plan: Plan, number: int) -> Path:
-    """Where a phase's files lie."""
+def task_folder(folder: Path, plan: Plan, number: int) -> Path:
+    """Where a task's files lie."""
     return folder / "runs" / plan.name / f"phase-{number:02d}"
 
 
 def _trained_folder(plan: Plan, folder: Path) -> Path | None:
-    """Where the first phase's training is shared; None for a method that does not train it."""
+    """Where the first task's training is shared; None for a method that does not train it."""
     method = plan.method
     if method.closed_form is not None or (method.frozen != "never" and plan.protocol.model.weights):
         return None
@@ -319,11 +320,11 @@ def _trained_folder(plan: Plan, folder: Path) -> Path | None:
 
 
 def _forget_inputs(here: Path, folder: Path, plan: Plan, number: int) -> None:
-    """The images are the data's, and a phase's exemplars are in its memory; of an older phase nothing is read again."""
+    """The images are the data's, and a task's exemplars are in its memory; of an older task nothing is read again."""
     (here / INPUTS_FILE).unlink()
     (here / EXEMPLARS_FILE).unlink()
     if number > 2:
-        shutil.rmtree(phase_folder(folder, plan, number - 2) / CANDIDATE_FOLDER, ignore_errors=True)
+        shutil.rmtree(task_folder(folder, plan, number - 2) / CANDIDATE_FOLDER, ignore_errors=True)
 
 
 @contextmanager

@@ -31,15 +31,15 @@ class Protocol:
     classes: int
     """Classes used, from the front of the order."""
     base: int
-    """Classes of the first phase."""
+    """Classes of the first task."""
     step: int
-    """Classes of each later phase."""
+    """Classes of each later task."""
     order: str = "1993"
     """`1993`: the papers' order of 100 classes; `seed`: each seed its own; or a number to draw one order by."""
     per_class: int = 0
     """Training examples of a class at most; 0: all."""
     epochs: str = ""
-    """Empty: each method's own. A number: as many for each method in each phase. `10%`: of each method's own."""
+    """Empty: each method's own. A number: as many for each method in each task. `10%`: of each method's own."""
     model: ModelConfig = field(default_factory=ModelConfig)
     training: TrainingConfig = field(default_factory=TrainingConfig)
     memory: MemoryConfig = field(default_factory=MemoryConfig)
@@ -117,7 +117,7 @@ def parse(asked: str) -> MethodConfig:
 
 
 def first_training(method: Method, training: TrainingConfig, protocol: Protocol) -> str:
-    """Return a digest of all that decides what a first phase trains. Methods that share it may share its result.
+    """Return a digest of all that decides what a first task trains. Methods that share it may share its result.
 
     Args:
         method: configured as it runs.

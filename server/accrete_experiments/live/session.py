@@ -1,4 +1,4 @@
-"""The demonstration's course: teach a group of classes, wait until it is learned, measure, and again."""
+"""Teaches a group of classes, waits until it is learned, measures, and goes on with the next group."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from accrete import (
     StepRejected,
     VersionCommitted,
 )
-from accrete_experiments.demo.data import Dataset
-from accrete_experiments.demo.display import Display
-from accrete_experiments.demo.figures import History, VersionRow, accuracy_of, measure
-from accrete_experiments.demo.traffic import State, Traffic
+from accrete_experiments.live.data import Dataset
+from accrete_experiments.live.display import Display
+from accrete_experiments.live.figures import History, VersionRow, accuracy_of, measure
+from accrete_experiments.live.traffic import State, Traffic
 from accrete_learner_service.config import LearnerServiceConfig
 
 SEND_BATCH = 32
@@ -33,26 +33,26 @@ _LEARNED_S = 30.0
 """A version that is live has all that its group taught, unless a class had nothing to train on."""
 
 
-class DemoFailed(Exception):
+class SessionFailed(Exception):
     """The loop did not come round; the message says where it stopped."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Course:
-    """What the demonstration does."""
+    """What is taught in which groups, and how it is measured."""
 
     dataset: Dataset
     groups: Sequence[Sequence[str]]
     seed: int
     idle_s: float
-    """Seconds of rest after each version, in which the idle latency is measured."""
+    """Seconds of rest after each version, during which the idle latency is measured."""
     rate: float
     """Predict calls a second."""
     step_timeout_s: float
 
 
-class Story:
-    """Plays the course against a server that runs."""
+class Session:
+    """One run of a course against a server."""
 
     def __init__(self, course: Course, address: str, display: Display) -> None:
         self._course = course
@@ -65,8 +65,13 @@ class Story:
         self._trouble: str | None = None
         self._generator = np.random.default_rng(course.seed)
 
-    def play(self) -> dict[str, Any]:
-        """Run to the end; answers the summary. Raises DemoFailed, AccreteError."""
+    def run(self) -> dict[str, Any]:
+        """Run to the end and return the summary.
+
+        Raises:
+            SessionFailed: The loop did not come round.
+            AccreteError: A call failed.
+        """
         started = time.monotonic()
         self._client.wait_ready(60)
         watcher = threading.Thread(target=self._watch, daemon=True)
@@ -113,7 +118,7 @@ class Story:
             pairs = list(zip(examples.labels, examples.images, strict=True))
             for result in self._client.stream_examples(pairs, batch_size=SEND_BATCH):
                 if result.outcome == "refused":
-                    raise DemoFailed(f"an example was refused: {result.reason}")
+                    raise SessionFailed(f"an example was refused: {result.reason}")
                 ids.append(result.id)
                 advance(1)
         return ids
@@ -121,15 +126,15 @@ class Story:
     def _wait(self, ids: Sequence[str], versions: int) -> int:
         """Until the examples are in the live version."""
         if len(ids) == 0:
-            raise DemoFailed("a group of classes has no examples")
+            raise SessionFailed("a group of classes has no examples")
         deadline = time.monotonic() + self._course.step_timeout_s
         while time.monotonic() < deadline:
             if self._trouble is not None:
-                raise DemoFailed(self._trouble)
+                raise SessionFailed(self._trouble)
             if self._client.status().version >= versions:
                 return self._client.wait_learned(ids, timeout=_LEARNED_S)
             time.sleep(0.1)
-        raise DemoFailed(f"version {versions} did not come within {self._course.step_timeout_s:.0f} s")
+        raise SessionFailed(f"version {versions} did not come within {self._course.step_timeout_s:.0f} s")
 
     def _measured(self, version: int, group: Sequence[str], known: Sequence[str], seconds: float) -> VersionRow:
         self._traffic.measuring = True

@@ -1,4 +1,4 @@
-"""What a person sees of the demonstration: progress as it happens, a row a version, a summary."""
+"""What a person sees of a session: progress as it happens, one row per version, a summary."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from accrete_experiments.demo.figures import VersionRow
+from accrete_experiments.live.figures import VersionRow
 
 _COLUMNS = (
     ("version", 7),
@@ -43,7 +43,7 @@ class Display:
         self._bar: TaskID | None = None
         self._stage = ""
         self._lock = threading.RLock()
-        """The story and who watches the learner both set the bar."""
+        """The session and who watches the learner both set the bar."""
 
     @contextmanager
     def live(self) -> Iterator[None]:

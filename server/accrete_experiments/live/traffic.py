@@ -12,7 +12,7 @@ from typing import Literal
 import numpy as np
 
 from accrete import AccreteError, Client
-from accrete_experiments.demo.data import Image
+from accrete_experiments.live.data import Image
 
 State = Literal["idle", "learning", "measuring"]
 WORKERS = 8
@@ -38,7 +38,7 @@ class Traffic:
         self.learning = False
         """Whether the learner is at work."""
         self.measuring = False
-        """Whether the demonstration itself asks much of the server; such calls count for neither state."""
+        """Whether the session itself asks much of the server; such calls count for neither state."""
         self.calls: list[Call] = []
         self.errors: list[str] = []
         self._client = Client(address, retry=None, timeout=10.0)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from accrete import Client
-from accrete_experiments.demo.data import Split
+from accrete_experiments.live.data import Split
 from accrete_learner.metrics import Tally, accuracy, average_incremental_accuracy, class_accuracy, forgetting
 
 BATCH = 32
