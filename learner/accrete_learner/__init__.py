@@ -1,1 +1,1 @@
-"""Class-incremental learning: tensors in, tensors out. Importing this package imports neither torch nor a store."""
+"""Class-incremental learning on tensors. Importing this package imports neither torch nor a store."""

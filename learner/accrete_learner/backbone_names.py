@@ -1,4 +1,4 @@
-"""Which backbones there are, told without importing torch: a wrong name is refused before any process starts."""
+"""Names of the backbones, found without importing torch, so that a wrong name is refused before any process starts."""
 
 import functools
 import importlib.util
@@ -7,16 +7,16 @@ from pathlib import Path
 
 OURS = ("resnet32", "resnet8", "identity")
 
-#: How torchvision's sources put a model on its list; other decorators may stand between.
+#: How torchvision's sources register a model. Other decorators may stand between.
 _REGISTERED = re.compile(r"^@register_model\(\)\n(?:@.*\n)*def (\w+)\(", re.MULTILINE)
 
 
 @functools.cache
 def torchvision_names() -> frozenset[str]:
-    """Names of the installed torchvision's image classifiers, read from its sources; none when it is not installed.
+    """Return the names of the installed torchvision's image classifiers, or none when it is not installed.
 
-    The same as `torchvision.models.list_models(module=torchvision.models)`, which would import torch: a second and
-    300 MB in processes that have no other use for it.
+    They are read from its sources, and are those of `torchvision.models.list_models(module=torchvision.models)`. That
+    would import torch, a second and 300 MB in processes that have no other use for it.
     """
     spec = importlib.util.find_spec("torchvision")
     if spec is None or spec.origin is None:

@@ -1,4 +1,4 @@
-"""What a step is asked to use: network, training, method. Standard library alone, so any process may import it."""
+"""The configuration of a step's model, training and method. Standard library alone, so any process may import it."""
 
 import difflib
 from dataclasses import dataclass
@@ -59,9 +59,9 @@ class ModelConfig:
     channels: int = 3
     """3 for colour, 1 for grey. Not used by `identity`."""
     embedding: int = 0
-    """Length of the embedding vectors; used, and needed, with `identity` alone."""
+    """Length of the embedding vectors. Used with `identity` alone, which needs it."""
     weights: str = ""
-    """Where the first step starts from: a path to a .safetensors or .pth state dict, or torchvision's name of a set of
+    """What the first step starts from, a path to a .safetensors or .pth state dict or torchvision's name of a set of
     weights (`DEFAULT`, `IMAGENET1K_V2`). Empty: random."""
 
     def __post_init__(self) -> None:
@@ -86,7 +86,7 @@ class ModelConfig:
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """Shape of one example: (height, width, channels), or (length,) of an embedding."""
+        """Shape of one example, (height, width, channels) of an image or (length,) of an embedding."""
         if self.backbone == IDENTITY:
             return (self.embedding,)
         return (self.input_size, self.input_size, self.channels)
@@ -99,7 +99,7 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """How a step trains; `None` leaves a number to the method, which has its paper's.
+    """How a step trains. `None` leaves a number to the method, which has its paper's.
 
     Raises:
         ValueError: on a field out of range; the message names the field, its value and what is allowed.
@@ -110,11 +110,11 @@ class TrainingConfig:
     epochs: int | None = None
     """Epochs of each later step."""
     batch_size: int = 128
-    """Examples a batch; 128 in all the papers reproduced here."""
+    """Examples per batch; 128 in all the papers reproduced here."""
     copies: int | None = None
     """Times that an epoch takes each example, augmented anew each time; 1 for all methods but EEIL, which takes 12."""
     learning_rate: float | None = None
-    """Of SGD, at the start of the method's schedule."""
+    """Learning rate of SGD at the start of the method's schedule."""
     weight_decay: float | None = None
     """L2 penalty on the trained parameters."""
     augmentation: Augmentation = "auto"
@@ -125,13 +125,14 @@ class TrainingConfig:
     """`auto`: bfloat16 where the hardware multiplies it fast (CUDA; CPUs with AVX512-BF16 or AMX), else float32."""
     compile: bool = False
     """Let torch.compile make the network faster before it trains, on a GPU with captured graphs. For GPUs, where small
-    kernels that are launched one by one wait for each other; a CPU gains nothing and compiles for some 20 s a step."""
+    kernels that are launched one by one wait for each other; a CPU gains nothing and compiles for some 20 s per
+    step."""
     threads: int = 0
-    """CPU threads of the trainer; 0 is all cores, which its lowered priority makes safe."""
+    """CPU threads of the trainer. 0 is all cores, which its low priority makes safe."""
     device: Device = "auto"
     """`auto`: the GPU when there is one."""
     seed: int = 1993
-    """Of every random choice in a step; 1993 is the seed of the papers' class order."""
+    """Seed of every random choice in a step; 1993 is the seed of the papers' class order."""
 
     def __post_init__(self) -> None:
         for field, count in (("base_epochs", self.base_epochs), ("epochs", self.epochs)):
@@ -158,23 +159,24 @@ class MethodConfig:
     """
 
     name: str = "lucir"
-    """One of docs/methods.md; LUCIR needs no validation data and does well from few classes on."""
+    """A name from docs/methods.md. LUCIR needs no validation data and does well from few classes on."""
     rule: RuleChoice = ""
     """How a version predicts: its `head`; `nme`, the nearest mean of exemplars; or `knn`, `mlp` or `svm`, fitted on the
     exemplars' features. Empty: the method's own."""
     selection: SelectionChoice = ""
     """How exemplars are chosen or made. Empty: the method's own."""
     synthesis_iterations: int | None = None
-    """Of mnemonics and of inversion, which make exemplars by optimisation; None: their own, which fit a CPU."""
+    """Iterations of mnemonics and of inversion, which make exemplars by optimisation. None: their own, which fit a
+    CPU."""
     weight_transfer: bool = False
-    """Later steps train a scale a filter in place of the filters: mnemonics training's way to forget less (Liu et al.,
-    CVPR 2020, section 4.4)."""
+    """Later steps train scales of the filters in place of the filters, by which mnemonics training forgets less (Liu et
+    al., CVPR 2020, section 4.4)."""
     exemplar_pixels: Pixels = "uint8"
-    """How exemplars that mnemonics made are kept: whole grey levels, or with a fraction in twice the bytes."""
+    """How exemplars that mnemonics made are kept, in whole grey levels or with a fraction in twice the bytes."""
 
     @property
     def begins_anew(self) -> bool:
-        """Whether each step trains from the beginning, so that nothing of the version before it is kept."""
+        """Whether each step trains from the beginning and keeps nothing of the version before it."""
         return begins_anew(self.name)
 
     def __post_init__(self) -> None:

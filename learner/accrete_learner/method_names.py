@@ -1,6 +1,6 @@
-"""Names of the methods, so that a wrong name is refused before any process starts. Standard library alone."""
+"""Names of the methods, so that a wrong one is refused before any process starts. Standard library alone."""
 
-#: Family (a module of `accrete_learner.methods`) to its methods. Written out, since importing a family imports torch.
+#: Methods by family, a module of `accrete_learner.methods`. Written out, because importing a family imports torch.
 FAMILIES: dict[str, tuple[str, ...]] = {
     "finetune": ("finetune", "replay"),
     "joint": ("joint",),
@@ -26,10 +26,10 @@ FAMILIES: dict[str, tuple[str, ...]] = {
 
 
 def available() -> tuple[str, ...]:
-    """Names of the methods there are, sorted."""
+    """Return the names of all methods, sorted."""
     return tuple(sorted(name for names in FAMILIES.values() for name in names))
 
 
 def begins_anew(name: str) -> bool:
-    """Whether each step of the method trains from the beginning, so that nothing of the version before it is kept."""
+    """Return whether each step of the method trains from the beginning and keeps nothing of the version before it."""
     return name in FAMILIES["joint"]

@@ -1,7 +1,7 @@
 """The papers' metrics as pure functions over hits per class. Standard library alone.
 
-An accuracy over several classes counts examples, not classes: all hits over all examples, as the papers do on their
-balanced test sets. Where nothing was measured the answer is None, never 0.
+An accuracy over several classes counts examples and not classes. It is all hits over all examples, as in the papers'
+balanced test sets. Where nothing was measured, the result is None and never 0.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Tally:
-    """Of one class's `total` examples, `hits` were answered with it first."""
+    """Of one class's `total` examples, `hits` have it as their first prediction."""
 
     hits: int
     total: int
@@ -23,7 +23,7 @@ class Tally:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Accuracy:
-    """What a version scored on the hold-out; the fields of the registry's `accuracy`."""
+    """The accuracy of a version on the hold-out, with the fields of the registry's `accuracy`."""
 
     all: float | None
     old: float | None
@@ -33,24 +33,24 @@ class Accuracy:
     examples: int
 
     def to_dict(self) -> dict[str, Any]:
-        """The fields by name, for JSON."""
+        """Return the fields by name, for JSON."""
         return {name: getattr(self, name) for name in self.__slots__}
 
 
 def accuracy(tallies: Mapping[str, Tally], labels: Collection[str] | None = None) -> float | None:
-    """Hits over examples of `labels` (None: of all), or None when they have no examples."""
+    """Return hits over examples of `labels` (of all for None), or None when they have no examples."""
     chosen = [tally for label, tally in tallies.items() if labels is None or label in labels]
     total = sum(tally.total for tally in chosen)
     return sum(tally.hits for tally in chosen) / total if total else None
 
 
 def class_accuracy(tallies: Mapping[str, Tally]) -> dict[str, float]:
-    """Accuracy of each class that has examples."""
+    """Return the accuracy of each class that has examples."""
     return {label: tally.hits / tally.total for label, tally in tallies.items() if tally.total}
 
 
 def average_incremental_accuracy(accuracies: Iterable[float | None]) -> float | None:
-    """Mean of the accuracies on all classes known so far, one a version, the first (base) version included.
+    """Return the mean over versions of the accuracy on all classes known by then, the first (base) version included.
 
     Source: Rebuffi et al., iCaRL (CVPR 2017), section 4.
     """
@@ -59,13 +59,15 @@ def average_incremental_accuracy(accuracies: Iterable[float | None]) -> float | 
 
 
 def forgetting(earlier: Sequence[Mapping[str, float]], now: Mapping[str, float]) -> float | None:
-    """Mean over old classes of the best earlier accuracy minus the present one; negative when they gained.
+    """Return the mean over old classes of the best earlier accuracy minus the present one.
+
+    It is negative when they gained, and None without old classes.
 
     Args:
         earlier: accuracy per class of each earlier version.
         now: accuracy per class of this version; a class in `now` and in any of `earlier` is old.
 
-    Source: Chaudhry et al., Riemannian Walk (ECCV 2018), section 3.3, by class in place of by task.
+    Source: Chaudhry et al., Riemannian Walk (ECCV 2018), section 3.3, per class in place of per task.
     """
     best: dict[str, float] = {}
     for version in earlier:
@@ -82,7 +84,7 @@ def summarise(
     earlier_accuracy: Sequence[float | None],
     earlier_class_accuracy: Sequence[Mapping[str, float]],
 ) -> Accuracy:
-    """All metrics of one version.
+    """Return all metrics of one version.
 
     Args:
         tallies: of the version, per label, on the hold-out.

@@ -1,8 +1,10 @@
-"""Random changes of a whole batch at once, on the batch's own device, that leave an image's class as it is.
+"""Random changes of a whole batch at once, on the batch's own device, that do not change an image's class.
 
-Sources: pad by 4 of 32 pixels, crop, flip, as in every paper reproduced here (He et al., CVPR 2016, section 4.2); the
-twelve variants of Castro et al. (ECCV 2018, section 4.2); Cutout (DeVries and Taylor, 2017). AutoAugment has a module.
-Shapes: N examples, H x W pixels, C channels; uint8, or floats from 0 to 255 for exemplars with more digits.
+Sources: pad by 4 of 32 pixels, crop and flip, as in every paper reproduced here (He et al., CVPR 2016, section 4.2);
+the twelve variants of Castro et al. (ECCV 2018, section 4.2); Cutout (DeVries and Taylor, 2017). AutoAugment is in a
+module of its own.
+Shapes: N examples, H x W pixels, C channels; uint8, or floats from 0 to 255 for exemplars that keep fractions of grey
+levels.
 """
 
 from dataclasses import dataclass
@@ -21,22 +23,22 @@ class Augmentation:
     """What may be done to an image without changing its class."""
 
     crops: bool
-    """Move it by up to an eighth of its size up or down and left or right; what comes in is black."""
+    """Move it by up to an eighth of its size up or down and left or right. The pixels that come in are black."""
     flips: bool
     """Mirror it left to right, with probability one half."""
     crop_share: float = 1.0
-    """Of how many images are moved: one half among EEIL's twelve variants."""
+    """Share of the images that are moved, one half among EEIL's twelve variants."""
     light: bool = False
-    """Leave it, or change its brightness by up to 63 of 255, or its contrast by a factor of 0.2 to 1.8; a third each
-    (EEIL, section 4.2)."""
+    """Change the brightness by up to 63 of 255 (a third of the images), or the contrast by a factor of 0.2 to 1.8
+    (another third; EEIL, section 4.2)."""
     policy: bool = False
     """Apply one of AutoAugment's sub-policies for CIFAR-10."""
     cutout: bool = False
-    """Black out a square of half the height about a random point, as for CIFAR-10 (16 of 32 pixels); what lies outside
-    of the image of it counts too."""
+    """Black out a square of half the height about a random point, as for CIFAR-10 (16 of 32 pixels). The square may
+    reach beyond the image."""
 
     def apply(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """[N, H, W, C] -> the same shape and type, drawn anew; vectors [N, d] stay as they are."""
+        """Return the batch [N, H, W, C] changed at random, in its shape and type. Vectors [N, d] stay as they are."""
         if batch.dim() != 4:
             return batch
         if self.crops or self.flips:
@@ -81,7 +83,7 @@ CHOICES: dict[Choice, Augmentation] = {
 
 
 def build(choice: Choice) -> Augmentation:
-    """The augmentation called `choice`; `auto` is the papers', crops and mirror images.
+    """Return the augmentation called `choice`, where `auto` is the papers', crops and mirror images.
 
     Raises:
         ValueError: when there is none of that name.
@@ -114,10 +116,10 @@ def _cut(batch: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _draw(below: int, count: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    """[N, 1] integers from 0 to `below` - 1."""
+    """Draw [N, 1] integers from 0 to `below` - 1."""
     return torch.randint(below, (count, 1), generator=generator, device=generator.device).to(device)
 
 
 def _uniform(count: int, generator: torch.Generator, device: torch.device) -> Tensor:
-    """[N, 1] numbers from 0 to 1."""
+    """Draw [N, 1] numbers from 0 to 1."""
     return torch.rand((count, 1), generator=generator, device=generator.device).to(device)

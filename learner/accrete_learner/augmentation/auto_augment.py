@@ -1,7 +1,7 @@
 """AutoAugment's policy for CIFAR-10 (Cubuk et al., CVPR 2019, table 7 of the appendix), on whole batches.
 
 Each image gets one of 25 sub-policies of two operations. Images that drew the same operation with the same sign go
-through it together, so a batch takes tens of calls and not hundreds.
+through it together, so a batch takes tens of calls in place of hundreds.
 Shapes: N examples, H x W pixels, C channels.
 """
 
@@ -46,10 +46,10 @@ _GREY = 128
 
 
 def apply(batch: Tensor, generator: torch.Generator) -> Tensor:
-    """[N, H, W, C] -> the same shape and type: one sub-policy drawn for each image.
+    """Return the batch [N, H, W, C], in its shape and type, after a sub-policy drawn for each image.
 
-    Floats are rounded to whole grey levels first, which half of the operations are made of. Which images go together is
-    decided on the host, from numbers drawn there, so that no GPU is waited for.
+    Floats are rounded to whole grey levels first, because half of the operations work on those. Images are grouped on
+    the host, from numbers drawn there, so that nothing waits for a GPU.
     """
     host = torch.Generator().manual_seed(_seed(generator))
     chosen = torch.randint(len(POLICY), (len(batch),), generator=host)
@@ -63,7 +63,7 @@ def apply(batch: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def _turn(images: Tensor, turn: int, chosen: Tensor, acts: Tensor, signs: Tensor) -> Tensor:
-    """The first or the second operation of every image's sub-policy."""
+    """Apply the first or the second operation of every image's sub-policy."""
     groups: dict[tuple[str, int, int], list[Tensor]] = {}
     for index, pair in enumerate(POLICY):
         name, probability, level = pair[turn]
@@ -80,7 +80,7 @@ def _turn(images: Tensor, turn: int, chosen: Tensor, acts: Tensor, signs: Tensor
 
 
 def _operate(images: Tensor, name: str, level: int, sign: int) -> Any:
-    """uint8 [n, C, H, W] through one operation; its ranges are those of the paper's section 3.1, in 10 steps."""
+    """Apply one operation to uint8 [n, C, H, W], with the ranges of the paper's section 3.1 in 10 steps."""
     # Importing torchvision takes over a second, and only this needs it.
     from torchvision.transforms.v2 import functional as T
 

@@ -1,4 +1,4 @@
-"""Backbones: what turns a batch of examples, exactly as stored, into features.
+"""Backbones turn a batch of examples, exactly as stored, into features.
 
 `build` is the one way in; a backbone is known by its name in the configuration.
 """

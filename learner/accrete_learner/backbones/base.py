@@ -20,7 +20,7 @@ class Backbone(nn.Module):
     def __init__(
         self, network: nn.Module, feature_length: int, input_shape: tuple[int, ...], mean: Tensor, std: Tensor
     ) -> None:
-        """Wraps `network`, which takes float [N, C', H, W] and answers [N, d].
+        """Wrap `network`, which takes float [N, C', H, W] and returns [N, d].
 
         Args:
             network: without a classifier.
@@ -38,23 +38,23 @@ class Backbone(nn.Module):
         self.register_buffer("shift", (-mean / std).view(1, -1, 1, 1))
 
     def prepare(self, batch: Tensor) -> Tensor:
-        """uint8 [N, H, W, C] -> normalised float32 [N, C', H, W], in channels-last memory order."""
+        """Normalise uint8 [N, H, W, C] to float32 [N, C', H, W] in channels-last memory order."""
         return batch.permute(0, 3, 1, 2).float() * self.scale + self.shift
 
     def features_from(self, prepared: Tensor) -> Tensor:
-        """What `prepare` answered -> features [N, d]. A student and its teacher may share one `prepare`."""
+        """Return the features [N, d] of what `prepare` returned. A student and its teacher may share one `prepare`."""
         output = self.network(prepared)
-        # GoogLeNet and Inception answer their auxiliary classifiers too while training.
+        # GoogLeNet and Inception return their auxiliary classifiers' outputs too while training.
         features: Tensor = output if isinstance(output, Tensor) else output[0]
         return features
 
     def forward(self, batch: Tensor) -> Tensor:
-        """uint8 [N, H, W, C] -> features [N, d], float32 outside autocast."""
+        """Return the features [N, d] of uint8 [N, H, W, C], float32 outside autocast."""
         return self.features_from(self.prepare(batch))
 
 
 class IdentityBackbone(Backbone):
-    """The application computes the embedding; it is the feature vector. Has no state."""
+    """For applications that compute the embedding, which is the feature vector. Has no state."""
 
     def __init__(self, length: int) -> None:
         super().__init__(nn.Identity(), length, (length,), torch.zeros(0), torch.ones(0))
@@ -62,9 +62,9 @@ class IdentityBackbone(Backbone):
         del self.scale, self.shift
 
     def prepare(self, batch: Tensor) -> Tensor:
-        """float32 [N, d], as it is."""
+        """Return float32 [N, d] as it is."""
         return batch
 
     def features_from(self, prepared: Tensor) -> Tensor:
-        """float32 [N, d], as it is."""
+        """Return float32 [N, d] as it is."""
         return prepared

@@ -1,4 +1,4 @@
-"""From the configuration to a backbone."""
+"""Build the backbone that the configuration names."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,15 +13,15 @@ from accrete_learner.config import IDENTITY, ModelConfig
 
 
 def build(config: ModelConfig, *, generator: torch.Generator | None = None, last_relu: bool = False) -> Backbone:
-    """Builds the backbone that `config` names, on the CPU, with random weights or those of `config.weights`.
+    """Build the backbone that `config` names, on the CPU, with random weights or those of `config.weights`.
 
     Args:
-        config: see there.
-        generator: source of the random weights; None: torch's global one, for a caller that loads weights anyway.
-        last_relu: for `resnet32` and `resnet8`: whether features pass a ReLU.
+        config: names the backbone and the form of its input.
+        generator: source of the random weights. None for torch's global one, when the caller loads weights anyway.
+        last_relu: whether the features of `resnet32` and `resnet8` pass a ReLU.
 
     Raises:
-        ValueError: on an unknown name, or weights that are not of this network.
+        ValueError: on an unknown name, or on weights of another network.
         OSError: when a weights file cannot be read.
     """
     if config.backbone == IDENTITY:
@@ -38,7 +38,7 @@ _Parts = tuple[nn.Module, int, tuple[float, ...], tuple[float, ...], str]
 
 
 def _network(config: ModelConfig, *, last_relu: bool) -> _Parts:
-    """Network, feature length, mean and deviation per channel, and the removed classifier's name."""
+    """Return the network, its feature length, mean and deviation per channel, and the removed classifier's name."""
     if config.backbone in ("resnet32", "resnet8"):
         mean, std = cifar.CIFAR_MEAN, cifar.CIFAR_STD
         if config.channels == 1:
@@ -55,7 +55,7 @@ def _network(config: ModelConfig, *, last_relu: bool) -> _Parts:
 
 def _load(backbone: Backbone, config: ModelConfig, classifier: str) -> None:
     state = _state(config)
-    # An artifact's weights name the whole backbone; everyone else's name the network inside.
+    # A version's weights name the whole backbone, all others the network inside.
     if any(name.startswith("network.") for name in state):
         weights.load(backbone, state, source=config.weights)
     else:
@@ -73,7 +73,7 @@ def _state(config: ModelConfig) -> dict[str, Tensor]:
 
 @contextmanager
 def _seeded(generator: torch.Generator | None) -> Iterator[None]:
-    """Layers draw their first weights from torch's global generator: seeds it within, and puts it back after."""
+    """Seed torch's global generator, from which layers draw their first weights, and restore it afterwards."""
     if generator is None:
         yield
         return

@@ -16,12 +16,12 @@ from torch.nn import functional as F
 CIFAR_MEAN = (0.5071, 0.4867, 0.4408)
 CIFAR_STD = (0.2675, 0.2565, 0.2761)
 
-#: Input sizes from here on halve in the stem of `resnet8`.
+#: Images of this size and above are halved in the stem of `resnet8`.
 _LARGE = 32
 
 
 class BasicBlock(nn.Module):
-    """Two 3 x 3 convolutions and a shortcut; where shapes differ, the shortcut is a 1 x 1 convolution (option B)."""
+    """Two 3 x 3 convolutions and a shortcut, which is a 1 x 1 convolution where shapes differ (option B)."""
 
     def __init__(self, inputs: int, outputs: int, stride: int, *, last_relu: bool = True) -> None:
         super().__init__()
@@ -36,24 +36,24 @@ class BasicBlock(nn.Module):
             self.shortcut = nn.Sequential(projection, nn.BatchNorm2d(outputs))
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, C', H', W']."""
+        """Map [N, C, H, W] to [N, C', H', W']."""
         residual = F.relu(self.bn1(self.conv1(x)))
         output: Tensor = self.bn2(self.conv2(residual)) + self.shortcut(x)
         return F.relu(output) if self.last_relu else output
 
 
 class CifarResNet(nn.Module):
-    """A 3 x 3 stem and stages of basic blocks; every stage but the first halves the image and widens."""
+    """A 3 x 3 stem and stages of basic blocks, each of which but the first halves the image and widens."""
 
     def __init__(
         self, channels: int, widths: tuple[int, ...], blocks: int, *, stem_stride: int = 1, last_relu: bool = False
     ) -> None:
-        """Builds and initialises it.
+        """Build and initialise the network.
 
         Args:
             channels: of the input.
             widths: channels of each stage; the last is d.
-            blocks: a stage.
+            blocks: per stage.
             stem_stride: 2 halves the image at once.
             last_relu: whether the features pass a ReLU, as in He et al.; without it (LUCIR) they can be negative.
         """
@@ -70,20 +70,21 @@ class CifarResNet(nn.Module):
         _initialise(self)
 
     def forward(self, x: Tensor) -> Tensor:
-        """[N, C, H, W] -> [N, d]."""
+        """Return the features [N, d] of [N, C, H, W]."""
         x = self.layers(F.relu(self.bn1(self.conv1(x))))
         return F.adaptive_avg_pool2d(x, 1).flatten(1)
 
 
 def resnet32(channels: int, *, last_relu: bool = False) -> CifarResNet:
-    """The papers' network for CIFAR: 16-32-64 channels, 5 blocks a stage, d = 64, 0.46 M parameters."""
+    """Build the papers' network for CIFAR, with 16-32-64 channels, 5 blocks per stage, d = 64, 0.46 M parameters."""
     return CifarResNet(channels, (16, 32, 64), blocks=5, last_relu=last_relu)
 
 
 def resnet8(channels: int, input_size: int, *, last_relu: bool = False) -> CifarResNet:
-    """A quarter of `resnet32`'s work or less: 32-64-128 channels, 1 block a stage, d = 128, 0.3 M parameters.
+    """Build a network with 32-64-128 channels, 1 block per stage, d = 128, 0.3 M parameters.
 
-    Images below 32 pixels keep their size in the stem, so 8 x 8 pixels still end as 2 x 2 positions.
+    It takes a quarter of `resnet32`'s work or less. Images below 32 pixels keep their size in the stem, so 8 x 8 pixels
+    still end as 2 x 2 positions.
     """
     stem_stride = 2 if input_size >= _LARGE else 1
     return CifarResNet(channels, (32, 64, 128), blocks=1, stem_stride=stem_stride, last_relu=last_relu)

@@ -18,7 +18,7 @@ _SIZED: dict[str, Callable[[int], dict[str, Any]]] = {
 
 
 def body(name: str, input_size: int) -> tuple[nn.Module, int, str]:
-    """Builds torchvision's `name` with random weights.
+    """Build torchvision's model `name` with random weights.
 
     Args:
         name: of the model, as in `torchvision.models.list_models()`.
@@ -40,7 +40,9 @@ def body(name: str, input_size: int) -> tuple[nn.Module, int, str]:
 
 
 def pretrained(name: str, weights: str) -> dict[str, Any]:
-    """State dict of torchvision's `weights` for its model `name`; downloads into torch's cache on first use.
+    """Return the state dict of torchvision's `weights` for its model `name`.
+
+    The first use downloads them into torch's cache.
 
     Raises:
         ValueError: when the model has no weights of that name.
@@ -59,12 +61,12 @@ def _arguments(name: str, input_size: int) -> dict[str, Any]:
         if name.startswith(family):
             arguments |= named(input_size)
     if name in ("googlenet", "inception_v3"):
-        arguments["init_weights"] = True  # unsaid, torchvision warns that its default will change
+        arguments["init_weights"] = True  # without it, torchvision warns that its default will change
     return arguments
 
 
 def _classifier(network: nn.Module) -> tuple[str, int]:
-    """Path of the last layer with ImageNet's 1000 outputs (SqueezeNet's is a convolution), and its input length."""
+    """Return the path of the last layer with ImageNet's 1000 outputs and its input length. It may be a convolution."""
     found = [
         (path, layer.in_features if isinstance(layer, nn.Linear) else layer.in_channels)
         for path, layer in network.named_modules()

@@ -1,4 +1,4 @@
-"""Reads a state dict from a file without running any of its content."""
+"""Read a state dict from a file without running any of its content."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ _NESTS = ("state_dict", "model")
 
 
 def read(path: Path) -> dict[str, Tensor]:
-    """State dict in `path`: .safetensors, or what `torch.save` wrote, read with `weights_only`.
+    """Return the state dict in `path`, which is a .safetensors file or one that `torch.save` wrote.
 
     Raises:
         ValueError: when the file holds no state dict.
@@ -31,7 +31,7 @@ def read(path: Path) -> dict[str, Tensor]:
 
 
 def load(module: nn.Module, state: Mapping[str, Tensor], *, source: str, ignored: str = "") -> None:
-    """Loads `state` into `module`: every parameter and buffer, and nothing left over but `ignored`'s own.
+    """Load `state`, which must have exactly the parameters and buffers of `module` and may have those of `ignored`.
 
     Args:
         module: to change in place.

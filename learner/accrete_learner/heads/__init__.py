@@ -1,4 +1,4 @@
-"""Heads: what turns features into class scores, how one grows by new classes, and how one comes back from an artifact.
+"""Heads turn features into class scores. They grow by new classes, and are restored from a version's files.
 
 Shapes: d feature length, O classes known before the step, C classes in all.
 """
@@ -33,20 +33,20 @@ __all__ = [
 
 @dataclass(frozen=True, kw_only=True)
 class HeadChoice:
-    """Which head a method uses and how its new rows begin."""
+    """The kind of a method's head, and how its new rows start."""
 
     kind: Literal["linear", "cosine"] = "linear"
     imprint: bool = False
-    """New rows start at their class's mean feature instead of at random; only in a step that has a parent."""
+    """New rows start at their class's mean feature instead of at random, in a step that has a parent."""
     freeze_old: bool = False
-    """Old rows do not learn while new classes train."""
+    """Old rows stay as they are while new classes train."""
     non_negative: bool = False
-    """A linear head's rows are clipped at 0 after each step of training (WA, section 4.3): on features that passed a
-    ReLU, a row's length then tells how large its scores are."""
+    """A linear head's rows are clipped at 0 after each update (WA, section 4.3). On features that passed a ReLU, a
+    row's length then says how large its scores are."""
 
 
 def restore(exported: Mapping[str, Tensor]) -> Head:
-    """The head that `Head.export` wrote, all its rows old; a `scale` says that it is a cosine head."""
+    """Return the head that `Head.export` wrote, with all its rows as old ones."""
     rows = exported["weight"]
     none = rows.new_empty(0, rows.shape[1])
     if "projection" in exported:
@@ -68,14 +68,17 @@ def grow(
     class_count: int,
     generator: torch.Generator,
 ) -> Head:
-    """A head of the chosen kind on the generator's device: the parent's rows, then fresh ones up to `class_count`.
+    """Return a head of the chosen kind, with the parent's rows first and new ones up to `class_count`.
 
-    A parent of the other kind lends its rows; what it lacks (bias, scale) starts as in a first step.
-    Raises ValueError when the parent knows more classes or has another feature length.
+    A parent of another kind gives its rows, and a bias or scale that it lacks starts as in a first step. The head is
+    on the generator's device.
+
+    Raises:
+        ValueError: when the parent knows more classes or has another feature length.
     """
     device = generator.device
     if parent is not None and "projection" in parent:
-        # Its rows are of another space; the class means are the nearest thing to rows of this one.
+        # Its rows are of another space. The class means are the closest to rows in this one.
         kept = {name: parent[name] for name in ("blocks",) if name in parent}
         parent = {"weight": parent["means"], **kept}
     old_rows = torch.empty(0, feature_length, device=device) if parent is None else parent["weight"].to(device)
@@ -92,8 +95,8 @@ def grow(
         old_bias = known.get("bias", torch.zeros(len(old_rows), device=device))
         new_bias = torch.empty(new_count, device=device).uniform_(-bound, bound, generator=generator)
         head = LinearHead(old_rows, new_rows, old_bias, new_bias, non_negative=choice.non_negative)
-    # Without new classes nothing pulls the old rows away, and a network whose backbone has nothing to train could not
-    # learn at all.
+    # Without new classes nothing moves the old rows away, and a network whose backbone has nothing to train could not
+    # learn at all if they were frozen.
     head.freeze_old(choice.freeze_old and new_count > 0)
     head.old_blocks = () if parent is None else block_sizes(parent)
     return head

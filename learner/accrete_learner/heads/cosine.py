@@ -1,4 +1,4 @@
-"""The cosine head of LUCIR (Hou et al., CVPR 2019, section 3.2): the angle alone counts, no class wins by its norm."""
+"""The cosine head of LUCIR (Hou et al., CVPR 2019, section 3.2), in which no class is favoured by its row's length."""
 
 from typing import ClassVar
 
@@ -10,15 +10,16 @@ from accrete_learner.heads.base import Head
 
 
 def cosines(features: Tensor, rows: Tensor) -> Tensor:
-    """Cosine of every feature [N, d] with every row [C, d]: [N, C]."""
+    """Return the cosine [N, C] of every feature [N, d] with every row [C, d]."""
     return F.linear(F.normalize(features, dim=1), F.normalize(rows, dim=1))
 
 
 class CosineHead(Head):
-    """`scores = scale * cos(features, weight)`; the scale is learnt, the same for all classes and carried on.
+    """Scores `scale * cos(features, weight)`.
 
-    A correction of the bias towards new classes leaves a gain and an offset a class, which are not learnt further: a
-    cosine has no length that could take them up.
+    The scale is learnt, is the same for all classes, and is carried on from step to step. A correction of the bias
+    towards new classes adds a gain and an offset per class. These are not learnt further, and cannot be folded into the
+    rows because a cosine does not depend on their length.
     """
 
     kind: ClassVar[str] = "cosine"
@@ -26,7 +27,7 @@ class CosineHead(Head):
     offset: Tensor
 
     def __init__(self, old_rows: Tensor, new_rows: Tensor, scale: Tensor) -> None:
-        """Rows as in `Head`; `scale` [1]."""
+        """Copy the rows, as `Head` does, and `scale` [1]."""
         super().__init__(old_rows, new_rows)
         self.scale = nn.Parameter(scale.detach().clone())
         self.register_buffer("gain", old_rows.new_ones(len(old_rows) + len(new_rows)))
@@ -57,5 +58,5 @@ class CosineHead(Head):
 
 
 def initial_scale() -> Tensor:
-    """Scale of a first step: 1, as in LUCIR's code (the paper leaves it open); training raises it."""
+    """Return the scale that a first step starts from, 1 as in LUCIR's code. The paper does not give it."""
     return torch.ones(1)

@@ -1,4 +1,6 @@
-"""Imprinting: a new class starts at the mean direction of its own features (Qi et al., CVPR 2018; LUCIR, section 3.5).
+"""Imprinting, by which a new class's row starts at the mean direction of the class's features.
+
+Sources: Qi et al., Low-Shot Learning with Imprinted Weights (CVPR 2018); LUCIR (Hou et al., CVPR 2019), section 3.5.
 
 Shapes: N examples, d feature length.
 """
@@ -17,8 +19,8 @@ def imprint(head: Head, features: Tensor, labels: Tensor) -> None:
     Args:
         head: the head to write to; without old rows the length is 1.
         features: [N, d], from the network as it was before the step, without augmentation.
-        labels: [N], class indices; rows of other than new classes are not read, and any count from 1 up is enough.
-            A new class without an example keeps its row.
+        labels: [N] class indices. Examples of old classes are not used. One example of a new class is enough, and a
+            new class without one keeps its row.
     """
     old_count = len(head.old_rows)
     length = head.old_rows.norm(dim=1).mean() if old_count else head.new_rows.new_ones(())

@@ -1,4 +1,4 @@
-"""The linear head: a row and a bias for each class."""
+"""The linear head, with a row and a bias per class."""
 
 from typing import ClassVar
 
@@ -10,14 +10,22 @@ from accrete_learner.heads.base import Head
 
 
 class LinearHead(Head):
-    """`scores = features @ weight.T + bias`."""
+    """Scores `features @ weight.T + bias`."""
 
     kind: ClassVar[str] = "linear"
 
     def __init__(
         self, old_rows: Tensor, new_rows: Tensor, old_bias: Tensor, new_bias: Tensor, *, non_negative: bool = False
     ) -> None:
-        """Rows as in `Head`; `old_bias` [O] and `new_bias` [C - O]; `non_negative`: rows stay at 0 or above."""
+        """Copy the rows, as `Head` does, and the biases.
+
+        Args:
+            old_rows: [O, d].
+            new_rows: [C - O, d].
+            old_bias: [O].
+            new_bias: [C - O].
+            non_negative: whether `constrain` clips the rows at 0.
+        """
         super().__init__(old_rows, new_rows)
         self._non_negative = non_negative
         self.old_bias = nn.Parameter(old_bias.detach().clone())

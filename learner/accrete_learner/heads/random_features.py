@@ -1,4 +1,4 @@
-"""A linear head on random features, made in closed form and not trained.
+"""A linear head on random features, which is solved for and not trained.
 
 Source: McDonnell et al., RanPAC (NeurIPS 2023), section 4.2.
 
@@ -15,12 +15,12 @@ from accrete_learner.heads.base import Head
 
 
 def expand(features: Tensor, projection: Tensor) -> Tensor:
-    """Random features [N, p] of features [N, d]: relu(features @ projection)."""
+    """Return the random features [N, p] of features [N, d], which are relu(features @ projection)."""
     return (features @ projection).relu()
 
 
 class RandomFeaturesHead(Head):
-    """`scores = scale * (expand(features) @ weight.T + bias)`; rows have length p.
+    """Scores `scale * (expand(features) @ weight.T + bias)`, with rows of length p.
 
     As a teacher it scores like any other head. Its rows are not of the features' space, so a method that goes on from
     it starts its rows from the class means (`heads.grow`).
@@ -32,7 +32,7 @@ class RandomFeaturesHead(Head):
     scale: Tensor
 
     def __init__(self, old_rows: Tensor, new_rows: Tensor, bias: Tensor, projection: Tensor, scale: Tensor) -> None:
-        """Rows as in `Head`, of length p; `bias` [C], `projection` [d, p], `scale` [1]."""
+        """Copy the rows of length p, as `Head` does, and `bias` [C], `projection` [d, p] and `scale` [1]."""
         super().__init__(old_rows, new_rows)
         for name, tensor in (("bias", bias), ("projection", projection), ("scale", scale)):
             self.register_buffer(name, tensor.detach().clone().to(old_rows.device))

@@ -1,10 +1,10 @@
-"""A head in closed form: ridge regression on random features of a backbone that stays as it is.
+"""A head in closed form, by ridge regression on random features of a frozen backbone.
 
-What it needs of all examples so far is a sum over them, so classes and examples may come in any order and in any parts,
-the head is the one that all of them together would give, and an example that is taken out of the sum leaves no trace.
+The solution needs only sums over all examples so far. Classes and examples may therefore come in any order and in any
+parts, the head is the one that all of them together would give, and an example can be taken out of the sums exactly.
 
 Large classes keep some advantage, as in every regression on one-hot targets. Weighing the examples of small ones more
-would need the products of features by class, C times as many numbers, because the weights change as examples come.
+would need the products of features per class, C times as many numbers, because the weights change as examples come.
 
 Sources: McDonnell et al., RanPAC (NeurIPS 2023), section 4.2; Zhuang et al., ACIL (NeurIPS 2022), theorem 1; Golub,
 Heath and Wahba, Generalized cross-validation (Technometrics 1979).
@@ -20,11 +20,11 @@ from torch.nn import functional as F
 
 from accrete_learner.heads.random_features import RandomFeaturesHead, expand
 
-#: Examples that are expanded at a time; bounds the memory to this many rows of p float64.
+#: Examples that are expanded at a time, which bounds the memory to this many rows of p float64.
 _CHUNK = 4096
-#: Penalties to choose from, the strongest first: of equals it is taken.
+#: Penalties to choose from. The strongest come first, and the first of equally good ones is taken.
 _PENALTIES = (1e4, 1e3, 1e2, 1e1, 1e0, 1e-1, 1e-2)
-#: Tells the projection's random numbers from all others that come of a step's seed.
+#: Separates the projection's random numbers from all others that a step's seed gives.
 _STREAM = 0x52616E646F6D
 
 
@@ -35,36 +35,36 @@ class Statistics:
     gram: Tensor
     """[p + 1, p + 1], the expanded features' products with each other."""
     sums: Tensor
-    """[C, p + 1], the expanded features' sum by class."""
+    """[C, p + 1], the expanded features' sum per class."""
 
     @classmethod
     def empty(cls, width: int, class_count: int, device: torch.device) -> "Statistics":
-        """Of no example; `width` is p."""
+        """Return the sums over no example, with `width` as p."""
         return cls(
             gram=torch.zeros(width + 1, width + 1, dtype=torch.float64, device=device),
             sums=torch.zeros(class_count, width + 1, dtype=torch.float64, device=device),
         )
 
     def grown(self, class_count: int) -> "Statistics":
-        """With classes that have no example yet, up to `class_count`."""
+        """Return the sums with further classes, which have no example yet, up to `class_count`."""
         missing = class_count - len(self.sums)
         return Statistics(gram=self.gram, sums=F.pad(self.sums, (0, 0, 0, missing)))
 
     def with_examples(self, features: Tensor, labels: Tensor, projection: Tensor) -> "Statistics":
-        """With the examples of these backbone features [N, d] and classes [N] added."""
+        """Return the sums with examples added, given their backbone features [N, d] and classes [N]."""
         return self._changed(features, labels, projection, 1.0)
 
     def without_examples(self, features: Tensor, labels: Tensor, projection: Tensor) -> "Statistics":
-        """As if the examples had never come; exact to rounding, if they had."""
+        """Return the sums with examples removed that had been added. This is exact up to rounding."""
         return self._changed(features, labels, projection, -1.0)
 
     def weights(self, penalty: float) -> Tensor:
-        """The ridge solution [C, p + 1] for one-hot targets; the last column is the bias.
+        """Return the ridge solution [C, p + 1] for one-hot targets, whose last column is the bias.
 
         Args:
-            penalty: in examples: times the mean square of a random feature, so that the features' own length, which
-                differs from backbone to backbone, does not matter. That mean is one of all examples, so the order in
-                which they came does not matter either.
+            penalty: in units of examples. It is multiplied by the mean square of a random feature over all examples,
+                so that neither the features' length, which differs between backbones, nor the order of the examples
+                matters.
 
         Raises:
             ValueError: when the sums are not finite, or there is no example.
@@ -72,9 +72,9 @@ class Statistics:
         return torch.cholesky_solve(self.sums.T, self._factor(penalty)).T
 
     def chosen_penalty(self) -> float:
-        """The penalty with the least error by generalised cross-validation, |Y - XW|^2 / (N - tr H)^2.
+        """Return the penalty with the least error |Y - XW|^2 / (N - tr H)^2 by generalised cross-validation.
 
-        It needs no data beyond the sums, so neither it nor the head made with it depends on the order of arrival.
+        This needs no data beyond the sums, so neither the penalty nor the head depends on the order of arrival.
 
         Raises:
             ValueError: as `weights` does.
@@ -92,9 +92,9 @@ class Statistics:
         return _PENALTIES[int(torch.stack(errors).argmin())]
 
     def _factor(self, penalty: float) -> Tensor:
-        """Lower Cholesky factor of the regularised products."""
+        """Return the lower Cholesky factor of the regularised products."""
         regularised = self.gram.clone()
-        # The constant feature is not penalised: moving all of a class's scores is no complexity.
+        # The constant feature, which gives the bias, is not penalised.
         regularised.diagonal()[:-1] += penalty * self._mean_square()
         lower: Tensor
         lower, failed = torch.linalg.cholesky_ex(regularised)
@@ -103,7 +103,7 @@ class Statistics:
         return lower
 
     def _mean_square(self) -> Tensor:
-        """Of a random feature; 1 where all are 0, so that such examples still have a solution, their bias."""
+        """Return the mean square of a random feature, or 1 where all are 0, so that there is still a solution."""
         mean = self.gram.diagonal()[:-1].mean() / self.gram[-1, -1]
         return torch.where(mean == 0, 1.0, mean)
 
@@ -119,18 +119,18 @@ class Statistics:
 
 @dataclass(frozen=True, kw_only=True)
 class Ridge:
-    """A head's closed form; a method that names it does not train its head by gradient."""
+    """The closed form of a head, for methods that do not train it by gradient descent."""
 
     width: int = 2000
-    """p. RanPAC takes 10,000 (section 5) for the last point of accuracy; a fifth of it solves 25 times as fast, and
-    its sums take 32 MB in place of 800."""
+    """p. RanPAC takes 10,000 (section 5), which brings about a point of accuracy. A fifth of it is solved 25 times as
+    fast, and its sums take 32 MB in place of 800."""
     penalty: float | None = 10.0
-    """lambda, in examples; see `Statistics.weights`. RanPAC chooses it on a part of each step's data, which makes the
-    head depend on what came together; one value keeps it free of that. None: by `Statistics.chosen_penalty` in every
-    step, which keeps it free too, for the price of about 15 solutions."""
+    """lambda, in units of examples; see `Statistics.weights`. RanPAC chooses it on a part of each step's data, which
+    makes the head depend on which examples came together; a fixed value does not. None: `Statistics.chosen_penalty` in
+    every step, which does not either and takes as long as about 15 solutions."""
     scale: float = 20.0
-    """Factor on the regressed scores, which lie about 0 to 1, so that their softmax is a usable probability. The same
-    for all classes, so it changes no ranking; fixed, so that it does not depend on what came when."""
+    """Factor on the regressed scores, which lie about 0 to 1, so that their softmax is a usable probability. It is the
+    same for all classes, so it changes no ranking, and fixed, so that it does not depend on the order of arrival."""
 
     def __post_init__(self) -> None:
         if self.width < 1:
@@ -150,16 +150,16 @@ class Ridge:
         statistics: Mapping[str, Tensor] | None,
         generator: torch.Generator,
     ) -> tuple[RandomFeaturesHead, dict[str, Tensor]]:
-        """The head after these examples, and the statistics to go on from.
+        """Return the head after these examples, and the statistics to go on from.
 
         Args:
             features: [N, d] of the new examples under the backbone that serves.
             labels: [N] int64.
             class_count: C.
             parent_head: as exported, with the `projection` that its statistics were gathered through.
-            statistics: as this function answered in the step before; None: the sums begin here, and classes that are
-                known without them can only lose to those that have sums.
-            generator: its seed gives the projection where the sums begin; it is not drawn from.
+            statistics: as this function returned in the step before. None starts the sums here; classes that are known
+                without sums are then at a disadvantage.
+            generator: its seed gives the projection where the sums start. It is not drawn from.
 
         Raises:
             ValueError: when there is no solution, or the statistics are of another width than the projection.
@@ -184,19 +184,19 @@ class Ridge:
         return head, {"gram": after.gram, "sums": after.sums}
 
     def draw(self, length: int, generator: torch.Generator) -> Tensor:
-        """A random projection [d, p]: standard normal (RanPAC, section 4.2), on the generator's device.
+        """Draw a standard normal projection [d, p] (RanPAC, section 4.2), on the generator's device.
 
-        From the generator's seed and not from its state: what a step drew before depends on the number of its classes,
-        and the head must not. Drawn on the CPU, so that it is the same on every device.
+        It depends on the generator's seed and not on its state, because what a step drew before depends on the number
+        of its classes, and the head must not. It is drawn on the CPU, so that it is the same on every device.
         """
         own = torch.Generator().manual_seed((generator.initial_seed() + _STREAM) % 2**63)
         return torch.randn((length, self.width), generator=own).to(generator.device)
 
 
 def keep_rows(statistics: Mapping[str, Tensor], rows: Sequence[int]) -> dict[str, Tensor]:
-    """The statistics of the classes that stay, in their new order.
+    """Return the statistics of the classes that stay, in their new order.
 
-    A dropped class's examples remain in the products of features, as examples of no class; only
-    `Statistics.without_examples` removes them, and it needs them.
+    A dropped class's examples remain in the products of features, as examples of no class. Only
+    `Statistics.without_examples`, which needs the examples, removes them.
     """
     return {"gram": statistics["gram"], "sums": statistics["sums"][list(rows)]}

@@ -1,4 +1,4 @@
-"""Loss terms, one algorithm a file; a method names the terms it sums."""
+"""Loss terms, one algorithm per file. A method names the terms that it sums."""
 
 from accrete_learner.losses.base import Batch, Term
 from accrete_learner.losses.binary_cross_entropy import BinaryCrossEntropy

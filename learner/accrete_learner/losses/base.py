@@ -1,4 +1,4 @@
-"""What a loss term sees of a batch, and what a term is.
+"""The interface of loss terms, and the batch that they are computed from.
 
 Shapes: N examples, d feature length, O classes known before the step, C classes in all; old classes are 0 .. O - 1.
 """
@@ -11,7 +11,7 @@ from torch import Tensor
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
-    """One batch after both networks have seen it; all numbers float32."""
+    """One batch with the outputs of the network and of its teacher, all float32."""
 
     features: Tensor
     """[N, d], with gradient."""
@@ -22,18 +22,18 @@ class Batch:
     labels: Tensor
     """[N] int64."""
     fresh: Tensor
-    """[N] bool: true for an example that came for this step, false for an exemplar kept from before it."""
+    """[N] bool, true for an example that came for this step, false for an exemplar kept from before it."""
     old_count: int
     """O."""
     teacher_features: Tensor | None = None
-    """[N, d] of the network as it was before the step; None in a first step."""
+    """[N, d] of the network as it was before the step. None in a first step."""
     teacher_scores: Tensor | None = None
     """[N, T], of the first T classes: the O known before the step, or more where a temporary teacher knows more. None
     in a first step."""
     teacher_rows: Tensor | None = None
-    """[O, d], the rows of the head as it was before the step; None in a first step."""
+    """[O, d], the rows of the head as it was before the step. None in a first step."""
     blocks: tuple[int, ...] = ()
-    """Sizes of the groups in which the T classes came, oldest first; their sum is T."""
+    """Sizes of the groups in which the T classes came, oldest first. Their sum is T."""
 
     @property
     def class_count(self) -> int:
@@ -41,7 +41,7 @@ class Batch:
         return self.scores.shape[1]
 
     def taught(self) -> tuple[Tensor, Tensor]:
-        """The scores [N, T] of the classes that the teacher knows, and the teacher's.
+        """Return the scores [N, T] of the classes that the teacher knows, and the teacher's scores of them.
 
         Raises:
             ValueError: in a first step, which has no teacher.
@@ -52,10 +52,13 @@ class Batch:
 
 
 class Term(Protocol):
-    """One summand of a loss: a value that turns a batch into a scalar, its weight included."""
+    """One summand of a loss, as a value that turns a batch into a scalar with its weight included."""
 
     def applies(self, old_count: int, new_count: int) -> bool:
-        """Whether the term means anything in a step of this shape; asked once a step."""
+        """Return whether the term is part of the loss in a step with these numbers of classes. Called once per step."""
 
     def __call__(self, batch: Batch) -> Tensor:
-        """The weighted term, a scalar. It must not wait for the device: no `.item()`, no data-dependent shapes."""
+        """Return the weighted term, a scalar.
+
+        It must not wait for the device, so neither `.item()` nor shapes that depend on the data are allowed.
+        """

@@ -1,4 +1,4 @@
-"""Binary cross-entropy: every class is its own yes-or-no question.
+"""Binary cross-entropy, in which every class is a yes-or-no question of its own.
 
 Shapes: N examples, C classes in all.
 """
@@ -12,26 +12,26 @@ from accrete_learner.losses.base import Batch
 
 
 def summed_binary_cross_entropy(scores: Tensor, targets: Tensor) -> Tensor:
-    """Sigmoid cross-entropy of `scores` [N, C] with `targets` [N, C] in 0..1, summed over classes, mean over examples.
+    """Return the sigmoid cross-entropy of `scores` [N, C] with `targets` [N, C] from 0 to 1.
 
-    The sum keeps a class's gradient the same however many classes there are; iCaRL's code takes the mean over its 100
-    outputs and makes up for it with a learning rate of 2.0, which is 0.02 here.
+    It is the mean over examples of the sum over classes. The sum makes a class's gradient independent of the number of
+    classes. iCaRL's code takes the mean over its 100 outputs and a learning rate of 2.0, which is 0.02 here.
     """
     return F.binary_cross_entropy_with_logits(scores, targets, reduction="sum") / len(scores)
 
 
 def one_hot(batch: Batch) -> Tensor:
-    """The batch's labels as [N, C] of 0 and 1, float32."""
+    """Return the batch's labels as float32 [N, C] of 0 and 1."""
     return F.one_hot(batch.labels, batch.class_count).to(batch.scores.dtype)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BinaryCrossEntropy:
-    """Binary cross-entropy with the true class as the only yes."""
+    """Binary cross-entropy with the one-hot label as its targets."""
 
     among_new: bool = False
-    """Ask only the new classes' questions, and leave the old ones' to a distillation beside it. An old class's example
-    is then a no to all of them. In a first step, and one without a new class, all questions are asked."""
+    """Take the new classes' outputs alone, and leave the old ones' to a distillation beside it. An old class's example
+    then has the target 0 for all of them. A first step, and one without a new class, take all outputs."""
 
     def applies(self, old_count: int, new_count: int) -> bool:
         return True

@@ -1,4 +1,4 @@
-"""iCaRL's loss (Rebuffi et al., CVPR 2017, algorithm 3): labels for new classes, the old network's answers for old.
+"""iCaRL's loss (Rebuffi et al., CVPR 2017, algorithm 3), with the old network's outputs as targets for old classes.
 
 Shapes: N examples, O classes known before the step, C classes in all.
 """
@@ -14,10 +14,11 @@ from accrete_learner.losses.binary_cross_entropy import one_hot, summed_binary_c
 
 @dataclass(frozen=True, kw_only=True)
 class BinaryDistillation:
-    """Binary cross-entropy whose targets for old classes are the old network's sigmoids; in a first step, plain.
+    """Binary cross-entropy whose targets for old classes are the old network's sigmoids.
 
-    The old network's answer also replaces the label of an exemplar, as in the paper. An old class's *fresh* example
-    keeps its label as a yes: the paper's stream has none, and without it such examples would teach nothing.
+    In a first step the targets are the labels. The old network's sigmoids also replace the label of an exemplar, as in
+    the paper. A fresh example of an old class keeps a target of 1 for its label. The paper's stream has no such
+    examples, and without the label they would teach nothing.
     """
 
     def applies(self, old_count: int, new_count: int) -> bool:
@@ -31,6 +32,6 @@ def _targets(batch: Batch) -> Tensor:
     labelled = one_hot(batch)
     if batch.teacher_scores is None:
         return labelled
-    answered = torch.sigmoid(batch.teacher_scores)
-    old = torch.where(batch.fresh[:, None], torch.maximum(answered, labelled[:, : batch.old_count]), answered)
+    sigmoids = torch.sigmoid(batch.teacher_scores)
+    old = torch.where(batch.fresh[:, None], torch.maximum(sigmoids, labelled[:, : batch.old_count]), sigmoids)
     return torch.cat((old, labelled[:, batch.old_count :]), dim=1)

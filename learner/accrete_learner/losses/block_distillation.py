@@ -1,4 +1,4 @@
-"""EEIL's distillation (Castro et al., ECCV 2018, section 3.2, equations 2 and 3): each group of classes for itself.
+"""EEIL's distillation per group of classes (Castro et al., ECCV 2018, section 3.2, equations 2 and 3).
 
 Shapes: N examples, T classes that the teacher knows, in groups that came together.
 """
@@ -14,7 +14,7 @@ from accrete_learner.losses.distillation import divergence
 
 @dataclass(frozen=True, kw_only=True)
 class BlockDistillation:
-    """Divergence of softened scores within each group of the teacher's classes, summed over the groups, no T^2."""
+    """Divergence of softened scores within each group of the teacher's classes, summed over the groups, without T^2."""
 
     temperature: float = 2.0
     """T of EEIL, section 3.2."""

@@ -14,14 +14,14 @@ from accrete_learner.losses.base import Batch
 
 @dataclass(frozen=True, kw_only=True)
 class CrossEntropy:
-    """Mean cross-entropy over all classes, or with new classes' examples compared among the new classes only."""
+    """Mean cross-entropy over all classes, or over the new classes alone for the examples of new classes."""
 
     among_new: bool = False
-    """Score a new class's example against the new classes alone, so that it does not push the old ones down (LwF).
-    With one new class that would always be 0, so it is then scored against all; examples of old classes always are."""
+    """Compare a new class's example with the new classes alone, so that it does not push the old ones down (LwF).
+    With one new class that would always be 0, so it is then compared with all. Examples of old classes always are."""
     share: bool = False
-    """Weigh the term by the share of new classes, as BiC does (section 3): distillation has the rest. A first step, and
-    one without a new class, weighs it 1."""
+    """Weigh the term by the share of new classes, as BiC does (section 3), where distillation has the rest of the
+    weight. The weight is 1 in a first step, and in one without a new class."""
 
     def applies(self, old_count: int, new_count: int) -> bool:
         return True

@@ -13,9 +13,9 @@ from accrete_learner.losses.base import Batch
 
 @dataclass(frozen=True, kw_only=True)
 class Distillation:
-    """Divergence (Kullback-Leibler) of softened old-class scores from the old network's, mean over examples, no T^2.
+    """Kullback-Leibler divergence of softened old-class scores from the old network's, mean over examples, without T^2.
 
-    Its gradient is that of the papers' cross-entropy with soft targets; unlike that, it is 0 where both agree.
+    Its gradient is that of the papers' cross-entropy with soft targets. Unlike that, it is 0 where both agree.
     """
 
     temperature: float = 2.0
@@ -24,8 +24,8 @@ class Distillation:
     share: bool = False
     """Weigh the term by the share of old classes, O / C (BiC, equation 3)."""
     per_old_class: float = 0.0
-    """Weigh the term by this times O in place of `weight`: LUCIR's baseline and the mnemonics code have 1, their
-    beta T^2 with beta = 0.25 and T = 2."""
+    """Weigh the term by this times O in place of `weight`. LUCIR's baseline and the mnemonics code have 1, which is
+    their beta T^2 with beta = 0.25 and T = 2."""
 
     def applies(self, old_count: int, new_count: int) -> bool:
         return old_count > 0
@@ -39,7 +39,7 @@ class Distillation:
 
 
 def divergence(scores: Tensor, teacher_scores: Tensor, temperature: float) -> Tensor:
-    """Kullback-Leibler divergence of softened scores [N, T] from the teacher's, mean over examples."""
-    answered = F.log_softmax(scores / temperature, dim=1)
+    """Return the Kullback-Leibler divergence of softened scores [N, T] from the teacher's, mean over examples."""
+    own = F.log_softmax(scores / temperature, dim=1)
     wanted = F.log_softmax(teacher_scores / temperature, dim=1)
-    return F.kl_div(answered, wanted, reduction="batchmean", log_target=True)
+    return F.kl_div(own, wanted, reduction="batchmean", log_target=True)

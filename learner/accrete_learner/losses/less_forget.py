@@ -1,4 +1,4 @@
-"""LUCIR's less-forget constraint (Hou et al., CVPR 2019, section 3.3): features keep the direction they had.
+"""LUCIR's less-forget constraint, by which features keep their direction (Hou et al., CVPR 2019, section 3.3).
 
 Shapes: N examples, d feature length.
 """
@@ -13,7 +13,7 @@ from accrete_learner.losses.base import Batch
 
 
 def adaptive_weight(base: float, old_count: int, new_count: int) -> float:
-    """`base * sqrt(old / new)` (LUCIR, section 3.3); a step without a new class counts as one with one."""
+    """Return `base * sqrt(old / new)` (LUCIR, section 3.3), where a step without a new class counts as one with one."""
     return base * math.sqrt(old_count / max(new_count, 1))
 
 
@@ -24,7 +24,7 @@ class LessForget:
     base: float = 5.0
     """lambda_base for CIFAR-100 in LUCIR, section 4.1."""
     adaptive: bool = True
-    """Whether the weight grows with the share of old classes (section 3.3), or stays `base` (LUCIR's ablation)."""
+    """Whether the weight grows with the share of old classes (section 3.3) or is `base` (LUCIR's ablation)."""
 
     def applies(self, old_count: int, new_count: int) -> bool:
         return old_count > 0

@@ -18,7 +18,7 @@ class MeanSquaredError:
 
     weight: float = 1.0
     among_new: bool = False
-    """Ask the new classes alone, and leave the old ones to a distillation beside it; see `BinaryCrossEntropy`."""
+    """Take the new classes' outputs alone, as in `BinaryCrossEntropy`."""
 
     def applies(self, old_count: int, new_count: int) -> bool:
         return True

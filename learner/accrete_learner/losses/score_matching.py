@@ -1,4 +1,4 @@
-"""Distillation by squared error: LUCIR's baseline that imitates old scores, and the study's pairs that end in MSE.
+"""Distillation by squared error, as in LUCIR's baseline that imitates old scores and the study's pairs with MSE.
 
 Shapes: N examples, T classes that the teacher knows.
 """
@@ -18,7 +18,8 @@ class ScoreMatching:
     """Squared distance of the old classes' scores from the old network's, summed over classes, mean over examples."""
 
     on: Literal["scores", "cosines", "sigmoid", "softmax"] = "scores"
-    """`cosines`: before the head's scale, as LUCIR's code has it; the others: of the scores, or of what they become."""
+    """What is compared. `cosines` are those before the head's scale, as LUCIR's code has it. `sigmoid` and `softmax`
+    are of the scores."""
     weight: float = 1.0
 
     def applies(self, old_count: int, new_count: int) -> bool:

@@ -1,4 +1,4 @@
-"""The distilling half of iCaRL's loss (Rebuffi et al., CVPR 2017, algorithm 3), for use beside another classification.
+"""The distilling half of iCaRL's loss (Rebuffi et al., CVPR 2017, algorithm 3), for use with another classification.
 
 Shapes: N examples, T classes that the teacher knows.
 """

@@ -1,1 +1,1 @@
-"""The exemplar memory: its size, which examples stay, and the split that calibrates."""
+"""The exemplar memory with its size, the examples that stay in it, and the calibration split."""

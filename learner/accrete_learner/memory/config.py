@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True, kw_only=True)
 class MemoryConfig:
-    """The exemplar memory's size. The papers use both kinds; a figure means nothing without saying which.
+    """The exemplar memory's size. The papers use both kinds, so a figure must say which it has.
 
     Raises:
         ValueError: on a field out of range.
@@ -16,7 +16,7 @@ class MemoryConfig:
     """`per_class`: each class keeps `size` for ever, so memory grows with the classes. `total`: all classes share
     `size`, so each keeps fewer as classes come."""
     size: int = 20
-    """Exemplars; 20 a class is LUCIR's setting for CIFAR-100 (iCaRL's is 2000 in total)."""
+    """Exemplars. 20 per class is LUCIR's setting for CIFAR-100, 2000 in total is iCaRL's."""
 
     def __post_init__(self) -> None:
         if self.kind not in ("per_class", "total"):

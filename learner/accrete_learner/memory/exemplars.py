@@ -1,4 +1,4 @@
-"""The exemplar memory in a step: which examples stay, a balanced set of them, and the class means that they give.
+"""The exemplar memory in a step, with the examples that stay, a balanced set of them, and their class means.
 
 Shapes: M candidates (the exemplars kept from before, then the step's new examples), m exemplars of one class, d feature
 length, C classes.
@@ -106,7 +106,7 @@ def with_fresh(memory: Sequence[Exemplars], candidates: Candidates) -> list[Exem
 
 
 def balanced(memory: Sequence[Exemplars]) -> tuple[Tensor, Tensor, Tensor]:
-    """Return x, y and source of equally many exemplars of every class that has any; small classes are repeated."""
+    """Return x, y and source of equally many exemplars of every class that has any. Small classes are repeated."""
     largest = max((len(own) for own in memory), default=0)
     rows = [torch.arange(largest, device=own.source.device) % len(own) for own in memory if len(own)]
     filled = [own for own in memory if len(own)]

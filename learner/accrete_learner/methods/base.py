@@ -1,4 +1,4 @@
-"""What a method is: a value that names a choice for each of the five stages of a step."""
+"""The description of a method, which names a choice for each of the five stages of a step."""
 
 from dataclasses import dataclass, replace
 from typing import Literal

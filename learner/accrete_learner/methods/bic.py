@@ -1,4 +1,7 @@
-"""BiC (Wu et al., Large Scale Incremental Learning, CVPR 2019): distillation, then two numbers against the bias."""
+"""BiC, which distils and then corrects the bias by two numbers.
+
+Source: Wu et al., Large Scale Incremental Learning (CVPR 2019).
+"""
 
 from accrete_learner.heads import HeadChoice
 from accrete_learner.losses import CrossEntropy, Distillation

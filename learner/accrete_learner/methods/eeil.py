@@ -12,7 +12,8 @@ from accrete_learner.rebalance import BalancedFineTuning, NoRebalance
 from accrete_learner.training.schedule import Schedule
 
 # Section 4.3: 40 epochs from 0.1, a tenth every 10; then 30 from 0.01, a tenth every 10. A weight decay of 1e-4. Twelve
-# copies an epoch are the stored variants of section 4.2; the first model trains longer and on plain images in the code.
+# copies per epoch are the stored variants of section 4.2. In the code the first model trains longer and on plain
+# images.
 _NOISE = 0.3
 _INCREMENT = Schedule(
     epochs=40,

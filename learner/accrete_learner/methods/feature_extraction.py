@@ -1,4 +1,4 @@
-"""Feature extraction: the backbone stays as the first step left it, and only the new classes' rows are trained.
+"""Feature extraction, which keeps the backbone of the first step and trains the new classes' rows alone.
 
 Source: the baseline of Li and Hoiem, Learning without Forgetting (ECCV 2016), section 2.
 """

@@ -1,6 +1,6 @@
-"""Fine-tuning: train on what is new and nothing else. It forgets; it is the lower bound that others are measured by.
+"""Fine-tuning on new examples alone, the lower bound that other methods are compared with.
 
-`replay` is the same with exemplars among what it trains on, and nothing against their being few.
+`replay` also trains on the exemplars, and does nothing about their small number.
 """
 
 from dataclasses import replace

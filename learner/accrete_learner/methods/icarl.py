@@ -1,4 +1,4 @@
-"""iCaRL (Rebuffi et al., CVPR 2017): herded exemplars, distillation by sigmoids, nearest mean of exemplars.
+"""iCaRL (Rebuffi et al., CVPR 2017), with herded exemplars, distillation by sigmoids, nearest mean of exemplars.
 
 Rule `head` instead of `nme` is the paper's hybrid1.
 """

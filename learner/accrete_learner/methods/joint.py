@@ -1,4 +1,4 @@
-"""Joint training: every step anew on all examples of all classes; the upper bound, if the memory may hold all."""
+"""Joint training of every step from the beginning on all examples, the upper bound if the memory can hold them all."""
 
 from accrete_learner.heads import HeadChoice
 from accrete_learner.losses import CrossEntropy
@@ -12,7 +12,7 @@ METHODS = (
         head=HeadChoice(kind="linear"),
         terms=(CrossEntropy(),),
         # No paper gives it a schedule of its own. Of those here, this one trains cross-entropy best in few epochs, and
-        # a ceiling has to be one.
+        # an upper bound must be trained well.
         base=SCHEDULE,
         increment=SCHEDULE,
         restart=True,

@@ -1,6 +1,6 @@
-"""The loss pairs of the study of iCaRL's variants, classification and distillation, beside iCaRL's own BCE and BCE.
+"""Pairs of a classification and a distillation loss, from the study of iCaRL's variants.
 
-All else is iCaRL's: herded exemplars, nearest mean of exemplars.
+All else is as in iCaRL, whose own pair is BCE and BCE.
 """
 
 from dataclasses import replace

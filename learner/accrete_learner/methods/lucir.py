@@ -1,7 +1,7 @@
-"""LUCIR (Hou et al., CVPR 2019): cosine head, features that keep their direction, old classes kept apart from new ones.
+"""LUCIR, with a cosine head, the less-forget constraint and inter-class separation (Hou et al., CVPR 2019).
 
-Rule `head` is the paper's CNN column, `nme` its NME column. The others are the rows of its ablation (section 4.3), each
-without one part, and the two baselines that it grows from.
+Rule `head` is the paper's CNN column, `nme` its NME column. The other methods are the rows of its ablation (section
+4.3), each without one part, and its two baselines.
 """
 
 from dataclasses import replace

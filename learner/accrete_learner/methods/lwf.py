@@ -1,7 +1,7 @@
-"""Learning without Forgetting (Li and Hoiem, ECCV 2016): on new data, old scores stay what they were.
+"""Learning without Forgetting, which keeps the old scores on new data (Li and Hoiem, ECCV 2016).
 
-`lwf` keeps no exemplars, as the paper; `lwf_exemplars` does, and is what the mnemonics paper's tables call LwF;
-`lwf_mc` is the multi-class form of the iCaRL paper (section 4), sigmoids and no exemplars.
+`lwf` keeps no exemplars, as in the paper. `lwf_exemplars` keeps some, and is what the mnemonics paper's tables call
+LwF. `lwf_mc` is the multi-class form of the iCaRL paper (section 4), with sigmoids and without exemplars.
 """
 
 from dataclasses import replace

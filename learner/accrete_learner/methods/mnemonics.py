@@ -1,6 +1,7 @@
-"""Mnemonics Training (Liu et al., CVPR 2020) plugged into four methods: exemplars that are trained, then fine-tuned on.
+"""Mnemonics Training in four methods, which train exemplars and then fine-tune on them (Liu et al., CVPR 2020).
 
-The weight transfer of section 4.4 is a choice of its own (`weight_transfer`): the published gains confound the two.
+The weight transfer of section 4.4 is a choice of its own (`weight_transfer`), because the published gains confound the
+two.
 """
 
 from dataclasses import replace

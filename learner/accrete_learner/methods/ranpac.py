@@ -1,8 +1,8 @@
-"""A head in closed form on a frozen backbone: RanPAC (McDonnell et al., NeurIPS 2023).
+"""RanPAC, a head in closed form on a frozen backbone, without exemplars (McDonnell et al., NeurIPS 2023).
 
-For those who bring a good backbone: `identity` or pre-trained weights. Without, the first step trains the backbone and
-later ones leave it, which is analytic class-incremental learning (ACIL, Zhuang et al., NeurIPS 2022): it finds the same
-solution by recursion. No exemplars.
+It is made for a good backbone, so for `identity` or pre-trained weights. Without these, the first step trains the
+backbone and later ones keep it, which is analytic class-incremental learning. That (ACIL, Zhuang et al., NeurIPS 2022)
+finds the same solution by recursion.
 """
 
 from accrete_learner.heads import HeadChoice

@@ -11,7 +11,8 @@ from accrete_learner.rebalance import WeightAligning
 _SCHEDULE = replace(BIC.base, epochs=200, milestones=(100, 150), weight_decay=2e-4)
 
 METHODS: tuple[Method, ...] = (
-    # Features pass a ReLU and rows are clipped, both as in the paper: else a row's length says little of its scores.
+    # Features pass a ReLU and rows are clipped, both as in the paper. Otherwise a row's length says little about its
+    # scores.
     replace(
         BIC,
         name="wa",

@@ -1,4 +1,4 @@
-"""Rebalancing: what corrects, after training, the bias towards the classes with more examples; one choice a file."""
+"""Corrections, after training, of the bias towards the classes with more examples. Each is in a file of its own."""
 
 from accrete_learner.rebalance.base import Rebalance, Trained
 from accrete_learner.rebalance.bias_correction import BiasCorrection

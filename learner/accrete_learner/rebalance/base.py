@@ -1,4 +1,4 @@
-"""What a rebalancing does: correct, after training, the bias towards the classes that had more examples."""
+"""The interface of rebalancing, which corrects the bias towards the classes that had more examples."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,24 +14,24 @@ from accrete_learner.training.network import Network
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """What a rebalancing works on; all tensors on the generator's device."""
+    """What a rebalancing works on. All tensors are on the generator's device."""
 
     network: Network
-    """As training left it; changed in place."""
+    """As training left it. The rebalancing changes it in place."""
     teacher: Network
     """The network as it was before the step."""
     balanced: Callable[[], TrainingSet]
-    """Makes a training set with equally many examples of every class that has any."""
+    """Returns a training set with equally many examples of every class that has any."""
     calibration_split: TrainingSet | None
-    """Examples that training did not see, equally many of every class that can spare any; None where no class can, or
-    the method holds none out."""
+    """Examples that training did not use, equally many of every class that can spare any. None when the classes cannot
+    spare any, or the method asks for none."""
     augmentation: Augmentation
     generator: torch.Generator
     report: Report
 
 
 class Rebalance(Protocol):
-    """One choice for the rebalancing stage; runs only in a step that has a parent."""
+    """One choice for the rebalancing stage, which runs in a step that has a parent."""
 
     @property
     def needs_exemplars(self) -> bool:
@@ -39,13 +39,17 @@ class Rebalance(Protocol):
 
     @property
     def calibration_share(self) -> float:
-        """Share of the exemplars that training leaves to the rebalancing; 0 for none."""
+        """Share of the exemplars that training leaves out for the rebalancing, 0 for none."""
 
     def resized(self, *, epochs: float, learning_rate: float, batch_size: int, copies: int | None = None) -> Self:
-        """The same with epochs and rate multiplied by what the method's own were multiplied by, and this batch size.
+        """Return the same rebalancing with another length, rate and batch size.
 
-        `copies` replaces the times that an epoch takes each example; None leaves them.
+        Args:
+            epochs: factor on the number of epochs.
+            learning_rate: factor on the learning rate.
+            batch_size: examples per batch.
+            copies: times that an epoch takes each example. None leaves them.
         """
 
     def __call__(self, trained: Trained) -> list[float]:
-        """Change the network in place and return the losses by epoch."""
+        """Change the network in place and return the mean loss per epoch."""

@@ -16,9 +16,9 @@ from accrete_learner.rebalance.base import Trained
 
 @dataclass(frozen=True, kw_only=True)
 class BiasCorrection:
-    """New classes' scores s become `alpha * s + beta`, fitted on examples that training did not see.
+    """New classes' scores s become `alpha * s + beta`, fitted on examples that training did not use.
 
-    Everything else stays as it is. The corrected scores are what the step's version answers and what distils the next.
+    All else stays as it is. The step's version predicts with the corrected scores, and they distil the next step.
     """
 
     calibration_share: float = 0.1
@@ -44,9 +44,15 @@ class BiasCorrection:
 
 
 def fit(scores: Tensor, labels: Tensor, old_count: int, *, iterations: int) -> tuple[Tensor, Tensor, float]:
-    """alpha and beta (scalars, equation 4) that minimise the cross-entropy (equation 5) of `scores` [V, C]; its value.
+    """Return the scalars alpha and beta (equation 4) with the least cross-entropy (equation 5), and its value.
 
-    alpha is kept above 0: a correction must not turn the order of the new classes around.
+    alpha is kept above 0, because a correction must not reverse the order of the new classes.
+
+    Args:
+        scores: [V, C].
+        labels: [V] int64.
+        old_count: the first this many classes are old.
+        iterations: of L-BFGS.
     """
     log_gain = scores.new_zeros((), requires_grad=True)
     offset = scores.new_zeros((), requires_grad=True)

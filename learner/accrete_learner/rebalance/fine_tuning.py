@@ -1,4 +1,4 @@
-"""Fine-tuning on equally many examples of each class: EEIL's, LUCIR's and the mnemonics paper's differ in choices."""
+"""Fine-tuning on equally many examples of each class, as EEIL, LUCIR and the mnemonics paper do with other choices."""
 
 from dataclasses import dataclass, field, replace
 from typing import Self
@@ -18,16 +18,16 @@ class BalancedFineTuning:
     """A second, short training on a balanced set with all of the head's rows free, the old ones too."""
 
     schedule: Schedule = field(default=Schedule(epochs=20, learning_rate=0.01, milestones=(10,)))
-    """20 epochs at 0.01, a tenth after 10: LUCIR's code for ImageNet; others use the same length on CIFAR."""
+    """20 epochs at 0.01, and a tenth of it after 10, as in LUCIR's code for ImageNet. Others do the same on CIFAR."""
     backbone: bool = False
     """Whether the backbone trains too (EEIL, mnemonics), or the head alone (LUCIR)."""
     statistics: bool = True
-    """Whether batch normalisation takes its statistics from the balanced set. A few exemplars, which lie near their
-    classes' means, have other ones than the images to come."""
+    """Whether batch normalisation takes its statistics from the balanced set. Those of a few exemplars, which are close
+    to their classes' means, differ from those of the images to come."""
     terms: tuple[Term, ...] = (CrossEntropy(),)
     protect_new: bool = False
-    """EEIL's temporary distillation (section 3.2): the network as training left it also teaches, for the new classes,
-    beside the network from before the step for the old ones. Only of use to terms that distil."""
+    """EEIL's temporary distillation (section 3.2), in which the network as training left it is the teacher for the new
+    classes, and the network from before the step that for the old ones. Only terms that distil use it."""
     needs_exemplars: bool = True
     calibration_share: float = 0.0
 

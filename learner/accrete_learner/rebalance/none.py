@@ -8,7 +8,7 @@ from accrete_learner.rebalance.base import Trained
 
 @dataclass(frozen=True, kw_only=True)
 class NoRebalance:
-    """Leaves the network as training left it."""
+    """Leave the network as it is after training."""
 
     needs_exemplars: bool = False
     calibration_share: float = 0.0

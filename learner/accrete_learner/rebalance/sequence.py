@@ -8,7 +8,7 @@ from accrete_learner.rebalance.base import Rebalance, Trained
 
 @dataclass(frozen=True, kw_only=True)
 class InSequence:
-    """Each of `parts` in turn, as when exemplars are fine-tuned on before the bias is corrected."""
+    """Each of `parts` in turn, for example fine-tuning on exemplars and then a bias correction."""
 
     parts: tuple[Rebalance, ...]
 

@@ -11,9 +11,9 @@ from accrete_learner.rebalance.base import Trained
 
 @dataclass(frozen=True, kw_only=True)
 class WeightAligning:
-    """New classes' rows are scaled so that they are on average as long as the old ones' (section 4.2, equations 5-8).
+    """New classes' rows are scaled to the mean length of the old classes' rows (section 4.2, equations 5-8).
 
-    Biases stay. Does nothing to a cosine head, whose rows have no length.
+    Biases stay. A cosine head stays too, because its scores do not depend on the rows' lengths.
     """
 
     needs_exemplars: bool = False

@@ -1,8 +1,8 @@
-"""Which examples of a class are kept as exemplars.
+"""The choice of the examples of a class that are kept as exemplars.
 
-A selection takes a class's features [n, d], how many to keep, and a source of randomness, and answers the chosen
-indices [min(count, n)] int64 in rank order: the memory shrinks by dropping the last, so a shorter selection must be
-the beginning of a longer one.
+A selection takes a class's features [n, d], how many to keep, and a source of randomness. It returns the chosen indices
+[min(count, n)] int64 in rank order. The memory shrinks by dropping the last, so a shorter selection must be the
+beginning of a longer one.
 """
 
 from collections.abc import Callable
@@ -22,7 +22,7 @@ SELECTIONS: dict[str, Selection] = {
 
 
 def by_name(name: str) -> Selection:
-    """The selection called `name`.
+    """Return the selection called `name`.
 
     Raises:
         ValueError: when there is none.
@@ -33,7 +33,7 @@ def by_name(name: str) -> Selection:
 
 
 def select(name: str, features: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """What the selection called `name` chooses.
+    """Return the indices that the selection called `name` chooses.
 
     Raises:
         ValueError: when there is no such selection.

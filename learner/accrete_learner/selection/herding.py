@@ -1,4 +1,4 @@
-"""Herding: exemplars whose mean stays closest to the class's mean, at every number of them.
+"""Herding, which picks exemplars whose mean is closest to the class's mean at every number of them.
 
 Sources: Welling, Herding Dynamical Weights to Learn (ICML 2009); Rebuffi et al., iCaRL (CVPR 2017), algorithm 4.
 Shapes: n examples of one class, d features.
@@ -10,11 +10,11 @@ from torch.nn import functional as F
 
 
 def select(features: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """The `count` examples (all, if fewer) in the order in which iCaRL's algorithm 4 takes them.
+    """Return `count` examples, or all if there are fewer, in the order in which iCaRL's algorithm 4 takes them.
 
     Its k-th pick is argmin |mu - (x + S) / k|, with S the sum of those picked before. For unit-norm x this is the
-    argmax of (k mu - S) . x, which costs one product with all x a pick. Computed in float64, because near-equal
-    examples are the rule and their order should not depend on rounding.
+    argmax of (k mu - S) . x, which takes one product with all x per pick. It is computed in float64, because near-equal
+    examples are common and their order should not depend on rounding.
 
     Args:
         features: [n, d], normalised here.
@@ -35,7 +35,7 @@ def select(features: Tensor, count: int, generator: torch.Generator) -> Tensor:
     taken = torch.zeros_like(wanted, dtype=torch.bool)
     picks = torch.empty(min(count, len(unit)), dtype=torch.int64, device=features.device)
     for rank in range(len(picks)):
-        # No value leaves the device in this loop: reading one would stall a GPU at every pick.
+        # No value leaves the device in this loop, because reading one would stall a GPU at every pick.
         pick = wanted.masked_fill(taken, -torch.inf).argmax(0, keepdim=True)
         picks[rank] = pick[0]
         taken[pick] = True

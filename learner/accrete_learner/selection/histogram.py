@@ -1,4 +1,4 @@
-"""A histogram of distances: exemplars spread over a class as its examples are, from the typical to the odd.
+"""A choice in proportion to a histogram of the distances to the class's mean (EEIL, section 3.3).
 
 Shapes: n examples of one class, d features.
 """
@@ -12,10 +12,10 @@ BINS = 10
 
 
 def select(features: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """`count` of the examples (all, if fewer), so that each bin of distances to the class's mean keeps its share.
+    """Return `count` examples, or all if there are fewer, so that each bin of distances keeps its share.
 
-    At every rank the next one comes from the bin that is furthest below its share of those picked so far, so the
-    beginning of a long selection is itself in proportion. Within a bin the choice is uniform.
+    At every rank the next one comes from the bin that is furthest below its share of those picked so far, so that the
+    beginning of a long selection is in proportion too. Within a bin the choice is uniform.
 
     Args:
         features: [n, d], normalised here.
@@ -37,7 +37,7 @@ def select(features: Tensor, count: int, generator: torch.Generator) -> Tensor:
     distances = (unit - unit.mean(0)).norm(dim=1).cpu()[shuffled]
     low, span = distances.min(), (distances.max() - distances.min()).clamp(min=1e-12)
     bins = ((distances - low) / span * BINS).long().clamp(max=BINS - 1)
-    # The k-th of a bin's m examples stands at (k + 1/2) / m of the way: sorted by that, all bins advance alike.
+    # The k-th of a bin's m examples gets the position (k + 1/2) / m. Sorted by it, all bins advance alike.
     position = torch.empty(len(bins), dtype=torch.float64)
     for bin_ in range(BINS):
         own = (bins == bin_).nonzero().squeeze(1)

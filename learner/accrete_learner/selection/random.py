@@ -1,11 +1,11 @@
-"""A uniform choice: the baseline of every paper on exemplars, and a strong one."""
+"""A uniform choice, the baseline of every paper on exemplars."""
 
 import torch
 from torch import Tensor
 
 
 def select(features: Tensor, count: int, generator: torch.Generator) -> Tensor:
-    """`count` of the examples (all, if fewer), uniformly without replacement.
+    """Return `count` examples, or all if there are fewer, drawn uniformly without replacement.
 
     Args:
         features: [n, d]; only n matters.

@@ -1,1 +1,1 @@
-"""Exemplars that are more than chosen examples, one way a file; `recipes` says what each memory is made of."""
+"""Exemplars that are made and not only chosen, with one algorithm per file. `recipes` names the choices."""

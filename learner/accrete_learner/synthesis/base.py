@@ -1,4 +1,4 @@
-"""What a synthesis is: it turns the examples that a selection picked into the images that the memory holds.
+"""The interface of a synthesis, which makes the memory's images from the examples that a selection picked.
 
 Shapes: M candidates, C classes, O of them known before the step, H x W pixels.
 """
@@ -19,28 +19,28 @@ __all__ = ["SYNTHESISED", "Exemplars", "Picked", "Report", "Synthesis"]
 
 @dataclass(frozen=True, kw_only=True)
 class Picked:
-    """What a synthesis starts from; all tensors on the generator's device."""
+    """What a synthesis starts from. All tensors are on the generator's device."""
 
     network: Network
-    """As training left it, in evaluation mode; a synthesis gives it back so, its weights untouched."""
+    """As training left it, in evaluation mode. A synthesis must not change its mode or weights."""
     teacher: Network | None
-    """The network as it was before the step; None in a first step."""
+    """The network as it was before the step. None in a first step."""
     candidates: Candidates
     """The exemplars from before the step, then its new examples, in the model's input form."""
     memory: tuple[Tensor, ...]
-    """C times indices into the candidates, in rank order: the whole memory as the selection would have it."""
+    """C times indices into the candidates, in rank order. This is the whole memory as the selection picked it."""
     fresh_classes: tuple[int, ...]
-    """Ascending; those whose exemplars were picked anew in this step. The others' are older exemplars."""
+    """The classes whose exemplars were picked anew in this step, ascending. The others have older exemplars."""
     augmentation: Augmentation
     generator: torch.Generator
     report: Report
 
 
 class Synthesis(Protocol):
-    """One way to make exemplars. Never more of a class than were picked."""
+    """One way to make exemplars, never more of a class than were picked."""
 
     def __call__(self, picked: Picked) -> dict[int, Exemplars]:
-        """The classes whose exemplars are not just what was picked, with at most as many as were picked.
+        """Return the exemplars of the classes for which they are other than the picked examples.
 
         Raises:
             ValueError: for inputs that are not images, when it needs images.

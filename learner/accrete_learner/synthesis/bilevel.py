@@ -1,10 +1,10 @@
-"""The gradient of a trained model's loss in what it was trained on: training unrolled, and differentiated backwards.
+"""The gradient of a trained model's loss with respect to its training inputs, by differentiating through training.
 
 Sources: Maclaurin et al., Gradient-based Hyperparameter Optimization through Reversible Learning (ICML 2015), for
-pixels as what is sought; Finn et al., Model-Agnostic Meta-Learning (ICML 2017), for the first-order variant's idea;
+pixels as the variables; Finn et al., Model-Agnostic Meta-Learning (ICML 2017), for the first-order variant's idea;
 Shaban et al., Truncated Back-propagation for Bilevel Optimization (AISTATS 2019), for stopping early.
 
-Shapes: K inner steps; a batch is inputs [N, ...] and labels [N]. All numbers keep the type that they come in.
+Shapes: K inner steps; a batch is inputs [N, ...] and labels [N]. All numbers keep their type.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -21,7 +21,7 @@ Batch = tuple[Tensor, Tensor]
 """Inputs [N, ...] and labels [N]."""
 
 Loss = Callable[[Weights, Tensor, Tensor], Tensor]
-"""The scalar loss of the model with these weights on a batch; twice differentiable, and the same whenever asked."""
+"""The scalar loss of the model with these weights on a batch. It must be twice differentiable and deterministic."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,14 +35,14 @@ class Unroll:
     rate: float
     """Step length of the inner gradient descent, without momentum."""
     order: Literal["second", "first"] = "second"
-    """`first` drops how an inner step's gradient changes with the weights that it starts from (the Hessian), and so
-    what an input does to the later steps: each step is taken to move the final weights by just what it moved its own.
-    How that gradient changes with the inputs stays, for without it they would have no gradient at all."""
+    """`first` leaves out how an inner step's gradient changes with the weights that it starts from (the Hessian), and
+    so the effect of an input on later steps. Each step is taken to move the final weights by what it moved its own. How
+    the gradient changes with the inputs stays, because without it they would have no gradient at all."""
     truncate: int | None = None
-    """The last this many steps are differentiated, the inputs of earlier ones get zeros; None: all."""
+    """How many steps, from the last, are differentiated. The inputs of earlier ones get gradients of 0. None: all."""
     checkpoint: bool = True
-    """Run each step again when the backward pass comes to it: memory for one step's graph and K sets of weights in
-    place of K graphs, for about a third more time. The result is the same."""
+    """Run each step again when the backward pass comes to it. This takes memory for one step's graph and K sets of
+    weights in place of K graphs, and about a third more time. The result is the same."""
 
     def __post_init__(self) -> None:
         if self.truncate is not None and self.truncate < 1:
@@ -52,7 +52,7 @@ class Unroll:
 def hypergradient(
     loss: Loss, weights: Weights, inner: Sequence[Batch], outer: Batch, unroll: Unroll
 ) -> tuple[Tensor, list[Tensor]]:
-    """The loss on `outer` of the model trained on `inner`, and its gradient in the inner inputs.
+    """Return the loss on `outer` of the model trained on `inner`, and its gradient with respect to the inner inputs.
 
     With w_0 = `weights`, w_k+1 = w_k - rate * dL(w_k; x_k)/dw for the K batches x_k of `inner`, the loss is
     L(w_K; outer), and backwards from a = dL(w_K; outer)/dw, for k from K - 1 down:
@@ -62,11 +62,11 @@ def hypergradient(
 
     Args:
         loss: of both levels.
-        weights: where the inner training starts; neither changed nor differentiated.
-        inner: one batch a step. How its inputs came about is for the caller to differentiate:
+        weights: where the inner training starts. They are neither changed nor differentiated.
+        inner: one batch per step. The caller differentiates what made its inputs, with
             `torch.autograd.backward(inputs, gradients)`.
-        outer: what the trained model is judged by; a constant.
-        unroll: see there.
+        outer: the batch of the outer loss, a constant.
+        unroll: how the inner training runs and is differentiated.
 
     Returns:
         The outer loss, a scalar, and K gradients, each of its batch's inputs' shape; all detached.
@@ -98,7 +98,7 @@ def hypergradient(
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Graph:
-    """One inner step: its leaves, and the inner gradient as a function of them where that is wanted."""
+    """One inner step with its leaves and the inner gradient, which is a function of them where that is asked for."""
 
     weights: Weights
     inputs: Tensor
@@ -123,7 +123,7 @@ def _descended(weights: Weights, gradient: Weights, rate: float) -> Weights:
 
 
 def _outer(loss: Loss, weights: Weights, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
-    """The outer loss and its gradient in the weights."""
+    """Return the outer loss and its gradient with respect to the weights."""
     leaves = {name: value.detach().requires_grad_() for name, value in weights.items()}
     with torch.enable_grad():
         reached = loss(leaves, batch[0].detach(), batch[1])
@@ -132,7 +132,7 @@ def _outer(loss: Loss, weights: Weights, batch: Batch) -> tuple[Tensor, dict[str
 
 
 def _back(graph: _Graph, adjoint: dict[str, Tensor], unroll: Unroll) -> tuple[Tensor, dict[str, Tensor]]:
-    """From the outer gradient after a step to that before it, and in the step's inputs."""
+    """Return the outer gradient with respect to a step's inputs and to the weights before it, from that after it."""
     # A weight that the loss does not see, or sees linearly and apart from all else, has a gradient without a graph.
     names = [name for name, value in graph.gradient.items() if value.requires_grad]
     if not names:

@@ -1,4 +1,4 @@
-"""Collages: four images of a class in the room of one.
+"""Collages, each of which shows four images of a class in the space of one.
 
 Shapes: m exemplars of a class, H x W pixels, C channels.
 """
@@ -17,20 +17,20 @@ _TILES = 4
 
 @dataclass(frozen=True, kw_only=True)
 class Collage:
-    """Each exemplar shows four of its class's examples, two by two; so m exemplars show 4m, if there are so many."""
+    """Each exemplar shows four of its class's examples, two by two, so that m exemplars show up to 4m."""
 
     kind: Literal["resized", "random_crop", "centre_crop"]
-    """What a tile is: the whole example at half its size (averaged over area), or half of it at full size, from any
-    place or from the middle."""
+    """What a tile shows. `resized` is the whole example at half its size, averaged over area. The crops are a part of
+    half its height and width, from a random place or from the middle."""
 
     def __call__(self, picked: Picked) -> dict[int, Exemplars]:
-        """Collages of the fresh classes, as many as were picked of each; older ones stay.
+        """Return collages of the fresh classes, as many as were picked of each.
 
-        The picks come first, in their order; the other three quarters are drawn from the class's other examples. A
-        class without enough repeats some. A collage is deleted with any of the four examples that it shows.
+        The picks come first, in their order. The other three quarters are drawn from the class's other examples, and
+        some are repeated in a class without enough. A collage is deleted with any of the four examples that it shows.
 
         Raises:
-            ValueError: for vectors: they have no parts to put side by side.
+            ValueError: for vectors, which have no parts to put side by side.
         """
         if picked.candidates.x.dim() != 4:
             raise ValueError(f"a collage is of images [N, H, W, C]; the examples are {list(picked.candidates.x.shape)}")
@@ -45,7 +45,7 @@ class Collage:
         return made
 
     def _shown(self, picked: Picked, label: int, wanted: int) -> Tensor:
-        """Indices [wanted] of the examples to show: first the picks, so that a memory cut short has the best tiles."""
+        """Return the indices [wanted] of the examples to show. The picks are first, so a memory cut short has them."""
         own = (picked.candidates.y == label).nonzero().squeeze(1)
         first = picked.memory[label]
         others = own[~torch.isin(own, first)]
@@ -54,7 +54,7 @@ class Collage:
         return pool[torch.arange(wanted, device=pool.device) % len(pool)]
 
     def _joined(self, images: Tensor, generator: torch.Generator) -> Tensor:
-        """[4, m, H, W, C] -> m collages; odd sizes have a larger lower or right half."""
+        """Join [4, m, H, W, C] to m collages. With odd sizes the lower or right half is the larger one."""
         height, width = images.shape[2:4]
         rows, columns = (height // 2, height - height // 2), (width // 2, width - width // 2)
         parts = [self._tile(images[2 * i + j], rows[i], columns[j], generator) for i in (0, 1) for j in (0, 1)]
@@ -62,7 +62,7 @@ class Collage:
         return torch.cat((upper, lower), dim=1)
 
     def _tile(self, images: Tensor, height: int, width: int, generator: torch.Generator) -> Tensor:
-        """[m, H, W, C] -> [m, height, width, C] of the same type."""
+        """Return tiles [m, height, width, C] of images [m, H, W, C], of the same type."""
         if self.kind == "resized":
             small = F.interpolate(images.permute(0, 3, 1, 2).float(), size=(height, width), mode="area")
             small = small.permute(0, 2, 3, 1)

@@ -1,10 +1,10 @@
-"""Mnemonics: exemplars whose pixels are learnt so that a model trained on them alone does well on the class's data.
+"""Mnemonics, exemplars whose pixels are learnt so that a model trained on them alone does well on the class's data.
 
 Source: Liu et al., Mnemonics Training: Multi-Class Incremental Learning without Forgetting (CVPR 2020), section 4 and
-algorithm 1. The step's own training is the model-level problem (section 4.2); this is the exemplar-level one
-(section 4.3). A temporary model starts as the trained network; the exemplars train it (eq. 8); its loss on what they
-stand for is differentiated through that training down to the pixels, which take a step (eq. 9); and again. Exemplars
-of old classes, whose data is gone, are split into halves that stand for each other (eq. 10).
+algorithm 1. The step's own training is the model-level problem (section 4.2). This is the exemplar-level one (section
+4.3). A temporary model starts as the trained network and is trained on the exemplars (eq. 8). Its loss on the class's
+data is differentiated through that training down to the pixels, which are updated (eq. 9), and so on. Exemplars of old
+classes, whose data is gone, are split into halves, and each half is the data of the other (eq. 10).
 
 Shapes: E exemplars, H x W pixels, C channels.
 """
@@ -26,10 +26,10 @@ from accrete_learner.synthesis.base import Picked
 from accrete_learner.synthesis.bilevel import Batch, Loss, Unroll, Weights, hypergradient
 from accrete_learner.training.network import Network
 
-#: The rate is halved this many times less one (section 5.1: after every 10 of 50 epochs).
+#: The rate is constant in each of this many stages, and halved between them (section 5.1, after every 10 of 50 epochs).
 _STAGES = 5
 
-#: Pixel updates between two reports: reading a loss makes a GPU wait.
+#: Pixel updates between two reports. Reading a loss makes a GPU wait.
 _REPORT_EVERY = 10
 
 
@@ -37,53 +37,54 @@ _REPORT_EVERY = 10
 class Mnemonics:
     """Exemplars trained by bilevel optimisation.
 
-    The work does not grow with the memory or the step: `iterations` times, for the fresh classes and for each half of
-    the old ones, `unroll_steps` steps on `batch_size` exemplars and one look at `outer_batch_size` examples.
+    The work does not grow with the memory or the step. It is `iterations` times, for the fresh classes and for each
+    half of the old ones, `unroll_steps` steps on `batch_size` exemplars and one loss on `outer_batch_size` examples.
     """
 
     adjust: bool = True
-    """Adjust old classes' exemplars too in every step (eq. 10). One that is its class's only exemplar stays as it is,
-    for nothing is left to judge it by."""
+    """Adjust old classes' exemplars too in every step (eq. 10). A class's only exemplar stays as it is, because there
+    is no data left for its loss."""
     iterations: int = 40
     """Pixel updates of each group of exemplars, as many as two CPU cores make with ResNet-32 in about a minute. The
-    paper makes 50 epochs of them (section 5.1), which is for a GPU."""
+    paper makes 50 epochs of them (section 5.1), which needs a GPU."""
     unroll_steps: int = 2
-    """Steps of the temporary model on the exemplars before its loss is taken (eq. 8): two are the fewest in which one
-    exemplar acts on what another teaches. The time grows with it."""
+    """Steps of the temporary model on the exemplars before its loss is taken (eq. 8). Two are the fewest in which one
+    exemplar influences the effect of another. The time grows with it."""
     inner_rate: float = 0.002
-    """alpha_2 in eq. 8, the temporary model's learning rate. Batch normalisation keeps its statistics inside, so a step
-    bears a tenth of what training bears: of 0.0003 to 0.01, on ResNet-32 after the first step of five methods, 0.001
-    to 0.003 lowers the loss on the class's data, 0.01 raises it, and beyond that the gradients say nothing."""
+    """alpha_2 in eq. 8, the temporary model's learning rate. Batch normalisation keeps its statistics in the inner
+    training, which therefore needs about a tenth of the usual rate. On ResNet-32 after the first step of five methods,
+    0.001 to 0.003 lowered the loss on the class's data, 0.01 raised it, and larger ones gave useless gradients."""
     rate: float = 0.25
-    """beta in eqs. 9 and 10, about the grey levels of 0 to 255 that a pixel moves in an update at the start; halved
-    after each fifth of the updates, as in section 5.1. The paper's plain SGD at 0.01 would need its many epochs, as the
-    gradient of a pixel is tiny and of no fixed size; Adam makes a step's length known. Larger ones move the exemplars'
-    features away from where their class's are: at 1, the nearest mean lost five points after three steps of CIFAR-100
-    that the head did not lose."""
+    """beta in eqs. 9 and 10, about the grey levels of 0 to 255 that a pixel moves per update at the start. It is halved
+    after each fifth of the updates, as in section 5.1. The paper's plain SGD at 0.01 would need its many epochs,
+    because the gradient of a pixel is tiny and of no fixed size. Adam fixes the length of an update. Larger rates move
+    the exemplars' features away from those of their class. At 1, the nearest mean lost five points after three steps of
+    CIFAR-100 that the head did not lose."""
     order: Literal["second", "first"] = "second"
-    """`first` leaves the Hessians of the inner training out; see `Unroll`. The paper unrolls in full."""
+    """`first` leaves out the Hessians of the inner training (see `Unroll`). The paper unrolls in full."""
     truncate: int | None = None
-    """Differentiate through the last this many inner steps only; None: all, as in the paper."""
+    """Differentiate through the last this many inner steps alone. None: through all, as in the paper."""
     checkpoint: bool = True
-    """Memory for one inner step in place of all of them; see `Unroll`."""
+    """Hold one inner step in memory in place of all of them (see `Unroll`)."""
     batch_size: int = 32
-    """Exemplars of an inner step; all come equally often."""
+    """Exemplars per inner step. All come equally often."""
     outer_batch_size: int = 64
-    """Examples that judge the temporary model, at each update others."""
+    """Examples on which the temporary model's loss is taken, others at each update."""
     augment: bool = True
-    """Move and mirror exemplars in the inner training as later trainings will, so far as the step's augmentation does;
-    other changes that it makes are left out, as they may not pass gradients on."""
+    """Move and mirror exemplars in the inner training, as the step's augmentation does. Its other changes are left out,
+    because they may not pass gradients on."""
     storage: Literal["uint8", "float16"] = "uint8"
-    """How pixels are kept: rounded, one byte; or with a fraction, two bytes."""
+    """How pixels are kept, rounded in one byte or with a fraction in two bytes."""
 
     def __call__(self, picked: Picked) -> dict[int, Exemplars]:
-        """Exemplars of the fresh classes, and of those old classes that have two or more.
+        """Return exemplars of the fresh classes, and of those old classes that have two or more.
 
-        Batch normalisation uses the statistics that the network serves with, inside too: a few exemplars' own would
-        make each pixel change how every other image looks, and a later training on all classes will not have them.
+        Batch normalisation uses the statistics that the network serves with, in the inner training too. With those of
+        a few exemplars each pixel would change the features of every other image, and a later training on all classes
+        will not have them.
 
         Raises:
-            ValueError: for vectors: a range of 0 to 255 means nothing to them.
+            ValueError: for vectors, which have no range of 0 to 255.
             RuntimeError: when torch cannot differentiate the backbone twice; it names the operation (the hard sigmoid
                 of torchvision's MobileNetV3 is one).
         """
@@ -114,36 +115,36 @@ class Mnemonics:
         return groups
 
     def _fresh(self, picked: Picked, labels: Sequence[int]) -> "_Group":
-        """New classes' exemplars, judged by the step's new examples (eqs. 8 and 9)."""
+        """Return the group of new classes' exemplars, whose loss is on the step's new examples (eqs. 8 and 9)."""
         candidates, generator = picked.candidates, picked.generator
         exemplars = self._exemplars(picked, labels)
-        judges = candidates.fresh.nonzero().squeeze(1)
-        order = _shuffled(len(judges), self.outer_batch_size, generator, candidates.y.device)
+        fresh = candidates.fresh.nonzero().squeeze(1)
+        order = _shuffled(len(fresh), self.outer_batch_size, generator, candidates.y.device)
 
-        def judge() -> Batch:
-            index = judges[next(order)]
+        def outer_batch() -> Batch:
+            index = fresh[next(order)]
             return candidates.x[index].to(exemplars.x.dtype), candidates.y[index]
 
         everything = torch.ones(len(exemplars.y), dtype=torch.bool, device=exemplars.y.device)
-        return _Group(labels=tuple(labels), parts=((everything, exemplars),), tasks=(_Task(exemplars, judge),))
+        return _Group(labels=tuple(labels), parts=((everything, exemplars),), tasks=(_Task(exemplars, outer_batch),))
 
     def _old(self, picked: Picked, labels: Sequence[int]) -> "_Group":
-        """Old classes' exemplars in two halves, each judged by the other as it is by then (eq. 10)."""
+        """Return the group of old classes' exemplars in two halves, each with its loss on the other (eq. 10)."""
         whole = self._exemplars(picked, labels)
         halves = [_halved(len(picked.memory[label]), picked.generator) for label in labels]
         in_a = torch.cat(halves).to(whole.y.device)
         a, b = (self._learnt(whole.x[part], whole.y[part], picked) for part in (in_a, ~in_a))
-        tasks = (_Task(a, self._judged_by(b, picked)), _Task(b, self._judged_by(a, picked)))
+        tasks = (_Task(a, self._outer_of(b, picked)), _Task(b, self._outer_of(a, picked)))
         return _Group(labels=tuple(labels), parts=((in_a, a), (~in_a, b)), tasks=tasks)
 
-    def _judged_by(self, other: "_Learnt", picked: Picked) -> Callable[[], Batch]:
+    def _outer_of(self, other: "_Learnt", picked: Picked) -> Callable[[], Batch]:
         order = _shuffled(len(other.y), self.outer_batch_size, picked.generator, other.y.device)
 
-        def judge() -> Batch:
+        def outer_batch() -> Batch:
             index = next(order)
             return other.x.detach()[index], other.y[index]
 
-        return judge
+        return outer_batch
 
     def _exemplars(self, picked: Picked, labels: Sequence[int]) -> "_Learnt":
         index = torch.cat([picked.memory[label] for label in labels])
@@ -169,16 +170,16 @@ class _Learnt:
     y: Tensor
     """[E] int64."""
     order: Iterator[Tensor]
-    """Endless; indices of an inner batch."""
+    """Without end, the indices of an inner batch."""
     optimizer: torch.optim.Adam
 
 
 @dataclass(frozen=True, slots=True)
 class _Task:
-    """Exemplars and what judges a model that was trained on them."""
+    """Exemplars, and the data of the loss of a model that is trained on them."""
 
     learnt: _Learnt
-    judge: Callable[[], Batch]
+    outer_batch: Callable[[], Batch]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -187,11 +188,11 @@ class _Group:
 
     labels: tuple[int, ...]
     parts: tuple[tuple[Tensor, _Learnt], ...]
-    """Which of the group's exemplars [E] bool each of the parts holds."""
+    """Each part with a bool [E] that is true for the group's exemplars in it."""
     tasks: tuple[_Task, ...]
 
     def finished(self, memory: Sequence[Tensor], storage: Literal["uint8", "float16"]) -> dict[int, Exemplars]:
-        """The exemplars of each class, in the rank order of what they were made from."""
+        """Return the exemplars of each class, in the rank order of the examples that they were made from."""
         sources = [memory[label] for label in self.labels]
         parts = [(part, learnt.x.detach()) for part, learnt in self.parts]
         x = parts[0][1].new_empty(sum(len(source) for source in sources), *parts[0][1].shape[1:])
@@ -206,7 +207,7 @@ class _Group:
 
 
 class _Tuner:
-    """One update of some exemplars' pixels: eqs. 8 and 9, or one line of eq. 10."""
+    """Updates the pixels of some exemplars by eqs. 8 and 9, or by one line of eq. 10."""
 
     def __init__(self, config: Mnemonics, picked: Picked) -> None:
         self._config = config
@@ -220,14 +221,14 @@ class _Tuner:
         self._augmentation = Augmentation(crops=moves.crops and config.augment, flips=moves.flips and config.augment)
 
     def __call__(self, task: _Task, update: int) -> Tensor:
-        """Moves the pixels; the temporary model's loss before that, a scalar on the device."""
+        """Update the pixels and return the temporary model's loss before that, a scalar on the device."""
         learnt = task.learnt
         inner = [self._inner_batch(learnt) for _ in range(self._config.unroll_steps)]
         # The fast attention kernels cannot be differentiated twice.
         with sdpa_kernel(SDPBackend.MATH):
-            loss, gradients = hypergradient(self._loss, self._weights, inner, task.judge(), self._unroll)
+            loss, gradients = hypergradient(self._loss, self._weights, inner, task.outer_batch(), self._unroll)
         learnt.optimizer.zero_grad(set_to_none=True)
-        # A temporary model that diverged says nothing; without this, it would leave its exemplars without a picture.
+        # A temporary model that diverged has no useful gradient. Without this, its pixels would no longer be numbers.
         finite = [gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0) for gradient in gradients]
         torch.autograd.backward([x for x, _ in inner], finite)
         stage = update * _STAGES // self._config.iterations
@@ -239,32 +240,34 @@ class _Tuner:
         return loss
 
     def _inner_batch(self, learnt: _Learnt) -> Batch:
-        """Moved and mirrored by indexing, so that gradients find their pixels; drawn once, and not again in the
-        backward pass."""
+        """Return the next batch, moved and mirrored by indexing, so that gradients reach their pixels.
+
+        The changes are drawn once and not again in the backward pass.
+        """
         index = next(learnt.order)
         return self._augmentation.apply(learnt.x[index], self._generator), learnt.y[index]
 
 
 class _Scored(nn.Module):
-    """From pixels to scores in the numbers' own type; `Network` would go through bfloat16 or float32."""
+    """Scores of pixels, in the pixels' own type where `Network` would go through bfloat16 or float32."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
 
     def forward(self, pixels: Tensor) -> Tensor:
-        """[N, H, W, C] in 0 to 255 -> [N, classes]."""
+        """Return the scores [N, classes] of [N, H, W, C] in 0 to 255."""
         scores: Tensor = self.network.head(self.network.backbone.features_from(prepare(self.network.backbone, pixels)))
         return scores
 
 
 def prepare(backbone: Backbone, pixels: Tensor) -> Tensor:
-    """What `backbone.prepare` answers, in the type of the backbone's own numbers: [N, H, W, C] -> [N, C', H, W]."""
+    """Prepare [N, H, W, C] as `backbone.prepare` does, to [N, C', H, W] in the type of the backbone's own numbers."""
     return pixels.permute(0, 3, 1, 2).to(backbone.scale.dtype) * backbone.scale + backbone.shift
 
 
 def loss_of(network: Network) -> Loss:
-    """Cross-entropy of the head's scores, a cosine head's scale included, as a function of the network's weights.
+    """Return the cross-entropy of the head's scores, a cosine head's scale included, as a function of the weights.
 
     Buffers are the network's own, and not written to, because it is in evaluation mode.
     """
@@ -279,7 +282,7 @@ def loss_of(network: Network) -> Loss:
 
 
 def _shuffled(count: int, size: int, generator: torch.Generator, device: torch.device) -> Iterator[Tensor]:
-    """Endless batches of indices of `size` or a little less; each of `count` comes once before any comes again."""
+    """Yield batches of indices without end, of `size` or a little less, all of `count` before any comes again."""
     batches = -(-count // size)
     while True:
         order = torch.randperm(count, generator=generator, device=generator.device).to(device)
@@ -287,5 +290,5 @@ def _shuffled(count: int, size: int, generator: torch.Generator, device: torch.d
 
 
 def _halved(count: int, generator: torch.Generator) -> Tensor:
-    """[count] bool: true for half of them, drawn."""
+    """Return bool [count] that is true for half of them, drawn at random."""
     return torch.randperm(count, generator=generator, device=generator.device) < count // 2

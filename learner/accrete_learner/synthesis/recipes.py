@@ -1,4 +1,4 @@
-"""What each choice of a memory is made of: a selection that picks examples, and what is made of the picks."""
+"""The choices of exemplars, each a selection that picks examples and what is made of the picks."""
 
 from dataclasses import dataclass, replace
 
@@ -11,12 +11,12 @@ from accrete_learner.synthesis.mnemonics import Mnemonics
 
 @dataclass(frozen=True, kw_only=True)
 class Recipe:
-    """How a memory comes to its exemplars."""
+    """How a memory gets its exemplars."""
 
     pick: str = "herding"
     """The selection that picks examples, and ranks them."""
     synthesis: Synthesis | None = None
-    """What is made of the picks; None: they are the exemplars."""
+    """What is made of the picks. None: they are the exemplars."""
 
 
 RECIPES: dict[Selection, Recipe] = {
@@ -39,12 +39,12 @@ RECIPES: dict[Selection, Recipe] = {
 
 
 def recipe(name: Selection, *, iterations: int | None = None, pixels: Pixels = "uint8") -> Recipe:
-    """What the memory called `name` is made of.
+    """Return the recipe of the choice called `name`.
 
     Args:
         name: of the choice.
         iterations: of a synthesis by optimisation, in place of its own.
-        pixels: how a synthesis that can keep fractions of grey levels does.
+        pixels: how a synthesis that can keep fractions of grey levels stores pixels.
     """
     found = RECIPES[name]
     synthesis = found.synthesis

@@ -1,1 +1,1 @@
-"""The trainer process: one job from files to files. Importing this package imports no torch."""
+"""The trainer process, which runs one job from files to files. Importing this package imports no torch."""

@@ -1,4 +1,4 @@
-"""The trainer process: `python -m accrete_learner.trainer` runs one incremental step, from files to files.
+"""The trainer process `python -m accrete_learner.trainer`, which runs one incremental step from files to files.
 
 It writes {"stage": "ready"} once its imports are done, so that a process can stand by. Then it reads one line from
 standard input, the step's folder (see the module `job`), runs the step and exits with 0. It also exits with 0 when
@@ -73,7 +73,7 @@ def _run(folder: Path, reporter: Reporter) -> int:
         # Dropout and stochastic depth inside torchvision's networks know only torch's global generator.
         torch.manual_seed(job.seed)
         run_job(folder, job, reporter.progress)
-    # The one place that turns any failure of a step into an event; the process ends with it.
+    # The one place that turns any failure of a step into an event, after which the process ends.
     except Exception as error:
         log.exception("the step in %s failed", folder)
         reporter.say("error", reason=_reason(error))

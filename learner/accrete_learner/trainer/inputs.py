@@ -61,7 +61,7 @@ def read_inputs(folder: Path, job: Job, method: Method, generator: torch.Generat
 def _examples(
     tensors: Mapping[str, Tensor], x_name: str, y_name: str, job: Job, device: torch.device
 ) -> tuple[Tensor, Tensor]:
-    """Return x [n, ...] in the model's input form and y int64 [n]; both are empty where the file has none."""
+    """Return x [n, ...] in the model's input form and y int64 [n], both empty where the file has none."""
     shape, dtype = job.model.input_shape, getattr(torch, job.model.input_dtype)
     x = tensors.get(x_name, torch.empty((0, *shape), dtype=dtype, device=device))
     if x_name == INPUT_EXEMPLAR_X and x.dtype == torch.float16:

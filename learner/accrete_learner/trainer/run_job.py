@@ -1,4 +1,4 @@
-"""Run one job from a folder to a folder: read its inputs, run the method's step, write the candidate.
+"""Run one job from a folder to a folder, by reading its inputs, running the method's step and writing the candidate.
 
 Nothing outside the folder is written, and the result is written last, so a process that is killed at any instant leaves
 either a whole outcome or none.

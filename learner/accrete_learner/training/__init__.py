@@ -1,1 +1,1 @@
-"""The training loop and what it needs: network, schedule, precision."""
+"""The training loop with the network, schedule and precision that it needs."""

@@ -1,4 +1,4 @@
-"""The loop that trains. All methods share it; what they differ in comes to it as values.
+"""The training loop of all methods, which give it their differences as values.
 
 Shapes: N examples, [N, ...] inputs in the model's own form (uint8 [N, H, W, C] or float32 [N, d]).
 """
@@ -19,18 +19,19 @@ from accrete_learner.training.schedule import Schedule
 
 
 class Teacher(Protocol):
-    """What answers for the classes known before the step, and perhaps for more; a frozen `Network` is one."""
+    """Gives the scores to distil, of the classes known before the step and perhaps of more. A frozen `Network` is
+    one."""
 
     @property
     def rows(self) -> Tensor:
         """[O, d], of the head before the step."""
 
     def __call__(self, prepared: Tensor) -> tuple[Tensor, Tensor]:
-        """Features [N, d] and scores [N, T] of what a backbone's `prepare` answered."""
+        """Return features [N, d] and scores [N, T] of what a backbone's `prepare` returned."""
 
 
 class TrainingDivergedError(RuntimeError):
-    """The loss stopped being a number; a smaller learning rate is the usual cure."""
+    """The loss stopped being finite. A smaller learning rate usually helps."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +43,7 @@ class TrainingSet:
     y: Tensor
     """[N] int64 class indices."""
     fresh: Tensor
-    """[N] bool: came for this step, as against exemplars kept from before."""
+    """[N] bool, true for an example that came for this step, false for an exemplar kept from before."""
 
     def __len__(self) -> int:
         return len(self.y)
@@ -61,15 +62,19 @@ def train(
     train_backbone: bool = True,
     statistics: bool = True,
 ) -> list[float]:
-    """Train `network` in place on the sum of `terms`; afterwards it is in evaluation mode.
+    """Train `network` in place on the sum of `terms`, and leave it in evaluation mode.
 
     Args:
         data: at least one example, on the generator's device.
-        terms: only such as apply to this step.
-        teacher: the network as it was before the step, or another that answers for its classes and more, for terms
-            that ask for it.
+        terms: those that apply to this step.
+        schedule: epochs, rates, batch size and gradient noise.
+        augmentation: applied to every batch.
+        generator: source of all random numbers.
+        report: called after each epoch with epochs done, epochs in all, and the epoch's mean loss.
+        teacher: the network as it was before the step, or another that scores its classes and more. For the terms that
+            need it.
         train_backbone: False leaves the backbone as it is, its batch statistics included, and trains the head alone.
-        statistics: False has batch normalisation use, and keep, the statistics that it serves with.
+        statistics: False makes batch normalisation use, and keep, the statistics that it serves with.
 
     Returns:
         The mean loss of each epoch.
@@ -93,12 +98,12 @@ def train(
             index = copy % len(data)
             _set_rate(optimizer, schedule.rate(epoch + position / len(batches)))
             x = augmentation.apply(data.x[index], generator)
-            batch = _look(network, teacher, x, data.y[index], data.fresh[index])
+            batch = _forward(network, teacher, x, data.y[index], data.fresh[index])
             loss = torch.stack([term(batch) for term in terms]).sum()
             optimizer.zero_grad(set_to_none=True)
             torch.autograd.backward(loss)
             if noise:
-                _disturb(optimizer, noise / len(index), generator)
+                _add_noise(optimizer, noise / len(index), generator)
             optimizer.step()
             network.head.constrain()
             total += loss.detach()
@@ -110,10 +115,10 @@ def train(
 
 
 def epoch_batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Indices of one epoch in random order, in batches as equal as can be and of two examples or more.
+    """Yield the indices of one epoch in random order, in batches of about equal size and of two examples or more.
 
-    Batch normalisation cannot train on one example, so a remainder is spread over the batches instead of left alone at
-    the end, and a single example is taken twice.
+    Batch normalisation cannot train on one example, so a remainder is spread over the batches, and a single example is
+    taken twice.
     """
     order = torch.randperm(count, generator=generator, device=generator.device)
     if count == 1:
@@ -122,8 +127,8 @@ def epoch_batches(count: int, batch_size: int, generator: torch.Generator) -> It
     yield from order.tensor_split(batches)
 
 
-def _look(network: Network, teacher: Teacher | None, x: Tensor, y: Tensor, fresh: Tensor) -> Batch:
-    """Both networks' view of one augmented batch."""
+def _forward(network: Network, teacher: Teacher | None, x: Tensor, y: Tensor, fresh: Tensor) -> Batch:
+    """Return one augmented batch with the outputs of both networks."""
     prepared = network.backbone.prepare(x)
     features, scores = network(prepared)
     teacher_features, teacher_scores = None, None
@@ -155,8 +160,8 @@ def _sgd(network: Network, schedule: Schedule) -> torch.optim.SGD:
 
 
 @torch.no_grad()
-def _disturb(optimizer: torch.optim.SGD, deviation: float, generator: torch.Generator) -> None:
-    """Adds normal noise to every gradient."""
+def _add_noise(optimizer: torch.optim.SGD, deviation: float, generator: torch.Generator) -> None:
+    """Add normal noise to every gradient."""
     for group in optimizer.param_groups:
         for parameter in group["params"]:
             if parameter.grad is not None:

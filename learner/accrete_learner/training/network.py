@@ -1,4 +1,4 @@
-"""Backbone and head as one thing that trains, and the frozen copy of it that teaches.
+"""Backbone and head as one network, and its frozen copy as a teacher.
 
 Shapes: N examples, d feature length, C classes.
 """
@@ -13,17 +13,20 @@ from accrete_learner.heads import Head
 
 
 class Network(nn.Module):
-    """A backbone, under autocast where that is wanted, and a head on float32 features: cosines need the digits."""
+    """A backbone, under autocast where that is asked for, and a head on float32 features.
+
+    Cosines need more digits than bfloat16 has.
+    """
 
     def __init__(self, backbone: Backbone, head: Head, *, autocast: bool = False) -> None:
-        """Both are held, not copied; `autocast` lets the backbone multiply in bfloat16."""
+        """Hold both without copying them. `autocast` lets the backbone multiply in bfloat16."""
         super().__init__()
         self.backbone = backbone
         self.head = head
         self.autocast = autocast
 
     def forward(self, prepared: Tensor) -> tuple[Tensor, Tensor]:
-        """Features [N, d] and scores [N, C], both float32, of what `backbone.prepare` answered."""
+        """Return features [N, d] and scores [N, C], both float32, of what `backbone.prepare` returned."""
         with torch.autocast(prepared.device.type, dtype=torch.bfloat16, enabled=self.autocast):
             features = self.backbone.features_from(prepared)
         features = features.float()
@@ -35,5 +38,5 @@ class Network(nn.Module):
         return self.head.weight
 
     def teacher(self) -> "Network":
-        """A copy that stays as this one is now: evaluation mode, no gradients."""
+        """Return a copy of this network as it is now, in evaluation mode and without gradients."""
         return copy.deepcopy(self).requires_grad_(False).eval()

@@ -1,4 +1,4 @@
-"""Which numbers, device and cores a training process uses."""
+"""The number type, device and cores that a training process uses."""
 
 import os
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ import torch
 
 from accrete_learner.config import Device, Precision
 
-#: Instructions that multiply bfloat16 fast; without them a CPU emulates it, slower than float32.
+#: Instructions that multiply bfloat16 fast. Without them a CPU emulates it, which is slower than float32.
 _FAST_BFLOAT16 = ("avx512_bf16", "amx_bf16")
 
 
 def resolve_precision(precision: Precision, device: torch.device) -> Precision:
-    """`auto` as "bfloat16" where `device` is fast at it and as "float32" elsewhere; anything else as it is."""
+    """Return "bfloat16" for `auto` where `device` is fast at it and "float32" elsewhere, and others as they are."""
     if precision != "auto":
         return precision
     fast = torch.cuda.is_bf16_supported(including_emulation=False) if device.type == "cuda" else _cpu_has_bfloat16()
@@ -21,7 +21,7 @@ def resolve_precision(precision: Precision, device: torch.device) -> Precision:
 
 
 def resolve_device(device: Device) -> torch.device:
-    """`auto` as the GPU when there is one.
+    """Return the GPU for `auto` when there is one.
 
     Raises:
         ValueError: when a GPU is asked for and there is none.
@@ -33,7 +33,7 @@ def resolve_device(device: Device) -> torch.device:
 
 
 def resolve_threads(threads: int) -> int:
-    """0 as the number of cores that this process may run on."""
+    """Return the number of cores that this process may run on for 0, and others as they are."""
     if threads:
         return threads
     # Only Linux tells the cores that a container or taskset left to this process.
@@ -41,14 +41,16 @@ def resolve_threads(threads: int) -> int:
 
 
 def use_threads(threads: int) -> None:
-    """Let this process compute on so many threads; 0: on all cores."""
+    """Let this process compute on so many threads, or on all cores for 0."""
     torch.set_num_threads(resolve_threads(threads))
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Computes on one thread in this block, which is for what is many small things: on cores that others use, the
-    threads of a small operation wait for each other longer than they compute."""
+    """Compute on one thread in this block, which is faster for many small operations.
+
+    On cores that others use too, the threads of a small operation wait for each other longer than they compute.
+    """
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -8,7 +8,7 @@ NOISE_DECAY = 0.55
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """SGD with a multi-step decay, as a paper states it; `resized` fits it to another number of epochs."""
+    """SGD with a multi-step decay, as a paper states it. `resized` fits it to another number of epochs."""
 
     epochs: int
     """Passes over the training set."""
@@ -17,18 +17,18 @@ class Schedule:
     momentum: float = 0.9
     """The papers' and their codes' common value."""
     weight_decay: float = 5e-4
-    """L2 penalty as torch.optim.SGD applies it: this times the weight is added to the gradient."""
+    """L2 penalty as torch.optim.SGD applies it, which adds this times the weight to the gradient."""
     batch_size: int = 128
     milestones: tuple[float, ...] = ()
     """Epochs after which the rate is multiplied by `decay`."""
     decay: float = 0.1
     warmup_epochs: float = 0.0
-    """Epochs over which the rate rises from 0; 0: starts at once, as the papers do."""
+    """Epochs over which the rate rises from 0. The papers have none."""
     copies: int = 1
-    """Times that an epoch takes each example, every time augmented anew: 12 in EEIL, which stores twelve variants."""
+    """Times that an epoch takes each example, every time augmented anew. 12 in EEIL, which stores twelve variants."""
     gradient_noise: float = 0.0
-    """eta of EEIL's noise (section 4.3, after Neelakantan et al. 2015): in epoch e, normal noise of deviation
-    eta / (1 + e)^0.55 on the gradient summed over a batch. EEIL's is 0.3; 0: none."""
+    """eta of EEIL's noise (section 4.3, after Neelakantan et al. 2015). In epoch e, normal noise with the deviation
+    eta / (1 + e)^0.55 is added to the gradient summed over a batch. EEIL has 0.3; 0 is none."""
 
     def resized(
         self,
@@ -39,7 +39,7 @@ class Schedule:
         batch_size: int | None = None,
         copies: int | None = None,
     ) -> "Schedule":
-        """The same schedule with what is given replaced; milestones and warm-up move in proportion to the epochs."""
+        """Return this schedule with the given numbers. Milestones and warm-up move in proportion to the epochs."""
         factor = 1.0 if epochs is None else epochs / self.epochs
         return replace(
             self,
@@ -53,15 +53,15 @@ class Schedule:
         )
 
     def rate(self, epoch: float) -> float:
-        """The learning rate at `epoch`, counted from 0; a fraction is a point within an epoch."""
+        """Return the learning rate at `epoch`, counted from 0, where a fraction is a point within an epoch."""
         passed = sum(epoch >= milestone for milestone in self.milestones)
-        # The first batch must move too, so the climb starts a little above 0.
+        # The rate starts a little above 0, so that the first batch has an effect too.
         warmth = min(1.0, (epoch + 0.01) / self.warmup_epochs) if self.warmup_epochs else 1.0
         return self.learning_rate * warmth * self.decay**passed
 
     def noise(self, epoch: int) -> float:
-        """Deviation of the gradient noise in `epoch`, counted from 0, on the gradient summed over a batch.
+        """Return the deviation of the noise on the gradient summed over a batch in `epoch`, counted from 0.
 
-        EEIL's code counts epochs where the paper's source counts updates; published numbers came from epochs.
+        EEIL's code counts epochs where the paper's source counts updates. The published numbers came from epochs.
         """
         return float(self.gradient_noise / (1 + epoch) ** NOISE_DECAY)

@@ -1,8 +1,8 @@
-"""Weight transfer: the convolutions keep what they know, and a scale a filter, of few numbers, learns in their place.
+"""Weight transfer, which keeps the convolutions' weights and trains a scale per pair of channels in their place.
 
 Sources: Liu et al., Mnemonics Training (CVPR 2020), section 4.4, after Sun et al., Meta-Transfer Learning for Few-Shot
-Learning (CVPR 2019), section 4.2: of W x + b, W stays, and a factor on W that starts at 1 and a term beside b that
-starts at 0 are trained. The other parameters (batch normalisation, the head) train as ever.
+Learning (CVPR 2019), section 4.2. Of W x + b, W stays, and a factor on W that starts at 1 and a term added to b that
+starts at 0 are trained. The other parameters (batch normalisation, the head) train as usual.
 
 Shapes: O output channels, I input channels of a convolution's group, kh x kw its kernel.
 """
@@ -16,30 +16,30 @@ from torch.nn.utils import parametrize
 
 
 class _ChannelScale(nn.Module):
-    """A convolution's weight as a frozen one times a learnt factor a pair of output and input channel."""
+    """A convolution's weight as a frozen one times a learnt factor per pair of output and input channel."""
 
     def __init__(self, weight: Tensor) -> None:
         super().__init__()
         self.scale = nn.Parameter(weight.new_ones(weight.shape[:2] + (1,) * (weight.dim() - 2)))
 
     def forward(self, weight: Tensor) -> Tensor:
-        """[O, I, kh, kw] -> the same shape."""
-        # Detached, because a training run may ask all parameters for gradients: without one, an optimiser passes the
-        # weight by, weight decay included.
+        """Scale a weight [O, I, kh, kw]."""
+        # Detached, because training may ask all parameters for gradients. An optimiser skips a weight without a
+        # gradient, weight decay included.
         return weight.detach() * self.scale
 
 
 @contextmanager
 def scale_and_shift(network: nn.Module) -> Iterator[None]:
-    """Within, `network`'s convolutions learn by a scale alone; on leaving, however, it is folded into plain weights.
+    """Train a scale in place of the weights of `network`'s convolutions in this block, and fold it in at the end.
 
-    The network computes the same at the entry, and the same after leaving as before it; its state dict then has the
-    names it had. Build the optimiser inside. Factors begin at 1 in every step where the paper carries them on: folding
-    multiplies them in, so the weights that can be reached are the same.
+    Neither entering nor leaving changes what the network computes, and afterwards its state dict has the same names as
+    before. Build the optimiser inside. The factors start at 1 in every step where the paper carries them on. Folding
+    multiplies them into the weights, so the weights that can be reached are the same.
 
     The shift needs no parameter of its own. A convolution that has a bias trains it. One without is followed by batch
-    normalisation, which takes the mean of a batch out again, so a shift before it would have no effect and no gradient;
-    the normalisation's own bias, which trains too, is the shift.
+    normalisation, which subtracts the mean of a batch, so that a shift before it would have no effect and no gradient.
+    The normalisation's own bias, which is trained too, is the shift.
     """
     convolutions = [module for module in network.modules() if isinstance(module, nn.Conv2d)]
     try:
