@@ -1,1 +1,3 @@
 """What the documentation's figures come from. None of it is a test; `python -m benchmarks.NAME --short` tries one."""
+
+import accrete_kit  # noqa: F401 - silences libraries before ONNX Runtime is imported

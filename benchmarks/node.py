@@ -97,8 +97,8 @@ class Node:
         self._environment = dict(environment or {})
         self.process: subprocess.Popen[bytes] | None = None
 
-    def start(self) -> None:
-        """Starts it; it may be started again after `stop`."""
+    def start(self, wrapped: Callable[[list[str]], list[str]] = list) -> None:
+        """Starts it; it may be started again after `stop`. `wrapped`: the command to run in place of the node's."""
         log = (self.folder / "node.log").open("ab")
         command = [
             sys.executable,
@@ -112,7 +112,9 @@ class Node:
             *(part for name, value in self.settings.items() for part in ("--set", f"{name}={value}")),
         ]
         environment = os.environ | self._environment
-        self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True, env=environment)
+        self.process = subprocess.Popen(
+            wrapped(command), stdout=log, stderr=log, start_new_session=True, env=environment
+        )
         log.close()
 
     def pid(self, name: str) -> int | None:

@@ -5,7 +5,7 @@ such a graph puts its own weights into a copy, which is the graph of a new trace
 """
 
 import copy
-import tempfile
+import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -87,13 +87,13 @@ def _is_stamped(graph: onnx.ModelProto) -> bool:
 def _trace(backbone: Backbone) -> onnx.ModelProto:
     dtype = torch.float32 if len(backbone.input_shape) == 1 else torch.uint8
     example = torch.zeros((2, *backbone.input_shape), dtype=dtype)
-    with tempfile.TemporaryDirectory() as folder, _tracing():
-        path = Path(folder) / "graph.onnx"
+    graph = io.BytesIO()  # a file would have to be a temporary one, and there may be no folder for these
+    with _tracing():
         try:
             torch.onnx.export(
                 backbone,
                 (example,),
-                str(path),
+                graph,  # type: ignore[arg-type] # this exporter takes it; the annotation is the other's
                 dynamo=False,
                 opset_version=OPSET,
                 input_names=["input"],
@@ -107,7 +107,7 @@ def _trace(backbone: Backbone) -> onnx.ModelProto:
             # The exporter appends advice and its whole graph to the reason.
             fault = str(error).partition(". Please feel free")[0].partition("\n")[0]
             raise ValueError(f"the backbone cannot be served with inputs of {backbone.input_shape}: {fault}") from error
-        return onnx.load(path, load_external_data=False)
+    return onnx.load_model_from_string(graph.getvalue())
 
 
 @contextmanager

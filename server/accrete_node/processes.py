@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+from accrete_kit import dependencies
 from accrete_kit.atomic_file import write_text
 from accrete_learner.backbone_names import OURS
 from accrete_node import log
@@ -17,6 +18,7 @@ from accrete_node.settings import Settings, SettingsError
 from accrete_storage.errors import StorageError
 
 RUN_FOLDER = "run"
+_CACHE_FOLDER = "cache"
 _SETTINGS_FILE = "settings.toml"
 
 _log = logging.getLogger(__name__)
@@ -63,6 +65,7 @@ def _run(settings: Settings, name: str, run: Callable[[], None]) -> int:
     log.set_up(settings.log, name)
     try:
         make_data_dir(settings)
+        dependencies.cache_in(settings.data_dir / _CACHE_FOLDER)
         run()
     except (SettingsError, StorageError, OSError, ValueError) as error:
         _log.error("process.cannot_start", extra={"reason": str(error)})

@@ -1,1 +1,5 @@
 """Small helpers that every process uses. Standard library alone."""
+
+from accrete_kit.dependencies import silence
+
+silence()

@@ -9,8 +9,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
+from torchvision import models
 
-from accrete_learner.backbones import build
+from accrete_learner.backbones import build, torchvision_
 from accrete_learner.backbones.cifar import BasicBlock
 from accrete_learner.config import ModelConfig
 
@@ -164,3 +165,13 @@ def test_a_file_of_something_else_and_an_unknown_name_of_weights_are_refused(tmp
         build(ModelConfig(backbone="resnet18", weights="IMAGENET21K"))
     with pytest.raises(FileNotFoundError):
         build(ModelConfig(weights=str(tmp_path / "missing.pth")))
+
+
+def test_weights_in_the_users_own_cache_are_not_fetched_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    kept = tmp_path / "torch" / "hub" / "checkpoints" / "squeezenet1_1-b8a52dc0.pth"
+    kept.parent.mkdir(parents=True)
+    torch.save(models.get_model("squeezenet1_1", weights=None).state_dict(), kept)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "data"))
+    assert "classifier.1.weight" in torchvision_.pretrained("squeezenet1_1", "DEFAULT")
+    assert not (tmp_path / "data").exists()

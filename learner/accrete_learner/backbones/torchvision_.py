@@ -1,6 +1,8 @@
 """Any of torchvision's image classifiers, by name, without its classifier."""
 
+import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from torch import nn
@@ -52,7 +54,10 @@ def pretrained(name: str, weights: str) -> dict[str, Any]:
         names = ", ".join(available.__members__) or "none"
         raise ValueError(f"weights = {weights!r}: neither a file nor a name of {name}'s weights, which are: {names}")
     chosen = available[weights]
-    return dict(chosen.get_state_dict(progress=False, check_hash=True))
+    # Those that the user's own cache has are not fetched a second time into that of the data directory.
+    user = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "torch" / "hub" / "checkpoints"
+    has = (user / chosen.url.rpartition("/")[2]).is_file()
+    return dict(chosen.get_state_dict(progress=False, check_hash=True, **({"model_dir": str(user)} if has else {})))
 
 
 def _arguments(name: str, input_size: int) -> dict[str, Any]:

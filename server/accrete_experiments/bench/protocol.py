@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from accrete_experiments.bench.display import Display
 from accrete_experiments.bench.options import ProtocolOptions
+from accrete_kit import dependencies
 from accrete_kit.atomic_file import write_json
 from accrete_learner.config import IDENTITY, ModelConfig, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
@@ -191,6 +192,7 @@ def _report(folder: Path, plans: Sequence[Plan], dataset: Dataset, display: Disp
     _, table = report.write(folder, runs)
     display.say(table.read_text(encoding="utf-8"))
     if figures:
+        dependencies.cache_in(folder / "cache")
         from accrete_experiments.protocols.drawing import draw
 
         for path in draw(folder, plans, runs, dataset):
