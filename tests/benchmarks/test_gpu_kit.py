@@ -15,7 +15,7 @@ import pytest
 
 from benchmarks.gpu.run import PARTS, ROOT
 
-pytestmark = pytest.mark.timeout(600)
+pytestmark = [pytest.mark.integration, pytest.mark.timeout(600)]
 
 
 def start(out: Path, *arguments: str) -> subprocess.Popen[str]:

@@ -25,6 +25,8 @@ from benchmarks.digits import scans_by_label
 from benchmarks.node import Node
 from benchmarks.waiting import free_port, until
 
+pytestmark = pytest.mark.integration
+
 EXAMPLES = Path(__file__).parents[2] / "clients" / "python" / "examples"
 SETTINGS = {
     "training.base_epochs": "12",

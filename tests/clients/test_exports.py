@@ -13,6 +13,8 @@ import pytest
 
 import accrete
 
+pytestmark = pytest.mark.integration
+
 BLOCKED = (
     "PIL",
     "annotated_types",

@@ -23,6 +23,8 @@ from accrete_learner.trainer.job import CANDIDATE_FOLDER, EXEMPLARS_FILE, INPUTS
 from accrete_learner.trainer.run_job import run_job
 from accrete_learner_service.evaluation.measure import load_checked
 
+pytestmark = pytest.mark.integration
+
 MODEL = ModelConfig(backbone="resnet8", input_size=8, channels=1)
 TRAINING = TrainingConfig(base_epochs=1, epochs=1, copies=1, batch_size=16, learning_rate=0.02, threads=1)
 #: Examples of each class that come for a step.

@@ -20,6 +20,8 @@ from accrete_experiments.live.display import Display
 from benchmarks.waiting import until
 from tests.support.priority import FULL_PRIORITY
 
+pytestmark = pytest.mark.integration
+
 
 def processes_of(folder: Path) -> list[str]:
     """Command lines of processes that name a folder."""

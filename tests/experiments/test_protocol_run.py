@@ -25,6 +25,8 @@ from accrete_learner.memory.config import MemoryConfig
 from accrete_learner.methods.base import Method
 from benchmarks.digits import scans_of
 
+pytestmark = pytest.mark.integration
+
 
 def digits(noise: int = 0) -> Dataset:
     """scikit-learn's digits, 30 of each to train on and 20 to test; `noise` replaces the test images."""

@@ -21,6 +21,8 @@ from accrete_learner.config import ModelConfig
 from accrete_learner.onnx_graph import export_graph
 from accrete_model.files import GOLDEN_FILE, GRAPH_FILE, HEAD_FILE, MODEL_FILE, RULE_FILE, WEIGHTS_FILE
 
+pytestmark = pytest.mark.integration
+
 MODELS = [
     ModelConfig(backbone="resnet32"),
     ModelConfig(backbone="resnet8", input_size=8, channels=1),

@@ -14,6 +14,8 @@ from accrete_learner import evaluate, fitting, heads
 from accrete_model.rules import FITTED
 from accrete_model.rules.base import take_from
 
+pytestmark = pytest.mark.integration
+
 NAMES = tuple(fitting.FITS)
 
 

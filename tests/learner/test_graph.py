@@ -15,6 +15,8 @@ from accrete_learner.backbones import Backbone, build
 from accrete_learner.config import ModelConfig
 from accrete_learner.onnx_graph import export_graph
 
+pytestmark = pytest.mark.integration
+
 MODELS = [
     ModelConfig(backbone="resnet32"),
     ModelConfig(backbone="resnet8", input_size=8, channels=1),

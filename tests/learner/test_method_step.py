@@ -19,6 +19,8 @@ from accrete_learner.method_step import StepInputs, StepOutcome, run_method_step
 from accrete_learner.methods.base import Method
 from accrete_learner.selection import select
 
+pytestmark = pytest.mark.integration
+
 LENGTH = 4
 TRAINING = TrainingConfig(base_epochs=2, epochs=2, batch_size=4, learning_rate=0.01)
 

@@ -24,6 +24,8 @@ from accrete_learner.methods.base import Method
 from accrete_learner.rebalance import BalancedFineTuning
 from accrete_learner.training.schedule import Schedule
 
+pytestmark = pytest.mark.integration
+
 SHAPE = (8, 8, 1)
 MODEL = ModelConfig(backbone="resnet8", input_size=8, channels=1)
 TRAINING = TrainingConfig(base_epochs=2, epochs=2, copies=1, batch_size=8, learning_rate=0.02, augmentation="crop")

@@ -25,6 +25,8 @@ from accrete_learner.training.loop import TrainingSet, train
 from accrete_learner.training.network import Network
 from accrete_learner.training.schedule import Schedule
 
+pytestmark = pytest.mark.integration
+
 QUICK = Mnemonics(iterations=3, batch_size=8, outer_batch_size=16, rate=2.0)  # enough to see in three updates
 SECOND = Unroll(rate=0.3)
 

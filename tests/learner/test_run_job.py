@@ -22,6 +22,8 @@ from accrete_learner.trainer.run_job import run_job
 from accrete_model.config import EngineConfig
 from accrete_model.loaded_version import load
 
+pytestmark = pytest.mark.integration
+
 WriteStep = Callable[..., Job]
 Tallies = Callable[..., dict[str, Tally]]
 Digits = Callable[..., tuple[np.ndarray, np.ndarray]]

@@ -25,6 +25,8 @@ from accrete_learner.training.network import Network
 from accrete_learner.training.schedule import Schedule
 from benchmarks.digits import scans_of
 
+pytestmark = pytest.mark.integration
+
 CLASSES = 4
 
 

@@ -17,6 +17,8 @@ from accrete_learner.training.loop import TrainingDivergedError, TrainingSet, ep
 from accrete_learner.training.network import Network
 from accrete_learner.training.schedule import Schedule
 
+pytestmark = pytest.mark.integration
+
 NETWORK = ModelConfig(backbone="resnet8", input_size=8, channels=1)
 
 

@@ -20,6 +20,8 @@ from accrete_learner.memory.config import MemoryConfig
 from accrete_learner.metrics import Tally, accuracy
 from accrete_learner.trainer.job import EXIT_STEP_FAILED, INPUTS_FILE, JOB_FILE, RESULT_FILE, Job, Result
 
+pytestmark = pytest.mark.integration
+
 Trainer = Callable[[], "subprocess.Popen[str]"]
 Tallies = Callable[..., dict[str, Tally]]
 Digits = Callable[..., tuple[np.ndarray, np.ndarray]]

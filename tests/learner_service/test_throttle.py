@@ -14,6 +14,8 @@ from accrete_learner_service.trainer.child import Trainer
 from accrete_learner_service.trainer.throttle import LEAST_DUTY_CYCLE, TrainingThrottle, next_duty_cycle
 from accrete_storage.errors import StoreUnavailable
 
+pytestmark = pytest.mark.integration
+
 SCRIPT = """
 import json, pathlib, sys
 folder = pathlib.Path(sys.stdin.readline().strip())

@@ -16,6 +16,8 @@ from accrete_learner_service.errors import Interrupted, TrainerFailed
 from accrete_learner_service.runtime.status import Progress
 from accrete_learner_service.trainer.child import Trainer
 
+pytestmark = pytest.mark.integration
+
 SCRIPT = """
 import json, os, pathlib, sys, time
 print(json.dumps({"stage": "ready"}), flush=True)

@@ -13,6 +13,8 @@ from accrete_model.config import EngineConfig
 from accrete_model.errors import LoadError
 from accrete_model.loaded_version import load
 
+pytestmark = pytest.mark.integration
+
 LABELS = ("cat", "dog", "owl")
 
 

@@ -17,6 +17,8 @@ from accrete_storage.config import StoreConfig
 from accrete_storage.embedded.server import EmbeddedStore
 from benchmarks.waiting import until
 
+pytestmark = pytest.mark.integration
+
 SLEEP = [sys.executable, "-c", "import time; time.sleep(600)"]
 STUBBORN = [
     sys.executable,

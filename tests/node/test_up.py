@@ -18,6 +18,8 @@ from accrete_node.settings import load_settings
 from accrete_node.up import Interrupted, Predecessors, Signals, addresses, banner
 from benchmarks.waiting import free_port, until
 
+pytestmark = pytest.mark.integration
+
 SMALL = ["--backbone", "resnet8", "--set", "model.input_size=8", "--set", "learner.metrics_port=0"]
 Up = Callable[..., "subprocess.Popen[str]"]
 

@@ -6,8 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from benchmarks.fuzz import fuzz
 from benchmarks.hostile.requests import hostile
+
+pytestmark = pytest.mark.integration
 
 
 def test_hostile_requests_get_documented_errors_and_leave_the_node_as_it_was(tmp_path: Path) -> None:

@@ -15,6 +15,8 @@ from benchmarks.gpu.parts.swaps import Way
 from tests.devices import DEVICES
 from tests.model.test_torch_engine import TOLERANCE, noise, reference, write
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.mark.parametrize("device", DEVICES)
 def test_swaps_under_load_mix_no_versions(tmp_path, device):

@@ -27,6 +27,8 @@ from tests.server.pictures import encode, picture
 from tests.server.world import World, raw
 from tests.support.store import SharedStore
 
+pytestmark = pytest.mark.integration
+
 REQUIRED = ("tritonclient[grpc]==2.73.0", "numpy")
 SCRIPT = Path(__file__).with_name("triton_client.py")
 FOUR = ("cat", "dog", "owl", "yak")

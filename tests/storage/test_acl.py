@@ -20,6 +20,8 @@ from accrete_storage.store import Store
 
 from .conftest import examples, lease, step, wait_for
 
+pytestmark = pytest.mark.integration
+
 RIGHTS = (
     "~{accrete}:* resetchannels -@all +@read +@write +@connection +@transaction +@scripting "
     "-keys -flushall -flushdb -swapdb +info +config|get +bgrewriteaof +command"

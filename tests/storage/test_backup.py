@@ -20,6 +20,8 @@ from accrete_storage.store import Store
 
 from .conftest import Connect, assert_counters_exact, example, examples, lease, step
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def taught(connect: Connect, tmp_path: Path) -> Store:

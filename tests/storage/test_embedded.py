@@ -22,6 +22,8 @@ from accrete_storage.store import Store
 
 from .conftest import example, lease
 
+pytestmark = pytest.mark.integration
+
 
 def test_it_starts_answers_and_ends_without_a_trace(tmp_path: Path):
     server = EmbeddedStore(tmp_path, StoreConfig())

@@ -27,6 +27,8 @@ from accrete_storage.versions.commit import Lease
 
 from .conftest import assert_counters_exact, example, ids, lease, redis_process, step
 
+pytestmark = pytest.mark.integration
+
 LABELS = "abc"
 SHARE = 0.3
 _runs = itertools.count()

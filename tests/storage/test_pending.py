@@ -98,6 +98,7 @@ def test_positions_grow_and_locate_finds_them(store: Store):
     assert len(store.pending.read("a", limit=3)) == 3
 
 
+@pytest.mark.integration
 def test_all_that_was_acknowledged_is_there_after_the_server_was_killed(tmp_path: Path):
     server = EmbeddedStore(tmp_path, StoreConfig())
     server.start()

@@ -19,6 +19,8 @@ from accrete_storage.store import Store
 
 from .conftest import example, wait_for
 
+pytestmark = pytest.mark.integration
+
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[object]:
