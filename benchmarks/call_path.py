@@ -67,7 +67,7 @@ class Recorder:
             self._records = False
 
     def path(self) -> list[Step]:
-        """What was called on the threads that the call passed: gRPC's own, then one of the server's."""
+        """Return what was called on the threads that the call passed: gRPC's own, then one of the server's."""
         passed = {step.thread for step in self.steps if step.function.endswith("intercept_service")}
         return [step for step in self.steps if step.thread in passed or step.thread.startswith("call")]
 

@@ -65,7 +65,7 @@ class Story:
 
 
 def main() -> None:
-    """Runs it; exit status 1 when something was lost, doubled or let through."""
+    """Run the benchmark. The exit status is 1 when something was lost, doubled or let through."""
     parser = arguments(__doc__ or "")
     parser.add_argument("--strikes", type=int, metavar="N", help="how many (default: 200; with --short 20)")
     parser.add_argument("--seed", type=int, help="of the nemesis (default: drawn)")
@@ -92,7 +92,7 @@ def main() -> None:
 
 
 def run(folder: Path, *, seed: int, count: int, stop_s: float, pace_s: float = 1.5) -> Story:
-    """A node with writers and readers, `count` strikes at most `pace_s` seconds apart, rest, and the check."""
+    """Run a node under load and `count` strikes at most `pace_s` seconds apart, let it rest, and check it."""
     chance, story = random.Random(seed), Story()
     can_mount = _can_mount(folder)
     with _disk(folder / "data", can_mount) as disk_mib:
@@ -123,7 +123,7 @@ def run(folder: Path, *, seed: int, count: int, stop_s: float, pace_s: float = 1
 
 
 def _strike(target: strikes.Target, story: Story, count: int, pace_s: float) -> None:
-    """Strikes at random moments; what passes is undone while the next ones come."""
+    """Strike at random moments. What passes is undone while the next ones come."""
     possible = strikes.every_strike(target)
     timers: list[threading.Timer] = []
     until(lambda: sum(story.answered.values()) > 20, "the first version", seconds=120)
@@ -152,7 +152,7 @@ def _callers(node: Node, proxy: Proxy, ledger: Ledger, story: Story, seed: int) 
 
 
 def _write(address: str, ledger: Ledger, enough: threading.Event, *, number: int, seed: int) -> None:
-    """Teaches noisy scans under ever new ids; after an error the same batch goes again, as an application would."""
+    """Teach noisy scans under ever new ids. After an error the same batch goes again, as an application would."""
     generator, scans, made = np.random.default_rng([seed, number]), scans_by_label(), 0
     with Client(address, timeout=10) as client:
         while not enough.is_set():
@@ -229,7 +229,7 @@ def _check(node: Node, ledger: Ledger, target: strikes.Target, story: Story) -> 
 
 
 def tell(story: Story) -> list[Row]:
-    """The figures, with what they must be."""
+    """Return the figures, with what they must be."""
     verdict = story.verdict
     skipped = sum(-count for count in verdict.miscounted.values() if count < 0)
     doubled = sum(count for count in verdict.miscounted.values() if count > 0) + len(verdict.relearned)
@@ -261,7 +261,7 @@ def tell(story: Story) -> list[Row]:
 
 
 def _can_mount(folder: Path) -> bool:
-    """Whether this process may mount (root in its own machine or container)."""
+    """Return whether this process may mount (root in its own machine or container)."""
     if os.getuid() != 0:
         return False
     probe = folder / "probe"
@@ -276,7 +276,7 @@ def _can_mount(folder: Path) -> bool:
 
 @contextmanager
 def _disk(folder: Path, can_mount: bool) -> Iterator[int]:
-    """A small file system for the data directory, in MiB; 0 and a plain folder where none can be mounted."""
+    """Yield the size in MiB of a small file system for the data directory, 0 where none can be mounted."""
     folder.mkdir()
     if not can_mount:
         yield 0

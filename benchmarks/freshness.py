@@ -81,7 +81,7 @@ class Found:
 
 
 def main() -> None:
-    """Runs it; exit status 1 when a bound is not kept."""
+    """Run the benchmark. The exit status is 1 when a bound is not kept."""
     parser = arguments(__doc__ or "")
     parser.add_argument(
         "--data", help="images as for `accrete bench protocol --data`, of 30 classes or more; without: scans of digits"
@@ -141,7 +141,7 @@ def _of_data(source: str, *, short: bool) -> Plan:
 
 
 def run(folder: Path, plan: Plan) -> Found:
-    """Plays the plan on a node of its own in `folder`."""
+    """Run the plan on a node of its own in `folder`."""
     steps = {
         "trigger.first_classes": str(len(plan.old)),
         "trigger.classes_per_step": str(len(plan.groups[0])),
@@ -278,7 +278,7 @@ def _training(stages: Mapping[str, float]) -> float:
 
 
 def _parts(found: Found) -> dict[str, list[float]]:
-    """Where the time beyond training goes, by step; what no stage accounts for is the wait for more examples
+    """Return where the time beyond training goes, by step; what no stage accounts for is the wait for more examples
     (`trigger.settle_s`), the commit and the swap."""
     parts: dict[str, list[float]] = {}
     for live, stages in zip(found.live, found.stages, strict=True):

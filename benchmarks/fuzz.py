@@ -51,7 +51,7 @@ class Found:
 
 
 def main() -> None:
-    """Runs it; exit status 1 when the node failed."""
+    """Run the benchmark. The exit status is 1 when the node failed."""
     parser = arguments(__doc__ or "")
     parser.add_argument("--requests", type=int, metavar="N", help="how many (default: 100000; with --short 3000)")
     parser.add_argument("--seed", type=int, help="of the requests (default: drawn)")
@@ -72,7 +72,7 @@ def main() -> None:
 
 
 def fuzz(folder: Path, seed: int, numbers: range) -> tuple[list[Row], Found]:
-    """Starts a node, teaches it two classes, sends it the requests, and looks at what is left of it."""
+    """Start a node, teach it two classes, send it the requests, and look at what is left of it."""
     node = Node(folder, settings={"store.pending_max_examples": "1000000"})
     node.start()
     try:
@@ -92,7 +92,7 @@ def fuzz(folder: Path, seed: int, numbers: range) -> tuple[list[Row], Found]:
 
 
 def _taught(client: Client) -> tuple[Any, Any]:
-    """Images and the live model's answers to them."""
+    """Return images and the live model's answers to them."""
     client.wait_ready(60)
     scans = scans_by_label()
     report = client.add_examples((label, scan) for label in ("0", "1") for scan in scans[label][:40])
@@ -103,8 +103,10 @@ def _taught(client: Client) -> tuple[Any, Any]:
 
 
 def _answers(client: Client, asked: Any, golden: Any) -> bool:
-    """Whether version, features and the learned classes' shares are as before. Labels that the requests taught are
-    provisional meanwhile, and are left out."""
+    """Return whether version, features and the learned classes' shares are as before.
+
+    Labels that the requests taught are provisional meanwhile, and are left out.
+    """
     now = client.predict(asked, features=True, top_k=1000)
     return all(
         new.version == old.version
@@ -120,7 +122,7 @@ def _shares(prediction: Prediction) -> list[float]:
 
 
 def send(node: Node, seed: int, numbers: range) -> tuple[Found, int]:
-    """Sends the requests from a few threads; what came back, and the server's highest resident memory in bytes."""
+    """Send the requests from a few threads. Return what came back and the server's highest resident memory in bytes."""
     found, lock, peak = Found(), threading.Lock(), 0
     todo = iter(numbers)
     done = threading.Event()
@@ -158,7 +160,7 @@ def send(node: Node, seed: int, numbers: range) -> tuple[Found, int]:
 
 
 def call(channel: grpc.Channel, request: Hostile) -> tuple[str, str, int]:
-    """The code and message of a request, and how many examples it stored."""
+    """Return the code and message of a request, and how many examples it stored."""
     make = channel.stream_stream(request.path, lambda data: data, lambda data: data)
     going: Any = make(iter(request.messages), timeout=request.timeout_s)
     if request.cancel:

@@ -21,7 +21,7 @@ SETTINGS = {
 
 
 def halves() -> tuple[set[int], set[int]]:
-    """The cores for what is measured and those for who asks; the same one where there is one."""
+    """Return the cores for what is measured and those for who asks, the same one where there is one."""
     cores = sorted(os.sched_getaffinity(0))
     half = len(cores) // 2
     return set(cores[:half] or cores), set(cores[half:])
@@ -31,9 +31,9 @@ def halves() -> tuple[set[int], set[int]]:
 def node_on_one_half(
     folder: Path, teach: Callable[[Node], None], settings: Mapping[str, str] | None = None
 ) -> Iterator[tuple[Node, set[int]]]:
-    """A node on one half, once `teach` has taught it, and the cores for who asks, on which this process runs meanwhile.
+    """Yield a node on one half of the cores, once `teach` has taught it, and the other cores for who asks.
 
-    Its server computes one call at a time for each of its cores.
+    This process runs on the other half meanwhile. Its server computes one call at a time for each of its cores.
     """
     theirs, ours = halves()
     folder.mkdir(exist_ok=True)
@@ -51,7 +51,7 @@ def node_on_one_half(
 
 @contextmanager
 def on(cores: set[int]) -> Iterator[None]:
-    """Runs this process on these cores, and what it starts meanwhile for good."""
+    """Run this process on these cores for a while, and what it starts meanwhile for good."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
     try:

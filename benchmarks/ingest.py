@@ -1,4 +1,4 @@
-"""Durable ingest: examples a second that are on disk when acknowledged, beside bare XADDs to the same store.
+"""Durable ingest: examples per second that are on disk when acknowledged, beside bare XADDs to the same store.
 
 3 KB images (32 x 32 x 3, raw) over one StreamExamples call to a real server on an embedded store with `appendfsync
 always`: by the client library, and as messages that are ready to be sent. Beside it, in interleaved rounds, a client of
@@ -48,7 +48,7 @@ class Found:
     """What the rounds of one way of writing came to."""
 
     rates: list[float] = field(default_factory=list)
-    """Examples a second."""
+    """Examples per second."""
     server_us: list[float] = field(default_factory=list)
     """Processor time of the server, an example."""
     store_us: list[float] = field(default_factory=list)
@@ -103,7 +103,7 @@ class Ways:
         return write
 
     def client_library(self, images: np.ndarray) -> Callable[[], None]:
-        """The client library."""
+        """Return the client library."""
 
         def write() -> None:
             results = self._client.stream_examples(("new", image) for image in images)
@@ -125,14 +125,14 @@ class Ways:
         return write
 
     def clear(self) -> None:
-        """Forgets what was written."""
+        """Forget what was written."""
         self._redis.delete("bare")
         if self._store.pending.labels():
             self._client.forget_class("new")
 
 
 def main() -> None:
-    """Runs it; exit status 1 when a bound is not kept."""
+    """Run the benchmark. The exit status is 1 when a bound is not kept."""
     parsed = arguments(__doc__ or "").parse_args()
     facts = machine()
     rounds, count = (4, 10 * _BATCH) if parsed.short else (15, 20 * _BATCH)
@@ -147,7 +147,7 @@ def main() -> None:
 
 
 def measure(ways: Ways, *, rounds: int, count: int) -> list[Row]:
-    """Writes by turns, `count` examples each time."""
+    """Write by turns, `count` examples each time."""
     draw = np.random.default_rng(1993)
     kinds: dict[str, Callable[[np.ndarray], Callable[[], None]]] = {
         _PLAIN: ways.xadd,
@@ -168,7 +168,7 @@ def measure(ways: Ways, *, rounds: int, count: int) -> list[Row]:
 
 
 def _timed(server: LoneServer, write: Callable[[], None], count: int) -> tuple[float, float, float]:
-    """Examples a second; microseconds of the server's and of the store's processor for each."""
+    """Return examples per second, and microseconds of the server's and of the store's processor for each."""
     before = server.cpu_s(), cpu_s(server.store_pid)
     started = time.perf_counter()
     write()

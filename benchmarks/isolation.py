@@ -35,7 +35,7 @@ _SETTINGS = {"training.epochs": "100000", "training.batch_size": "128", "trainin
 
 
 def main() -> None:
-    """Runs it; exit status 1 when a bound is not kept."""
+    """Run the benchmark. The exit status is 1 when a bound is not kept."""
     parsed = arguments(__doc__ or "").parse_args()
     facts = machine()
     rounds, seconds = (3, 3.0) if parsed.short else (12, 6.0)
@@ -52,7 +52,7 @@ class Found:
     """What the rounds on one node came to."""
 
     peak: float
-    """Calls a second that it answers at most, the trainer stopped."""
+    """Calls per second that it answers at most, the trainer stopped."""
     idle: list[Outcome] = field(default_factory=list)
     busy: list[Outcome] = field(default_factory=list)
     trained: list[float] = field(default_factory=list)
@@ -60,7 +60,7 @@ class Found:
 
 
 def measure(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
-    """Starts a node, has it train, and measures it; `seconds` for each part of a round."""
+    """Start a node, have it train, and measure it for `seconds` in each part of a round."""
     with _training(folder / "priority", {}) as at_work:
         found = _rounds(at_work, rounds, seconds)
     missed = _failed(found.idle)
@@ -74,7 +74,10 @@ def measure(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
 
 
 def measure_yielding(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
-    """The same without the trainer's low priority, which does not count between containers; then with a target, too."""
+    """Return the same without the trainer's low priority, which does not count between containers.
+
+    The second half has a target for the 99th percentile, too.
+    """
     with _training(folder / "equal", _EQUAL) as at_work:
         equal = _rounds(at_work, rounds, seconds)
     with _training(folder / "target", _EQUAL | {"server.p99_target_ms": str(_TARGET_MS)}) as at_work:
@@ -117,7 +120,7 @@ def _training(folder: Path, settings: dict[str, str]) -> Iterator[AtWork]:
 
 
 def _teach(node: Node) -> int:
-    """The process that trains a step without an end."""
+    """Return the process that trains a step without an end."""
     with node.client() as client:
         client.wait_ready(60)
         scans = scans_by_label()

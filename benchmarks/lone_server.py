@@ -51,11 +51,11 @@ class LoneServer:
         return cpu_s(self.process.pid)
 
     def resident(self) -> int:
-        """Bytes in RAM."""
+        """Return bytes in RAM."""
         return resident_bytes(self.process.pid)
 
     def has_torch(self) -> bool:
-        """Whether PyTorch's libraries are loaded."""
+        """Return whether PyTorch's libraries are loaded."""
         return "libtorch" in Path(f"/proc/{self.process.pid}/maps").read_text()
 
 
@@ -67,7 +67,7 @@ def lone_server(
     settings: Mapping[str, str] | None = None,
     model: ModelConfig = RESNET32,
 ) -> Iterator[LoneServer]:
-    """Starts one on these cores, with a version for each number of classes; the first is live. `settings`: further ones
+    """Start one on these cores, with a version for each number of classes; the first is live. `settings`: further ones
     by `SECTION.FIELD`, which have to name another `model` too."""
     data_dir = folder / "data"
     with published(data_dir, StoreConfig(), classes, model) as (store, artifacts):
@@ -91,7 +91,7 @@ def lone_server(
 def published(
     data_dir: Path, config: StoreConfig, classes: Iterable[int] = (100,), model: ModelConfig = RESNET32
 ) -> Iterator[tuple[EmbeddedStore, ArtifactStore]]:
-    """The store on its own, running, with a version for each number of classes; the first is live."""
+    """Yield the store on its own, running, with a version for each number of classes; the first is live."""
     store = EmbeddedStore(data_dir, config)
     store.start()
     try:
@@ -101,7 +101,7 @@ def published(
 
 
 def request(folder: Path, images: int, model: ModelConfig = RESNET32) -> Path:
-    """A file with a serialised PredictRequest of as many images, all noise."""
+    """Return a file with a serialised PredictRequest of as many images, all noise."""
     file = folder / f"request-{images}"
     tensors = [
         types_pb2.Tensor(dtype=types_pb2.Tensor.UINT8, shape=pixels.shape, data=pixels.tobytes())
@@ -186,7 +186,7 @@ def _record(version: int, labels: list[str], digest: str) -> VersionRecord:
 def _start(
     data_dir: Path, cores: Set[int], settings: Mapping[str, str], model: ModelConfig
 ) -> tuple[subprocess.Popen[bytes], str, float]:
-    """The process, its address, and the seconds until it answered."""
+    """Return the process, its address, and the seconds until it answered."""
     port = free_port()
     chosen = {"server.metrics_port": "0", "engine.device": "cpu", "server.concurrency": str(len(cores)), **settings}
     command = ["taskset", "-c", ",".join(map(str, sorted(cores))), sys.executable, "-m", "accrete", "serve"]

@@ -38,14 +38,14 @@ def images(count: int, classes: int) -> tuple[Tensor, Tensor]:
 
 
 def first_step(folder: Path, classes: int) -> Path:
-    """Trains a first version of so many classes; its artifact."""
+    """Train a first version of so many classes and return its folder."""
     x, y = images(2 * classes, classes)
     _run(folder, _job(classes, 0, 2 * classes, None), {"new_x": x, "new_y": y})
     return folder / CANDIDATE_FOLDER
 
 
 def later_step(folder: Path, parent: Path, old: int, memory: int) -> Cost:
-    """One epoch on five new classes of 100 examples and on `memory` exemplars of `old` classes."""
+    """Return the cost of one epoch on five new classes of 100 examples and on `memory` exemplars of `old` classes."""
     x, y = images(_NEW * _EACH, _NEW)
     kept, kept_y = images(memory, old)
     tensors = {"new_x": x, "new_y": old + y, "exemplar_x": kept, "exemplar_y": kept_y.sort().values}

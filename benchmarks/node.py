@@ -85,7 +85,7 @@ class Node:
         settings: Mapping[str, str] | None = None,
         environment: Mapping[str, str] | None = None,
     ) -> None:
-        """Starts nothing. `settings`: further ones by `SECTION.FIELD`, as for `--set`; `environment`: further
+        """Start nothing. `settings`: further ones by `SECTION.FIELD`, as for `--set`; `environment`: further
         variables."""
         self.settings = dict(settings or {})
         self.folder = folder
@@ -98,7 +98,11 @@ class Node:
         self.process: subprocess.Popen[bytes] | None = None
 
     def start(self, wrapped: Callable[[list[str]], list[str]] = list) -> None:
-        """Starts it; it may be started again after `stop`. `wrapped`: the command to run in place of the node's."""
+        """Start the node. It may be started again after `stop`.
+
+        Args:
+            wrapped: The command to run in place of the node's.
+        """
         log = (self.folder / "node.log").open("ab")
         command = [
             sys.executable,
@@ -118,7 +122,7 @@ class Node:
         log.close()
 
     def pid(self, name: str) -> int | None:
-        """Process of "store", "server", "learner", or of the "trainer" at work."""
+        """Return the process of "store", "server", "learner", or of the "trainer" at work."""
         if self.process is None:
             raise RuntimeError("the node was not started")
         below = descendants(self.process.pid)
@@ -143,12 +147,12 @@ class Node:
         return time.monotonic() - started
 
     def client(self) -> Client:
-        """A client of it, to be closed."""
+        """Return a client of it, to be closed."""
         return Client(self.address, timeout=30)
 
     @contextmanager
     def store(self) -> Iterator[Store]:
-        """The node's own store, to look into."""
+        """Yield the node's own store, to look into."""
         store = Store.connect(StoreConfig(), HoldoutConfig(), data_dir=self.data_dir)
         try:
             yield store
@@ -156,13 +160,13 @@ class Node:
             store.close()
 
     def log(self) -> str:
-        """What all its processes have told."""
+        """Return what all its processes have told."""
         return (self.folder / "node.log").read_text(errors="replace")
 
 
 @contextmanager
 def side_by_side(*works: Callable[[threading.Event], None]) -> Iterator[None]:
-    """Runs each on a thread of its own while the block runs; each ends soon after the event that it is given is set."""
+    """Run each on a thread of its own while the block runs. Each ends soon after the event that it is given is set."""
     enough = threading.Event()
     threads = [threading.Thread(target=work, args=(enough,)) for work in works]
     for thread in threads:
@@ -176,7 +180,7 @@ def side_by_side(*works: Callable[[threading.Event], None]) -> Iterator[None]:
 
 
 def runs(pid: int) -> bool:
-    """Whether a process is there and is no zombie."""
+    """Return whether a process is there and is no zombie."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:

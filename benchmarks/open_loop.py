@@ -34,7 +34,7 @@ class Traffic:
     """File of a serialised PredictRequest."""
     seconds: float
     rate: float = 0.0
-    """Calls a second; the pauses between them are exponential."""
+    """Calls per second; the pauses between them are exponential."""
     in_flight: int = 0
     """Other than 0: instead of at a rate, a call is sent whenever fewer are under way."""
     deadline_s: float = 10.0
@@ -63,11 +63,11 @@ class Outcome:
     """The start, by the clock that never goes back and that all processes share (`time.perf_counter`, on Linux)."""
 
     def count(self) -> Counter[str]:
-        """Calls by code."""
+        """Return calls by code."""
         return Counter(self.code)
 
     def answered(self, since: float, until: float) -> float:
-        """Answers a second between two moments after the start."""
+        """Return answers per second between two moments after the start."""
         ends = (due + took for due, took, code in zip(self.due, self.took, self.code, strict=True) if code == "OK")
         return sum(since <= end < until for end in ends) / (until - since)
 
@@ -78,7 +78,7 @@ class Outcome:
 
 
 def run(traffic: Traffic, cores: Set[int]) -> Outcome:
-    """Sends the traffic from a process on these cores, until each call has ended."""
+    """Send the traffic from a process on these cores, until each call has ended."""
     command = ["taskset", "-c", ",".join(map(str, sorted(cores)))]
     command += [sys.executable, "-m", "benchmarks.open_loop", json.dumps(asdict(traffic))]
     return Outcome(**json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
@@ -98,7 +98,7 @@ class _Sender:
         self._cancels = (draw.random(count) < 0.5).tolist()
 
     def run(self) -> None:
-        """Sends everything; returns when every call has ended."""
+        """Send everything, and return when every call has ended."""
         request = Path(self._traffic.request).read_bytes()
         with grpc.insecure_channel(self._traffic.address) as channel:
             call = channel.unary_unary(METHOD, None, None)
@@ -153,7 +153,7 @@ def _sleep_until(moment: float) -> None:
 
 
 def main() -> None:
-    """Sends what the argument says; prints the outcome as JSON."""
+    """Send what the argument says, and print the outcome as JSON."""
     sender = _Sender(Traffic(**json.loads(sys.argv[1])))
     sender.run()
     outcome = Outcome(

@@ -44,7 +44,7 @@ class Found:
     """What the rounds found for calls of one size; a value a round in each list."""
 
     peak: list[float] = field(default_factory=list)
-    """Answers a second; the better of before and after the overload, since a busy machine may hide it."""
+    """Answers per second; the better of before and after the overload, since a busy machine may hide it."""
     peak_cpu_s: list[float] = field(default_factory=list)
     """Of the server's processor, an answer."""
     calm: list[Outcome] = field(default_factory=list)
@@ -73,12 +73,12 @@ class _Run:
     cores: set[int]
 
     def peak(self) -> tuple[float, float]:
-        """Answers a second, and seconds of the server's processor for each."""
+        """Return answers per second, and seconds of the server's processor for each."""
         outcome, spent_s = self.send(0.0, in_flight=_IN_FLIGHT)
         return outcome.answered(0.2, self.seconds), spent_s / max(1, outcome.count()["OK"])
 
     def send(self, rate: float, *, hasty: float = 0.0, in_flight: int = 0) -> tuple[Outcome, float]:
-        """Sends traffic; its outcome, and seconds of the server's processor meanwhile."""
+        """Send traffic. Return its outcome and the seconds of the server's processor meanwhile."""
         traffic = Traffic(
             address=self.node.address,
             request=str(self.request),
@@ -97,7 +97,7 @@ class _Run:
 
 
 def main() -> None:
-    """Runs it; exit status 1 when a bound is not kept."""
+    """Run the benchmark. The exit status is 1 when a bound is not kept."""
     parsed = arguments(__doc__ or "").parse_args()
     facts = machine()
     with tempfile.TemporaryDirectory(prefix="accrete-overload-") as folder:
@@ -108,7 +108,7 @@ def main() -> None:
 
 
 def measure(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
-    """Starts a node and measures it; `seconds` for each rate of a round."""
+    """Start a node and measure it for `seconds` at each rate of a round."""
     found = {images: Found() for images in _IMAGES}
     with node_on_one_half(folder, _teach) as (node, ours):
         for number in range(rounds):
@@ -149,7 +149,7 @@ def _round(current: _Run, found: Found) -> None:
 
 
 def _computed(node: Node) -> float:
-    """Images that the server has computed since it started, by its own count."""
+    """Return how many images the server has computed since it started, by its own count."""
     address = json.loads((node.data_dir / "server.json").read_text())["metrics"]
     text = str(urllib.request.urlopen(f"http://{address}/metrics", timeout=20).read(), "utf-8")
     samples = (sample for family in text_string_to_metric_families(text) for sample in family.samples)
@@ -158,7 +158,7 @@ def _computed(node: Node) -> float:
 
 @contextmanager
 def _watched(node: Node, found: Found) -> Iterator[None]:
-    """Reads the server's memory all the time."""
+    """Read the server's memory all the time."""
     enough, pid = threading.Event(), node.pid("server") or 0
 
     def watch() -> None:

@@ -1,4 +1,4 @@
-"""How a benchmark tells what it found: the machine, and a row a figure with the bound that it should keep."""
+"""How a benchmark tells what it found: the machine, and one row per figure with the bound that it should keep."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ class Row:
 
 
 def median_row(name: str, values: Sequence[float], unit: str, bound: str = "") -> Row:
-    """The median of the rounds, with their spread."""
+    """Return the median of the rounds, with their spread."""
     return Row(name=name, value=statistics.median(values), unit=unit, spread=(min(values), max(values)), bound=bound)
 
 
 def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
+    """Return what the figures were measured on."""
     gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
     return {
         "processor": _processor(),
@@ -55,7 +55,7 @@ def machine() -> dict[str, Any]:
 
 
 def arguments(description: str) -> argparse.ArgumentParser:
-    """The flags that every benchmark has."""
+    """Return the flags that every benchmark has."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--short", action="store_true", help="under a minute; noisier")
     parser.add_argument("--json", metavar="FILE", type=Path, help="also write the figures as JSON")

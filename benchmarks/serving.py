@@ -1,4 +1,4 @@
-"""What a Predict call costs beside the bare ONNX Runtime call in it: processor time, images a second, memory, start.
+"""What a Predict call costs beside the bare ONNX Runtime call in it: processor time, images per second, memory, start.
 
 A real server with a ResNet-32 on half of the machine's cores, as many calls computed at once; the callers are a process
 on the other half. Processor time is the server's own, all threads, as the kernel counts it. The bare call runs on the
@@ -35,7 +35,7 @@ class Cost:
     """Of one round."""
 
     rate: float
-    """Calls a second."""
+    """Calls per second."""
     cpu_ms: float
     """Processor time a call."""
 
@@ -50,7 +50,7 @@ class Bare:
         self._cores = cores
 
     def cost(self, images: int, seconds: float) -> Cost:
-        """One round of calls with as many images."""
+        """Return one round of calls with as many images."""
         with ThreadPoolExecutor(len(self._cores), initializer=os.sched_setaffinity, initargs=(0, self._cores)) as pool:
             found = list(pool.map(lambda _: self._calls(images, seconds), self._cores))
         rate = sum(one.rate for one in found)
@@ -76,7 +76,7 @@ class Served:
         self._cores = cores
 
     def cost(self, images: int, seconds: float) -> Cost:
-        """One round with 16 callers, each of which calls again when it is answered."""
+        """Return one round with 16 callers, each of which calls again when it is answered."""
         traffic = Traffic(
             address=self._server.address,
             request=str(request(self._folder, images)),
@@ -96,7 +96,7 @@ class Served:
 
 
 def main() -> None:
-    """Runs it; exit status 1 when a bound is not kept."""
+    """Run the benchmark. The exit status is 1 when a bound is not kept."""
     parsed = arguments(__doc__ or "").parse_args()
     facts = machine()
     rounds, seconds = (3, 1.5) if parsed.short else (9, 3.0)
@@ -107,7 +107,7 @@ def main() -> None:
 
 
 def measure(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
-    """Starts a server and measures it; `seconds` for each cell of a round."""
+    """Start a server and measure it for `seconds` in each cell of a round."""
     theirs, ours = halves()
     starts = []
     for number in range(3):

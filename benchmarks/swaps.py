@@ -62,7 +62,7 @@ class Sample:
 
 
 def main() -> None:
-    """Runs it; exit status 1 when a bound is not kept."""
+    """Run the benchmark. The exit status is 1 when a bound is not kept."""
     parsed = arguments(__doc__ or "").parse_args()
     facts = machine()
     with tempfile.TemporaryDirectory(prefix="accrete-swaps-") as folder:
@@ -75,7 +75,7 @@ def main() -> None:
 
 
 def run(folder: Path, *, swaps: int, broken: int) -> tuple[list[Row], Load]:
-    """A node with two versions, swapped and offered candidates that cannot serve, under load all the time."""
+    """Run a node whose two versions are swapped and that is offered candidates that cannot serve, always under load."""
     folder.mkdir(exist_ok=True)
     node, load = Node(folder, settings={"learner.keep_versions": "20"}), Load()
     node.start()
@@ -106,7 +106,7 @@ def run(folder: Path, *, swaps: int, broken: int) -> tuple[list[Row], Load]:
 
 
 def _two_versions(client: Client) -> tuple[Any, dict[int, Prediction]]:
-    """Learns two versions; an image, and what each answers to it."""
+    """Learn two versions. Return an image and what each answers to it."""
     client.wait_ready(60)
     scans, expected = scans_by_label(), {}
     image = scans["0"][-1]
@@ -158,7 +158,7 @@ def _swap(node: Node, client: Client, load: Load, count: int) -> tuple[list[floa
 
 
 def _offer(node: Node, client: Client, load: Load, count: int) -> tuple[int, list[Sample]]:
-    """Candidates that cannot serve are made active by turns of their kinds; how many were refused."""
+    """Make candidates of each kind that cannot serve active by turns. Return how many were refused."""
     kinds, refused, samples = list(BROKEN.values()), 0, []
     good = client.status().version
     with node.store() as store, redis.Redis(unix_socket_path=str(socket_path(node.data_dir))) as raw:
@@ -178,7 +178,7 @@ def _offer(node: Node, client: Client, load: Load, count: int) -> tuple[int, lis
 
 
 def _publish(data_dir: Path, store: Store, raw: redis.Redis, source: int, spoil: Callable[[Path, bool], None]) -> int:
-    """A version as a learner publishes it, spoilt before its checksums are made or after."""
+    """Return a version as a learner publishes it, spoilt before its checksums are made or after."""
     artifacts, number = ArtifactStore(data_dir / "versions"), store.registry.next_version()
     candidate = data_dir / "work" / f"candidate-{number}"
     shutil.copytree(artifacts.path(source), candidate)
@@ -213,7 +213,7 @@ def _tensor(name: str, key: str, change: Callable[[Any], Any]) -> Callable[[Path
 
 
 def _cannot_warm_up(folder: Path, published: bool) -> None:
-    """Takes batches of the golden check's size and of no other."""
+    """Take batches of the golden check's size and of no other."""
     if not published:
         count = len(load_file(folder / "golden.safetensors")["input"])
         graph = onnx.load(folder / "graph.onnx")
@@ -262,7 +262,7 @@ def _trend(what: str, samples: Sequence[Sample]) -> list[Row]:
 
 
 def _cost(what: str, samples: Sequence[Sample], enough: bool) -> Row:
-    """What a call costs the server, as a slope over the whole, in percent of the mean."""
+    """Return what a call costs the server, as a slope over the whole, in percent of the mean."""
     costs = [(b.cpu_s - a.cpu_s) / max(1, b.calls - a.calls) for a, b in pairwise(samples)]
     slope, error = _slope([one.at for one in samples[1:]], costs)
     percent = 100 * samples[-1].at / max(float(np.mean(costs)), 1e-9)

@@ -62,7 +62,7 @@ class PilImages(Dataset[tuple[Tensor, int]]):
 
 
 def straightforward(count: int) -> Iterator[float]:
-    """Images a second of each round of `count` batches."""
+    """Yield images per second for each round of `count` batches."""
     x, y = images(count * BATCH, CLASSES)
     network = nn.Sequential(resnet32(3, last_relu=True), nn.Linear(64, CLASSES)).train()
     optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9, weight_decay=5e-4)
@@ -81,7 +81,7 @@ def straightforward(count: int) -> Iterator[float]:
 
 
 def ours(count: int, precision: str, *, teacher: bool = False) -> Iterator[float]:
-    """The same through the learner's loop; with a teacher, as a later step of LUCIR."""
+    """Yield the same through the learner's loop, with a teacher as in a later step of LUCIR."""
     x, y = images(count * BATCH, CLASSES)
     network, before = _networks(precision, teacher=teacher)
     terms = (CrossEntropy(), LessForget(), MarginRanking()) if teacher else (CrossEntropy(),)
@@ -102,7 +102,7 @@ def ours(count: int, precision: str, *, teacher: bool = False) -> Iterator[float
 
 
 def bare(count: int, precision: str) -> Iterator[float]:
-    """The arithmetic of `ours` alone."""
+    """Yield the same for the arithmetic of `ours` alone."""
     network, _ = _networks(precision, teacher=False)
     x, y = images(count * BATCH, CLASSES)
     batches = [slice(at, at + BATCH) for at in range(0, len(x), BATCH)]
@@ -120,7 +120,7 @@ def bare(count: int, precision: str) -> Iterator[float]:
 
 
 def _networks(precision: str, *, teacher: bool) -> tuple[Network, Network | None]:
-    """What trains, and its teacher of half of the classes."""
+    """Return what trains, and its teacher of half of the classes."""
     generator = torch.Generator().manual_seed(1)
     backbone = backbones.build(ModelConfig(), generator=generator).to(memory_format=torch.channels_last)
     grow = partial(heads.grow, feature_length=backbone.feature_length, generator=generator)
@@ -160,7 +160,10 @@ def _ratios(found: dict[str, list[float]], fast: str, other: str) -> list[float]
 
 
 def step_costs(*, short: bool) -> list[Row]:
-    """What a later step of LUCIR costs: host memory, and time against the number of old classes at a fixed memory."""
+    """Return what a later step of LUCIR costs.
+
+    That is host memory, and time against the number of old classes at a fixed exemplar memory.
+    """
     rounds, plan = (1, {2_000: (100, 1_000)}) if short else (3, {2_000: (100, 1_000), 20_000: (100, 1_000, 10_000)})
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as name:
@@ -193,7 +196,7 @@ def _of_memory(memory: int, spent: dict[int, list[Cost]]) -> list[Row]:
 
 
 def main() -> None:
-    """Runs it."""
+    """Run the benchmark."""
     parsed = arguments(__doc__ or "").parse_args()
     found = machine()
     print("training loops, by turns", flush=True)

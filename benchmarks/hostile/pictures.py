@@ -22,13 +22,13 @@ _LONG_AGO = time.gmtime(0)
 
 
 def picture(chance: random.Random) -> bytes:
-    """A whole file of some format and mode, sane in itself, if perhaps not one that is taken."""
+    """Return a whole file of some format and mode, sane in itself, if perhaps not one that is taken."""
     kind, mode = chance.choice(SAVED)
     return saved(kind, mode, chance)
 
 
 def saved(kind: str, mode: str, chance: random.Random) -> bytes:
-    """A small random image as a file; animated, rotated by EXIF or progressive at times, where the format can be."""
+    """Return a small random image as a file, animated, rotated by EXIF or progressive where the format can be."""
     size = chance.choice(((1, 1), (8, 8), (9, 31), (64, 5)))
     image = _random(size, mode, chance)
     options: dict[str, object] = {}
@@ -51,7 +51,7 @@ def saved(kind: str, mode: str, chance: random.Random) -> bytes:
 
 
 def broken(data: bytes, chance: random.Random) -> bytes:
-    """The same, cut, changed, doubled or grown."""
+    """Return a file cut, changed, doubled or grown."""
     if not data:
         return data
     match chance.randrange(6):
@@ -92,13 +92,13 @@ def bomb(chance: random.Random) -> bytes:
 
 
 def png(width: int, height: int, packed: bytes) -> bytes:
-    """A PNG that says it is so large."""
+    """Return a PNG whose header says that it is so large."""
     header = struct.pack(">IIBBBBB", width & 0xFFFFFFFF, height & 0xFFFFFFFF, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + _chunk(b"IHDR", header) + _chunk(b"IDAT", packed) + _chunk(b"IEND", b"")
 
 
 def many_scans(count: int) -> bytes:
-    """A progressive JPEG whose last scan comes again and again: each makes a decoder go over all pixels."""
+    """Return a progressive JPEG whose last scan comes again and again: each makes a decoder go over all pixels."""
     file = io.BytesIO()
     Image.new("RGB", (2_000, 2_000)).save(file, "JPEG", progressive=True)
     data = file.getvalue()

@@ -212,7 +212,7 @@ def _add(chance: random.Random, data: bytes) -> bytes:
 
 
 def _wire(message: Message) -> bytes:
-    """The same bytes in every process: maps have no order of their own."""
+    """Return the same bytes in every process: maps have no order of their own."""
     return message.SerializeToString(deterministic=True)
 
 

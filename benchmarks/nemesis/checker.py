@@ -56,7 +56,7 @@ class Verdict:
 
 
 def read(store: Store, sent: Collection[str]) -> Snapshot:
-    """The store as it is now."""
+    """Return the store as it is now."""
     labels = store.pending.labels()
     kept = store.memory.labels()
     return Snapshot(
@@ -72,7 +72,7 @@ def read(store: Store, sent: Collection[str]) -> Snapshot:
 def check(
     ledger: Ledger, found: Snapshot, *, per_class: int, holdout: HoldoutConfig, answered: Collection[int] = ()
 ) -> Verdict:
-    """What does not fit.
+    """Return what does not fit.
 
     Args:
         ledger: of all writers.
@@ -127,7 +127,7 @@ def _check_memory(found: Snapshot, verdict: Verdict, *, per_class: int, holdout:
 
 
 def check_files(root: Path, records: Collection[VersionRecord], damaged: Collection[int]) -> dict[int, str]:
-    """Versions with files that do not match their checksums, but for those that were damaged on purpose."""
+    """Return the versions with files that do not match their checksums, but for those that were damaged on purpose."""
     artifacts, unreadable = ArtifactStore(root), {}
     for record in records:
         if record.state != "ready" or record.version in damaged:

@@ -39,7 +39,7 @@ class Ledger:
             self._write("refused", example_id)
 
     def close(self) -> None:
-        """Closes the file."""
+        """Close the file."""
         self._file.close()
 
     def _write(self, what: str, example_id: str) -> None:

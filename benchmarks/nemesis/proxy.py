@@ -11,7 +11,7 @@ class Proxy:
     """Forwards TCP from a port of its own to another; `cut` lets requests through without replies, then hangs up."""
 
     def __init__(self, port: int) -> None:
-        """Listens at once. `port`: where the server is, on this machine."""
+        """Listen at once. `port`: where the server is, on this machine."""
         self._to = ("127.0.0.1", port)
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
@@ -31,7 +31,7 @@ class Proxy:
         self._mute.clear()
 
     def close(self) -> None:
-        """Ends it and all connections."""
+        """End it and all connections."""
         self._listener.close()
         self.cut(0.0)
 

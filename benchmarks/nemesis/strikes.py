@@ -54,7 +54,7 @@ class Target:
 
 
 def clock_environment(clock: Path) -> dict[str, str]:
-    """What a node needs in its environment for `step_clock` to reach its processes."""
+    """Return what a node needs in its environment for `step_clock` to reach its processes."""
     path = os.pathsep.join(filter(None, (str(Path(__file__).parent / "clock"), os.environ.get("PYTHONPATH"))))
     return {"PYTHONPATH": path, "STEPPED_CLOCK": str(clock)}
 
@@ -84,8 +84,10 @@ def cut(target: Target) -> Undo:
 
 
 def step_clock(target: Target) -> Undo:
-    """The wall clock of our processes jumps an hour one way, and back afterwards. What the store lets expire within an
-    hour does so at once when the clock jumps forward."""
+    """Step the wall clock of our processes an hour one way, and back afterwards.
+
+    What the store lets expire within an hour does so at once when the clock jumps forward.
+    """
     seconds = target.chance.choice((-_CLOCK_STEP_S, _CLOCK_STEP_S))
     target.clock.write_text(str(seconds), encoding="ascii")
     if seconds > 0:
@@ -97,7 +99,7 @@ def step_clock(target: Target) -> Undo:
 
 
 def out_of_memory(target: Target) -> Undo:
-    """The store may use no more than it has."""
+    """Let the store use no more memory than it has."""
 
     def limit(value: str) -> None:
         # A store that is down meanwhile comes back with its own settings.
@@ -135,7 +137,7 @@ def read_only(target: Target) -> Undo:
 
 
 def damage_old(target: Target) -> Undo:
-    """A bit of an older version turns, for good: it must never serve again."""
+    """Turn a bit of an older version for good. It must never serve again."""
     numbers = [number for number in ArtifactStore(target.versions).list()[:-2] if number not in target.damaged]
     if not numbers:
         raise Missed
@@ -146,7 +148,7 @@ def damage_old(target: Target) -> Undo:
 
 
 def damage_newest(target: Target) -> Undo:
-    """A file of the newest version is cut or changed for a while, as on a share that loses its server."""
+    """Cut or change a file of the newest version for a while, as on a share that loses its server."""
     artifacts = ArtifactStore(target.versions)
     numbers = artifacts.list()
     if not numbers or target.mending:  # two at a time would keep the first one's damage as what was before
@@ -212,7 +214,7 @@ def _connection(target: Target) -> redis.Redis:
 
 
 def _flip(target: Target, folder: Path) -> tuple[Path, bytes]:
-    """Changes a file of a version; answers it and what it was."""
+    """Change a file of a version, and return it and what it was."""
     try:
         file = target.chance.choice(sorted(one for one in folder.iterdir() if one.stat().st_size))
         before = file.read_bytes()

@@ -1,4 +1,4 @@
-"""Single-image requests a second of Accrete and of other Python model servers, side by side.
+"""Single-image requests per second of Accrete and of other Python model servers, side by side.
 
 The same ResNet-32 graph under the same ONNX Runtime settings, 16 callers, everything of a server on one half of the
 cores and the callers on the other. Each server in turn, round by round, so that what else the machine does falls on
@@ -41,7 +41,7 @@ class Found:
     """Of one server; a value a round."""
 
     rate: list[float] = field(default_factory=list)
-    """Answers a second."""
+    """Answers per second."""
     cpu_ms: list[float] = field(default_factory=list)
     """Of all its processes, an answer."""
     p99_ms: list[float] = field(default_factory=list)
@@ -49,7 +49,7 @@ class Found:
 
 
 def main() -> None:
-    """Runs it; exit status 1 when the bound is not kept."""
+    """Run the benchmark. The exit status is 1 when the bound is not kept."""
     parser = arguments(__doc__ or "")
     parser.add_argument(
         "--environments",
@@ -69,7 +69,7 @@ def main() -> None:
 
 
 def measure(folder: Path, programs: dict[str, Path], *, rounds: int, seconds: float) -> list[Row]:
-    """Teaches a node, gives the peers its graph, and asks all of them."""
+    """Teach a node, give the peers its graph, and ask all of them."""
     theirs, ours = halves()
     found = {name: Found() for name in ("accrete", "accrete, open inference", *programs)}
     with on(theirs):
@@ -110,7 +110,7 @@ def _node(folder: Path, concurrency: int) -> Node:
 
 @contextmanager
 def _running(node: Node, cores: set[int]) -> Iterator[int]:
-    """The process that all of the node's are below."""
+    """Yield the process that all of the node's are below."""
     with on(cores):
         node.start()
     try:
@@ -123,7 +123,7 @@ def _running(node: Node, cores: set[int]) -> Iterator[int]:
 
 
 def _model(node: Node, folder: Path) -> Path:
-    """The graph and head of the node's version, as files that the peers read."""
+    """Return the graph and head of the node's version, as files that the peers read."""
     model = folder / "model"
     model.mkdir()
     version = node.data_dir / "versions" / "v000001"
@@ -134,7 +134,7 @@ def _model(node: Node, folder: Path) -> Path:
 
 
 def _bodies(folder: Path) -> dict[str, Path]:
-    """One image of 32 x 32 x 3 bytes in each form that it travels in."""
+    """Return one image of 32 x 32 x 3 bytes in each form that it travels in."""
     pixels = np.random.default_rng(1993).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
     raw = pixels.tobytes()
     tensor = types_pb2.Tensor(dtype=types_pb2.Tensor.UINT8, shape=pixels.shape[1:], data=raw)

@@ -47,14 +47,14 @@ class Told:
 
 
 def run(asking: Asking, cores: Set[int]) -> Told:
-    """Asks from a process on these cores."""
+    """Ask from a process on these cores."""
     command = ["taskset", "-c", ",".join(map(str, sorted(cores)))]
     command += [sys.executable, "-m", "benchmarks.peers.callers", json.dumps(asdict(asking))]
     return Told(**json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout))
 
 
 def connect(asking: Asking) -> Callable[[], bool]:
-    """A call of one caller's own; True when it was answered."""
+    """Return a call of one caller's own, which returns whether it was answered."""
     body = Path(asking.body).read_bytes()
     if asking.content_type == "grpc":
         # A channel of its own: callers are applications that know nothing of each other.
@@ -82,7 +82,7 @@ def connect(asking: Asking) -> Callable[[], bool]:
 
 
 def main() -> None:
-    """Asks as the argument says; prints what was told as JSON."""
+    """Ask as the argument says, and print what was told as JSON."""
     asking = Asking(**json.loads(sys.argv[1]))
     begun = time.perf_counter()
     since, until = begun + asking.seconds / 10, begun + asking.seconds

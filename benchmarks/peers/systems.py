@@ -69,7 +69,7 @@ PEERS = (
 
 
 def install(peer: Peer, environments: Path) -> Path:
-    """The folder of programs of the peer's environment, which is made from the package index when it is not there."""
+    """Return the folder of programs of the peer's environment, made from the package index when it is not there."""
     folder = environments / peer.name
     if not (folder / "installed").exists():
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
@@ -83,7 +83,7 @@ class Running:
     """A peer's server process, with all that it starts."""
 
     def __init__(self, peer: Peer, programs: Path, folder: Path, model: Path, cores: Set[int]) -> None:
-        """Starts it on these cores; it is not ready yet."""
+        """Start the server on these cores. It is not ready yet."""
         self.peer = peer
         self.port = free_port()
         self._folder = folder

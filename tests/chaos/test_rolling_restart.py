@@ -39,8 +39,8 @@ def ask(address: str, image: np.ndarray, enough: threading.Event, seen: list[str
         while not enough.is_set():
             try:
                 seen.append(client.predict(image).label)
-            except AccreteError as problem:
-                failed.append(repr(problem))
+            except AccreteError as error:
+                failed.append(repr(error))
 
 
 def ask_async(address: str, image: np.ndarray, enough: threading.Event, seen: list[str], failed: list[str]) -> None:
@@ -49,8 +49,8 @@ def ask_async(address: str, image: np.ndarray, enough: threading.Event, seen: li
             while not enough.is_set():
                 try:
                     seen.append((await client.predict(image)).label)
-                except AccreteError as problem:
-                    failed.append(repr(problem))
+                except AccreteError as error:
+                    failed.append(repr(error))
 
     asyncio.run(work())
 

@@ -68,8 +68,8 @@ async def by_asyncio(address: str) -> dict[str, Any]:
 def refusal(call: Callable[[], object]) -> list[str]:
     try:
         call()
-    except triton.InferenceServerException as problem:
-        return [str(problem.status()), str(problem.message())]
+    except triton.InferenceServerException as error:
+        return [str(error.status()), str(error.message())]
     return ["none", ""]
 
 

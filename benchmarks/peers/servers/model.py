@@ -23,14 +23,14 @@ class Model:
         self._rows = np.load(folder / "rows.npy")
 
     def __call__(self, images: np.ndarray) -> np.ndarray:
-        """Probabilities float32 [N, K]."""
+        """Return probabilities float32 [N, K]."""
         (features,) = self._session.run(["features"], {"input": images})
         scores = features @ self._rows.T
         shares = np.exp(scores - scores.max(axis=1, keepdims=True))
         return (shares / shares.sum(axis=1, keepdims=True)).astype(np.float32)
 
     def answer(self, body: bytes) -> dict[str, object]:
-        """The best class of one image as raw bytes, with its probability."""
+        """Return the best class of one image as raw bytes, with its probability."""
         shares = self(np.frombuffer(body, np.uint8).reshape(1, 32, 32, 3))[0]
         best = int(shares.argmax())
         return {"label": str(best), "probability": float(shares[best])}

@@ -43,7 +43,7 @@ class Display:
 
     @contextmanager
     def runs(self, tasks: int) -> Iterator[Bar]:
-        """A bar over all tasks of all runs, and one over the stage at hand."""
+        """Yield a bar over all tasks of all runs, and one over the stage at hand."""
         progress = Progress(
             TextColumn("{task.description:<44}"),
             BarColumn(),
@@ -69,7 +69,7 @@ class Bar:
         self._at = ""
 
     def progress(self, name: str) -> Callable[[int, str, int, int, float], None]:
-        """What a run is given to tell how far it is."""
+        """Return what a run is given to tell how far it is."""
 
         def tell(number: int, stage: str, done: int, total: int, loss: float) -> None:
             at = f"{name}, task {number}: {stage}"

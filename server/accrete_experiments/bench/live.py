@@ -25,7 +25,7 @@ from accrete_node.settings import Settings, load_settings
 from accrete_node.up import Signals, supervisor
 
 LIVE_FOLDER = "live"
-#: Calls a second beside the learning: enough to see one fail, too few to slow the training.
+#: Calls per second beside the learning: enough to see one fail, too few to slow the training.
 _RATE = 5.0
 
 

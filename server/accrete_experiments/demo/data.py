@@ -30,7 +30,7 @@ def digits(seed: int) -> Dataset:
 
 
 def folder(root: Path, seed: int, limit: int | None) -> Dataset:
-    """A tree with a folder for each class, or two such trees under `train` and `test`.
+    """Return a tree with a folder for each class, or two such trees under `train` and `test`.
 
     Without `test`, a stratified third is kept aside. `limit`: use the first so many classes of the seeded order.
     Raises DataError when there are fewer than two classes.
@@ -70,7 +70,7 @@ def _kept_aside(images: Sequence[Image], labels: Sequence[str], seed: int) -> tu
 
 
 def input_size(dataset: Dataset) -> int:
-    """Pixels of a side that suit the data: its images' own up to 64, a multiple of 8."""
+    """Return the pixels per side that suit the data, a multiple of 8 up to 64."""
     from PIL import Image as Pillow
 
     first = dataset.train.images[0]
@@ -83,6 +83,6 @@ def input_size(dataset: Dataset) -> int:
 
 
 def groups(classes: Sequence[str], first: int, per_step: int) -> list[list[str]]:
-    """The classes in the groups in which they come: `first`, then `per_step` at a time."""
+    """Return the classes in the groups in which they come, `first` and then `per_step` at a time."""
     starts = [0, *range(first, len(classes), per_step)]
     return [list(classes[start : first if start == 0 else start + per_step]) for start in starts]

@@ -65,7 +65,7 @@ def _data_dir(kept: Path | None) -> Iterator[Path]:
 
 
 def _flags(options: DemoOptions, dataset: Dataset, data_dir: Path) -> dict[str, Any]:
-    """Settings of the demonstration; where they differ from the defaults, a comment says why."""
+    """Return the settings of the demonstration. Where they differ from the defaults, a comment says why."""
     side = options.input_size or input_size(dataset)
     training = {
         # Of the papers' 160 epochs, a third: enough for small images, and it ends while one watches.

@@ -57,7 +57,7 @@ class Display:
 
     @contextmanager
     def examples(self, total: int) -> Iterator[Any]:
-        """A bar for examples sent; call what it yields with how many more were acknowledged."""
+        """Yield a function that moves a bar of examples sent; call it with how many more were acknowledged."""
         task = self._progress.add_task("examples acknowledged", total=total, note="")
         try:
             yield lambda count: self._progress.advance(task, count)

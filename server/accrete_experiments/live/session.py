@@ -47,7 +47,7 @@ class Course:
     idle_s: float
     """Seconds of rest after each version, during which the idle latency is measured."""
     rate: float
-    """Predict calls a second."""
+    """Predict calls per second."""
     step_timeout_s: float
 
 
@@ -188,7 +188,7 @@ class Session:
                 pass
 
     def _swaps(self) -> int:
-        """Versions that went live, as the answers to Predict told: each change of version, the first one included."""
+        """Return how many versions went live, as the responses to Predict told."""
         versions = [call.version for call in self._traffic.calls if call.version]
         return len(set(versions))
 

@@ -34,7 +34,7 @@ class Traffic:
     """Sends one image at a time at a fixed rate, whether answers come or not (an open loop). No call is made again."""
 
     def __init__(self, address: str, images: Sequence[Image], *, rate: float) -> None:
-        """`rate`: calls a second."""
+        """`rate`: calls per second."""
         self.learning = False
         """Whether the learner is at work."""
         self.measuring = False
@@ -67,11 +67,11 @@ class Traffic:
         return "learning" if self.learning else "idle"
 
     def failures(self) -> int:
-        """Calls that got no answer."""
+        """Return how many calls got no answer."""
         return sum(call.version == 0 for call in list(self.calls))
 
     def percentile(self, state: State, share: float, since: int = 0) -> float | None:
-        """Milliseconds within which `share` of the calls (from the `since`-th on) were answered; None without any."""
+        """Return milliseconds within which `share` of the calls from the `since`-th were answered, None without one."""
         took = [call.milliseconds for call in self.calls[since:] if call.state == state and call.version]
         return float(np.percentile(took, 100 * share)) if took else None
 

@@ -50,7 +50,7 @@ def load(
     download: bool = False,
     progress: Progress | None = None,
 ) -> Dataset:
-    """Reads a data set; its classes keep the indices that they have there.
+    """Read a data set, whose classes keep the indices that they have there.
 
     Args:
         source: one of
@@ -82,7 +82,7 @@ def load(
 
 
 def indices(y: NDArray[np.int64], classes: Sequence[int], *, per_class: int | None = None) -> NDArray[np.int64]:
-    """Where the examples of some classes stand: class by class as given, in the array's order within each.
+    """Return where the examples of some classes stand: class by class as given, in the array's order within each.
 
     Args:
         y: [N] the data set's labels.

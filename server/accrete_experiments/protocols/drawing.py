@@ -29,7 +29,7 @@ _CLASSES_SHOWN, _EXEMPLARS_SHOWN, _POINTS_A_CLASS = 5, 3, 80
 
 
 def draw(folder: Path, plans: Sequence[Plan], runs: Sequence[Run], data: Dataset) -> list[Path]:
-    """Writes accuracy curves, confusion matrices, features with exemplars, and a gallery; answers their paths.
+    """Write accuracy curves, confusion matrices, features with exemplars, and a gallery, and return their paths.
 
     The last three show each method's run with the first seed, where its last task's files are still there.
 
@@ -74,7 +74,7 @@ def _memory(folder: Path, plan: Plan) -> Memory:
 
 
 def _model(folder: Path, plan: Plan) -> tuple[Backbone, Mapping[str, torch.Tensor], ModelCard]:
-    """The last task's backbone in evaluation mode, its head, and what model.json says."""
+    """Return the last task's backbone in evaluation mode, its head, and what model.json says."""
     candidate = _last(folder, plan) / CANDIDATE_FOLDER
     card = read_card(candidate)
     backbone = build(replace(plan.protocol.model, weights=""), last_relu=card.last_relu)
@@ -83,7 +83,7 @@ def _model(folder: Path, plan: Plan) -> tuple[Backbone, Mapping[str, torch.Tenso
 
 
 def _confusion(folder: Path, plan: Plan, data: Dataset) -> NDArray[np.int64]:
-    """Counts [C, C] on the test images, by the method's own rule."""
+    """Return the counts [C, C] on the test images, by the method's own rule."""
     backbone, head, card = _model(folder, plan)
     order = [index for task in plan.tasks for index in task]
     rows = indices(data.test_y, order)
@@ -117,7 +117,7 @@ def _draw_features(folder: Path, plans: Mapping[str, Plan], data: Dataset, path:
 
 
 def _draw_gallery(folder: Path, plans: Mapping[str, Plan], data: Dataset, path: Path) -> Path:
-    """The first exemplars of the first classes, a row a method."""
+    """Return the first exemplars of the first classes, one row per method."""
     rows, some = {}, next(iter(plans.values()))
     shown = [index for task in some.tasks for index in task][:_CLASSES_SHOWN]
     for name, plan in plans.items():

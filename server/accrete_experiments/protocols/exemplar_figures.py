@@ -66,7 +66,7 @@ def project(features: NDArray[Any], *, seed: int, perplexity: float = 30.0) -> N
 
 
 def feature_maps(maps: Mapping[str, FeatureMap], names: Sequence[str], path: Path, *, columns: int = 3) -> Path:
-    """A panel a way of choosing exemplars: examples as small faint points, exemplars large and outlined.
+    """Draw one panel per way of choosing exemplars, with small faint points for examples and large outlined exemplars.
 
     As in Liu et al. (Mnemonics Training, CVPR 2020).
 
@@ -106,7 +106,7 @@ def feature_maps(maps: Mapping[str, FeatureMap], names: Sequence[str], path: Pat
 
 
 def gallery(rows: Mapping[str, NDArray[Any]], path: Path, *, columns: Sequence[str] = ()) -> Path:
-    """Exemplars as pictures: a row a kind, a column an exemplar.
+    """Draw exemplars as pictures, one row per kind and one column per exemplar.
 
     Args:
         rows: by name, images [m, H, W, C] of 1 or 3 channels, uint8 or any number from 0 to 255; rows may differ in m

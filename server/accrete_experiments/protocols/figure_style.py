@@ -35,12 +35,12 @@ def marker(index: int) -> str:
 
 
 def dashes(index: int) -> str:
-    """The same through a round of colours, another in the next."""
+    """Return a marker that is the same through a round of colours and another in the next."""
     return DASHES[index // len(PALETTE) % len(DASHES)]
 
 
 def figure(width: float, height: float, *, fitted: bool = True) -> Figure:
-    """An empty one, `width` by `height` inches; `fitted`: it makes room for what stands outside its axes."""
+    """Return an empty one, `width` by `height` inches; `fitted`: it makes room for what stands outside its axes."""
     return Figure(figsize=(width, height), layout="constrained" if fitted else None, facecolor="white")
 
 
@@ -67,7 +67,7 @@ def footnote(figure: Figure, text: str) -> None:
 
 
 def apart(wanted: Sequence[float], gap: float) -> list[float]:
-    """Positions at least `gap` from one another, in the order of the wanted ones and near them."""
+    """Return positions at least `gap` from one another, in the order of the wanted ones and near them."""
     order = sorted(range(len(wanted)), key=lambda index: wanted[index])
     blocks: list[list[int]] = []
     centres: list[float] = []
@@ -93,7 +93,7 @@ def line_height(axes: Axes) -> float:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Writes it as the suffix says (.png, .svg, .pdf), the same bytes for the same figure; answers the path."""
+    """Write it as the suffix says (.png, .svg, .pdf), the same bytes for the same figure, and return the path."""
     path.parent.mkdir(parents=True, exist_ok=True)
     metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
     with matplotlib.rc_context({"svg.hashsalt": path.name}):

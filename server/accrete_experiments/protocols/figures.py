@@ -62,7 +62,7 @@ def accuracy_curves(runs: Sequence[Run], path: Path, *, rules: Sequence[str] = (
 
 
 def confusion(true: NDArray[Any], predicted: NDArray[Any], classes: int) -> NDArray[np.int64]:
-    """Counts [C, C] of the pairs of true and predicted class, each [n] and 0 to `classes` - 1."""
+    """Return the counts [C, C] of the pairs of true and predicted class, each [n] and 0 to `classes` - 1."""
     pairs = true.astype(np.int64) * classes + predicted
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
@@ -108,13 +108,13 @@ def confusion_matrices(
 
 
 def _seeds(methods: Mapping[str, Sequence[Run]]) -> int | None:
-    """How many each method was run with; None when not all alike."""
+    """Return how many seeds each method was run with, None when not all alike."""
     counts = {len(runs) for runs in methods.values()}
     return counts.pop() if len(counts) == 1 else None
 
 
 def _curves(methods: Mapping[str, Sequence[Run]], rule: str) -> dict[str, list[Spread]]:
-    """Percentages by method, those alone that were measured after every task."""
+    """Return percentages by method, without the methods that were not measured after every task."""
     found: dict[str, list[Spread]] = {}
     for name, runs in methods.items():
         tasks = zip(*(measures.curve(run, rule) for run in runs), strict=True)

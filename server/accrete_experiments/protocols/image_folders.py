@@ -29,7 +29,7 @@ class DataError(ValueError):
 
 
 def load(root: Path, *, size: int | None, channels: int, progress: Progress | None = None) -> dict[str, Any]:
-    """The fields of a `data.Dataset`; classes are the folders' names, sorted.
+    """Return the fields of a `data.Dataset`; classes are the folders' names, sorted.
 
     `root` has a folder for each class, or two such trees: `train`, and `test` or (when there is no `test`) `val`. With
     one tree alone, the fifth of each class's images whose relative paths have the smallest sha256, at least one, is the
@@ -71,7 +71,10 @@ def load(root: Path, *, size: int | None, channels: int, progress: Progress | No
 
 
 def resized(images: Images, size: int, progress: Progress | None = None) -> Images:
-    """Images [N, H, W, C] as [N, size, size, C]: bilinear with antialiasing, the shape stretched where not square."""
+    """Return images [N, H, W, C] as [N, size, size, C].
+
+    They are resized bilinearly with antialiasing, and stretched where not square.
+    """
     made = np.empty((len(images), size, size, images.shape[3]), np.uint8)
     in_parallel(lambda index: _store(made, index, _fit(_opened(images[index]), size)), len(images), progress)
     return made
@@ -88,7 +91,7 @@ def in_parallel(do: Callable[[int], None], count: int, progress: Progress | None
 
 
 def _tree(root: Path) -> dict[str, list[Path]]:
-    """Images by class, sorted by path."""
+    """Return images by class, sorted by path."""
     folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
     found = {folder.name: _images(folder) for folder in folders}
     empty = [name for name, paths in found.items() if not paths]

@@ -40,12 +40,12 @@ def spread(values: Iterable[float | None]) -> Spread | None:
 
 
 def is_finished(run: Run) -> bool:
-    """Whether the run came to the last class of its protocol."""
+    """Return whether the run came to the last class of its protocol."""
     return bool(run.tasks) and run.tasks[-1].classes == len(run.labels)
 
 
 def rules(run: Run) -> tuple[str, ...]:
-    """Rules measured after every task, `head` and `nme` first."""
+    """Return the rules measured after every task, `head` and `nme` first."""
     if not run.tasks:
         return ()
     common = set.intersection(*(set(task.scores) for task in run.tasks))
@@ -58,7 +58,7 @@ def top1(task: Task, rule: str) -> float | None:
 
 
 def top5(task: Task, rule: str) -> float | None:
-    """Share of the test images of all classes seen whose class is among the first five answers."""
+    """Return the share of the test images of all classes seen whose class is among the first five answers."""
     return _share(task, rule, 0, task.classes, five=True)
 
 
@@ -120,12 +120,12 @@ def exemplars(run: Run) -> int | None:
 
 
 def images(run: Run) -> int:
-    """Images that training took in all tasks."""
+    """Return how many images training took in all tasks."""
     return sum(task.images for task in run.tasks)
 
 
 def images_a_second(run: Run) -> float | None:
-    """Images that training took over the seconds of the stage `train`."""
+    """Return training images per second of the stage `train`."""
     seconds = sum(task.seconds.get("train", 0.0) for task in run.tasks)
     return images(run) / seconds if seconds and images(run) else None
 
@@ -140,7 +140,7 @@ def _measured(groups: Iterable[float | None]) -> dict[str, float]:
 
 
 def _share(task: Task, rule: str, first: int, end: int, *, five: bool) -> float | None:
-    """Hits over test images of the classes from `first` up to `end`, by order of arrival."""
+    """Return the share of hits among test images of the classes from `first` up to `end`, by order of arrival."""
     scores = task.scores.get(rule)
     total = sum(task.totals[first:end])
     if scores is None or not total:

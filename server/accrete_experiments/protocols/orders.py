@@ -15,7 +15,7 @@ ORDER_1993 = (
 
 
 def order(name_or_seed: str | int, classes: int) -> tuple[int, ...]:
-    """The data set's classes 0 to `classes` - 1 in order of arrival.
+    """Return the data set's classes 0 to `classes` - 1 in order of arrival.
 
     Args:
         name_or_seed: a seed, as a number or in text. `1993` of 100 classes is `ORDER_1993`; every other is drawn as
@@ -39,7 +39,7 @@ def order(name_or_seed: str | int, classes: int) -> tuple[int, ...]:
 
 
 def stream(arrival: Sequence[int], *, base: int, step: int, total: int | None = None) -> tuple[tuple[int, ...], ...]:
-    """The classes of each task: `base` of them, then `step` at a time; the last task may have fewer.
+    """Return the classes of each task: `base` of them, then `step` at a time; the last task may have fewer.
 
     Args:
         arrival: classes in order of arrival, as `order` answers them.

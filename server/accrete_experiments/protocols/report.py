@@ -43,7 +43,7 @@ class Comparison:
 
 
 def comparisons(runs: Iterable[Run]) -> tuple[Comparison, ...]:
-    """The runs by protocol, in the order in which protocols came.
+    """Return the runs by protocol, in the order in which protocols came.
 
     Raises:
         ValueError: when a method has two runs with one seed under one protocol.
@@ -58,7 +58,7 @@ def comparisons(runs: Iterable[Run]) -> tuple[Comparison, ...]:
 
 
 def summary(runs: Sequence[Run]) -> dict[str, Spread | None]:
-    """One method's figures over its seeds; accuracies and forgetting as shares of 1.
+    """Return one method's figures over its seeds; accuracies and forgetting as shares of 1.
 
     Keys: `exemplars` (after the last task), `images_per_second`, `seconds`, and for each rule measured (the head's is
     called `cnn`) `<rule>_average`, `_average_without_first`, `_last`, `_forgetting` (of the first task's classes),
@@ -97,7 +97,7 @@ def to_json(runs: Iterable[Run]) -> str:
 
 
 def write(folder: Path, runs: Sequence[Run], *, name: str = "results") -> tuple[Path, Path]:
-    """Writes `<name>.json` and `<name>.md` into a folder, which is made; answers their paths.
+    """Write `<name>.json` and `<name>.md` into a folder, which is made, and return their paths.
 
     Raises:
         OSError: when that fails; a file that stood there is then still whole.
@@ -117,7 +117,7 @@ def to_markdown(runs: Iterable[Run]) -> str:
 
 
 def caption(protocol: Mapping[str, Any], seeds: int | None = None) -> str:
-    """One line that says what every figure under this protocol depends on."""
+    """Return one line that says what every figure under this protocol depends on."""
     parts = [_stream(protocol), _order(protocol), f"memory: {memory(protocol)}", _training(protocol)]
     if seeds is not None:
         parts.append(f"{seeds} seed{'s' if seeds != 1 else ''}")
@@ -226,7 +226,10 @@ def _age_table(comparison: Comparison, rule: str) -> str:
 def _values_table(
     comparison: Comparison, values: Callable[[Run], Sequence[float | None]], titles: Sequence[str]
 ) -> str:
-    """A row a method, a column a value, means over seeds; without the methods that lack one, empty without any."""
+    """Return a table with one row per method and one column per value, as means over seeds.
+
+    A method that lacks a value has no row. Without any row the table is empty.
+    """
     of_methods = {
         name: [spread(column) for column in zip(*map(values, runs), strict=True)]
         for name, runs in comparison.methods.items()

@@ -51,7 +51,7 @@ class Task:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
-        """Reads what `asdict` wrote."""
+        """Read what `asdict` wrote."""
         scores = {
             rule: Scores(hits=tuple(found["hits"]), hits5=tuple(found["hits5"]))
             for rule, found in raw["scores"].items()
@@ -87,7 +87,7 @@ class Run:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
-        """Reads what `to_dict` wrote.
+        """Read what `to_dict` wrote.
 
         Raises:
             KeyError: when a field is missing.

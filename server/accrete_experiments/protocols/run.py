@@ -100,7 +100,7 @@ class Memory:
 
 
 def run(plan: Plan, data: Dataset, folder: Path, progress: Progress) -> Run:
-    """Runs what is left of `plan` in `folder`/runs and answers all its tasks.
+    """Run what is left of `plan` in `folder`/runs and return all its tasks.
 
     On a CPU the figures follow from the plan and the number of threads alone.
 
@@ -194,7 +194,7 @@ def _job(plan: Plan, data: Dataset, folder: Path, number: int) -> Job:
 
 
 def _share_training(plan: Plan, data: Dataset, folder: Path, progress: Progress) -> None:
-    """Trains the first task where no run has trained its like: without a memory, into a folder of its own."""
+    """Train the first task, without a memory and into a folder of its own, where no run has trained its like."""
     shared = _trained_folder(plan, folder)
     if shared is None:
         return
@@ -218,7 +218,7 @@ def _share_training(plan: Plan, data: Dataset, folder: Path, progress: Progress)
 
 
 def _with_training(plan: Plan, folder: Path, number: int, result: Result) -> Result:
-    """The result with time and images of a first task that was trained for several runs: each of them needed it."""
+    """Return the result with time and images of a first task's training that several runs share."""
     shared = _trained_folder(plan, folder) if number == 1 else None
     if shared is None:
         return result
@@ -257,7 +257,7 @@ def _fitted(rule: Rule, candidate: export.Candidate, memory: Memory, seed: int) 
 def measure(
     candidate: export.Candidate, data: Dataset, rank: Tensor, fitted: Mapping[str, Mapping[str, Tensor]]
 ) -> tuple[dict[str, Scores], tuple[int, ...]]:
-    """Hits on the test images of the classes that have come, and how many images each has, by order of arrival.
+    """Return hits on the test images of the classes that have come, and how many images each has, by order of arrival.
 
     Args:
         candidate: finished.
@@ -283,7 +283,7 @@ def _by_class(y: Tensor, count: int) -> tuple[int, ...]:
 
 
 def _memory_after(here: Path, job: Job, before: Memory | None) -> Memory:
-    """The exemplars that the step made anew, and of every other class the first ones that its share still holds."""
+    """Return the exemplars made in the step, and of every other class the first ones that its share still holds."""
     made = load_file(here / EXEMPLARS_FILE)
     share = job.memory.per_class(len(job.labels))
     anew = set(made["y"].tolist())
@@ -306,12 +306,12 @@ def _ranks(y: Tensor) -> Tensor:
 
 
 def task_folder(folder: Path, plan: Plan, number: int) -> Path:
-    """Where a task's files lie."""
+    """Return where a task's files lie."""
     return folder / "runs" / plan.name / f"phase-{number:02d}"
 
 
 def _trained_folder(plan: Plan, folder: Path) -> Path | None:
-    """Where the first task's training is shared; None for a method that does not train it."""
+    """Return where the first task's training is shared, None for a method that does not train it."""
     method = plan.method
     if method.closed_form is not None or (method.frozen != "never" and plan.protocol.model.weights):
         return None

@@ -57,7 +57,7 @@ class Protocol:
         self.scaled(100)
 
     def scaled(self, own: int) -> int | None:
-        """Epochs in place of a method's `own`; None leaves them.
+        """Return the epochs in place of a method's `own`, None to leave them.
 
         Raises:
             ValueError: when `epochs` is neither a number nor a percentage.
@@ -74,7 +74,7 @@ class Protocol:
         return found
 
     def trained_with(self, method: Method, seed: int) -> TrainingConfig:
-        """How this method trains here."""
+        """Return how this method trains here."""
         return replace(
             self.training,
             base_epochs=self.scaled(method.base.epochs),
@@ -88,7 +88,7 @@ class Protocol:
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
-        """Reads what `to_dict` wrote."""
+        """Read what `to_dict` wrote."""
         fields = with_current_names(raw)
         return cls(
             **{
@@ -101,7 +101,7 @@ class Protocol:
 
 
 def parse(asked: str) -> MethodConfig:
-    """The method asked for as `[~]name[+selection][@rule]`.
+    """Return the method asked for as `[~]name[+selection][@rule]`.
 
     Raises:
         ValueError: naming what there is, when one of the parts is unknown.
