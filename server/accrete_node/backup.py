@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from accrete_kit.file_lock import FileLock
 from accrete_model.artifact_store import ArtifactStore
 from accrete_model.errors import ModelError
 from accrete_node.exit_status import CANNOT_START
@@ -14,7 +15,7 @@ from accrete_node.processes import make_data_dir
 from accrete_node.settings import Settings, SettingsError
 from accrete_storage.backup import Backup, read
 from accrete_storage.config import StoreConfig
-from accrete_storage.embedded.server import EmbeddedStore
+from accrete_storage.embedded.server import EmbeddedStore, claim
 from accrete_storage.errors import BackupUnusable, StorageError, StoreUnavailable
 from accrete_storage.store import Store
 
@@ -52,17 +53,23 @@ def _back_up(settings: Settings, folder: Path) -> Backup:
 def _restore(settings: Settings, folder: Path) -> Backup:
     """Restore into a data directory without a store and versions, where settings and the like may be."""
     artifacts = ArtifactStore(settings.data_dir / "versions")
-    if (settings.data_dir / "store").exists() or artifacts.list():
-        raise BackupUnusable(f"{settings.data_dir} is in use: a backup is restored into a new data directory")
+    _check_unused(settings, artifacts)
     found = read(folder)  # before a store is made: what is refused leaves the data directory free for the next attempt
     make_data_dir(settings)
-    with _store(settings) as store:
-        store.restore(found, artifacts)
+    with claim(settings.data_dir) as lock:
+        _check_unused(settings, artifacts)  # reading takes long
+        with _store(settings, lock) as store:
+            store.restore(found, artifacts)
     return found
 
 
+def _check_unused(settings: Settings, artifacts: ArtifactStore) -> None:
+    if (settings.data_dir / "store").exists() or artifacts.list():
+        raise BackupUnusable(f"{settings.data_dir} is in use: a backup is restored into a new data directory")
+
+
 @contextmanager
-def _store(settings: Settings) -> Iterator[Store]:
+def _store(settings: Settings, lock: FileLock | None = None) -> Iterator[Store]:
     """Connect to the store, and start an embedded one that does not run for as long."""
     config = StoreConfig(
         url=settings.store.url, prefix=settings.store.prefix, ack=settings.store.ack, timeout_s=_TIMEOUT_S
@@ -73,7 +80,7 @@ def _store(settings: Settings) -> Iterator[Store]:
     except StoreUnavailable:
         if config.url:
             raise
-        server = EmbeddedStore(settings.data_dir, config)
+        server = EmbeddedStore(settings.data_dir, config, lock)
         server.start()
         store = Store.connect(config, settings.holdout, data_dir=settings.data_dir)
     try:

@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import IO
 
 from accrete_kit.backoff import Backoff
+from accrete_kit.file_lock import FileLock
 from accrete_kit.parent_death import command_ending_with_parent
 from accrete_node.exit_status import CANNOT_START
 from accrete_storage.embedded.server import EmbeddedStore
@@ -192,14 +193,23 @@ class StoreProcess(SupervisedProcess):
 class Supervisor:
     """Start everything, bring back what dies, and end everything in order."""
 
-    def __init__(self, store: EmbeddedStore | None, children: Sequence[Child], *, end_s: float = 9.0) -> None:
+    def __init__(
+        self,
+        store: EmbeddedStore | None,
+        children: Sequence[Child],
+        *,
+        lock: FileLock | None = None,
+        end_s: float = 9.0,
+    ) -> None:
         """Make it without starting anything.
 
         Args:
             store: None for one that runs elsewhere.
             children: to run beside it.
+            lock: of the data directory, released when everything has ended.
             end_s: seconds that ending everything may take.
         """
+        self._lock = lock
         self._store = None if store is None else StoreProcess(store)
         self._children = list(children)
         self._end_s = end_s
@@ -262,3 +272,5 @@ class Supervisor:
             child.kill()
         if self._store is not None:
             self._store.end(max(1.0, deadline - time.monotonic()))
+        if self._lock is not None:
+            self._lock.release()

