@@ -13,12 +13,15 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import AvifImagePlugin, Image
 
 from accrete.v1 import types_pb2
 from accrete_model.input_spec import InputSpec
+from accrete_server.image_files import BadStructure, Picture, exif_orientation, name_of, picture_of
 
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP")
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "AVIF", "HEIF")
+"""By Pillow's names. HEIF is read where pillow-heif is installed, AVIF where Pillow was built with it."""
+
 SIDE_LIMIT = 65_535
 """Pixels of a side: what JPEG can say, and enough for the other formats."""
 
@@ -29,8 +32,28 @@ limit a few bytes a scan would buy minutes of work."""
 LARGEST = 1e15
 """Largest number of an embedding: the squares of as many as it may have still add up to a float32."""
 
-_JPEG = b"\xff\xd8\xff"
-_SCAN = b"\xff\xda"
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What turns an image upright, by its EXIF orientation."""
+
+AvifImagePlugin.DEFAULT_MAX_THREADS = 1  # else a decoder starts a thread for each CPU of the machine
+
+try:
+    import pillow_heif
+except ImportError:
+    HEIF = False
+else:
+    pillow_heif.register_heif_opener()
+    HEIF = True
+
+_NONE = "not a JPEG, PNG, WebP or BMP image"  # AVIF and HEIC are read where the server can
 
 Array = NDArray[Any]
 
@@ -77,23 +100,27 @@ class ImageReader:
         raise BadImage(f"tensor of unknown dtype {tensor.dtype}; UINT8 and FLOAT32 are allowed")
 
     def encoded(self, data: bytes) -> Array:
-        """Decode a JPEG, PNG, WebP or BMP file to uint8 [H, W, C]. Raises BadImage.
+        """Decode a JPEG, PNG, WebP, BMP, AVIF or HEIC file to uint8 [H, W, C]. Raises BadImage.
 
-        The EXIF orientation is applied, alpha is dropped, and the whole image is resized to the model's size, bilinear
-        with antialiasing.
+        The orientation is applied, alpha is dropped, and the whole image is resized to the model's size, bilinear with
+        antialiasing. Metadata that cannot be read is passed over, and so is what stands behind the image's end.
         """
         self._check_is_image("an encoded image")
         self._check_bytes(len(data))
-        self._check_webp(data)
-        self._check_scans(data)
-        image = self._open(data)
+        picture = self._picture(data)
+        self._check_webp(picture.data)
+        self._check_scans(picture)
+        image = self._open(picture)
         try:
             image.draft(self._mode, (2 * self._longest, 2 * self._longest))
             image.load()
-            ImageOps.exif_transpose(image, in_place=True)
-            return self._fit(_plain(image))
+            plain = _plain(image)
         except Exception as error:  # decoders raise whatever a damaged file leads them to
-            raise BadImage(f"truncated or damaged {image.format}: {error}") from error
+            raise BadImage(f"truncated or damaged {picture.format}: {error}") from error
+        orientation = picture.orientation
+        if picture.format == "AVIF":  # Pillow tells the container's own as EXIF
+            orientation = exif_orientation(image.info.get("exif") or b"")
+        return self._fit(plain.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else plain)
 
     def pixels(self, shape: Sequence[int], data: bytes) -> Array:
         """Return a raw uint8 image [h, w] or [h, w, 1 | 3 | 4] as uint8 [H, W, C]. Raises BadImage."""
@@ -129,13 +156,25 @@ class ImageReader:
     def _longest(self) -> int:
         return max(self.spec.shape[:2])
 
-    def _open(self, data: bytes) -> Image.Image:
+    def _picture(self, data: bytes) -> Picture:
         if not data:
             raise BadImage("no bytes")
         try:
-            image = Image.open(io.BytesIO(data), formats=FORMATS)
+            picture = picture_of(data)
+        except BadStructure as error:
+            raise BadImage(str(error)) from error
+        if picture is None:
+            name = name_of(data)
+            raise BadImage(f"{_NONE}: this is a {name} file" if name else f"{_NONE}, or its header is damaged")
+        if picture.format == "HEIF" and not HEIF:
+            raise BadImage(f'{_NONE}: HEIC is read where the server has its extra, pip install "accrete[heic]"')
+        return picture
+
+    def _open(self, picture: Picture) -> Image.Image:
+        try:
+            image = Image.open(io.BytesIO(picture.data), formats=(picture.format,))
         except Exception as error:  # as above; nothing has been decoded yet
-            raise BadImage("not a JPEG, PNG, WebP or BMP image, or its header is damaged") from error
+            raise BadImage(f"{_NONE}, or its header is damaged") from error
         self._check_size(*image.size)
         return image
 
@@ -145,10 +184,9 @@ class ImageReader:
         if size is not None:
             self._check_size(*size)
 
-    def _check_scans(self, data: bytes) -> None:
-        """Check the number of a JPEG's scans. Their marker cannot occur in the data, where 0xFF is followed by 0."""
-        if data.startswith(_JPEG) and (count := data.count(_SCAN)) > SCAN_LIMIT:
-            raise BadImage(f"a JPEG of {count} scans; at most {SCAN_LIMIT} are taken")
+    def _check_scans(self, picture: Picture) -> None:
+        if picture.scans > SCAN_LIMIT:
+            raise BadImage(f"a JPEG of {picture.scans} scans; at most {SCAN_LIMIT} are taken")
 
     def _check_is_image(self, what: str) -> None:
         if not self.spec.is_image:

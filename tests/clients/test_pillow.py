@@ -9,6 +9,7 @@ import pytest
 from PIL import Image, ImageOps
 
 from accrete import InvalidInput
+from benchmarks.hostile.containers import ODD_EXIF, jpeg_with
 
 
 def _sent(state) -> Image.Image:
@@ -44,6 +45,25 @@ def test_the_exif_orientation_goes_along_as_it_does_with_the_file(client, state)
     upright = ImageOps.exif_transpose(_sent(state))
     assert upright.size == (4, 5)
     assert np.array_equal(np.asarray(upright), np.asarray(ImageOps.exif_transpose(opened)))
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow's own, about the EXIF
+@pytest.mark.parametrize("name", ODD_EXIF)
+def test_odd_exif_keeps_no_image_from_being_sent(client, state, name):
+    file = io.BytesIO()
+    Image.fromarray(np.arange(60, dtype=np.uint8).reshape(4, 5, 3)).save(file, "JPEG")
+    image = Image.open(io.BytesIO(jpeg_with(file.getvalue(), [(0xE1, b"Exif\0\0" + ODD_EXIF[name])])))
+    report = client.add_examples([("cat", image)])
+    assert report.stored == 1
+    sent = Image.open(io.BytesIO(state.examples[report.ids[0]].image.encoded))
+    assert np.array_equal(np.asarray(sent), np.asarray(Image.open(file)))
+
+
+def test_a_profile_of_any_size_stays_behind(client, state):
+    image = Image.new("RGB", (4, 4))
+    image.info |= {"icc_profile": bytes(3 << 20), "dpi": (0, 0), "comment": b"x" * 100}
+    client.predict(image)
+    assert len(state.requests("Predict")[-1].images[0].encoded) < 1000
 
 
 @pytest.mark.parametrize("mode", ["F", "I"])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import struct
 from collections.abc import Iterator
 
 import grpc
@@ -90,6 +92,71 @@ def test_text_that_cannot_be_sent_is_refused_alone(client, wrong):
     report = client.add_examples([("cat", b"x"), Example(**{"label": "cat", "image": b"a", **wrong})])
     assert report.stored == 1
     assert [one.code for one in report.refused] == ["INVALID_ARGUMENT"]
+
+
+@pytest.mark.parametrize("label", [7, np.int64(7), 7.0, None, True])
+def test_a_label_that_is_no_text_is_refused_alone_and_told_that_labels_are_text(client, label):
+    report = client.add_examples([("cat", b"x"), (label, b"a"), Example(label, b"b"), ("cat", b"y")])
+    assert report.stored == 2
+    assert [one.index for one in report.refused] == [1, 2]
+    assert all("labels are text" in one.reason for one in report.refused)
+
+
+class _Damaged:
+    """What can do as a Pillow image can, and raises when its pixels are asked for."""
+
+    mode, size = "RGB", (4, 4)
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def convert(self, mode: str):
+        return self
+
+    def getexif(self):
+        raise self._error
+
+    def save(self, fp, format=None, **params):
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    "error", [struct.error("unpack requires a buffer"), KeyError("Exif"), IndexError(), MemoryError(), SyntaxError("x")]
+)
+def test_whatever_decoding_raises_refuses_one_example_alone(client, error):
+    report = client.add_examples([("cat", b"x"), ("cat", _Damaged(error)), ("cat", b"y")])
+    assert report.stored == 2
+    assert [(one.index, one.code) for one in report.refused] == [(1, "INVALID_ARGUMENT")]
+    assert f"cannot be read: {type(error).__name__}" in report.refused[0].reason
+
+
+def test_a_damaged_array_or_an_absurd_path_refuses_one_example_alone(client, tmp_path):
+    whole = io.BytesIO()
+    np.save(whole, np.zeros((2, 2), np.uint8))
+    many = io.BytesIO()
+    np.savez(many, a=np.zeros(2))
+    files = {
+        "large": whole.getvalue().replace(b"(2, 2), }", b"(9" + b"9" * 14 + b",), }"),
+        "header": whole.getvalue().replace(b"'descr'", b"'descr"),
+        "nothing": b"",
+        "several": many.getvalue(),
+        "short": whole.getvalue()[:9],
+    }
+    for name, content in files.items():
+        (tmp_path / f"{name}.npy").write_bytes(content)
+    given = [("cat", tmp_path / f"{name}.npy") for name in files] + [("cat", "a\0b.png"), ("cat", tmp_path)]
+    report = client.add_examples([*given, ("cat", b"x")])
+    assert report.stored == 1
+    assert [one.index for one in report.refused] == list(range(len(given)))
+
+
+def test_a_mistake_in_the_callers_own_program_is_not_swallowed(client):
+    def examples():
+        yield "cat", b"x"
+        raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        client.add_examples(examples())
 
 
 def test_an_id_with_other_content_is_refused(client):

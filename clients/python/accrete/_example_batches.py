@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterable, Iterable
 from dataclasses import dataclass
 
 import grpc
+from google.protobuf.message import EncodeError
 
 from ._batching import batches, each
 from ._caller import Caller
@@ -92,6 +93,8 @@ def _encode(example: Example, index: int) -> EncodedExample:
         request = one.SerializeToString()
     except InvalidInput as error:
         reason = error.details
+    except EncodeError as error:
+        reason = f"its message cannot be made: {error}"
     return EncodedExample(index, example.label, example.id, source_of(example.image), request, reason)
 
 

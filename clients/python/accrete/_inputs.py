@@ -8,9 +8,11 @@ from __future__ import annotations
 import io
 import os
 import pathlib
+import struct
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeAlias, TypeGuard
+from numbers import Number
+from typing import Any, Protocol, TypeAlias, TypeGuard, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,7 +43,8 @@ class PillowImage(Protocol):
 ImageLike: TypeAlias = NDArray[Any] | bytes | bytearray | memoryview | str | os.PathLike[str] | PillowImage
 """One input of the model, as one of these:
 
-* an encoded JPEG, PNG, WebP or BMP file as bytes, or the path of one, or of an array (`.npy`);
+* an encoded JPEG, PNG, WebP, BMP or AVIF file as bytes (HEIC, where the server has its extra), or the path of one, or
+  of an array (`.npy`);
 * a uint8 array [height, width] or [height, width, 1 | 3 | 4] (grey, RGB, RGBA), with values 0 to 255;
 * a float array [length], sent as float32, for a model whose input is an embedding;
 * a Pillow image, which is sent as PNG, without loss.
@@ -69,7 +72,7 @@ def to_example(given: ExampleLike, index: int) -> Example:
     """Return an example from any of its forms. Raises InvalidInput that names its index."""
     if isinstance(given, Example):
         return given
-    if isinstance(given, tuple) and len(given) in (2, 3) and isinstance(given[0], str):
+    if isinstance(given, tuple) and len(given) in (2, 3) and not _is_content(given[0]):
         return Example(*given)
     raise InvalidInput(
         f"example {index} is {_described(given)}; an Example, (label, image) or (label, image, id) is allowed"
@@ -78,16 +81,18 @@ def to_example(given: ExampleLike, index: int) -> Example:
 
 def fill_example(message: teaching_pb2.Example, example: Example) -> None:
     """Fill the message of an example. Raises InvalidInput with a reason."""
+    if not isinstance(example.label, str):
+        raise InvalidInput(f"its label is {_told(example.label)}; labels are text{_quoted(example.label)}")
     if not isinstance(example.id, str):
-        raise InvalidInput(f"its id is {_described(example.id)}; a string is allowed")
+        raise InvalidInput(f"its id is {_told(example.id)}; ids are text{_quoted(example.id)}")
     fill_image(message.image, example.image)
     try:
         message.label = example.label
         message.id = example.id
         if example.metadata:
             message.metadata.update(example.metadata)
-    except (TypeError, ValueError) as error:  # a label that is no text, or not UTF-8; metadata that is not strings
-        raise InvalidInput(f"its label or metadata cannot be sent: {error}") from error
+    except (AttributeError, TypeError, ValueError) as error:  # not UTF-8; metadata that is not strings
+        raise InvalidInput(f"its label, id or metadata cannot be sent: {error}") from error
 
 
 def image_message(image: ImageLike) -> types_pb2.Image:
@@ -110,7 +115,7 @@ def fill_image(message: types_pb2.Image, image: ImageLike) -> None:
     elif isinstance(image, bytes | bytearray | memoryview):
         message.encoded = bytes(image)
     elif isinstance(image, str | os.PathLike):
-        _fill_from_file(message, pathlib.Path(image))
+        _fill_from_file(message, pathlib.Path(os.fsdecode(image)))
     elif is_pillow(image):
         message.encoded = _png(image)
     else:
@@ -141,7 +146,21 @@ def to_ids(ids: Iterable[str]) -> list[str]:
 
 def source_of(image: object) -> str:
     """Return the path of an image that was given as one, for reports."""
-    return os.fspath(image) if isinstance(image, str | os.PathLike) else ""
+    return os.fsdecode(image) if isinstance(image, str | os.PathLike) else ""
+
+
+def _is_content(value: object) -> bool:
+    """Return whether it is what an image may be given as, other than text."""
+    return not isinstance(value, str) and is_one(cast(Any, value))
+
+
+def _told(value: object) -> str:
+    """Return the type, and the value of a number."""
+    return f"{value}, of type {type(value).__name__}" if isinstance(value, Number) else _described(value)
+
+
+def _quoted(value: object) -> str:
+    return f', such as "{value}"' if isinstance(value, Number) else ""
 
 
 def _described(value: object) -> str:
@@ -181,27 +200,63 @@ def _fill_from_file(message: types_pb2.Image, path: pathlib.Path) -> None:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise InvalidInput(f"{path}: {error.strerror}") from error
+        raise InvalidInput(f"{path}: {error.strerror or error}") from error
+    except ValueError as error:  # a null character
+        raise InvalidInput(f"{str(path)!r}: {error}") from error
     if path.suffix.lower() != ".npy":
         message.encoded = data
         return
     try:
-        _fill_tensor(message.tensor, np.load(io.BytesIO(data), allow_pickle=False))
-    except (ValueError, EOFError, InvalidInput) as error:
+        array = np.load(io.BytesIO(data), allow_pickle=False)
+    except (
+        Exception
+    ) as error:  # whatever a damaged header leads numpy to: ValueError, SyntaxError, MemoryError and more
+        raise InvalidInput(f"{path}: {_said(error)}") from error
+    if not isinstance(array, np.ndarray):
+        raise InvalidInput(f"{path}: {_described(array)}; one array is allowed")
+    try:
+        _fill_tensor(message.tensor, array)
+    except InvalidInput as error:
         raise InvalidInput(f"{path}: {error}") from error
 
 
 def _png(image: PillowImage) -> bytes:
-    """Return the image as a PNG file with its EXIF orientation, which the server applies as it does for files."""
+    """Return the image as a PNG file with its orientation, which the server applies as it does for files.
+
+    Nothing else of what Pillow knows about it goes along, so that no odd profile or text keeps it from being sent.
+    """
     if image.mode in _WIDE_MODES:
         raise InvalidInput(f'a Pillow image of mode "{image.mode}"; convert it to "L" or "RGB" first')
     buffer = io.BytesIO()
+    orientation = _orientation(image)
     try:
-        exif = image.getexif() if hasattr(image, "getexif") else {}
-        params = {"exif": exif} if exif.get(_ORIENTATION, 1) != 1 else {}
         if image.mode not in _PNG_MODES:
             image = image.convert("RGB")
-        image.save(buffer, format="PNG", compress_level=1, **params)  # 1: most of the gain for a fraction of the time
-    except (OSError, SyntaxError, ValueError) as error:  # Pillow reads a file only now, and finds it damaged
-        raise InvalidInput(f"a Pillow image that cannot be read: {error}") from error
+        # 1: most of the gain for a fraction of the time
+        image.save(buffer, format="PNG", compress_level=1, exif=_exif(orientation), icc_profile=b"")
+    except Exception as error:  # Pillow reads a file only now; its decoders raise whatever a damaged one leads them to
+        raise InvalidInput(f"a Pillow image that cannot be read: {_said(error)}") from error
     return buffer.getvalue()
+
+
+def _orientation(image: PillowImage) -> int:
+    """Return the EXIF orientation, or 1 where none can be read."""
+    try:
+        found = image.getexif().get(_ORIENTATION, 1) if hasattr(image, "getexif") else 1
+    except Exception:  # optional, so that whatever it is like, the pixels count
+        return 1
+    return found if isinstance(found, int) and 2 <= found <= 8 else 1
+
+
+def _exif(orientation: int) -> bytes:
+    """Return EXIF with an orientation alone (TIFF 6.0, section 2); nothing for an upright image."""
+    if orientation == 1:
+        return b""
+    return b"II*\0\x08\0\0\0\x01\0" + struct.pack("<HHIHH", _ORIENTATION, 3, 1, orientation, 0) + bytes(4)
+
+
+def _said(error: Exception) -> str:
+    """Return what an error says, with its type where that says more than the text."""
+    if isinstance(error, OSError | ValueError | EOFError):
+        return str(error) or type(error).__name__
+    return f"{type(error).__name__}: {error}".removesuffix(": ")
