@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,8 @@ class Found:
     codes: Counter[tuple[str, str]] = field(default_factory=Counter)
     """By kind and code."""
     faults: list[str] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
+    """Sound pictures that were not taken."""
     acknowledged: int = 0
     """Examples that were answered as stored."""
     slowest_s: float = 0.0
@@ -66,7 +68,7 @@ def main() -> None:
     show(rows, facts, parsed.json)
     for (kind, code), times in sorted(found.codes.items()):
         print(f"  {kind:<24} {code:<20} {times}")
-    for fault in found.faults[:20]:
+    for fault in [*found.faults[:20], *found.refused[:20]]:
         print(f"FAULT {fault}")
     raise SystemExit(any(row.ok is False for row in rows))
 
@@ -136,9 +138,11 @@ def send(node: Node, seed: int, numbers: range) -> tuple[Found, int]:
                     return
                 request = hostile(seed, number)
                 started = time.perf_counter()
-                code, details, stored = call(channel, request)
+                code, details, stored, refused = call(channel, request)
                 with lock:
                     _note(found, request, number, code, details)
+                    if request.sound and (code != "OK" or refused):
+                        found.refused.append(f"request {number} ({request.kind}): {code}: {details or refused}")
                     found.acknowledged += stored
                     found.slowest_s = max(found.slowest_s, time.perf_counter() - started)
 
@@ -159,27 +163,28 @@ def send(node: Node, seed: int, numbers: range) -> tuple[Found, int]:
     return found, peak
 
 
-def call(channel: grpc.Channel, request: Hostile) -> tuple[str, str, int]:
-    """Return the code and message of a request, and how many examples it stored."""
+def call(channel: grpc.Channel, request: Hostile) -> tuple[str, str, int, str]:
+    """Return the code and message of a request, how many examples it stored, and why one of them was refused."""
     make = channel.stream_stream(request.path, lambda data: data, lambda data: data)
     going: Any = make(iter(request.messages), timeout=request.timeout_s)
     if request.cancel:
         going.cancel()
-    stored = 0
+    stored, refused = 0, ""
     try:
         for answer in going:
-            stored += _stored(request, answer)
+            results = _results(request, answer)
+            stored += sum(result.outcome == teaching_pb2.ExampleResult.STORED for result in results)
+            refused = next((result.reason for result in results if result.reason), refused)
     except grpc.RpcError as error:
         status: Any = error
-        return status.code().name, status.details() or "", stored
-    return "OK", "", stored
+        return status.code().name, status.details() or "", stored, refused
+    return "OK", "", stored, refused
 
 
-def _stored(request: Hostile, answer: bytes) -> int:
+def _results(request: Hostile, answer: bytes) -> Sequence[teaching_pb2.ExampleResult]:
     if request.path not in (ADD, STREAM):
-        return 0
-    results = teaching_pb2.AddExamplesResponse.FromString(answer).results
-    return sum(result.outcome == teaching_pb2.ExampleResult.STORED for result in results)
+        return ()
+    return teaching_pb2.AddExamplesResponse.FromString(answer).results
 
 
 def _note(found: Found, request: Hostile, number: int, code: str, details: str) -> None:
@@ -204,6 +209,7 @@ def _rows(
     return [
         Row(name="requests", value=count, unit=""),
         Row(name="undocumented codes", value=len(found.faults), unit="", bound="<= 0"),
+        Row(name="sound and refused", value=len(found.refused), unit="", bound="<= 0"),
         Row(name="processes that ended", value=restarted, unit="", bound="<= 0"),
         Row(name="acknowledged and not stored", value=max(0, -untold), unit="", bound="<= 0"),
         Row(name="acknowledged", value=found.acknowledged, unit="examples"),

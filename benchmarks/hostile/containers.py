@@ -8,6 +8,7 @@ import random
 import struct
 import zlib
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 JPEG_EXIF = b"Exif\0\0"
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -116,11 +117,25 @@ def _riff(kind: bytes, content: bytes) -> bytes:
     return kind + len(content).to_bytes(4, "little") + content + b"\0" * (len(content) % 2)
 
 
+@lru_cache
+def _video() -> bytes:
+    return b"\0\0\0\x18ftypmp42" + random.Random(0).randbytes(300_000) + b"\xff\xda" * 500
+
+
+@lru_cache
+def _profile() -> bytes:
+    return zlib.compress(random.Random(0).randbytes(_MEBIBYTE + 70_000), 0)
+
+
+@lru_cache
+def _zeros() -> bytes:
+    return zlib.compress(bytes(20 * _MEBIBYTE))
+
+
 def odd_jpegs(data: bytes) -> dict[str, bytes]:
     """Return the ways in which a plain JPEG can be odd."""
     scan = b"\xff\xda"
     segments = jpeg_segments(data)
-    video = b"\0\0\0\x18ftypmp42" + random.Random(0).randbytes(300_000) + scan * 500
     found = {f"EXIF: {name}": jpeg_with(data, [(0xE1, JPEG_EXIF + block)]) for name, block in ODD_EXIF.items()}
     return found | {
         "EXIF twice": jpeg_with(data, [(0xE1, JPEG_EXIF + b"II")] * 2),
@@ -143,7 +158,7 @@ def odd_jpegs(data: bytes) -> dict[str, bytes]:
         "fill bytes before all": b"\xff".join([segments[0], *segments[1:]]),
         "bytes between segments": segments[0] + b"".join(part + b"\0\1" for part in segments[1:-1]) + segments[-1],
         "zeros behind": jpeg_with(data, [], behind=bytes(5_000)),
-        "a video behind": jpeg_with(data, [], behind=video),
+        "a video behind": jpeg_with(data, [], behind=_video()),
         "scans behind": jpeg_with(data, [], behind=scan * 500),
         "itself behind": jpeg_with(data, [], behind=data * 3),
         "a byte behind": jpeg_with(data, [], behind=b"\n"),
@@ -153,14 +168,11 @@ def odd_jpegs(data: bytes) -> dict[str, bytes]:
 def odd_pngs(data: bytes) -> dict[str, bytes]:
     """Return the ways in which a plain PNG can be odd."""
     chunk = png_chunk
-    profile = zlib.compress(random.Random(0).randbytes(_MEBIBYTE + 70_000), 0)
     found = {f"EXIF: {name}": png_with(data, [chunk(b"eXIf", block)]) for name, block in ODD_EXIF.items()}
     return found | {
         "text of 2 MB": png_with(data, [chunk(b"tEXt", b"Comment\0" + b"x" * 2 * _MEBIBYTE)]),
-        "texts of 80 MB unpacked": png_with(
-            data, [chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(20 * _MEBIBYTE)))] * 4
-        ),
-        "profile of 1 MB": png_with(data, [chunk(b"iCCP", b"big\0\0" + profile)]),
+        "texts of 80 MB unpacked": png_with(data, [chunk(b"zTXt", b"k\0\0" + _zeros())] * 4),
+        "profile of 1 MB": png_with(data, [chunk(b"iCCP", b"big\0\0" + _profile())]),
         "profile that is none": png_with(data, [chunk(b"iCCP", b"none\0\0not packed")]),
         "profile of another packing": png_with(data, [chunk(b"iCCP", b"none\0\7abc")]),
         "text without an end": png_with(data, [chunk(b"tEXt", b"no end")]),

@@ -11,11 +11,17 @@ import zlib
 import numpy as np
 from PIL import Image, PngImagePlugin
 
+from benchmarks.hostile import containers
+
 SAVED = (
     ("PNG", "RGB"), ("PNG", "L"), ("PNG", "LA"), ("PNG", "RGBA"), ("PNG", "P"), ("PNG", "1"), ("PNG", "I;16"),
     ("JPEG", "RGB"), ("JPEG", "L"), ("JPEG", "CMYK"), ("WEBP", "RGB"), ("WEBP", "RGBA"), ("BMP", "RGB"), ("BMP", "1"),
     ("GIF", "P"), ("TIFF", "RGB"), ("TIFF", "CMYK"), ("TIFF", "F"), ("PPM", "RGB"), ("ICO", "RGBA"), ("TGA", "RGB"),
-    ("PCX", "L"), ("SGI", "RGB"), ("JPEG2000", "RGB"), ("PDF", "RGB"), ("EPS", "RGB"), ("DDS", "RGB"),
+    ("PCX", "L"), ("SGI", "RGB"), ("JPEG2000", "RGB"), ("PDF", "RGB"), ("EPS", "RGB"), ("DDS", "RGB"), ("AVIF", "RGB"),
+)  # fmt: skip
+SOUND = (
+    ("JPEG", "RGB"), ("JPEG", "L"), ("JPEG", "CMYK"), ("PNG", "RGB"), ("PNG", "LA"), ("PNG", "P"), ("PNG", "1"),
+    ("WEBP", "RGB"),
 )  # fmt: skip
 _EXIF_ORIENTATION = 0x0112
 _LONG_AGO = time.gmtime(0)
@@ -48,6 +54,16 @@ def saved(kind: str, mode: str, chance: random.Random) -> bytes:
     except (OSError, KeyError, ValueError):  # a format that this build of Pillow does not write
         return _random(size, "L", chance).tobytes()
     return file.getvalue()
+
+
+def sound(chance: random.Random) -> bytes:
+    """A file that is odd in one way, and whose pixels are whole."""
+    kind, mode = chance.choice(SOUND)
+    size = chance.choice(((1, 1), (8, 8), (9, 31), (64, 5)))
+    options: dict[str, object] = {"progressive": True} if kind == "JPEG" and chance.random() < 0.5 else {}
+    file = io.BytesIO()
+    _random(size, mode, chance).save(file, kind, **options)
+    return containers.odd(kind, file.getvalue(), size, chance)
 
 
 def broken(data: bytes, chance: random.Random) -> bytes:

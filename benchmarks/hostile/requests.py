@@ -40,6 +40,8 @@ class Hostile:
     timeout_s: float = 20.0
     cancel: bool = False
     """Hang up at once."""
+    sound: bool = False
+    """It is odd, and to be taken all the same."""
 
 
 Maker = Callable[[random.Random], Hostile]
@@ -76,6 +78,14 @@ def _mutated(chance: random.Random) -> Hostile:
 
 def _whole_picture(chance: random.Random) -> Hostile:
     return _taught_or_asked("picture of some format", chance, pictures.picture(chance))
+
+
+def _sound_picture(chance: random.Random) -> Hostile:
+    return _taught_or_asked("sound but odd picture", chance, pictures.sound(chance), sound=True)
+
+
+def _broken_odd_picture(chance: random.Random) -> Hostile:
+    return _taught_or_asked("broken odd picture", chance, pictures.broken(pictures.sound(chance), chance))
 
 
 def _broken_picture(chance: random.Random) -> Hostile:
@@ -158,15 +168,15 @@ def _operation(chance: random.Random) -> Hostile:
 
 
 _MAKERS: tuple[Maker, ...] = (
-    _noise, _unknown, _mutated, _mutated, _whole_picture, _broken_picture, _broken_picture, _bomb, _tensor, _inference,
-    _numbers, _words, _stream, _hasty, _operation,
+    _noise, _unknown, _mutated, _mutated, _whole_picture, _sound_picture, _broken_odd_picture, _broken_picture, _bomb,
+    _tensor, _inference, _numbers, _words, _stream, _hasty, _operation,
 )  # fmt: skip
 
 
-def _taught_or_asked(kind: str, chance: random.Random, data: bytes) -> Hostile:
+def _taught_or_asked(kind: str, chance: random.Random, data: bytes, *, sound: bool = False) -> Hostile:
     if chance.random() < 0.3:
-        return Hostile(kind, ADD, (_add(chance, data),))
-    return Hostile(kind, PREDICT, (_predict(chance, data),))
+        return Hostile(kind, ADD, (_add(chance, data),), sound=sound)
+    return Hostile(kind, PREDICT, (_predict(chance, data),), sound=sound)
 
 
 def _predict(chance: random.Random, data: bytes) -> bytes:

@@ -12,6 +12,9 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+import numpy as np
+from numpy.typing import NDArray
+
 PART_LIMIT = 100_000
 """Segments or chunks of a file: files have tens or hundreds, and each takes about a microsecond to walk over."""
 
@@ -26,8 +29,10 @@ _EXIF = b"Exif\0\0"
 _XMP = b"http://ns.adobe.com/xap/1.0/\0"
 
 # As libjpeg reads (jdmarker.c, next_marker): what is no marker is passed over, 0xFF may be repeated, 0xFF00 is data.
-_ANY_MARKER = re.compile(rb"\xff+([^\x00\xff])")
-_END_OF_SCAN = re.compile(rb"\xff+[^\x00\x01\xd0-\xd7\xff]")  # RST0 to RST7 and TEM stand within a scan
+_MARKER = np.ones(256, np.bool_)
+_MARKER[[0x00, 0xFF]] = False
+_ENDS_SCAN = _MARKER.copy()
+_ENDS_SCAN[[0x01, *range(0xD0, 0xD8)]] = False  # TEM and RST0 to RST7 stand within a scan
 _ALONE = frozenset((0x01, *range(0xD0, 0xD8)))  # markers without a length
 _EOI, _SOS, _APP0, _APP1, _ADOBE = 0xD9, 0xDA, 0xE0, 0xE1, 0xEE
 _OF_PICTURE = frozenset((*range(0xC0, 0xD0), 0xD8, 0xDB, 0xDD)) - {0xC8}  # frames, tables, the restart interval
@@ -157,25 +162,33 @@ def _jpeg(data: bytes) -> Picture:
     """Walk over the segments of a JPEG (ITU-T T.81, annex B) to the end of its first image."""
     parts, orientation, scans, at = [data[:2]], _Orientation(), 0, 2
     count = _counted()
-    while found := _ANY_MARKER.search(data, at):
+    codes = np.frombuffer(data, np.uint8)
+    found = np.flatnonzero(codes[:-1] == 0xFF)
+    markers, ends = (found[table[codes[found + 1]]] for table in (_MARKER, _ENDS_SCAN))
+    while (start := _first(markers, at)) is not None:
         count()
-        marker, at = found[1][0], found.end()
+        marker, at = data[start + 1], start + 2
         if marker == _EOI:
             parts.append(b"\xff\xd9")
             break
         if marker in _ALONE:
             continue
-        start, at = at - 2, at + max(2, _big(data[at : at + 2]))
+        at += max(2, _big(data[at : at + 2]))
         if marker == _SOS:
             scans += 1
-            end = _END_OF_SCAN.search(data, at)
-            at = end.start() if end else len(data)
+            at = _first(ends, at) or len(data)
             parts.append(data[start:at])
         elif marker in _OF_PICTURE:
             parts.append(data[start:at])
         else:
             parts.append(_application(marker, data[start + 4 : at], orientation))
     return Picture("JPEG", b"".join(parts), orientation.value, scans)
+
+
+def _first(places: NDArray[np.intp], at: int) -> int | None:
+    """Return the first of the places, which are sorted, that is not before `at`."""
+    index = int(places.searchsorted(at))
+    return int(places[index]) if index < len(places) else None
 
 
 def _application(marker: int, body: bytes, orientation: _Orientation) -> bytes:
