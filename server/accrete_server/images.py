@@ -220,6 +220,14 @@ class ImageReader:
         return np.asarray(image).reshape(height, width, channels)
 
 
+def sent_form(image: types_pb2.Image) -> tuple[str, bytes]:
+    """Return how an image on the wire is to be read, and its bytes, before anything of them is dropped."""
+    if image.WhichOneof("content") != "tensor":
+        return "encoded", image.encoded
+    tensor = image.tensor
+    return f"{tensor.dtype} {','.join(map(str, tensor.shape))}", tensor.data
+
+
 def _plain(image: Image.Image) -> Image.Image:
     """Return the image in a mode that converts without loss: 16-bit grey scaled, not clipped, and palettes opened."""
     if image.mode.startswith("I"):

@@ -151,7 +151,7 @@ def test_a_damaged_array_or_an_absurd_path_refuses_one_example_alone(client, tmp
 
 
 def test_a_mistake_in_the_callers_own_program_is_not_swallowed(client):
-    def examples():
+    def examples() -> Iterator[tuple[str, bytes]]:
         yield "cat", b"x"
         raise KeyError("mine")
 

@@ -7,16 +7,20 @@ import threading
 
 import grpc
 import numpy as np
+import pytest
+from PIL import Image
 
 from accrete.v1 import teaching_pb2, types_pb2
-from accrete_storage.examples.ids import content_digest
+from accrete_storage.examples.example import Example as StoredExample
+from accrete_storage.examples.ids import content_digest, sent_digest
 from benchmarks.waiting import until
 from tests.model.artifacts import Recipe
 from tests.server.pictures import encode, picture
-from tests.server.world import Running, example, failure, ids_of, pixels
+from tests.server.world import Running, example, failure, ids_of, pixels, raw
 
 STORED = teaching_pb2.ExampleResult.STORED
 DUPLICATE = teaching_pb2.ExampleResult.DUPLICATE
+REFUSED = teaching_pb2.ExampleResult.REFUSED
 
 
 def _wait(running: Running, *ids: str, timeout_ms: int = 20_000) -> teaching_pb2.WaitLearnedResponse:
@@ -36,20 +40,89 @@ def test_an_example_is_stored_as_the_model_takes_it(world):
     assert (entry.example.tensor.shape, entry.example.tensor.dtype.name) == ((4, 4, 3), "uint8")
 
 
-def test_an_id_is_made_from_the_content_when_none_is_given(world):
+def test_an_id_is_made_from_what_was_sent_when_none_is_given(world):
     running = world.server()
     results = running.add(example(seed=1), example(seed=2), example(seed=1), example("dog", seed=1))
     assert [result.outcome for result in results] == [STORED, STORED, DUPLICATE, STORED]
-    assert results[0].id == results[2].id == content_digest("cat", pixels(1)).hex()
+    sent = ("1 4,4,3", pixels(1).tobytes())
+    assert results[0].id == results[2].id == sent_digest("cat", *sent).hex()
     assert [result.outcome for result in running.add(example(seed=2))] == [DUPLICATE]
 
 
-def test_one_picture_in_two_files_is_one_content(world):
-    running = world.server()
+def _grey(values: np.ndarray) -> bytes:
+    return encode(Image.fromarray(values), "PNG")
+
+
+def _with_alpha(alpha: int) -> bytes:
     image = picture(4, 4)
-    files = [types_pb2.Image(encoded=encode(image, kind)) for kind in ("PNG", "BMP")]
-    results = running.add(*[teaching_pb2.Example(label="cat", image=file) for file in files])
-    assert [result.outcome for result in results] == [STORED, DUPLICATE]
+    image.putalpha(alpha)
+    return encode(image, "PNG")
+
+
+def _palette(shift: int) -> bytes:
+    """A picture of the same colours, by a palette in another order."""
+    indexed = Image.fromarray((np.arange(16, dtype=np.uint8).reshape(4, 4) + shift) % 16, "P")
+    indexed.putpalette([value for n in range(16) for value in [(n - shift) % 16 * 10] * 3])
+    return encode(indexed, "PNG")
+
+
+def _animation(second: int) -> bytes:
+    return encode(picture(4, 4), "PNG", save_all=True, append_images=[picture(4, 4, seed=second)])
+
+
+DROPPED = {
+    "alpha": (_with_alpha(255), _with_alpha(254)),
+    "low bits of grey": (_grey(np.full((4, 4), 0x8001, np.uint16)), _grey(np.full((4, 4), 0x8002, np.uint16))),
+    "order of a palette": (_palette(0), _palette(1)),
+    "later frames": (_animation(1), _animation(2)),
+    "what resizing loses": (_grey(np.full((64, 64), 7, np.uint8)), _grey(np.full((65, 65), 7, np.uint8))),
+    "profile": (encode(picture(4, 4), "PNG", icc_profile=b"a"), encode(picture(4, 4), "PNG", icc_profile=b"b")),
+    "behind the end": (encode(picture(4, 4), "JPEG"), encode(picture(4, 4), "JPEG") + b"video"),
+}
+
+
+@pytest.mark.parametrize("name", DROPPED)
+def test_images_that_differ_in_what_the_model_does_not_see_are_two_examples(world, name):
+    running = world.server()
+    wires = [teaching_pb2.Example(label="cat", image=types_pb2.Image(encoded=data)) for data in DROPPED[name]]
+    results = running.add(*wires, *wires)
+    assert [result.outcome for result in results] == [STORED, STORED, DUPLICATE, DUPLICATE]
+    tensors = [entry.example.tensor for entry in world.store.pending.read("cat")]
+    np.testing.assert_array_equal(*tensors)
+
+
+def test_an_id_that_was_stored_is_refused_for_an_image_that_differs_in_what_the_model_does_not_see(world):
+    running = world.server()
+    opaque, clear = (
+        teaching_pb2.Example(label="cat", id="a", image=types_pb2.Image(encoded=data)) for data in DROPPED["alpha"]
+    )
+    results = running.add(opaque, clear, opaque)
+    assert [result.outcome for result in results] == [STORED, REFUSED, DUPLICATE]
+    assert "stored before" in results[1].reason
+
+
+def test_alpha_of_raw_pixels_makes_two_examples(world):
+    running = world.server()
+    arrays = [np.full((4, 4, 4), [9, 9, 9, alpha], np.uint8) for alpha in (1, 2)]
+    wires = [teaching_pb2.Example(label="cat", image=raw(array)) for array in arrays]
+    assert [result.outcome for result in running.add(*wires)] == [STORED, STORED]
+
+
+def test_what_an_earlier_release_stored_is_stored_no_second_time(world):
+    tensor = np.asarray(picture(4, 4))
+    by_content = content_digest("cat", tensor).hex()
+    world.store.pending.add([StoredExample(id=by_content, label="cat", tensor=tensor)])
+    world.store.pending.add([StoredExample(id="own", label="cat", tensor=tensor)])
+    running = world.server()
+    image = types_pb2.Image(encoded=encode(picture(4, 4), "PNG"))
+    results = running.add(
+        teaching_pb2.Example(label="cat", image=image),
+        teaching_pb2.Example(label="cat", image=image, id="own"),
+        teaching_pb2.Example(label="dog", image=image),
+    )
+    assert [result.outcome for result in results] == [DUPLICATE, DUPLICATE, STORED]
+    assert results[0].id == by_content  # what `WaitLearned` knows
+    assert set(world.store.pending.locate([result.id for result in results])) == {by_content, "own", results[2].id}
 
 
 def test_a_stream_is_answered_batch_by_batch_in_order(world):

@@ -59,8 +59,8 @@ class Example:
     """1 to 256 bytes of UTF-8 without control characters."""
     image: ImageLike
     id: str = ""
-    """1 to 128 characters; the same id is stored once. If it is empty, the server makes it from label and content, so
-    that the same image is stored once under the same label."""
+    """1 to 128 characters; the same id is stored once. If it is empty, the server makes it from the label and the
+    image as sent, so that the same file is stored once under the same label."""
     metadata: Mapping[str, str] = field(default_factory=dict)
     """At most 16 entries, 1 KiB together."""
 

@@ -13,21 +13,25 @@ import grpc
 from accrete.v1 import teaching_pb2
 from accrete_server.config import ServerConfig
 from accrete_server.errors import InvalidInput, LimitExceeded
-from accrete_server.images import BadImage, ImageReader
+from accrete_server.images import BadImage, ImageReader, sent_form
 from accrete_server.metrics.collectors import TeachMetrics
 from accrete_server.predict.admission import Admission, Call
 from accrete_server.store_connection import StoreConnection
 from accrete_server.teach.labels import check_id, check_label, check_metadata
 from accrete_storage.errors import QuotaExceeded
 from accrete_storage.examples.example import Arrival, Example
-from accrete_storage.examples.ids import content_digest
+from accrete_storage.examples.ids import sent_digest
 from accrete_storage.examples.pending import Outcome
 
 _Result = teaching_pb2.ExampleResult
 
 _INVALID = int(grpc.StatusCode.INVALID_ARGUMENT.value[0])
 _EXISTS = int(grpc.StatusCode.ALREADY_EXISTS.value[0])
-_OUTCOMES = {Outcome.STORED: _Result.STORED, Outcome.DUPLICATE: _Result.DUPLICATE}
+_OUTCOMES = {
+    Outcome.STORED: _Result.STORED,
+    Outcome.DUPLICATE: _Result.DUPLICATE,
+    Outcome.EARLIER: _Result.DUPLICATE,
+}
 
 
 _Items = list[Arrival | teaching_pb2.ExampleResult]
@@ -133,11 +137,11 @@ class Intake:
             return _refused(index, example_id, _INVALID, str(error))
         except BadImage as error:
             return _refused(index, example_id, _INVALID, f"image: {error}")
-        digest = content_digest(label, tensor)
+        digest = sent_digest(label, *sent_form(wire.image))
         example = Example(
             id=example_id or digest.hex(), label=label, tensor=tensor, metadata=metadata, principal=principal
         )
-        return Arrival.of(example, digest)
+        return Arrival.of(example, digest, has_own_id=bool(example_id))
 
     def _store(self, items: _Items) -> list[teaching_pb2.ExampleResult]:
         arrivals = [item for item in items if isinstance(item, Arrival)]
@@ -148,7 +152,8 @@ class Intake:
             raise
         self._metrics.example("refused", len(items) - len(arrivals))
         for outcome, count in Counter(outcomes).items():
-            self._metrics.example(outcome.name.lower(), count)
+            name = Outcome.DUPLICATE.name if outcome is Outcome.EARLIER else outcome.name
+            self._metrics.example(name.lower(), count)
         of_arrivals = iter(outcomes)
         return [
             _result(index, item, next(of_arrivals)) if isinstance(item, Arrival) else item
@@ -159,7 +164,8 @@ class Intake:
 def _result(index: int, arrival: Arrival, outcome: Outcome) -> teaching_pb2.ExampleResult:
     if outcome is Outcome.CONFLICT:
         return _refused(index, arrival.id, _EXISTS, "id: stored before with another label or image")
-    return _Result(id=arrival.id, outcome=_OUTCOMES[outcome])
+    example_id = arrival.earlier_id if outcome is Outcome.EARLIER else arrival.id
+    return _Result(id=example_id, outcome=_OUTCOMES[outcome])
 
 
 def _refused(index: int, example_id: str, code: int, reason: str) -> teaching_pb2.ExampleResult:

@@ -1,7 +1,7 @@
 """A labelled example as it is stored, and its bytes.
 
 An example is kept as the model takes it, decoded, turned upright and in the model's size. Training and serving then see
-the same pixels, and two encodings of one picture have the same content.
+the same pixels. Examples are told apart by what was sent, before anything of it is dropped.
 """
 
 from collections.abc import Mapping
@@ -48,23 +48,36 @@ class Arrival(NamedTuple):
     label: str
     principal: str
     digest: str
-    """Hexadecimal; see `Example.digest`."""
+    """Hexadecimal, of what was sent; see `sent_digest`."""
     record: bytes
     """See `pack`."""
+    earlier_digest: str
+    """Hexadecimal, what an earlier release remembers of the same; see `Example.digest`."""
+    earlier_id: str
+    """The id by which an earlier release stored the same, if it did."""
 
     @classmethod
-    def of(cls, example: Example, digest: bytes | None = None) -> "Arrival":
+    def of(cls, example: Example, digest: bytes | None = None, *, has_own_id: bool = True) -> "Arrival":
         """Pack an example.
 
         Args:
             example: to pack.
-            digest: of it, if it is known already.
+            digest: of what was sent; None: the example's.
+            has_own_id: whether its id is its sender's, and no digest.
 
         Raises:
             ValueError: for a tensor of a type that is not stored.
         """
-        found = digest or example.digest()
-        return cls(example.id, example.label, example.principal, found.hex(), pack(example))
+        earlier = example.digest()
+        return cls(
+            id=example.id,
+            label=example.label,
+            principal=example.principal,
+            digest=(digest or earlier).hex(),
+            record=pack(example),
+            earlier_digest=earlier.hex(),
+            earlier_id=example.id if has_own_id else earlier.hex(),
+        )
 
 
 def pack(example: Example) -> bytes:

@@ -8,9 +8,22 @@ import numpy as np
 
 
 def content_digest(label: str, tensor: np.ndarray) -> bytes:
-    """Return 16 bytes of BLAKE2b over label, dtype, shape and values, in hexadecimal an example's id if it has none."""
+    """Return 16 bytes of BLAKE2b over label, dtype, shape and values as stored: an earlier release's ids were these."""
     head = f"{label}\0{_form(tensor.dtype, tensor.shape)}\0".encode()
     return hashlib.blake2b(head + tensor.tobytes(), digest_size=16).digest()
+
+
+def sent_digest(label: str, form: str, data: bytes) -> bytes:
+    """Return 16 bytes of BLAKE2b over label, form and bytes as sent, in hexadecimal an example's id if it has none.
+
+    Args:
+        label: the example's.
+        form: says how the bytes are to be read, such as "encoded", or a tensor's dtype and shape.
+        data: the bytes, before anything of them is dropped.
+    """
+    hashed = hashlib.blake2b(f"{label}\0{form}\0".encode(), digest_size=16, person=b"as sent")
+    hashed.update(data)
+    return hashed.digest()
 
 
 @lru_cache(maxsize=64)

@@ -26,6 +26,8 @@ class Outcome(Enum):
     DUPLICATE = "D"
     CONFLICT = "C"
     """The same id was stored with other content."""
+    EARLIER = "E"
+    """A duplicate, stored by an earlier release as `Arrival.earlier_id`."""
 
 
 _OUTCOMES = {outcome.value.encode(): outcome for outcome in Outcome}
@@ -124,7 +126,8 @@ class PendingLog:
         for arrival in arrivals:
             names.append(keys.seen(arrival.id))
             flag = int(is_holdout(arrival.id, self._holdout.share))
-            arguments += (f"{flag}{labels[arrival.label]}", arrival.digest, arrival.record)
+            arguments += (f"{flag}{labels[arrival.label]}", arrival.digest, arrival.record, arrival.earlier_digest)
+        names += (keys.seen(arrival.earlier_id) for arrival in arrivals)
         answer = self._database.call("add", names, arguments)
         self._check_refused(answer)
         return [_OUTCOMES[part] for part in answer]

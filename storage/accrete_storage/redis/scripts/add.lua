@@ -6,14 +6,14 @@
 -- of labels, and the labels; then for each example its hold-out flag (one digit) and label's number, its digest, its record.
 -- Returns "S" (stored), "D" (duplicate) or "C" (same id, other content) for each; or {"BUDGET", which}; or {"QUOTA", which,
 -- ms until there is room, 0 where that much at once never fits}.
-local FIRST_KEY, FIRST_ARG, ARGS = 14, 9, 3
+local FIRST_KEY, FIRST_ARG, ARGS = 14, 9, 4
 local MINUTE_MS, DAY_MS, STEP_MS = 60000, 86400000, 5000
 local principal = ARGV[4]
 local quota_examples, quota_labels, quota_bytes = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local quarantined = ARGV[8]
 local label_count = tonumber(ARGV[9])
 local first_seen, first_example = FIRST_KEY + label_count, FIRST_ARG + label_count
-local count = #KEYS - first_seen
+local count = (#KEYS - first_seen) / 2
 local outcomes, batch, new_count, new_bytes = {}, {}, 0, 0
 
 local generations = {}
@@ -24,31 +24,35 @@ end
 
 -- Read the seen keys a thousand at a time, since Lua's stack bounds how many arguments a call may have.
 local remembered = {}
-for first = 1, count, 1000 do
-  local last = math.min(first + 999, count)
+for first = 1, 2 * count, 1000 do
+  local last = math.min(first + 999, 2 * count)
   for i, seen in ipairs(redis.call('MGET', unpack(KEYS, first_seen + first, first_seen + last))) do
     remembered[first + i - 1] = seen
   end
 end
 
+local function digest_of(seen)
+  if not seen then return nil end
+  local digest, generation, label = string.match(seen, '^(%x+)|[^|]+|(%d+)|(.*)$')
+  return generation_of(label) == generation and digest or nil
+end
+
 for i = 1, count do
-  local seen_key, seen = KEYS[first_seen + i], remembered[i]
+  local seen_key, earlier_key = KEYS[first_seen + i], KEYS[first_seen + count + i]
   local at = first_example + ARGS * (i - 1)
-  local digest = ARGV[at + 2]
-  local known = batch[seen_key]
-  if not known and seen then
-    local seen_digest, generation, label = string.match(seen, '^(%x+)|[^|]+|(%d+)|(.*)$')
-    if generation_of(label) == generation then known = seen_digest end
-  end
-  if known == nil then
+  local digest, earlier_digest = ARGV[at + 2], ARGV[at + 4]
+  local known = batch[seen_key] or digest_of(remembered[i])
+  if known == digest or known == earlier_digest then
+    outcomes[i] = 'D'
+  elseif known then
+    outcomes[i] = 'C'
+  elseif earlier_key ~= seen_key and digest_of(remembered[count + i]) == earlier_digest then
+    outcomes[i] = 'E'
+  else
     batch[seen_key] = digest
     outcomes[i] = 'S'
     new_count = new_count + 1
     new_bytes = new_bytes + #ARGV[at + 3]
-  elseif known == digest then
-    outcomes[i] = 'D'
-  else
-    outcomes[i] = 'C'
   end
 end
 if new_count == 0 then return outcomes end
