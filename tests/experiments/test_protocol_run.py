@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +23,7 @@ from accrete_learner.config import MethodConfig, ModelConfig, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
 from accrete_learner.methods.base import Method
 from benchmarks.digits import scans_of
+from benchmarks.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -98,12 +98,9 @@ def test_a_run_that_is_killed_goes_on_and_gives_the_same_figures(tmp_path: Path)
     )
     child = subprocess.Popen([sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": ":".join(sys.path)})
     first = task_folder(tmp_path / "killed", wanted, 1) / "phase.json"
-    deadline = time.monotonic() + 60
-    while not first.exists() and time.monotonic() < deadline:
-        time.sleep(0.01)
+    until(first.exists, "the first task")
     child.send_signal(signal.SIGKILL)
     child.wait()
-    assert first.exists()
     assert not (task_folder(tmp_path / "killed", wanted, 3) / "phase.json").exists()
     assert figures(go(tmp_path / "killed", wanted, data)) == figures(whole)
 

@@ -15,6 +15,7 @@ import pytest
 from accrete_learner_service.errors import Interrupted, TrainerFailed
 from accrete_learner_service.runtime.status import Progress
 from accrete_learner_service.trainer.child import Trainer
+from benchmarks.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -131,10 +132,7 @@ def test_the_child_dies_with_a_learner_that_is_killed(tmp_path: Path):
         assert learner.stdout is not None
         pid = int(learner.stdout.readline())
         learner.kill()
-    deadline = time.monotonic() + 10
-    while _alive(pid) and time.monotonic() < deadline:
-        time.sleep(0.02)
-    assert not _alive(pid)
+    until(lambda: not _alive(pid), "the trainer's end")
 
 
 def _alive(pid: int) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import shutil
 import subprocess
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +17,7 @@ from accrete_storage.examples.example import Example
 from accrete_storage.store import Store
 from accrete_storage.versions.commit import Commit, Lease
 from accrete_storage.versions.record import VersionRecord
+from benchmarks.waiting import until
 from tests.support.store import SharedStore
 
 _numbers = itertools.count()
@@ -51,16 +51,14 @@ def redis_process(folder: Path) -> subprocess.Popen[bytes]:
 
 
 def wait_for(path: Path) -> None:
-    deadline = time.monotonic() + 20
-    client = redis.Redis(unix_socket_path=str(path))
-    while True:
+    def answers() -> bool:
         try:
-            client.ping()
-            client.close()
-            return
+            return bool(client.ping())
         except redis.ConnectionError:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+            return False
+
+    with redis.Redis(unix_socket_path=str(path)) as client:
+        until(answers, f"a server at {path}")
 
 
 @pytest.fixture(params=["valkey", "redis_server"])

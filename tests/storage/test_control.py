@@ -17,6 +17,7 @@ from accrete_storage.examples.pending import Outcome
 from accrete_storage.examples.review import Selection
 from accrete_storage.store import Store
 from accrete_storage.versions.prototypes import Prototype
+from benchmarks.waiting import until
 
 from .conftest import Connect, assert_counters_exact, examples, ids, lease, step
 
@@ -37,11 +38,9 @@ def test_a_step_that_was_asked_for_is_taken_once(store: Store):
 
 def test_who_asks_training_to_yield_asks_for_a_while(store: Store, connect: Connect):
     assert not store.control.asked_to_yield()
-    store.control.ask_to_yield(0.5)
+    store.control.ask_to_yield(2.0)
     assert connect().control.asked_to_yield()
-    until = time.monotonic() + 5
-    while store.control.asked_to_yield():
-        assert time.monotonic() < until
+    until(lambda: not store.control.asked_to_yield(), "the end of it")
 
 
 def test_examples_are_deleted_wherever_they_are_kept(connect: Connect):
@@ -121,10 +120,7 @@ def test_an_example_that_waits_for_longer_than_ids_are_remembered_is_deleted(con
     mine = lease(store)
     store.pending.add(examples("a", 3))
     store.review.set_aside(mine.epoch, "a", [(store.pending.read("a")[0], "burst")])
-    deadline = time.monotonic() + 10
-    while store.pending.locate(["a-0", "a-1"]):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: not store.pending.locate(["a-0", "a-1"]), "the ids forgotten")
     assert store.control.delete_examples(["a-0", "a-1", "nobody"]).unknown == ["nobody"]
     assert [entry.example.id for entry in store.pending.read("a")] == ["a-2"]
     assert store.review.total() == 0

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +18,7 @@ from accrete_storage.errors import DataDirInUse, EngineMismatch, StoreUnavailabl
 from accrete_storage.examples.example import Example
 from accrete_storage.examples.review import Selection
 from accrete_storage.store import Store
+from benchmarks.waiting import until
 
 from .conftest import example, lease
 
@@ -146,10 +146,7 @@ def test_it_ends_with_the_process_that_started_it(tmp_path: Path):
         assert process.stdout is not None
         pid = int(process.stdout.readline())
         process.kill()
-    deadline = time.monotonic() + 20
-    while Path(f"/proc/{pid}").exists():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+    until(lambda: not Path(f"/proc/{pid}").exists(), "the store's end")
 
 
 def test_what_an_operator_drops_leaves_no_bytes(tmp_path: Path):
@@ -183,7 +180,4 @@ def in_files(folder: Path, one: Example) -> bool:
 
 
 def until_gone(folder: Path, one: Example) -> None:
-    deadline = time.monotonic() + 20
-    while in_files(folder, one):
-        assert time.monotonic() < deadline, "its bytes are still there"
-        time.sleep(0.05)
+    until(lambda: not in_files(folder, one), "files without its bytes")
