@@ -24,7 +24,8 @@ HARMLESS = ("GetStatus", "ListClasses", "ListVersions", "TriggerStep", "PauseLea
 
 STRINGS = (
     "", " ", "\0", "a\0b", "a\nb", "\u202edrawkcab", "e\u0301", "\u00e9", "\ufeffbom", "\U0001f986", "a" * 257,
-    "ключ" * 70, "{tag}", "a|b:c*", "../../etc/passwd", "%s%n", "'; DROP", "\u2028", "\ud7ff", "\uffff", "a" * 100_000,
+    "ключ" * 70, "{tag}", "a|b:c*", "../../etc/passwd", "%s%n", "'; DROP", "\u2028", "\ud7ff", "\uffff", "cat\u200b",
+    "ca\u00adt", "ca\u2060t", "\u2066cat\u2069", "ca\ufe0ft", "cat\u3164", "c\u00a0t", "a" * 100_000,
 )  # fmt: skip
 NUMBERS = (-(2**31), -1, 0, 1, 2, 999, 1001, 2**31 - 1)
 

@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Mapping, Sequence
 
 from accrete_server.errors import InvalidInput, LimitExceeded
+from accrete_server.teach.invisible import first_invisible, named
 
 MAX_ID_CHARS = 128
 MAX_METADATA_ENTRIES = 16
@@ -17,9 +18,10 @@ _UNPRINTABLE = frozenset(
 
 
 def check_label(label: str, max_bytes: int) -> None:
-    """Check that a label is 1 to `max_bytes` bytes of printable NFC text without blanks at its ends.
+    """Check that a label is 1 to `max_bytes` bytes of NFC text, all of which shows, without blanks at its ends.
 
-    Two spellings that look alike must not become two classes: hence NFC, and no blanks at the ends.
+    Two spellings that look alike must not become two classes: hence NFC, no blanks at the ends, and no character that
+    does not show.
 
     Raises:
         InvalidInput: it is not.
@@ -30,11 +32,29 @@ def check_label(label: str, max_bytes: int) -> None:
     if size > max_bytes:
         raise InvalidInput(f"label: {size} bytes of UTF-8; max_label_bytes is {max_bytes}")
     if has_control(label):
-        raise InvalidInput("label: holds a control character or line break")
+        control = next(character for character in label if has_control(character))
+        raise InvalidInput(f"label: holds a control character or line break ({named(control)})")
     if label != label.strip():
         raise InvalidInput("label: starts or ends with a blank")
     if not unicodedata.is_normalized("NFC", label):
-        raise InvalidInput("label: not in Unicode normal form C (NFC); normalise it before sending")
+        raise InvalidInput(
+            f"label: not in Unicode normal form C (NFC), because of {named(_decomposed(label))}; "
+            "normalise it before sending"
+        )
+    invisible = first_invisible(label)
+    if invisible is not None:
+        raise InvalidInput(
+            f"label: holds {named(invisible)}, which does not show, so that two labels would look like one; "
+            "take it out or put a plain space before sending"
+        )
+
+
+def _decomposed(label: str) -> str:
+    """Return the first character that normalisation changes."""
+    composed = unicodedata.normalize("NFC", label)
+    at = next((index for index, pair in enumerate(zip(label, composed, strict=False)) if pair[0] != pair[1]), -1)
+    following = label[at + 1 : at + 2]
+    return following if following and unicodedata.combining(following) else label[at]
 
 
 def check_id(example_id: str) -> None:
