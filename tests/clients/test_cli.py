@@ -121,6 +121,36 @@ def test_add_ends_with_1_when_an_image_was_refused_and_names_it(accrete, photos)
     assert f"{photos / 'cat/broken.png'} (cat): " in out
 
 
+def test_add_shows_labels_and_counts_first_and_stores_nothing_on_a_dry_run(accrete, state, photos):
+    (photos / "cat/c.gif").write_bytes(b"GIF8")
+    (photos / "cat/deeper").mkdir()
+    (photos / "cat/deeper/d.png").write_bytes(b"d")
+    status, out, _ = accrete("add", photos, "--dry-run")
+    lines = [line.split() for line in out.splitlines()[:3]]
+    assert (status, lines) == (0, [["label", "images"], ["cat", "3"], ["heron", "1"]])
+    assert "4 images of 2 labels" in out
+    assert "passed over: 1 x .gif file" in out
+    assert "warning: 1 folders with images stand within the label folders" in out
+    assert not state.calls
+    found = json.loads(accrete("add", photos, "--dry-run", "--json")[1])
+    assert found["labels"] == {"cat": 3, "heron": 1}
+    assert found["skipped"] == {".gif file, a format that is not read": 1}
+    status, out, err = accrete("add", photos)
+    assert (status, out) == (0, "4 stored, 0 stored before, 0 refused\n")
+    assert "4 images of 2 labels" in err
+    assert len(state.requests("AddExamples")) == 1
+
+
+def test_add_reads_labels_from_a_table(accrete, state, photos):
+    (photos / "labels.csv").write_text("file,label\ncat/a.png,tom\ncat/b.png,kitty\ngone.png,tom\n")
+    status, out, _ = accrete("add", "--table", photos / "labels.csv", "--batch-size", "1")
+    assert status == exits.FAILED
+    assert "2 stored, 0 stored before, 1 refused" in out
+    assert f"{photos / 'gone.png'} (tom): " in out
+    assert {example.label for example in state.examples.values()} == {"tom", "kitty"}
+    assert accrete("add", "--table", photos / "labels.csv", "--label", "x")[0] == exits.USAGE
+
+
 def test_add_tells_the_ids_also_when_the_wait_is_in_vain(accrete, state, photos):
     status, out, err = accrete("add", photos, "--wait", "0.1", "--json")
     assert status == exits.FAILED
@@ -476,6 +506,46 @@ def heeds_interrupts():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+ASCII = {"PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "LC_ALL": "C"}
+
+
+@pytest.mark.parametrize("environment", [ASCII, {"PYTHONIOENCODING": "latin-1"}, {"PYTHONUTF8": "1"}])
+def test_what_a_terminal_cannot_show_is_escaped_after_it_was_stored(server, state, tmp_path, environment):
+    folder = os.fsencode(tmp_path / "photos") + b"/" + "猫é🦆".encode()
+    os.makedirs(folder)
+    for name in (b"a.png", b"b\xff.png"):  # no UTF-8
+        with open(folder + b"/" + name, "wb") as file:
+            file.write(b"bad" if name == b"b\xff.png" else b"a")
+
+    def run(*arguments: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run(
+            [sys.executable, "-m", "accrete", *arguments],
+            env={**os.environ, "ACCRETE_ADDRESS": server.address, **environment},
+            capture_output=True,
+            timeout=60,
+        )
+
+    done = run("add", str(tmp_path / "photos"))
+    assert (done.returncode, b"Traceback" in done.stderr) == (1, False), done.stderr
+    assert done.stdout.startswith(b"1 stored")
+    assert b"b\\udcff.png" in done.stdout
+    assert [example.label for example in state.examples.values()] == ["猫é🦆"]
+    found = json.loads(run("add", str(tmp_path / "photos"), "--json").stdout)
+    assert (found["duplicates"], found["refused"][0]["label"]) == (1, "猫é🦆")
+    assert run("predict", str(tmp_path / "photos/猫é🦆/a.png")).returncode == 0
+
+
+def test_ids_that_are_no_text_are_wrong_usage(server):
+    done = subprocess.run(
+        [sys.executable, "-m", "accrete", "wait", "-"],
+        env={**os.environ, "ACCRETE_ADDRESS": server.address, "PYTHONIOENCODING": "utf-8:strict"},
+        input=b"\xff\n",
+        capture_output=True,
+        timeout=60,
+    )
+    assert (done.returncode, done.stderr.startswith(b"accrete: stdin is not utf-8")) == (2, True), done.stderr
 
 
 @pytest.mark.usefixtures("heeds_interrupts")

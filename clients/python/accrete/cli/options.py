@@ -14,6 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from . import output
+from .exits import UsageError
 
 EXAMPLE = "\n\nExample:\n"
 
@@ -87,4 +88,7 @@ Ids = Annotated[list[str], typer.Argument(metavar="ID", help="- reads them from 
 
 def read_ids(given: Sequence[str]) -> list[str]:
     """Return the ids, with each "-" replaced by what stdin holds."""
-    return [found for one in given for found in (sys.stdin.read().split("\n") if one == "-" else [one]) if found]
+    try:
+        return [found for one in given for found in (sys.stdin.read().split("\n") if one == "-" else [one]) if found]
+    except UnicodeDecodeError as error:
+        raise UsageError(f"stdin is not {error.encoding}: {error.reason}") from error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -27,8 +28,15 @@ def pairs(items: Sequence[tuple[str, object]]) -> str:
 
 
 def to_json(value: object, *, indent: int | None = 2) -> str:
-    """Return JSON, with dataclasses as objects and numbers that are not finite as null."""
-    return json.dumps(plain(value), indent=indent, ensure_ascii=False, allow_nan=False)
+    """Return JSON, with dataclasses as objects and numbers that are not finite as null.
+
+    Where stdout does not take all of Unicode, other characters are escaped as JSON escapes them.
+    """
+    return json.dumps(plain(value), indent=indent, ensure_ascii=not _takes_unicode(), allow_nan=False)
+
+
+def _takes_unicode() -> bool:
+    return (getattr(sys.stdout, "encoding", None) or "utf-8").lower().startswith("utf")
 
 
 def plain(value: object) -> Any:
