@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import pathlib
 import struct
 from collections.abc import Iterator
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from accrete import Example, InvalidInput, LimitExceeded, NotFound, NotLearned, Unavailable
+from accrete._folder import find_images, read_table
 
 
 def _examples(count: int) -> list[tuple[str, bytes]]:
@@ -204,6 +206,86 @@ def test_a_folder_is_taught_with_its_folders_as_labels(client, state, tmp_path):
     stored = [(example.label, example.image.encoded) for example in state.examples.values()]
     assert stored == [("cat", b"cat/c.webp"), ("heron", b"heron/a.png"), ("heron", b"heron/deeper/b.JPG")]
     assert calls == [(0, 3), (2, 3), (3, 3)]
+
+
+def _tree(root: pathlib.Path, *names: str) -> pathlib.Path:
+    for name in names:
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(name.encode())
+    return root
+
+
+def test_what_is_hidden_or_no_image_is_passed_over_and_counted(client, state, tmp_path):
+    names = ["cat/a.png", "cat/.b.png", "cat/.git/c.png", "cat/.thumbnails/d/e.jpg", ".trash/f.png", "__MACOSX/g.png"]
+    names += ["cat/Thumbs.db", "cat/h.gif", "cat/i.TIF", "cat/j.tif", "cat/k.txt", "cat/README", "top.png", "notes.txt"]
+    names += ["cat/l.jfif", "cat/m.HEIC", "cat/n.avif", "cat/deep/o.jpe"]
+    _tree(tmp_path, *names)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "cat" / "linked").symlink_to(tmp_path / "elsewhere")
+    report = client.add_folder(tmp_path)
+    stored = {example.image.encoded.decode() for example in state.examples.values()}
+    assert stored == {"cat/a.png", "cat/l.jfif", "cat/m.HEIC", "cat/n.avif", "cat/deep/o.jpe"}
+    assert report.skipped == {
+        "hidden folder": 4,
+        "hidden file": 2,
+        ".gif file, a format that is not read": 1,
+        ".tif file, a format that is not read": 2,
+        ".txt file, no image": 2,
+        "file without a suffix": 1,
+        f"image directly in {tmp_path.name}, in no folder that names its label": 1,
+        "link to a folder": 1,
+    }
+
+
+def test_a_folder_name_in_decomposed_unicode_is_a_composed_label(client, state, tmp_path):
+    _tree(tmp_path, "cafe\u0301/a.png", "caf\u00e9/b.png")
+    assert client.add_folder(tmp_path).stored == 2
+    assert {example.label for example in state.examples.values()} == {"caf\u00e9"}
+    (warning,) = find_images(tmp_path).warnings
+    assert "1 folder names were brought into Unicode's form NFC" in warning
+
+
+def test_folders_within_label_folders_are_warned_of(tmp_path):
+    _tree(tmp_path, "Fruit/apple/a.png", "Fruit/pear/b.png", "Vegetables/leek/c.png", "Bread/d.png", "Bread/e/n.txt")
+    found = find_images(tmp_path)
+    assert found.labels == {"Bread": 1, "Fruit": 2, "Vegetables": 1}
+    (warning,) = found.warnings
+    assert "3 folders with images stand within" in warning
+    assert "Fruit/apple" in warning
+    assert "Bread" not in warning
+
+
+def test_what_was_passed_over_is_told_where_no_image_is_left(client, tmp_path):
+    with pytest.raises(InvalidInput, match="passed over: 2 x .gif file"):
+        client.add_folder(_tree(tmp_path, "cat/a.gif", "cat/b.gif"))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "file,label\na.png,cat\nb/c.png,dog\n",
+        "a.png,cat\n\nb/c.png,dog",
+        "\ufeffid,Label,Path\n1,cat,a.png\n2,dog,b/c.png",
+    ],
+)
+def test_a_table_names_files_and_labels(tmp_path, text):
+    (tmp_path / "labels.csv").write_text(text, "utf-8")
+    found = read_table(tmp_path / "labels.csv")
+    assert [(one.label, one.image) for one in found.examples] == [
+        ("cat", tmp_path / "a.png"),
+        ("dog", tmp_path / "b/c.png"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [(b"", "no line"), (b"a.png", "line 1"), (b"file,label\n,cat", "line 2"), (b"\xff,a", "UTF-8")],
+)
+def test_a_table_that_names_none_is_refused_by_line(tmp_path, content, reason):
+    (tmp_path / "labels.csv").write_bytes(content)
+    with pytest.raises(InvalidInput, match=reason):
+        read_table(tmp_path / "labels.csv")
 
 
 @pytest.mark.parametrize("name", ["empty", "missing"])

@@ -189,6 +189,9 @@ class Client:
     ) -> AddReport:
         """Store a tree of images with one folder per label.
 
+        A folder's name in decomposed Unicode becomes a composed label (NFC). Hidden files and folders, and files that
+        are no images, are passed over and counted in the report's `skipped`.
+
         Args:
             path: the folder of the folders.
             progress: whether to show a bar on a terminal's stderr, or a function that is called with how many are done

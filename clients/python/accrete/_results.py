@@ -94,6 +94,8 @@ class AddReport:
     refused: list[ExampleResult]
     ids: list[str]
     """Ids of all that are kept, in the order given: what `wait_learned` takes."""
+    skipped: dict[str, int] = field(default_factory=dict)
+    """How many files or folders of a tree were passed over, by reason; see `Client.add_folder`."""
 
     @classmethod
     def of(cls, results: Iterable[ExampleResult]) -> AddReport:

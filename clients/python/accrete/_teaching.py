@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import AsyncGenerator, Iterable, Sequence
+from dataclasses import replace
 
 from . import _progress
 from ._caller import Caller, Deadline
 from ._errors import LimitExceeded, NotLearned
 from ._example_batches import Batch, Examples, decode_results, example_batches, join_requests, merge_results, sendable
-from ._folder import folder_examples
+from ._folder import find_images
 from ._inputs import to_ids
 from ._methods import ADD_EXAMPLES, WAIT_LEARNED
 from ._results import AddReport, ExampleResult
@@ -40,14 +41,15 @@ async def add_folder(
     timeout: float | None,
 ) -> AddReport:
     """Send a tree of images. Raises InvalidInput when there are none."""
-    examples = await caller.transport.offload(lambda: folder_examples(path))
+    found = await caller.transport.offload(lambda: find_images(path))
+    examples = found.examples
     results: list[ExampleResult] = []
     with _progress.shown(progress, "examples") as report:
         report(0, len(examples))
         async for acknowledged in add_batches(caller, examples, batch_size=batch_size, timeout=timeout):
             results += acknowledged
             report(len(results), len(examples))
-    return AddReport.of(results)
+    return replace(AddReport.of(results), skipped=dict(found.skipped))
 
 
 async def add_batches(

@@ -17,7 +17,7 @@ from .output import percent, plain, table
 
 def predict(
     images: Annotated[
-        list[str], typer.Argument(metavar="FILE", help="JPEG, PNG, WebP, BMP or .npy; - reads from stdin.")
+        list[str], typer.Argument(metavar="FILE", help="JPEG, PNG, WebP, BMP, AVIF, HEIC or .npy; - reads from stdin.")
     ],
     connection: Connection,
     output: Output,

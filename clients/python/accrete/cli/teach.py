@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -12,12 +13,14 @@ import typer
 from .._client import Client
 from .._errors import NotLearned
 from .._example_batches import BATCH_SIZE
+from .._folder import FoundImages, find_images, read_table, told
 from .._inputs import Example
+from .._progress import shown
 from .._results import AddReport
 from . import exits
 from .connection import Connection
 from .options import Ids, Output, read_ids
-from .output import plain, to_json
+from .output import plain, table, to_json
 
 _SHOWN = 20  # refused examples that are listed for people; JSON has all
 _DEFAULT_WAIT_S = 600.0
@@ -40,6 +43,12 @@ def add(
     connection: Connection,
     output: Output,
     label: Annotated[str | None, typer.Option(metavar="LABEL", help="The label of all files.")] = None,
+    table_of: Annotated[
+        bool, typer.Option("--table", help="PATH is a CSV file with the columns file and label.")
+    ] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show labels, counts and what is passed over; store nothing.")
+    ] = False,
     batch_size: Annotated[int, typer.Option(metavar="N", help="Examples per call.")] = BATCH_SIZE,
     wait: Annotated[
         float | None,
@@ -52,16 +61,30 @@ def add(
 ) -> int:
     """Store labelled images, from which the server learns in the background.
 
-    Give a tree with one folder for each label, or files with --label. JPEG, PNG, WebP, BMP and .npy files count; others
-    in a tree are left out. Adding the same again stores nothing twice. Exit status 1 when any image was refused; the
-    others are stored all the same.
+    Give a tree with one folder for each label, files with --label, or CSV files with --table, whose files are named
+    from the CSV file's folder. JPEG, PNG, WebP, BMP, AVIF, HEIC and .npy files count (HEIC where the server has its
+    extra); others in a tree, and hidden ones, are passed over and counted. Adding the same again stores nothing twice.
+    Exit status 1 when any image was refused; the others are stored all the same.
 
     Example:
+        accrete add photos/ --dry-run
         accrete add photos/ --wait
         accrete add --label heron heron-*.jpg
+        accrete add --table photos/labels.csv
     """
+    if label is not None and table_of:
+        raise exits.UsageError("--label and --table exclude each other")
+    found = _found(paths, label, table_of)
+    if dry_run:
+        output.show(
+            {"labels": found.labels, "skipped": found.skipped, "warnings": found.warnings}, "\n".join(_plan(found))
+        )
+        return exits.OK
+    if label is None:
+        for line in found.warnings if output.json else _plan(found):
+            print(line, file=sys.stderr, flush=True)
     with connection.client() as client:
-        report = _add(client, paths, label, batch_size)
+        report = _add(client, found, batch_size)
         if not output.json:
             print(_text(report), flush=True)
         version = None
@@ -86,16 +109,47 @@ def _tell_of_waiting(seconds: float) -> None:
         print(text, file=sys.stderr)
 
 
-def _add(client: Client, paths: list[Path], label: str | None, batch_size: int) -> AddReport:
+def _found(paths: list[Path], label: str | None, table_of: bool) -> FoundImages:
+    """Return what the paths hold. Raises InvalidInput."""
     if label is not None:
-        return client.add_examples([Example(label, path) for path in paths], batch_size=batch_size)
-    reports = [client.add_folder(path, batch_size=batch_size) for path in paths]
-    return AddReport(
-        stored=sum(one.stored for one in reports),
-        duplicates=sum(one.duplicates for one in reports),
-        refused=[refused for one in reports for refused in one.refused],
-        ids=[id for one in reports for id in one.ids],
-    )
+        return FoundImages([Example(label, path) for path in paths])
+    found = FoundImages()
+    for path in paths:
+        one = read_table(path) if table_of else find_images(path)
+        found.examples += one.examples
+        found.skipped += one.skipped
+        found.warnings += one.warnings
+    return found
+
+
+def _plan(found: FoundImages) -> list[str]:
+    """Return lines that say what will be stored."""
+    labels = list(found.labels.items())
+    lines = [table(["label", "images"], labels[:_SHOWN])]
+    if len(labels) > _SHOWN:
+        lines.append(f"and {len(labels) - _SHOWN} more labels; --dry-run --json lists all")
+    lines.append(f"{len(found.examples)} images of {len(labels)} labels")
+    if found.skipped:
+        lines.append(f"passed over: {told(found.skipped)}")
+    return [*lines, *(f"warning: {warning}" for warning in found.warnings)]
+
+
+def _add(client: Client, found: FoundImages, batch_size: int) -> AddReport:
+    report = AddReport(stored=0, duplicates=0, refused=[], ids=[], skipped=dict(found.skipped))
+    examples = found.examples
+    with shown(True, "examples") as progress:
+        for first in range(0, len(examples), max(1, batch_size)):
+            progress(first, len(examples))
+            part = client.add_examples(examples[first : first + max(1, batch_size)], batch_size=batch_size)
+            report = replace(
+                report,
+                stored=report.stored + part.stored,
+                duplicates=report.duplicates + part.duplicates,
+                refused=[*report.refused, *(replace(one, index=first + one.index) for one in part.refused)],
+                ids=report.ids + part.ids,
+            )
+        progress(len(examples), len(examples))
+    return report
 
 
 def _text(report: AddReport) -> str:
