@@ -104,8 +104,8 @@ def find_images(path: str | os.PathLike[str]) -> FoundImages:
     if nested:
         labels = ", ".join(dict.fromkeys(path.partition(os.sep)[0] for path in nested[:_SHOWN]))
         found.warnings.append(
-            f"{len(nested)} folders with images stand within the label folders of {root} ({_some(nested)}): their images "
-            f"get the name of the first level as their label ({labels}); to make them labels, add the folder above them"
+            f"{len(nested)} folders with images stand within the label folders of {root} ({_some(nested)}): their "
+            f"images get the first level's name as their label ({labels}); to make them labels, add the folder above"
         )
     if renamed:
         found.warnings.append(f"{len(renamed)} folder names were brought into Unicode's form NFC ({_some(renamed)})")
