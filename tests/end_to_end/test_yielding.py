@@ -19,7 +19,7 @@ def test_a_step_yields_to_late_answers_and_ends_all_the_same(make_node, digits):
         assert training_share(node) == 1, "nobody asks anything"
 
         def ask(stopping: threading.Event) -> None:
-            while not stopping.is_set():
+            while not stopping.wait(0.01):
                 client.predict(digits["0"][0])
 
         with side_by_side(ask):
