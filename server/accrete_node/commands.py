@@ -58,7 +58,11 @@ class NodeFlags:
     ] = None
     redis: Annotated[
         str | None,
-        typer.Option(metavar="URL", help="A Redis >= 7.0 or Valkey to use in place of the embedded store."),
+        typer.Option(
+            metavar="URL",
+            help="A Redis >= 7.0 or Valkey to use in place of the embedded store. Arguments are seen by "
+            "all users of the machine: one with a password belongs into the file, or into ACCRETE_STORE__URL.",
+        ),
     ] = None
     method: Annotated[
         str | None,
@@ -103,6 +107,7 @@ class NodeFlags:
     def nested(self) -> dict[str, Any]:
         """Return the flags that were given, nested as in the file. Raises SettingsError for a --set without a value."""
         from accrete_node.settings import SettingsError
+        from accrete_storage.store_url import shown
 
         flags: dict[str, Any] = {}
         for name, path in _PATHS.items():
@@ -113,19 +118,20 @@ class NodeFlags:
         for assignment in self.set or ():
             path, equals, value = assignment.partition("=")
             if not equals or not path:
-                raise SettingsError([f"--set {assignment}: SECTION.FIELD=VALUE is expected"])
+                raise SettingsError([f"--set {shown(assignment)}: SECTION.FIELD=VALUE is expected"])
             _put(flags, path, value)
         return flags
 
 
 def _put(flags: dict[str, Any], path: str, value: str) -> None:
     from accrete_node.settings import SettingsError
+    from accrete_storage.store_url import shown
 
     *sections, name = path.split(".")
     for section in sections:
         flags = flags.setdefault(section, {})
         if not isinstance(flags, dict):
-            raise SettingsError([f"{path} = {value!r}: {section} has been given a value of its own"])
+            raise SettingsError([f"{path} = {shown(repr(value))}: {section} has been given a value of its own"])
     flags[name] = value
 
 

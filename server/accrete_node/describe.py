@@ -56,7 +56,8 @@ def _meaning(schema: Mapping[str, Any], field: str) -> list[str]:
 
 def _value(value: Any) -> str:
     """Return a value as TOML, which writes strings, numbers and booleans as JSON does."""
-    return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
+    text = json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False)
+    return text.replace("\x7f", "\\u007f")  # the one character that JSON has as it is and TOML does not
 
 
 def _comment(text: str) -> list[str]:

@@ -95,6 +95,9 @@ def make_data_dir(settings: Settings) -> None:
     Raises:
         SettingsError: it cannot be used.
     """
+    name = str(settings.data_dir)
+    if "\0" in name or not name.isascii() and name.encode(errors="replace").decode() != name:
+        raise SettingsError([f"data_dir = {name!r}: a name in UTF-8 is allowed"])
     try:
         settings.data_dir.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -108,5 +111,5 @@ def command(settings: Settings, name: str) -> list[str]:
     folder = settings.data_dir / RUN_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / _SETTINGS_FILE
-    write_text(file, render(settings, explained=False))
+    write_text(file, render(settings, explained=False), mode=0o600)  # store.url may have a password
     return [sys.executable, "-m", "accrete_node", name, str(file)]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -27,6 +28,7 @@ from accrete_node.renamed_settings import with_current_names
 from accrete_server.access.config import AccessConfig, check_exposure, is_loopback
 from accrete_server.config import ServerConfig
 from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
+from accrete_storage.store_url import shown
 
 SECTIONS_OF_LEARNER = ("trigger", "gate", "method", "model", "training", "memory", "teaching")
 """Fields of LearnerServiceConfig that are sections of their own here, by the same name."""
@@ -59,7 +61,7 @@ def _known(section: type, without: tuple[str, ...] = ()) -> BeforeValidator:
         unknown = [name for name in value if name not in names] if isinstance(value, Mapping) else []
         if unknown:
             there_are = f"no such field; there are {', '.join(names)}"
-            raise ValueError("\n".join(f"{name} = {value[name]!r}: {there_are}" for name in unknown))
+            raise ValueError("\n".join(f"{name} = {_shown(name, value[name])}: {there_are}" for name in unknown))
         return value
 
     return BeforeValidator(check)
@@ -165,9 +167,9 @@ def _unknown_variables() -> list[str]:
         if not name.upper().startswith("ACCRETE_"):
             continue
         if parts and section.lower() not in sections:
-            problems.append(f"{name} = {value!r}: no such section; there are {', '.join(sections)}")
+            problems.append(f"{name} = {_shown(name, value)}: no such section; there are {', '.join(sections)}")
         elif not parts and section.lower() in sections:
-            problems.append(f"{name} = {value!r}: it is a section; its fields are set with {name}__FIELD")
+            problems.append(f"{name} = {_shown(name, value)}: it is a section; its fields are set with {name}__FIELD")
     return problems
 
 
@@ -209,16 +211,22 @@ class _Renaming(PydanticBaseSettingsSource):
         return with_current_names(self._source(), source=self._name)
 
 
+def _shown(name: str, value: Any) -> str:
+    """Return a value as a message may show it: a password or a token is in none, wherever it was put by mistake."""
+    return "***" if re.search("passw|secret|credential", name, re.IGNORECASE) else shown(repr(value))
+
+
 def _lines(problem: Any) -> list[str]:
     """Return a problem as lines "section.field = value: what is allowed"."""
     where = ".".join(str(part) for part in problem["loc"])
     message = str(problem["msg"]).removeprefix("Value error, ")
+    value = _shown(where, problem["input"])
     match problem["type"]:
         case "value_error":  # the dataclasses' own checks and ours name field and value themselves
             return [f"{where}.{line}" if " = " in line else f"{where}: {line}" for line in message.splitlines()]
         case "extra_forbidden":
-            return [f"{where} = {problem['input']!r}: no such section; there are {', '.join(Settings.model_fields)}"]
+            return [f"{where} = {value}: no such section; there are {', '.join(Settings.model_fields)}"]
         case "dataclass_type":
-            return [f"{where} = {problem['input']!r}: it is a section; its fields are set as {where}.FIELD"]
+            return [f"{where} = {value}: it is a section; its fields are set as {where}.FIELD"]
         case _:
-            return [f"{where} = {problem['input']!r}: {message[0].lower()}{message[1:]}"]
+            return [f"{where} = {value}: {message[0].lower()}{message[1:]}"]

@@ -20,6 +20,7 @@ from accrete_node.settings import Settings, SettingsError
 from accrete_node.supervisor import CannotStart, Child, Supervisor
 from accrete_storage.embedded.server import EmbeddedStore, claim
 from accrete_storage.errors import StorageError
+from accrete_storage.store_url import shown
 
 _PREDECESSORS_S = 10.0
 """Longer than a server takes to drain."""
@@ -136,9 +137,9 @@ def _is_ours(pid: int) -> bool:
 def addresses(data_dir: Path, process: str = "server") -> dict[str, str] | None:
     """Return what a process ("server" or "learner") wrote about itself, or None while it is not there."""
     try:
-        found = json.loads((data_dir / f"{process}.json").read_text())
+        found = json.loads((data_dir / f"{process}.json").read_text("utf-8"))
         os.kill(found["pid"], 0)  # the file of a killed process tells nothing
-    except (OSError, ValueError):
+    except (OSError, ValueError, KeyError, TypeError, OverflowError):  # nor does one that a loss of power left half
         return None
     return {name: str(value) for name, value in found.items()}
 
@@ -162,8 +163,8 @@ def banner(settings: Settings, server: dict[str, str], learner: dict[str, str]) 
     return "\n".join(
         [
             f"Accrete serves on {server['address']}",
-            f"  data      {settings.data_dir.resolve()}",
-            f"  store     {settings.store.url or 'embedded'}",
+            f"  data      {_printable(settings.data_dir.resolve())}",
+            f"  store     {shown(settings.store.url) or 'embedded'}",
             f"  method    {settings.method.name}, {settings.model.backbone}, input {settings.input_spec}",
             f"  metrics   {page}, http://{learner['metrics']}/metrics (learner)",
             f"  teach     accrete add {options} FOLDER    (one folder of images a label)",
@@ -171,3 +172,8 @@ def banner(settings: Settings, server: dict[str, str], learner: dict[str, str]) 
             "  end       Ctrl-C",
         ]
     )
+
+
+def _printable(path: Path) -> str:
+    """Return a path on one line, quoted where it has what a terminal does not print."""
+    return str(path) if str(path).isprintable() else repr(str(path))

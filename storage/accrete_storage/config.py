@@ -1,16 +1,18 @@
 """What can be set about the store."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from annotated_types import Ge, Gt, Le, Len
+
+from accrete_storage import store_url
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class StoreConfig:
     """Where state is kept, and what an acknowledgement promises."""
 
-    url: str = ""
+    url: str = field(default="", repr=False)
     """`redis://`, `rediss://` or `unix://` address of a Redis >= 7.0 or Valkey; empty: the embedded server in the data
     directory, so that nothing needs to be installed."""
     prefix: Annotated[str, Len(1, 64)] = "accrete"
@@ -26,6 +28,13 @@ class StoreConfig:
     """Examples acknowledged and not yet learned; more are refused."""
     pending_max_bytes: Annotated[int, Ge(1)] = 4 * 2**30
     """Their bytes together; the store holds them in memory."""
+
+    def __post_init__(self) -> None:
+        if self.url:
+            try:
+                store_url.check(self.url)
+            except ValueError as error:
+                raise ValueError(f"url = {store_url.shown(self.url)!r}: {error}") from None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

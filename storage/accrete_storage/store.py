@@ -79,7 +79,7 @@ class Store:
         try:
             database = Database(config.url or socket_url(data_dir), timeout_s=config.timeout_s)
         except ValueError as error:
-            raise StoreMisconfigured(f"store.url: {error}") from error
+            raise StoreMisconfigured(f"store.url: {error}") from None
         try:
             requirements.check(database, config)
         except BaseException:

@@ -220,3 +220,31 @@ def test_the_help_of_a_backup_has_only_what_matters_to_it_and_takes_the_rest(cap
     assert "--data-dir" in told
     assert "--port" not in told
     assert main(["backup", "folder", "--port", "1", "--print-config"]) == 0
+
+
+@pytest.mark.parametrize("name", ["a#b", "a%20b", "a\tb", 'a"b', "a\\b", "a\nb", "a\x7fb", "früh"])
+def test_any_name_of_a_data_directory_comes_back_from_the_file(tmp_path: Path, name: str):
+    (tmp_path / "settings.toml").write_text(render(load_settings({"data_dir": name}, resolved=True), explained=False))
+    assert load_settings({}, tmp_path / "settings.toml", resolved=True).data_dir == Path(name)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["--redis", "redis://:s3/kret@host"],
+        ["--set", "store.urll=redis://:s3kret@host"],
+        ["--set", "stores.url=redis://:s3kret@host"],
+        ["--set", "store.password=s3kret"],
+        ["--set", "redis://:s3kret@host"],
+        ["--set", "store=redis://:s3kret@host"],
+        ["--set", "store=redis://:s3kret@host", "--set", "store.ack=fsync"],
+    ],
+)
+def test_a_password_at_the_wrong_place_is_not_shown(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    assert main(["up", "--data-dir", str(tmp_path / "data"), *arguments]) == 2
+    told = capsys.readouterr()
+    assert "accrete: " in told.err
+    assert "s3" not in told.err + told.out
+    assert "kret" not in told.err + told.out

