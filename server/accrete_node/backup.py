@@ -16,7 +16,7 @@ from accrete_node.settings import Settings, SettingsError
 from accrete_storage.backup import Backup, read
 from accrete_storage.config import StoreConfig
 from accrete_storage.embedded.server import EmbeddedStore, claim
-from accrete_storage.errors import BackupUnusable, StorageError, StoreUnavailable
+from accrete_storage.errors import BackupUnusable, DataDirInUse, StorageError, StoreUnavailable
 from accrete_storage.store import Store
 
 _TIMEOUT_S = 600.0
@@ -77,11 +77,14 @@ def _store(settings: Settings, lock: FileLock | None = None) -> Iterator[Store]:
     server: EmbeddedStore | None = None
     try:
         store = Store.connect(config, settings.holdout, data_dir=settings.data_dir)
-    except StoreUnavailable:
+    except StoreUnavailable as error:
         if config.url:
             raise
         server = EmbeddedStore(settings.data_dir, config, lock)
-        server.start()
+        try:
+            server.start()
+        except DataDirInUse:  # one runs, and will say what it does
+            raise error from None
         store = Store.connect(config, settings.holdout, data_dir=settings.data_dir)
     try:
         yield store

@@ -187,7 +187,8 @@ class StoreProcess(SupervisedProcess):
         self._store.stop(timeout_s)
 
     def _launch(self) -> None:
-        self._store.start()
+        # One that comes back may load for long. The others know a store that is away, and are looked after meanwhile.
+        self._store.start(wait=self.starts == 1)
 
 
 class Supervisor:

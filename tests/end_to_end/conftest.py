@@ -16,10 +16,15 @@ from tests.support.priority import FULL_PRIORITY
 def make_node(tmp_path: Path, request: pytest.FixtureRequest):
     nodes: list[Node] = []
 
-    def make(epochs: int = 2, settings: dict[str, str] | None = None) -> Node:
-        folder = tmp_path / f"node{len(nodes)}"
+    def make(
+        epochs: int = 2,
+        settings: dict[str, str] | None = None,
+        name: str = "",
+        environment: dict[str, str] | None = None,
+    ) -> Node:
+        folder = tmp_path / (name or f"node{len(nodes)}")
         folder.mkdir()
-        node = Node(folder, epochs, settings, FULL_PRIORITY)
+        node = Node(folder, epochs, settings, FULL_PRIORITY | (environment or {}))
         node.start()
         nodes.append(node)
         return node

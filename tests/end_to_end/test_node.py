@@ -39,6 +39,28 @@ def test_the_same_version_is_served_after_an_orderly_end_and_a_new_start(make_no
         assert client.status().pending == len(waiting)
 
 
+NO_TEMPORARY_FOLDER = """
+import tempfile
+
+def none():
+    raise FileNotFoundError("No usable temporary directory found")
+
+tempfile._get_default_tempdir = none
+"""
+
+
+def test_a_folder_of_any_name_is_learned_in_and_no_temporary_one_is_needed(make_node, digits, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(NO_TEMPORARY_FOLDER)
+    path = os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])
+    node = make_node(name="a#b?c%20 \"d'\\\t\n[ü]", environment={"PYTHONPATH": path})
+    with node.client() as client:
+        client.wait_ready(60)
+        ids = client.add_examples((label, image) for label in "01" for image in digits[label][:40]).ids
+        assert client.wait_learned(ids, timeout=90) == 1
+        assert client.predict(digits["0"][50]).label in "01"
+    assert "No usable temporary directory" not in node.log()
+
+
 def test_a_second_node_on_the_same_data_is_refused_and_the_first_goes_on(make_node):
     node = make_node()
     with node.client() as client:

@@ -9,6 +9,7 @@ import pytest
 from benchmarks.node import Node, descendants
 from benchmarks.waiting import until
 from tests.support import tracing
+from tests.support.priority import FULL_PRIORITY
 
 ALLOWED = ("/dev/null", "/dev/tty", "/dev/pts", "/proc", "/dev/nvidia")
 """The terminal, and what is no file: written to by everybody."""
@@ -25,7 +26,7 @@ def places(tmp_path: Path) -> dict[str, str]:
 
 @pytest.mark.timeout(600)
 def test_a_node_that_learns_and_serves_reaches_nobody_and_writes_nothing_elsewhere(tmp_path: Path, places, digits):
-    node = Node(tmp_path, settings={"learner.nice": "0", "learner.own_nice": "0"}, environment=places)
+    node = Node(tmp_path, environment=FULL_PRIORITY | places)
     trace = tmp_path / "trace"
     sees_calls = tracing.can_trace()
     node.start(lambda command: tracing.traced(command, trace) if sees_calls else command)

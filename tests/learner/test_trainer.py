@@ -30,7 +30,7 @@ OUTPUTS = {"candidate", "exemplars.safetensors", RESULT_FILE}
 
 def run(process: subprocess.Popen[str], folder: Path) -> list[dict[str, Any]]:
     """Tells it the folder and waits; its events."""
-    output, errors = process.communicate(f"{folder}\n", timeout=120)
+    output, errors = process.communicate(f"{json.dumps(str(folder))}\n", timeout=120)
     events = [json.loads(line) for line in output.splitlines()]
     assert process.returncode in (0, EXIT_STEP_FAILED), errors
     return events
@@ -159,7 +159,7 @@ def test_a_killed_trainer_leaves_nothing_that_looks_finished_and_the_step_runs_a
     process = start_trainer()
     assert process.stdin is not None
     assert process.stdout is not None
-    process.stdin.write(f"{tmp_path}\n")
+    process.stdin.write(f"{json.dumps(str(tmp_path))}\n")
     process.stdin.flush()
     while json.loads(process.stdout.readline())["stage"] != "train":
         pass

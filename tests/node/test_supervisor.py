@@ -124,15 +124,16 @@ def test_a_store_that_cannot_come_back_at_once_is_tried_again_and_the_others_go_
     try:
         first = supervisor.pids["store"]
         # What it must write before it starts cannot be written.
-        (tmp_path / "store" / "valkey.conf").unlink()
-        (tmp_path / "store" / "valkey.conf").mkdir()
+        log = tmp_path / "store" / "valkey.log"
+        log.unlink()
+        log.mkdir()
         os.kill(first, signal.SIGKILL)
         until(lambda: not running(first))
         for _ in range(30):
             supervisor.look()
             time.sleep(0.02)
         assert running(supervisor.pids["one"])
-        (tmp_path / "store" / "valkey.conf").rmdir()
+        log.rmdir()
         until(lambda: store_back(supervisor, store))
         assert supervisor.pids["store"] != first
     finally:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
+import re
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
 
 from accrete_storage.config import HoldoutConfig, StoreConfig
-from accrete_storage.embedded.server import EmbeddedStore, socket_path
+from accrete_storage.embedded import server as embedded
+from accrete_storage.embedded.server import EmbeddedStore, socket_path, socket_url
 from accrete_storage.errors import DataDirInUse, EngineMismatch, StoreUnavailable
 from accrete_storage.examples.example import Example
 from accrete_storage.examples.review import Selection
@@ -111,6 +118,146 @@ def test_a_damaged_file_is_refused_with_the_servers_own_words(tmp_path: Path):
     with pytest.raises(StoreUnavailable, match="did not start"):
         server.start()
     server.stop()
+
+
+ODD = [
+    "a#b",
+    "a?b",
+    "a%20b",
+    "a\tb",
+    'a"b',
+    "a'b",
+    "a\\b",
+    "a\nb",
+    "a b",
+    "a[b]*",
+    "früh",
+    "a@b:c",
+    "a" * 90 + "/" + "b" * 90,
+]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_any_name_of_a_data_directory_is_one(tmp_path: Path, name: str):
+    folder = tmp_path / name
+    server = EmbeddedStore(folder, StoreConfig())
+    server.start()
+    try:
+        assert socket_path(folder).is_socket()
+        assert (folder / "store" / "appendonlydir").is_dir()
+        for config in (StoreConfig(), StoreConfig(url=socket_url(folder))):
+            store = Store.connect(config, HoldoutConfig(), data_dir=folder)
+            store.pending.add([example("a", 1)])
+            assert store.pending.counts()["a"].examples == 1
+            store.close()
+    finally:
+        server.stop()
+    assert [path.name for path in tmp_path.iterdir()] == [Path(name).parts[0]]
+
+
+def kept(folder: Path, settle: Callable[[Path], object]) -> EmbeddedStore:
+    """A stopped server with one acknowledged example, whose last file `settle` has changed."""
+    server = EmbeddedStore(folder, StoreConfig())
+    server.start()
+    store = Store.connect(StoreConfig(), HoldoutConfig(), data_dir=folder)
+    store.pending.add([example("a", 1)])
+    store.close()
+    server.stop()
+    (newest,) = (folder / "store" / "appendonlydir").glob("*.incr.aof")
+    settle(newest)
+    return EmbeddedStore(folder, StoreConfig())
+
+
+def append(data: bytes) -> Callable[[Path], None]:
+    def change(path: Path) -> None:
+        with path.open("ab") as file:
+            file.write(data)
+
+    return change
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        bytes(1),
+        bytes(4096),
+        bytes(3 << 20),
+        b"*3\r\n$3\r\nSET\r\n$1\r\nx" + bytes(4096),
+        b"*1\r\n$99\r\n" + bytes(4096),
+    ],
+    ids=["one zero", "a block", "megabytes", "half a record and zeros", "a record of zeros that is cut"],
+)
+def test_zeros_behind_the_last_record_are_what_a_loss_of_power_left(tmp_path: Path, tail: bytes):
+    server = kept(tmp_path, append(tail))
+    for _ in range(2):  # what was cut off is gone for the next start, too
+        server.start()
+        try:
+            store = Store.connect(StoreConfig(), HoldoutConfig(), data_dir=tmp_path)
+            assert store.pending.counts()["a"].examples == 1
+            store.close()
+        finally:
+            server.stop()
+
+
+def test_a_hole_before_records_is_named_and_nothing_is_cut(tmp_path: Path):
+    server = kept(tmp_path, append(bytes(4096) + b"*1\r\n$4\r\nPING\r\n"))
+    (newest,) = (tmp_path / "store" / "appendonlydir").glob("*.incr.aof")
+    before = newest.read_bytes()
+    whole = len(before) - 4096 - 14
+    with pytest.raises(
+        StoreUnavailable, match=rf"incr.aof is damaged at byte {whole} of \d+.*accrete restore"
+    ) as refused:
+        server.start()
+    assert "check-aof" not in str(refused.value)
+    assert newest.read_bytes() == before
+
+
+@pytest.mark.parametrize("content", [b"", bytes(64)], ids=["empty", "zeros"])
+def test_a_manifest_that_was_lost_is_made_anew_where_the_files_leave_no_doubt(tmp_path: Path, content: bytes):
+    server = kept(tmp_path, lambda newest: (newest.parent / "appendonly.aof.manifest").write_bytes(content))
+    server.start()
+    try:
+        store = Store.connect(StoreConfig(), HoldoutConfig(), data_dir=tmp_path)
+        assert store.pending.counts()["a"].examples == 1
+        store.close()
+    finally:
+        server.stop()
+
+
+@pytest.mark.parametrize("content", [b"", bytes(64), b"{", b"[]", b"null", b'{"engine": "val'])
+def test_a_record_of_the_engine_that_was_lost_is_made_anew(tmp_path: Path, content: bytes):
+    (tmp_path / "engine.json").write_bytes(content)
+    server = EmbeddedStore(tmp_path, StoreConfig())
+    server.start()
+    server.stop()
+    assert json.loads((tmp_path / "engine.json").read_text())["engine"] == "valkey"
+
+
+def test_a_server_that_loads_is_waited_for_and_says_how_far_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    word = b"x" * 1000
+    record = b"*3\r\n$3\r\nSET\r\n$1\r\nk\r\n$%d\r\n%s\r\n" % (len(word), word)
+    server = kept(tmp_path, append(record * 100_000))
+    hours_s = 0.0
+    monkeypatch.setattr(
+        embedded, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + hours_s, sleep=time.sleep)
+    )
+    ask = embedded.Loading.tell
+
+    def tell(self: embedded.Loading, client: Any) -> None:
+        nonlocal hours_s
+        ask(self, client)
+        told.append(self.ended)
+        hours_s += 3600.0  # it loads for hours
+
+    told: list[str] = []
+    monkeypatch.setattr(embedded.Loading, "tell", tell)
+    with caplog.at_level(logging.INFO):
+        server.start()
+    server.stop()
+    assert "store.loading" in caplog.text
+    assert re.fullmatch(r"ended while it was loading, after \d+ of 1\d{8} bytes", told[-1])
 
 
 def test_a_server_that_outlives_its_starter_keeps_the_data_directory_until_it_ends(tmp_path: Path):

@@ -1,9 +1,9 @@
 """The trainer process `python -m accrete_learner.trainer`, which runs one incremental step from files to files.
 
 It writes {"stage": "ready"} once its imports are done, so that a process can stand by. Then it reads one line from
-standard input, the step's folder (see the module `job`), runs the step and exits with 0. It also exits with 0 when
-standard input ends before a line, and with 3 when the step failed; the last line then says why. Each line on standard
-output is a JSON object. All other output goes to standard error.
+standard input, the step's folder as a JSON string (see the module `job`), runs the step and exits with 0. It also exits
+with 0 when standard input ends before a line, and with 3 when the step failed; the last line then says why. Each line
+on standard output is a JSON object. All other output goes to standard error.
 """
 
 import json
@@ -63,7 +63,7 @@ def main() -> int:
         if not line.endswith("\n"):
             # The end of input: whoever kept this process standing by is gone, perhaps halfway through the line.
             return 0
-        return _run(Path(line.rstrip("\n")), reporter)
+        return _run(Path(json.loads(line)), reporter)
 
 
 def _run(folder: Path, reporter: Reporter) -> int:

@@ -128,7 +128,7 @@ class _Child:
     def begin(self, folder: Path) -> None:
         assert self.process.stdin is not None
         try:
-            self.process.stdin.write(f"{folder}\n")
+            self.process.stdin.write(f"{json.dumps(str(folder))}\n")  # a name may have a line feed
             self.process.stdin.flush()
         except BrokenPipeError:
             self.process.wait()

@@ -1,6 +1,8 @@
 """The connection, as one pool with our errors and scripts, and none to a server that has lost its settings."""
 
 import contextlib
+import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,6 +23,9 @@ _PASSING = ("MISCONF", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLI
 _MAX_CONNECTIONS = 1024
 """One per thread that uses the store at a time; redis-py's own limit of 100 is below a large thread pool."""
 
+_SOCKET_PATH_MAX = 108
+"""Bytes of an address of a unix socket with its final zero, by sys/un.h."""
+
 _REWRITE_WAIT_S = 5.0
 """How long a deletion waits for a rewrite of the append-only file that began before it."""
 
@@ -38,6 +43,8 @@ def reachable() -> Iterator[None]:
         yield
     except redis.AuthenticationError as error:
         raise StoreMisconfigured(f"the store refuses the credentials of its url: {error}") from error
+    except redis.BusyLoadingError as error:
+        raise StoreUnavailable("the store is loading its data") from error
     except _AWAY as error:
         raise StoreUnavailable(f"the store does not answer: {error}") from error
     except redis.OutOfMemoryError as error:
@@ -81,6 +88,9 @@ class Database:
             decode_responses=False,
             protocol=2,
         )
+        pool = self.client.connection_pool
+        if pool.connection_class is redis.UnixDomainSocketConnection:
+            pool.connection_class = _SocketConnection
 
     def call(self, script: str, keys: Sequence[str], arguments: Sequence[Any] = ()) -> Any:
         """Run a script and return its reply; what it wrote is then on disk, since the server syncs before it replies.
@@ -132,6 +142,22 @@ class Database:
         except StoreMisconfigured as error:
             # An error of redis-py's own, so that it drops the connection: the store is away until it is set right.
             raise redis.ConnectionError(str(error)) from error
+
+
+class _SocketConnection(redis.UnixDomainSocketConnection):
+    """A connection to a unix socket whose path may be longer than the 107 bytes that an address of one holds."""
+
+    def _connect(self) -> Any:
+        if len(os.fsencode(self.path)) < _SOCKET_PATH_MAX or sys.platform != "linux":
+            return super()._connect()  # type: ignore[no-untyped-call]
+        path = self.path
+        folder = os.open(os.path.dirname(path), os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            self.path = f"/proc/self/fd/{folder}/{os.path.basename(path)}"
+            return super()._connect()  # type: ignore[no-untyped-call]
+        finally:
+            self.path = path
+            os.close(folder)
 
 
 class LargePieces:
