@@ -46,7 +46,7 @@ class Found:
     """By kind and code."""
     faults: list[str] = field(default_factory=list)
     refused: list[str] = field(default_factory=list)
-    """Sound pictures that were not taken."""
+    """Sound pictures that were not taken, or taken for others."""
     acknowledged: int = 0
     """Examples that were answered as stored."""
     slowest_s: float = 0.0
@@ -143,6 +143,8 @@ def send(node: Node, seed: int, numbers: range) -> tuple[Found, int]:
                     _note(found, request, number, code, details)
                     if request.sound and (code != "OK" or refused):
                         found.refused.append(f"request {number} ({request.kind}): {code}: {details or refused}")
+                    if request.refused and code == "OK" and not refused:
+                        found.faults.append(f"request {number} ({request.kind}): stored")
                     found.acknowledged += stored
                     found.slowest_s = max(found.slowest_s, time.perf_counter() - started)
 
@@ -169,15 +171,18 @@ def call(channel: grpc.Channel, request: Hostile) -> tuple[str, str, int, str]:
     going: Any = make(iter(request.messages), timeout=request.timeout_s)
     if request.cancel:
         going.cancel()
-    stored, refused = 0, ""
+    stored, refused, known = 0, "", 0
     try:
         for answer in going:
             results = _results(request, answer)
             stored += sum(result.outcome == teaching_pb2.ExampleResult.STORED for result in results)
             refused = next((result.reason for result in results if result.reason), refused)
+            known += sum(result.outcome == teaching_pb2.ExampleResult.DUPLICATE for result in results)
     except grpc.RpcError as error:
         status: Any = error
         return status.code().name, status.details() or "", stored, refused
+    if known and request.kind == "pictures that differ in little":
+        refused = refused or f"{known} taken for others"
     return "OK", "", stored, refused
 
 

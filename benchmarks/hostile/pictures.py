@@ -66,6 +66,22 @@ def sound(chance: random.Random) -> bytes:
     return containers.odd(kind, file.getvalue(), size, chance)
 
 
+def alike(chance: random.Random) -> tuple[bytes, bytes]:
+    """Return two files that differ in nothing but what a model of 8 bits without alpha is not shown."""
+    values = np.random.default_rng(chance.getrandbits(32)).integers(0, 255, (9, 9, 4), dtype=np.uint8)
+    other = values.copy()
+    if chance.random() < 0.5:
+        other[..., 3] += 1
+        images = Image.fromarray(values), Image.fromarray(other)
+    else:
+        wide = values[..., 0].astype(np.uint16) << 8
+        images = Image.fromarray(wide), Image.fromarray(wide + 1)
+    files = io.BytesIO(), io.BytesIO()
+    for image, file in zip(images, files, strict=True):
+        image.save(file, "PNG")
+    return files[0].getvalue(), files[1].getvalue()
+
+
 def broken(data: bytes, chance: random.Random) -> bytes:
     """Return a file cut, changed, doubled or grown."""
     if not data:

@@ -24,9 +24,13 @@ HARMLESS = ("GetStatus", "ListClasses", "ListVersions", "TriggerStep", "PauseLea
 
 STRINGS = (
     "", " ", "\0", "a\0b", "a\nb", "\u202edrawkcab", "e\u0301", "\u00e9", "\ufeffbom", "\U0001f986", "a" * 257,
-    "ключ" * 70, "{tag}", "a|b:c*", "../../etc/passwd", "%s%n", "'; DROP", "\u2028", "\ud7ff", "\uffff", "cat\u200b",
-    "ca\u00adt", "ca\u2060t", "\u2066cat\u2069", "ca\ufe0ft", "cat\u3164", "c\u00a0t", "a" * 100_000,
+    "ключ" * 70, "{tag}", "a|b:c*", "../../etc/passwd", "%s%n", "'; DROP", "\u2028", "\ud7ff", "\uffff", "a" * 100_000,
 )  # fmt: skip
+UNSEEN = (
+    "cat\u200b", "ca\u00adt", "ca\u2060t", "\u2066cat\u2069", "ca\ufe0ft", "cat\u3164", "c\u00a0t", "cafe\u0301",
+    "\u202ecat", "ca\u200dt", "\ufeffcat", "cat\U000e0061",
+)  # fmt: skip
+"""Labels that look like others."""
 NUMBERS = (-(2**31), -1, 0, 1, 2, 999, 1001, 2**31 - 1)
 
 
@@ -42,7 +46,9 @@ class Hostile:
     cancel: bool = False
     """Hang up at once."""
     sound: bool = False
-    """It is odd, and to be taken all the same."""
+    """It is odd, and to be taken all the same; its examples are new, each of them."""
+    refused: bool = False
+    """Its example is to be refused."""
 
 
 Maker = Callable[[random.Random], Hostile]
@@ -136,6 +142,22 @@ def _words(chance: random.Random) -> Hostile:
     return Hostile("labels and ids", ADD, (raw,))
 
 
+def _unseen(chance: random.Random) -> Hostile:
+    image = types_pb2.Image(encoded=pictures.saved("PNG", "L", chance))
+    example = teaching_pb2.Example(label=chance.choice(UNSEEN), image=image)
+    message = _wire(teaching_pb2.AddExamplesRequest(examples=[example]))
+    return Hostile("label that looks like another", ADD, (message,), refused=True)
+
+
+def _alike(chance: random.Random) -> Hostile:
+    label = f"hostile {chance.randrange(1000)}"
+    examples = [
+        teaching_pb2.Example(label=label, image=types_pb2.Image(encoded=data)) for data in pictures.alike(chance)
+    ]
+    message = _wire(teaching_pb2.AddExamplesRequest(examples=examples))
+    return Hostile("pictures that differ in little", ADD, (message,), sound=True)
+
+
 def _stream(chance: random.Random) -> Hostile:
     messages = [_add(chance, pictures.broken(pictures.picture(chance), chance)) for _ in range(chance.randrange(1, 5))]
     if chance.random() < 0.5:
@@ -170,7 +192,7 @@ def _operation(chance: random.Random) -> Hostile:
 
 _MAKERS: tuple[Maker, ...] = (
     _noise, _unknown, _mutated, _mutated, _whole_picture, _sound_picture, _broken_odd_picture, _broken_picture, _bomb,
-    _tensor, _inference, _numbers, _words, _stream, _hasty, _operation,
+    _tensor, _inference, _numbers, _words, _unseen, _alike, _stream, _hasty, _operation,
 )  # fmt: skip
 
 
