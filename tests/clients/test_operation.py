@@ -93,7 +93,7 @@ def test_a_class_is_forgotten(client):
 
 
 def test_an_enum_value_of_a_newer_server_is_unknown_rather_than_an_error():
-    from accrete import _decoding
+    from accrete._calls import decoding as _decoding
     from accrete.v1 import operation_pb2
 
     assert _decoding.class_info(operation_pb2.ClassInfo(label="a", state=99)).state == "unknown"  # type: ignore[arg-type]

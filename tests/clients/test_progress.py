@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from accrete import _progress
+from accrete._calls import progress as _progress
 
 
 class _Terminal(io.StringIO):

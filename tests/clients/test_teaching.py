@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from accrete import Example, InvalidInput, LimitExceeded, NotFound, NotLearned, Unavailable
-from accrete._folder import find_images, read_table
+from accrete._calls.folder import find_images, read_table
 
 
 def _examples(count: int) -> list[tuple[str, bytes]]:

@@ -7,14 +7,12 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from types import TracebackType
 from typing import Self, overload
 
-from . import _operation, _prediction, _stream, _teaching, _watch
-from ._async_transport import AsyncTransport
-from ._caller import Caller
+from ._calls import operation, prediction, stream, teaching, watch
+from ._calls.example_batches import BATCH_SIZE
+from ._calls.progress import Report
 from ._config import DEFAULT_TIMEOUT_S, NO_RETRY, Retry, TlsConfig, endpoint
 from ._events import Event
-from ._example_batches import BATCH_SIZE
 from ._inputs import ExampleLike, ImageLike
-from ._progress import Report
 from ._results import (
     Activation,
     AddReport,
@@ -29,6 +27,8 @@ from ._results import (
     Status,
     VersionInfo,
 )
+from ._transport.async_transport import AsyncTransport
+from ._transport.caller import Caller
 
 
 class AsyncClient:
@@ -67,7 +67,7 @@ class AsyncClient:
 
     async def wait_ready(self, timeout: float | None = None) -> None:
         """See `Client.wait_ready`."""
-        await _operation.wait_ready(self._caller, timeout)
+        await operation.wait_ready(self._caller, timeout)
 
     @overload
     async def predict(  # type: ignore[overload-overlap]  # a path is a string, which is a sequence of strings
@@ -101,7 +101,7 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> Prediction | list[Prediction]:
         """See `Client.predict`."""
-        return await _prediction.predict(
+        return await prediction.predict(
             self._caller, images, top_k=top_k, features=features, unknown_rate=unknown_rate, timeout=timeout
         )
 
@@ -113,7 +113,7 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> AddReport:
         """See `Client.add_examples`."""
-        return await _teaching.add_examples(self._caller, examples, batch_size=batch_size, timeout=timeout)
+        return await teaching.add_examples(self._caller, examples, batch_size=batch_size, timeout=timeout)
 
     def stream_examples(
         self,
@@ -124,7 +124,7 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> AsyncIterator[ExampleResult]:
         """See `Client.stream_examples`."""
-        return _stream.stream_examples(self._caller, examples, batch_size=batch_size, window=window, timeout=timeout)
+        return stream.stream_examples(self._caller, examples, batch_size=batch_size, window=window, timeout=timeout)
 
     async def add_folder(
         self,
@@ -135,71 +135,71 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> AddReport:
         """See `Client.add_folder`."""
-        return await _teaching.add_folder(self._caller, path, progress=progress, batch_size=batch_size, timeout=timeout)
+        return await teaching.add_folder(self._caller, path, progress=progress, batch_size=batch_size, timeout=timeout)
 
     async def wait_learned(self, ids: Iterable[str], timeout: float | None = None) -> int:
         """See `Client.wait_learned`."""
-        return await _teaching.wait_learned(self._caller, ids, timeout)
+        return await teaching.wait_learned(self._caller, ids, timeout)
 
     def watch(self, *, after: str = "", timeout: float | None = None) -> AsyncIterator[Event]:
         """See `Client.watch`."""
-        return _watch.watch(self._caller, after=after, timeout=timeout)
+        return watch.watch(self._caller, after=after, timeout=timeout)
 
     async def status(self, *, timeout: float | None = None) -> Status:
         """See `Client.status`."""
-        return await _operation.status(self._caller, timeout)
+        return await operation.status(self._caller, timeout)
 
     async def classes(self, *, timeout: float | None = None) -> list[ClassInfo]:
         """See `Client.classes`."""
-        return await _operation.classes(self._caller, timeout)
+        return await operation.classes(self._caller, timeout)
 
     async def versions(self, *, timeout: float | None = None) -> list[VersionInfo]:
         """See `Client.versions`."""
-        return await _operation.versions(self._caller, timeout)
+        return await operation.versions(self._caller, timeout)
 
     async def activate(self, version: int, *, timeout: float | None = None) -> Activation:
         """See `Client.activate`."""
-        return await _operation.activate(self._caller, version, timeout)
+        return await operation.activate(self._caller, version, timeout)
 
     async def unpin(self, *, timeout: float | None = None) -> Activation:
         """See `Client.unpin`."""
-        return await _operation.unpin(self._caller, timeout)
+        return await operation.unpin(self._caller, timeout)
 
     async def discard(self, version: int, *, timeout: float | None = None) -> Discarded:
         """See `Client.discard`."""
-        return await _operation.discard(self._caller, version, timeout)
+        return await operation.discard(self._caller, version, timeout)
 
     async def pause(self, *, timeout: float | None = None) -> None:
         """See `Client.pause`."""
-        await _operation.pause(self._caller, timeout)
+        await operation.pause(self._caller, timeout)
 
     async def resume(self, *, timeout: float | None = None) -> None:
         """See `Client.resume`."""
-        await _operation.resume(self._caller, timeout)
+        await operation.resume(self._caller, timeout)
 
     async def trigger_step(self, *, timeout: float | None = None) -> int:
         """See `Client.trigger_step`."""
-        return await _operation.trigger_step(self._caller, timeout)
+        return await operation.trigger_step(self._caller, timeout)
 
     async def held(self, *, timeout: float | None = None) -> list[HeldLabel]:
         """See `Client.held`."""
-        return await _operation.held(self._caller, timeout)
+        return await operation.held(self._caller, timeout)
 
     async def retry_held(self, label: str, *, timeout: float | None = None) -> int:
         """See `Client.retry_held`."""
-        return await _operation.retry_held(self._caller, label, timeout)
+        return await operation.retry_held(self._caller, label, timeout)
 
     async def approve(self, label: str, *, timeout: float | None = None) -> int:
         """See `Client.approve`."""
-        return await _operation.approve(self._caller, label, timeout)
+        return await operation.approve(self._caller, label, timeout)
 
     async def drop_held(self, label: str, *, timeout: float | None = None) -> int:
         """See `Client.drop_held`."""
-        return await _operation.drop_held(self._caller, label, timeout)
+        return await operation.drop_held(self._caller, label, timeout)
 
     async def review(self, *, timeout: float | None = None) -> list[ReviewGroup]:
         """See `Client.review`."""
-        return await _operation.review(self._caller, timeout)
+        return await operation.review(self._caller, timeout)
 
     async def release_review(
         self,
@@ -210,7 +210,7 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> int:
         """See `Client.release_review`."""
-        return await _operation.release_review(self._caller, label, principal, reason, timeout)
+        return await operation.release_review(self._caller, label, principal, reason, timeout)
 
     async def drop_review(
         self,
@@ -221,12 +221,12 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> int:
         """See `Client.drop_review`."""
-        return await _operation.drop_review(self._caller, label, principal, reason, timeout)
+        return await operation.drop_review(self._caller, label, principal, reason, timeout)
 
     async def delete_examples(self, ids: Iterable[str], *, timeout: float | None = None) -> DeleteReport:
         """See `Client.delete_examples`."""
-        return await _operation.delete_examples(self._caller, ids, timeout)
+        return await operation.delete_examples(self._caller, ids, timeout)
 
     async def forget_class(self, label: str, *, timeout: float | None = None) -> ForgetReport:
         """See `Client.forget_class`."""
-        return await _operation.forget_class(self._caller, label, timeout)
+        return await operation.forget_class(self._caller, label, timeout)

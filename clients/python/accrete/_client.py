@@ -7,13 +7,12 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self, overload
 
-from . import _operation, _prediction, _stream, _teaching, _watch
-from ._caller import Caller
+from ._calls import operation, prediction, stream, teaching, watch
+from ._calls.example_batches import BATCH_SIZE
+from ._calls.progress import Report
 from ._config import DEFAULT_TIMEOUT_S, NO_RETRY, Retry, TlsConfig, endpoint
 from ._events import Event
-from ._example_batches import BATCH_SIZE
 from ._inputs import ExampleLike, ImageLike
-from ._progress import Report
 from ._results import (
     Activation,
     AddReport,
@@ -28,7 +27,8 @@ from ._results import (
     Status,
     VersionInfo,
 )
-from ._sync_transport import SyncTransport, iterate, iterate_batches, run
+from ._transport.caller import Caller
+from ._transport.sync_transport import SyncTransport, iterate, iterate_batches, run
 
 
 class Client:
@@ -83,7 +83,7 @@ class Client:
         Raises:
             Unavailable: it cannot in time.
         """
-        run(_operation.wait_ready(self._caller, timeout))
+        run(operation.wait_ready(self._caller, timeout))
 
     @overload
     def predict(  # type: ignore[overload-overlap]  # a path is a string, which is a sequence of strings
@@ -136,7 +136,7 @@ class Client:
             InvalidInput: an image cannot be used, which the message names.
         """
         return run(
-            _prediction.predict(
+            prediction.predict(
                 self._caller, images, top_k=top_k, features=features, unknown_rate=unknown_rate, timeout=timeout
             )
         )
@@ -157,7 +157,7 @@ class Client:
         Returns:
             How many were stored, their ids, and which images cannot be used; the others are stored all the same.
         """
-        return run(_teaching.add_examples(self._caller, examples, batch_size=batch_size, timeout=timeout))
+        return run(teaching.add_examples(self._caller, examples, batch_size=batch_size, timeout=timeout))
 
     def stream_examples(
         self,
@@ -176,7 +176,7 @@ class Client:
             timeout: seconds for the acknowledgement of a batch.
         """
         return iterate_batches(
-            _stream.stream_batches(self._caller, examples, batch_size=batch_size, window=window, timeout=timeout)
+            stream.stream_batches(self._caller, examples, batch_size=batch_size, window=window, timeout=timeout)
         )
 
     def add_folder(
@@ -202,7 +202,7 @@ class Client:
         Raises:
             InvalidInput: there are no images.
         """
-        return run(_teaching.add_folder(self._caller, path, progress=progress, batch_size=batch_size, timeout=timeout))
+        return run(teaching.add_folder(self._caller, path, progress=progress, batch_size=batch_size, timeout=timeout))
 
     def wait_learned(self, ids: Iterable[str], timeout: float | None = None) -> int:
         """Return the live version once all these examples are in it; 0 for no ids.
@@ -211,7 +211,7 @@ class Client:
             NotLearned: they are not in time. It has the ids still `waiting`.
             NotFound: an id was never added.
         """
-        return run(_teaching.wait_learned(self._caller, ids, timeout))
+        return run(teaching.wait_learned(self._caller, ids, timeout))
 
     def watch(self, *, after: str = "", timeout: float | None = None) -> Iterator[Event]:
         """Yield what the learner does, without an end.
@@ -222,19 +222,19 @@ class Client:
             after: an event's id to go on from; "" for those from now on, "0" for all that are kept.
             timeout: seconds that an outage may last before it is raised.
         """
-        return iterate(_watch.watch(self._caller, after=after, timeout=timeout))
+        return iterate(watch.watch(self._caller, after=after, timeout=timeout))
 
     def status(self, *, timeout: float | None = None) -> Status:
         """Return the state of the server, the learner and the store."""
-        return run(_operation.status(self._caller, timeout))
+        return run(operation.status(self._caller, timeout))
 
     def classes(self, *, timeout: float | None = None) -> list[ClassInfo]:
         """Return all labels, learned ones first, in the order in which they came."""
-        return run(_operation.classes(self._caller, timeout))
+        return run(operation.classes(self._caller, timeout))
 
     def versions(self, *, timeout: float | None = None) -> list[VersionInfo]:
         """Return all versions, newest first."""
-        return run(_operation.versions(self._caller, timeout))
+        return run(operation.versions(self._caller, timeout))
 
     def activate(self, version: int, *, timeout: float | None = None) -> Activation:
         """Make a version live and pin it, so that later ones do not go live until `unpin`.
@@ -243,11 +243,11 @@ class Client:
             NotFound: there is no such version.
             NotNow: it was rejected, or its files are gone.
         """
-        return run(_operation.activate(self._caller, version, timeout))
+        return run(operation.activate(self._caller, version, timeout))
 
     def unpin(self, *, timeout: float | None = None) -> Activation:
         """Make the newest ready version live, and later ones as they come."""
-        return run(_operation.unpin(self._caller, timeout))
+        return run(operation.unpin(self._caller, timeout))
 
     def discard(self, version: int, *, timeout: float | None = None) -> Discarded:
         """Give up a version whose files are damaged for good. This cannot be undone.
@@ -259,15 +259,15 @@ class Client:
             NotFound: there is no such version.
             NotNow: its files are whole, or it is not ready.
         """
-        return run(_operation.discard(self._caller, version, timeout))
+        return run(operation.discard(self._caller, version, timeout))
 
     def pause(self, *, timeout: float | None = None) -> None:
         """Start no step until `resume`. One that runs is finished."""
-        run(_operation.pause(self._caller, timeout))
+        run(operation.pause(self._caller, timeout))
 
     def resume(self, *, timeout: float | None = None) -> None:
         """End `pause`."""
-        run(_operation.resume(self._caller, timeout))
+        run(operation.resume(self._caller, timeout))
 
     def trigger_step(self, *, timeout: float | None = None) -> int:
         """Start a step with what is pending, and return how many examples that is.
@@ -275,7 +275,7 @@ class Client:
         Raises:
             NotNow: nothing is pending, or learning is paused.
         """
-        return run(_operation.trigger_step(self._caller, timeout))
+        return run(operation.trigger_step(self._caller, timeout))
 
     def held(self, *, timeout: float | None = None) -> list[HeldLabel]:
         """Return the labels in quarantine, whose pending examples are set aside, and why.
@@ -283,7 +283,7 @@ class Client:
         After failed or rejected steps they wait until there are half as many again, a step is triggered, or
         `retry_held` or `drop_held`. New labels that await approval wait for `approve` or `drop_held` alone.
         """
-        return run(_operation.held(self._caller, timeout))
+        return run(operation.held(self._caller, timeout))
 
     def retry_held(self, label: str, *, timeout: float | None = None) -> int:
         """Let the examples of a label in quarantine start steps again, and return how many are pending.
@@ -291,7 +291,7 @@ class Client:
         Raises:
             NotFound: it is not in quarantine, perhaps since an attempt whose response was lost has done it.
         """
-        return run(_operation.retry_held(self._caller, label, timeout))
+        return run(operation.retry_held(self._caller, label, timeout))
 
     def approve(self, label: str, *, timeout: float | None = None) -> int:
         """Let a new label be learned that waits for approval, and return how many of its examples are pending.
@@ -299,7 +299,7 @@ class Client:
         Raises:
             NotFound: it does not wait (see `retry_held`).
         """
-        return run(_operation.approve(self._caller, label, timeout))
+        return run(operation.approve(self._caller, label, timeout))
 
     def drop_held(self, label: str, *, timeout: float | None = None) -> int:
         """Remove the pending examples of a label in quarantine, and return how many.
@@ -309,11 +309,11 @@ class Client:
         Raises:
             NotFound: it is not in quarantine (see `retry_held`).
         """
-        return run(_operation.drop_held(self._caller, label, timeout))
+        return run(operation.drop_held(self._caller, label, timeout))
 
     def review(self, *, timeout: float | None = None) -> list[ReviewGroup]:
         """Return the examples that the learner set aside for review rather than learn them, in groups, and why."""
-        return run(_operation.review(self._caller, timeout))
+        return run(operation.review(self._caller, timeout))
 
     def release_review(
         self,
@@ -331,7 +331,7 @@ class Client:
             InvalidInput: nothing is given.
             NotFound: nothing fits.
         """
-        return run(_operation.release_review(self._caller, label, principal, reason, timeout))
+        return run(operation.release_review(self._caller, label, principal, reason, timeout))
 
     def drop_review(
         self,
@@ -342,7 +342,7 @@ class Client:
         timeout: float | None = None,
     ) -> int:
         """Remove examples that were set aside for review, selected as by `release_review`, and return how many."""
-        return run(_operation.drop_review(self._caller, label, principal, reason, timeout))
+        return run(operation.drop_review(self._caller, label, principal, reason, timeout))
 
     def delete_examples(self, ids: Iterable[str], *, timeout: float | None = None) -> DeleteReport:
         """Remove examples from wherever they are kept.
@@ -350,7 +350,7 @@ class Client:
         Raises:
             NotFound: none of the ids is known, perhaps since an attempt whose response was lost has removed them.
         """
-        return run(_operation.delete_examples(self._caller, ids, timeout))
+        return run(operation.delete_examples(self._caller, ids, timeout))
 
     def forget_class(self, label: str, *, timeout: float | None = None) -> ForgetReport:
         """Remove a class: its examples and its predictions at once, its share of the weights with the next step.
@@ -358,4 +358,4 @@ class Client:
         Raises:
             NotFound: there is no such class (see `delete_examples`).
         """
-        return run(_operation.forget_class(self._caller, label, timeout))
+        return run(operation.forget_class(self._caller, label, timeout))

@@ -10,12 +10,12 @@ from typing import Annotated
 
 import typer
 
+from .._calls.example_batches import BATCH_SIZE
+from .._calls.folder import FoundImages, find_images, read_table, told
+from .._calls.progress import shown
 from .._client import Client
 from .._errors import NotLearned
-from .._example_batches import BATCH_SIZE
-from .._folder import FoundImages, find_images, read_table, told
 from .._inputs import Example
-from .._progress import shown
 from .._results import AddReport
 from . import exits
 from .connection import Connection

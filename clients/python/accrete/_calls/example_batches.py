@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import grpc
 from google.protobuf.message import EncodeError
 
-from ._batching import batches, each
-from ._caller import Caller
-from ._config import MAX_MESSAGE_BYTES
-from ._decoding import outcome
-from ._errors import IncompatibleServer, InvalidInput
-from ._inputs import Example, ExampleLike, fill_example, is_quick, source_of, to_example
-from ._results import ExampleResult, Outcome
-from .v1 import teaching_pb2
+from .._config import MAX_MESSAGE_BYTES
+from .._errors import IncompatibleServer, InvalidInput
+from .._inputs import Example, ExampleLike, fill_example, is_quick, source_of, to_example
+from .._results import ExampleResult, Outcome
+from .._transport.batching import batches, each
+from .._transport.caller import Caller
+from ..v1 import teaching_pb2
+from .decoding import outcome
 
 BATCH_SIZE = 64
 MAX_BYTES = MAX_MESSAGE_BYTES // 2

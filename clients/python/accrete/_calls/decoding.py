@@ -7,9 +7,9 @@ from typing import Any, cast
 
 import numpy as np
 
-from . import _events as events
-from . import _results as results
-from .v1 import operation_pb2, prediction_pb2, teaching_pb2, types_pb2
+from .. import _events as events
+from .. import _results as results
+from ..v1 import operation_pb2, prediction_pb2, teaching_pb2, types_pb2
 
 _OUTCOMES: dict[int, results.Outcome] = {
     teaching_pb2.ExampleResult.STORED: "stored",

@@ -12,14 +12,14 @@ from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 
-from ._caller import Backoff, Caller
-from ._errors import AccreteError, DeadlineExceeded, InvalidInput, LimitExceeded, Unavailable
-from ._example_batches import Batch, Examples, decode_results, example_batches, join_requests, merge_results, sendable
-from ._methods import STREAM_EXAMPLES
-from ._results import ExampleResult
-from ._teaching import send
-from ._transport import Duplex
-from .v1 import teaching_pb2
+from .._errors import AccreteError, DeadlineExceeded, InvalidInput, LimitExceeded, Unavailable
+from .._results import ExampleResult
+from .._transport.base import Duplex
+from .._transport.caller import Backoff, Caller
+from .._transport.methods import STREAM_EXAMPLES
+from ..v1 import teaching_pb2
+from .example_batches import Batch, Examples, decode_results, example_batches, join_requests, merge_results, sendable
+from .teaching import send
 
 _Call = Duplex[bytes, teaching_pb2.AddExamplesResponse]
 

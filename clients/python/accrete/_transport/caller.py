@@ -7,10 +7,10 @@ import time
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from ._config import Retry
-from ._errors import AccreteError, InvalidInput
-from ._methods import Method
-from ._transport import Transport
+from .._config import Retry
+from .._errors import AccreteError, InvalidInput
+from .base import Transport
+from .methods import Method
 
 Q = TypeVar("Q")
 R = TypeVar("R")

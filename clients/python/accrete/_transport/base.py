@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Protocol, TypeVar
 
-from ._methods import Method
+from .methods import Method
 
 Q = TypeVar("Q")
 R = TypeVar("R")

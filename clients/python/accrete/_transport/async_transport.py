@@ -10,9 +10,9 @@ from typing import Any, Generic, TypeVar
 import grpc
 import grpc.aio
 
-from ._config import Endpoint
-from ._errors import AccreteError, Cancelled, InternalError, Unavailable, from_rpc, from_unary
-from ._methods import Method
+from .._config import Endpoint
+from .._errors import AccreteError, Cancelled, InternalError, Unavailable, from_rpc, from_unary
+from .methods import Method
 
 Q = TypeVar("Q")
 R = TypeVar("R")

@@ -9,8 +9,8 @@ import unicodedata
 from collections import Counter
 from dataclasses import dataclass, field
 
-from ._errors import InvalidInput
-from ._inputs import Example
+from .._errors import InvalidInput
+from .._inputs import Example
 
 SUFFIXES = (".avif", ".bmp", ".heic", ".heif", ".jfif", ".jpe", ".jpeg", ".jpg", ".npy", ".png", ".webp")
 """Of files that are sent; whether AVIF and HEIC are read is the server's to say."""

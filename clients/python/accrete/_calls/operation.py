@@ -5,12 +5,22 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable
 
-from . import _decoding
-from ._caller import Backoff, Caller, Deadline
-from ._config import Retry
-from ._errors import NotFound, Unavailable
-from ._inputs import to_ids
-from ._methods import (
+from .._config import Retry
+from .._errors import NotFound, Unavailable
+from .._inputs import to_ids
+from .._results import (
+    Activation,
+    ClassInfo,
+    DeleteReport,
+    Discarded,
+    ForgetReport,
+    HeldLabel,
+    ReviewGroup,
+    Status,
+    VersionInfo,
+)
+from .._transport.caller import Backoff, Caller, Deadline
+from .._transport.methods import (
     ACTIVATE_VERSION,
     APPROVE_LABEL,
     DELETE_EXAMPLES,
@@ -31,18 +41,8 @@ from ._methods import (
     SERVING,
     TRIGGER_STEP,
 )
-from ._results import (
-    Activation,
-    ClassInfo,
-    DeleteReport,
-    Discarded,
-    ForgetReport,
-    HeldLabel,
-    ReviewGroup,
-    Status,
-    VersionInfo,
-)
-from .v1 import operation_pb2 as op
+from ..v1 import operation_pb2 as op
+from . import decoding
 
 MAX_IDS = 10_000  # in one call
 
@@ -57,17 +57,17 @@ async def wait_ready(caller: Caller, timeout: float | None) -> None:
 
 
 async def status(caller: Caller, timeout: float | None) -> Status:
-    return _decoding.status(await caller.call(GET_STATUS, op.GetStatusRequest(), timeout))
+    return decoding.status(await caller.call(GET_STATUS, op.GetStatusRequest(), timeout))
 
 
 async def classes(caller: Caller, timeout: float | None) -> list[ClassInfo]:
     response = await caller.call(LIST_CLASSES, op.ListClassesRequest(), timeout)
-    return [_decoding.class_info(one) for one in response.classes]
+    return [decoding.class_info(one) for one in response.classes]
 
 
 async def versions(caller: Caller, timeout: float | None) -> list[VersionInfo]:
     response = await caller.call(LIST_VERSIONS, op.ListVersionsRequest(), timeout)
-    return [_decoding.version_info(one) for one in response.versions]
+    return [decoding.version_info(one) for one in response.versions]
 
 
 async def activate(caller: Caller, version: int, timeout: float | None) -> Activation:
@@ -102,7 +102,7 @@ async def resume(caller: Caller, timeout: float | None) -> None:
 
 async def held(caller: Caller, timeout: float | None) -> list[HeldLabel]:
     response = await caller.call(LIST_HELD, op.ListHeldRequest(), timeout)
-    return [_decoding.held_label(one) for one in response.labels]
+    return [decoding.held_label(one) for one in response.labels]
 
 
 async def retry_held(caller: Caller, label: str, timeout: float | None) -> int:
@@ -119,7 +119,7 @@ async def drop_held(caller: Caller, label: str, timeout: float | None) -> int:
 
 async def review(caller: Caller, timeout: float | None) -> list[ReviewGroup]:
     response = await caller.call(LIST_REVIEW, op.ListReviewRequest(), timeout)
-    return [_decoding.review_group(one) for one in response.groups]
+    return [decoding.review_group(one) for one in response.groups]
 
 
 async def release_review(

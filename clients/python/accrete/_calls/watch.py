@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncGenerator
 
-from ._caller import Backoff, Caller
-from ._decoding import event
-from ._errors import AccreteError, Unavailable
-from ._events import Event
-from ._methods import WATCH
-from .v1 import teaching_pb2
+from .._errors import AccreteError, Unavailable
+from .._events import Event
+from .._transport.caller import Backoff, Caller
+from .._transport.methods import WATCH
+from ..v1 import teaching_pb2
+from .decoding import event
 
 _SETTLED_S = 10.0  # longer than any attempt to connect takes: a call that lived for so long had been connected
 

@@ -6,15 +6,15 @@ import re
 from collections.abc import Iterable, Sequence
 from typing import cast
 
-from ._batching import batches, each
-from ._caller import Caller
-from ._config import MAX_MESSAGE_BYTES
-from ._decoding import predictions
-from ._errors import IncompatibleServer, InvalidInput, LimitExceeded, NoModel, NotNow
-from ._inputs import ImageLike, image_message, is_one, is_quick, source_of
-from ._methods import PREDICT
-from ._results import Prediction
-from .v1 import prediction_pb2, types_pb2
+from .._config import MAX_MESSAGE_BYTES
+from .._errors import IncompatibleServer, InvalidInput, LimitExceeded, NoModel, NotNow
+from .._inputs import ImageLike, image_message, is_one, is_quick, source_of
+from .._results import Prediction
+from .._transport.batching import batches, each
+from .._transport.caller import Caller
+from .._transport.methods import PREDICT
+from ..v1 import prediction_pb2, types_pb2
+from .decoding import predictions
 
 MAX_IMAGES = 64  # in one call; the server's default limit
 MAX_BYTES = MAX_MESSAGE_BYTES // 2

@@ -9,15 +9,15 @@ import os
 from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import replace
 
-from . import _progress
-from ._caller import Caller, Deadline
-from ._errors import LimitExceeded, NotLearned
-from ._example_batches import Batch, Examples, decode_results, example_batches, join_requests, merge_results, sendable
-from ._folder import find_images
-from ._inputs import to_ids
-from ._methods import ADD_EXAMPLES, WAIT_LEARNED
-from ._results import AddReport, ExampleResult
-from .v1 import teaching_pb2
+from .._errors import LimitExceeded, NotLearned
+from .._inputs import to_ids
+from .._results import AddReport, ExampleResult
+from .._transport.caller import Caller, Deadline
+from .._transport.methods import ADD_EXAMPLES, WAIT_LEARNED
+from ..v1 import teaching_pb2
+from .example_batches import Batch, Examples, decode_results, example_batches, join_requests, merge_results, sendable
+from .folder import find_images
+from .progress import Report, shown
 
 MAX_IDS = 10_000  # in one call
 _POLL_S = 30.0  # one WaitLearned call; short enough for a lost connection to cost little
@@ -36,7 +36,7 @@ async def add_folder(
     caller: Caller,
     path: str | os.PathLike[str],
     *,
-    progress: bool | _progress.Report,
+    progress: bool | Report,
     batch_size: int,
     timeout: float | None,
 ) -> AddReport:
@@ -44,7 +44,7 @@ async def add_folder(
     found = await caller.transport.offload(lambda: find_images(path))
     examples = found.examples
     results: list[ExampleResult] = []
-    with _progress.shown(progress, "examples") as report:
+    with shown(progress, "examples") as report:
         report(0, len(examples))
         async for acknowledged in add_batches(caller, examples, batch_size=batch_size, timeout=timeout):
             results += acknowledged

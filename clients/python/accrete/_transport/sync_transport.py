@@ -10,9 +10,9 @@ from typing import Any, Generic, TypeVar
 
 import grpc
 
-from ._config import Endpoint
-from ._errors import Cancelled, from_rpc, from_unary
-from ._methods import Method
+from .._config import Endpoint
+from .._errors import Cancelled, from_rpc, from_unary
+from .methods import Method
 
 Q = TypeVar("Q")
 R = TypeVar("R")

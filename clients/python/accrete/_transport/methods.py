@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
-from .v1 import operation_pb2 as op
-from .v1 import prediction_pb2 as pr
-from .v1 import teaching_pb2 as te
+from ..v1 import operation_pb2 as op
+from ..v1 import prediction_pb2 as pr
+from ..v1 import teaching_pb2 as te
 
 Q = TypeVar("Q")
 R = TypeVar("R")
