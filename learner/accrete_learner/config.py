@@ -128,7 +128,8 @@ class TrainingConfig:
     kernels that are launched one by one wait for each other; a CPU gains nothing and compiles for some 20 s per
     step."""
     threads: int = 0
-    """CPU threads of the trainer. 0 is all cores, which its low priority makes safe."""
+    """CPU threads of the trainer. 0 is all cores that it may use, by affinity and its container's quota, which its low
+    priority makes safe."""
     device: Device = "auto"
     """`auto`: the GPU when there is one."""
     seed: int = 1993

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from typing import Annotated
 
 from annotated_types import Ge, Le, MinLen
+
+from accrete_kit import cores
 
 Port = Annotated[int, Ge(0), Le(65535)]
 MIB = 1024 * 1024
@@ -72,7 +73,8 @@ class ServerConfig:
     part of the time. For a GPU that both use, and for containers, where its priority does not count. 0: never."""
 
     concurrency: Annotated[int, Ge(0), Le(1024)] = 0
-    """Predict calls decoded and computed at once; 0: the machine's cores divided by the engine's threads."""
+    """Predict calls decoded and computed at once; 0: the cores that the server may use, by affinity
+    and its container's quota, divided by the engine's threads."""
 
     queue: Annotated[int, Ge(0), Le(10_000)] = 64
     """Predict calls that may wait for their turn; the next one is refused at once. 64: at 1 ms each, 64 ms of wait."""
@@ -91,4 +93,4 @@ class ServerConfig:
 
     def at_once(self, engine_threads: int) -> int:
         """Return how many Predict calls work at the same time, with `concurrency` 0 resolved."""
-        return self.concurrency or max(1, (os.cpu_count() or 1) // engine_threads)
+        return self.concurrency or max(1, cores.whole() // engine_threads)

@@ -7,6 +7,8 @@ set already has been asked for, and stays.
 import os
 from pathlib import Path
 
+from accrete_kit import cores
+
 SILENT = {
     # ONNX Runtime looks for a telemetry host, and writes a device id and events under the user's cache folder.
     "ORT_DISABLE_TELEMETRY": "1",
@@ -43,3 +45,13 @@ def cache_in(folder: Path) -> None:
     """
     for name, below in _CACHES.items():
         os.environ.setdefault(name, str(folder.resolve() / below))
+
+
+def limit_threads() -> None:
+    """Have numeric libraries compute on no more threads than a quota allows: they count the machine's cores.
+
+    More would all stand still together once the quota of a period is used up.
+    """
+    if cores.available() < cores.allowed():
+        for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+            os.environ.setdefault(name, str(cores.whole()))

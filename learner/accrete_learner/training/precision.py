@@ -1,11 +1,11 @@
 """The number type, device and cores that a training process uses."""
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
 
+from accrete_kit import cores
 from accrete_learner.config import Device, Precision
 
 #: Instructions that multiply bfloat16 fast. Without them a CPU emulates it, which is slower than float32.
@@ -34,10 +34,7 @@ def resolve_device(device: Device) -> torch.device:
 
 def resolve_threads(threads: int) -> int:
     """Return the number of cores that this process may run on for 0, and others as they are."""
-    if threads:
-        return threads
-    # Only Linux tells the cores that a container or taskset left to this process.
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return threads or cores.whole()
 
 
 def use_threads(threads: int) -> None:

@@ -4,7 +4,6 @@ Shapes: N images; H, W, C their height, width and channels.
 """
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -13,6 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
+
+from accrete_kit import cores
 
 Images = NDArray[np.uint8]
 Progress = Callable[[int, int], None]
@@ -82,7 +83,7 @@ def resized(images: Images, size: int, progress: Progress | None = None) -> Imag
 
 def in_parallel(do: Callable[[int], None], count: int, progress: Progress | None) -> None:
     """`do(0)` to `do(count - 1)` in threads: decoding and resizing leave Python's lock."""
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(8, cores.whole())) as pool:
         for start in range(0, count, _CHUNK):
             end = min(start + _CHUNK, count)
             list(pool.map(do, range(start, end)))
