@@ -30,7 +30,7 @@ OUTPUTS = {"candidate", "exemplars.safetensors", RESULT_FILE}
 
 def run(process: subprocess.Popen[str], folder: Path) -> list[dict[str, Any]]:
     """Tells it the folder and waits; its events."""
-    output, errors = process.communicate(f"{json.dumps(str(folder))}\n", timeout=120)
+    output, errors = process.communicate(f"{json.dumps(str(folder))}\n", timeout=600)
     events = [json.loads(line) for line in output.splitlines()]
     assert process.returncode in (0, EXIT_STEP_FAILED), errors
     return events
