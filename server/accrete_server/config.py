@@ -73,8 +73,8 @@ class ServerConfig:
     part of the time. For a GPU that both use, and for containers, where its priority does not count. 0: never."""
 
     concurrency: Annotated[int, Ge(0), Le(1024)] = 0
-    """Predict calls decoded and computed at once; 0: the cores that the server may use, by affinity
-    and its container's quota, divided by the engine's threads."""
+    """Predict calls decoded and computed at once; 0: the cores that the server may use, by affinity and
+    its container's quota, divided by the engine's threads."""
 
     queue: Annotated[int, Ge(0), Le(10_000)] = 64
     """Predict calls that may wait for their turn; the next one is refused at once. 64: at 1 ms each, 64 ms of wait."""

@@ -9,8 +9,8 @@ from pathlib import Path
 def available(process: Path = Path("/proc/self")) -> float:
     """Return the cores that this process may use at one time, above 0: a container may have half a core.
 
-    The least of the cores of the machine, those that the process may run on (`taskset`, cpusets), and the quotas of its
-    control group and of all above it (cgroup v2 `cpu.max`, v1 `cpu.cfs_quota_us`). Only Linux tells more than the first.
+    The least of the cores that the process may run on (`taskset`, cpusets) and the quotas of its control group and of
+    all above it (cgroup v2 `cpu.max`, v1 `cpu.cfs_quota_us`). Elsewhere than on Linux, the machine's cores.
 
     Args:
         process: its folder in `/proc`.
