@@ -79,7 +79,7 @@ def _run(folder: Path, job: Job, tensors: dict[str, Tensor]) -> Cost:
     )
     assert child.stdin is not None
     assert child.stdout is not None
-    child.stdin.write(f"{folder}\n")
+    child.stdin.write(json.dumps(str(folder)) + "\n")
     child.stdin.close()
     last = child.stdout.read().splitlines()[-1]
     _, status, usage = os.wait4(child.pid, 0)

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.integration
 
 SCRIPT = """
 import json, pathlib, sys
-folder = pathlib.Path(sys.stdin.readline().strip())
+folder = pathlib.Path(json.loads(sys.stdin.readline()))
 (folder / "began").touch()
 while not (folder / "enough").exists():
     pass

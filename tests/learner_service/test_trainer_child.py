@@ -22,7 +22,7 @@ pytestmark = pytest.mark.integration
 SCRIPT = """
 import json, os, pathlib, sys, time
 print(json.dumps({"stage": "ready"}), flush=True)
-folder = pathlib.Path(sys.stdin.readline().strip())
+folder = pathlib.Path(json.loads(sys.stdin.readline()))
 exec((folder / "act.py").read_text())
 """
 
@@ -119,7 +119,7 @@ def test_the_child_runs_at_lowered_priority(trainer: Trainer, tmp_path: Path):
 def test_the_child_dies_with_a_learner_that_is_killed(tmp_path: Path):
     # Once the trainer's module runs, its life is tied to the learner's.
     (tmp_path / "idle_trainer.py").write_text(
-        "import os, sys; os.mkdir(sys.stdin.readline().strip()); sys.stdin.read()"
+        "import json, os, sys; os.mkdir(json.loads(sys.stdin.readline())); sys.stdin.read()"
     )
     code = (
         "from accrete_learner_service.trainer.child import Trainer; import os, sys\n"
