@@ -118,5 +118,6 @@ def test_a_server_that_is_not_there_is_unavailable(tmp_path: Path):
 
 
 def test_an_address_that_is_none_is_refused(tmp_path: Path):
-    with pytest.raises(StoreMisconfigured, match=r"store\.url"):
+    """Already by the configuration, before anything is connected to."""
+    with pytest.raises(ValueError, match="url = 'http://nobody'.*redis://, rediss:// or unix://"):
         connect("http://nobody", tmp_path)
