@@ -116,3 +116,13 @@ def _read(path: Path) -> bytes:
         return path.read_bytes()
     except OSError:
         return b""
+
+
+@pytest.mark.unit
+def test_the_runner_starts_where_nothing_is_installed():
+    """Not even our own packages: they are found once the machine is made ready."""
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    command = [sys.executable, "-S", "-m", "benchmarks.gpu.run", "--help"]
+    ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 0, ended.stderr
+    assert "--carried" in ended.stdout
