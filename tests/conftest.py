@@ -18,6 +18,7 @@ INTEGRATION_FIXTURES = {"shared_store", "world", "url"}
 """Fixtures behind which there is a store. `world` and `url` choose theirs when they are made."""
 
 
+@pytest.hookimpl(optionalhook=True)  # a GPU machine has no xdist
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     """Return how many workers `-n auto` starts: one more than there are cores, since many tests wait for processes.
 
