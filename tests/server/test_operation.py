@@ -10,6 +10,7 @@ import grpc
 from accrete.v1 import operation_pb2, types_pb2
 from accrete_storage.config import TeachingConfig
 from accrete_storage.versions.commit import Reject
+from benchmarks.waiting import until
 from tests.model.artifacts import Recipe
 from tests.server.world import Running, example, failure, ids_of, labels_of
 
@@ -48,7 +49,7 @@ def test_the_budget_told_is_that_of_the_newest_version_whichever_is_live(world):
     running = world.server()
     world.publish(2, Recipe(labels=("cat", "dog", "owl")))
     running.operation.ActivateVersion(operation_pb2.ActivateVersionRequest(version=1), timeout=10)
-    assert (running.status().classes, running.status().exemplar_budget) == (2, 60)
+    until(lambda: (running.status().classes, running.status().exemplar_budget) == (2, 60))
     running.operation.ForgetClass(operation_pb2.ForgetClassRequest(label="cat"), timeout=10)
     assert (running.status().classes, running.status().exemplar_budget) == (1, 40)
 
