@@ -115,12 +115,15 @@ class AtWork:
 def _training(folder: Path, settings: dict[str, str]) -> Iterator[AtWork]:
     folder.mkdir()
     trainers: list[int] = []
-    with node_on_one_half(folder, lambda node: trainers.append(_teach(node)), _SETTINGS | settings) as (node, ours):
+    with node_on_one_half(folder, lambda node: trainers.append(teach_endless_step(node)), _SETTINGS | settings) as (
+        node,
+        ours,
+    ):
         yield AtWork(node=node, folder=folder, trainer=trainers[0], ours=ours)
 
 
-def _teach(node: Node) -> int:
-    """Return the process that trains a step without an end."""
+def teach_endless_step(node: Node) -> int:
+    """Teach two classes, then two more whose step never ends, and return the process that trains it, once it does."""
     with node.client() as client:
         client.wait_ready(60)
         scans = scans_by_label()

@@ -24,13 +24,13 @@ from accrete import Progress
 from accrete_learner.torch_engine import TorchEngine
 from accrete_model.config import EngineConfig
 from accrete_model.reader import read_artifact
-from benchmarks.digits import scans_by_label
 from benchmarks.gpu.models import artifact, noise, served
 from benchmarks.gpu.parts import training
 from benchmarks.gpu.parts.serving import percentiles
 from benchmarks.gpu.record import Record
 from benchmarks.gpu.settings import Settings
 from benchmarks.halves import halves, on
+from benchmarks.isolation import teach_endless_step
 from benchmarks.lone_server import request
 from benchmarks.node import Node
 from benchmarks.open_loop import Outcome, Traffic
@@ -67,7 +67,7 @@ def _node(record: Record, settings: Settings, target_ms: float) -> Iterator[Row]
     with on(theirs):
         node.start()
     try:
-        trainer = _teach(node)
+        trainer = teach_endless_step(node)
         image = str(request(folder, 1, next(iter(served(settings).values()))))
 
         def calls(**what: float) -> Outcome:
@@ -115,18 +115,6 @@ def _chosen(settings: Settings, target_ms: float) -> dict[str, str]:
         "server.p99_target_ms": str(target_ms),
         "server.concurrency": "2" if settings.tiny else "8",
     }
-
-
-def _teach(node: Node) -> int:
-    """Return the process that trains a step without an end, once it does."""
-    with node.client() as client:
-        client.wait_ready(60)
-        scans = scans_by_label()
-        first = client.add_examples((label, scan) for label in "01" for scan in scans[label][:40])
-        client.wait_learned(first.ids, timeout=120)
-        client.add_examples((label, scan) for label in "23" for scan in scans[label])
-        until(lambda: "training" in client.status().phase.lower(), what="the step")
-    return int(until(lambda: node.pid("trainer"), what="the trainer"))
 
 
 def _epochs(node: Node) -> float:
