@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 
-def until(condition: Callable[[], Any], what: str | Callable[[], str] = "it", *, seconds: float = 120.0) -> Any:
+def until(condition: Callable[[], Any], what: str | Callable[[], str] = "it", *, seconds: float = 300.0) -> Any:
     """Return what `condition` returns once that is true, having called it again and again.
 
     Args:

@@ -159,7 +159,7 @@ class Place:
 
     def client(self, server: Forked, name: str = "server") -> Client:
         """A client of a server that runs, once it answers."""
-        return Client(until(lambda: self._address(server, name), lambda: f"{name}:\n{self.log(name)}"), timeout=20)
+        return Client(until(lambda: self._address(server, name), lambda: f"{name}:\n{self.log(name)}"), timeout=300)
 
     def _address(self, server: Forked, name: str) -> str:
         assert server.process.is_alive(), f"it has ended\n{self.log(name)}"

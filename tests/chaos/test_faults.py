@@ -18,7 +18,6 @@ from benchmarks.nemesis.ledger import Ledger
 SHARE = 0.1
 
 
-@pytest.mark.timeout(400)
 def test_nothing_acknowledged_is_lost_or_learned_twice_whatever_strikes(tmp_path: Path) -> None:
     story = faults.run(tmp_path, seed=11, count=20, stop_s=1.0)
     rows = {row.name: row.value for row in faults.tell(story)}

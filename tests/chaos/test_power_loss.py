@@ -155,7 +155,7 @@ def test_a_versions_files_and_its_name_are_on_disk_before_the_commit(
         (candidate / name).write_bytes(b"weights")
     trace = tmp_path / "trace"
     strace = ["strace", "-f", "-y", "-s", "64", "-e", f"trace={_CALLS}", "-o", str(trace)]
-    subprocess.run([*strace, sys.executable, "-c", PUBLISH, str(folder)], check=True, timeout=60)
+    subprocess.run([*strace, sys.executable, "-c", PUBLISH, str(folder)], check=True, timeout=300)
 
     lines = trace.read_text().splitlines()
 

@@ -25,7 +25,7 @@ def start_second(node: Node, port: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "accrete", "serve", "--config", node.config, "--data-dir", node.data_dir]
     command += ["--port", str(port), "--redis", socket_url(node.data_dir)]
     process = subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    with Client(f"127.0.0.1:{port}", timeout=60) as client:
+    with Client(f"127.0.0.1:{port}", timeout=300) as client:
         client.wait_ready()
     return process
 
@@ -35,7 +35,7 @@ def back(node: Node, pid: int) -> bool:
 
 
 def ask(address: str, image: np.ndarray, enough: threading.Event, seen: list[str], failed: list[str]) -> None:
-    with Client(address, timeout=20) as client:
+    with Client(address, timeout=300) as client:
         while not enough.is_set():
             try:
                 seen.append(client.predict(image).label)
@@ -45,7 +45,7 @@ def ask(address: str, image: np.ndarray, enough: threading.Event, seen: list[str
 
 def ask_async(address: str, image: np.ndarray, enough: threading.Event, seen: list[str], failed: list[str]) -> None:
     async def work() -> None:
-        async with AsyncClient(address, timeout=20) as client:
+        async with AsyncClient(address, timeout=300) as client:
             while not enough.is_set():
                 try:
                     seen.append((await client.predict(image)).label)
@@ -62,9 +62,9 @@ def test_a_rolling_restart_fails_no_call_of_either_client(tmp_path: Path) -> Non
     try:
         scans = scans_by_label()
         with node.client() as client:
-            client.wait_ready(60)
+            client.wait_ready(300)
             ids = client.add_examples((label, scan) for label in "01" for scan in scans[label][:40]).ids
-            client.wait_learned(ids, timeout=90)
+            client.wait_learned(ids, timeout=300)
         second = start_second(node, port)
         both, enough = f"{node.address},127.0.0.1:{port}", threading.Event()
         counts: dict[str, tuple[list[str], list[str]]] = {"blocking": ([], []), "asyncio": ([], [])}
@@ -84,7 +84,7 @@ def test_a_rolling_restart_fails_no_call_of_either_client(tmp_path: Path) -> Non
                 os.kill(first, signal.SIGTERM)
                 until(partial(back, node, first), what="the first server again")
                 with node.client() as client:
-                    client.wait_ready(60)
+                    client.wait_ready(300)
         finally:
             enough.set()
             for thread in threads:
@@ -105,7 +105,7 @@ def test_a_server_that_is_told_to_end_does_so_in_order(tmp_path: Path, sent: sig
     node.start()
     try:
         with node.client() as client:
-            client.wait_ready(60)
+            client.wait_ready(300)
         second = start_second(node, port)
         second.send_signal(sent)
         assert second.wait(30) == 0

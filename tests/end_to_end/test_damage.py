@@ -38,11 +38,11 @@ def blocked(client: Client) -> str:
 def test_steps_wait_for_a_damaged_version_and_go_on_from_the_one_before_it_once_it_is_given_up(make_node, digits):
     node = make_node()
     with node.client() as client:
-        client.wait_ready(60)
+        client.wait_ready(300)
         taught = teach(client, digits, "01")
-        assert client.wait_learned(taught, timeout=90) == 1
+        assert client.wait_learned(taught, timeout=300) == 1
         taught += teach(client, digits, "23")
-        assert client.wait_learned(taught, timeout=90) == 2
+        assert client.wait_learned(taught, timeout=300) == 2
 
         file, whole = turn_a_byte(node, 2)
         taught += teach(client, digits, "45")
@@ -52,7 +52,7 @@ def test_steps_wait_for_a_damaged_version_and_go_on_from_the_one_before_it_once_
         with pytest.raises(NotNow, match="version 1: its files are whole"):
             client.discard(1)
         file.write_bytes(whole)
-        assert client.wait_learned(taught, timeout=90) == 3
+        assert client.wait_learned(taught, timeout=300) == 3
         assert {one.version: one.parent for one in client.versions()} == {1: 0, 2: 1, 3: 2}
 
         turn_a_byte(node, 3)
@@ -60,7 +60,7 @@ def test_steps_wait_for_a_damaged_version_and_go_on_from_the_one_before_it_once_
         assert blocked(client).startswith("version 3 is damaged")
         given_up = client.discard(3)
         assert (given_up.base, set(given_up.relearned)) == (2, {"4", "5"})
-        assert client.wait_learned(taught, timeout=90) == 4, "no call waits for what only the lost version had learned"
+        assert client.wait_learned(taught, timeout=300) == 4, "no call waits for what only the lost version had learned"
         newest = client.versions()[0]
         assert (newest.parent, set(newest.new_labels)) == (2, set("4567"))
         assert set(newest.labels) == set("01234567")

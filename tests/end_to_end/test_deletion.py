@@ -27,10 +27,10 @@ def test_images_that_are_deleted_or_forgotten_leave_no_bytes(make_node, digits):
     noise = np.random.default_rng(5).integers(0, 256, (60, 8, 8), dtype=np.uint8)
     patterns = [image.tobytes() for image in noise]
     with node.client() as client:
-        client.wait_ready(60)
+        client.wait_ready(300)
         others = client.add_examples(("0", image) for image in digits["0"][:40]).ids
         learned = client.add_examples(("noise", image) for image in noise[:40]).ids
-        client.wait_learned([*others, *learned], timeout=90)
+        client.wait_learned([*others, *learned], timeout=300)
         client.add_examples(("pending", image) for image in noise[40:])
         assert holding(node.data_dir, patterns) == set(range(60)), "the images are there, and are found"
 

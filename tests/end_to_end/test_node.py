@@ -17,9 +17,9 @@ from benchmarks.waiting import until
 def test_the_same_version_is_served_after_an_orderly_end_and_a_new_start(make_node, digits):
     node = make_node()
     with node.client() as client:
-        client.wait_ready(60)
+        client.wait_ready(300)
         ids = client.add_examples((label, image) for label in "01" for image in digits[label][:40]).ids
-        assert client.wait_learned(ids, timeout=90) == 1
+        assert client.wait_learned(ids, timeout=300) == 1
         before = client.predict(digits["0"][50], features=True)
         # Acknowledged, and with nothing to start a step: it must still be there afterwards.
         waiting = client.add_examples(("7", image) for image in digits["7"][:9]).ids
@@ -30,7 +30,7 @@ def test_the_same_version_is_served_after_an_orderly_end_and_a_new_start(make_no
 
     node.start()
     with node.client() as client:
-        client.wait_ready(60)
+        client.wait_ready(300)
         until(lambda: client.status().version == 1)
         after = client.predict(digits["0"][50], features=True)
         assert after.version == before.version
@@ -54,9 +54,9 @@ def test_a_folder_of_any_name_is_learned_in_and_no_temporary_one_is_needed(make_
     path = os.pathsep.join([str(tmp_path), os.environ["PYTHONPATH"]])
     node = make_node(name="a#b?c%20 \"d'\\\t\n[ü]", environment={"PYTHONPATH": path})
     with node.client() as client:
-        client.wait_ready(60)
+        client.wait_ready(300)
         ids = client.add_examples((label, image) for label in "01" for image in digits[label][:40]).ids
-        assert client.wait_learned(ids, timeout=90) == 1
+        assert client.wait_learned(ids, timeout=300) == 1
         assert client.predict(digits["0"][50]).label in "01"
     assert "No usable temporary directory" not in node.log()
 
@@ -64,7 +64,7 @@ def test_a_folder_of_any_name_is_learned_in_and_no_temporary_one_is_needed(make_
 def test_a_second_node_on_the_same_data_is_refused_and_the_first_goes_on(make_node):
     node = make_node()
     with node.client() as client:
-        client.wait_ready(60)
+        client.wait_ready(300)
         other = copy.copy(node)
         other.start()
         assert other.process.wait(60) == 2
@@ -75,7 +75,7 @@ def test_a_second_node_on_the_same_data_is_refused_and_the_first_goes_on(make_no
 def test_stock_health_and_reflection_clients_are_answered(make_node):
     node = make_node()
     with node.client() as client:
-        client.wait_ready(60)
+        client.wait_ready(300)
     with grpc.insecure_channel(node.address) as channel:
         health = health_pb2_grpc.HealthStub(channel)
         for service in ("", "accrete.v1.Prediction", "accrete.v1.Teaching", "accrete.v1.Operation"):
@@ -88,9 +88,9 @@ def test_stock_health_and_reflection_clients_are_answered(make_node):
 def test_metrics_of_both_processes_tell_of_a_step(make_node, digits):
     node = make_node()
     with node.client() as client:
-        client.wait_ready(60)
+        client.wait_ready(300)
         ids = client.add_examples((label, image) for label in "01" for image in digits[label][:40]).ids
-        client.wait_learned(ids, timeout=90)
+        client.wait_learned(ids, timeout=300)
         client.predict(digits["0"][0])
     from accrete_node.up import addresses
 
@@ -102,7 +102,7 @@ def test_metrics_of_both_processes_tell_of_a_step(make_node, digits):
 
 
 def _metrics(address: str) -> str:
-    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=300) as answer:
         text: str = answer.read().decode()
         return text
 
@@ -110,7 +110,7 @@ def _metrics(address: str) -> str:
 def test_a_killed_supervisor_takes_everything_with_it(make_node):
     node = make_node()
     with node.client() as client:
-        client.wait_ready(60)
+        client.wait_ready(300)
     until(lambda: node.pid("learner"))
     below = descendants(node.process.pid)
     assert len(below) >= 3

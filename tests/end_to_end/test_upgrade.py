@@ -27,8 +27,8 @@ def test_a_data_directory_of_schema_1_is_served_and_learned_on_from(digits, tmp_
     node.start()
     try:
         with node.client() as client:
-            client.wait_ready(60)
-            answers = client.predict([vectors[label][50] for label in "0123"], top_k=5, timeout=60)
+            client.wait_ready(300)
+            answers = client.predict([vectors[label][50] for label in "0123"], top_k=5, timeout=300)
             assert [one.version for one in answers] == [2] * 4
             assert [one.label for one in answers] == [label for label, _ in expected]
             # The answers that were noted are from before label 4 had a prototype.
@@ -39,7 +39,7 @@ def test_a_data_directory_of_schema_1_is_served_and_learned_on_from(digits, tmp_
             assert (again.stored, again.duplicates) == (2, 10), "those that were deleted are not known any more"
             client.trigger_step()
             # What was pending has waited long: a step with it may start before the two are there, theirs being next.
-            assert client.wait_learned(again.ids, timeout=90) in (3, 4)
+            assert client.wait_learned(again.ids, timeout=300) in (3, 4)
             assert {one.label for one in client.classes()} >= set("01234")
     finally:
         node.stop()

@@ -88,7 +88,7 @@ def test_an_interrupted_demonstration_leaves_nothing_running(tmp_path: Path):
     try:
         until((tmp_path / "server.json").exists, "the server")
         process.send_signal(signal.SIGINT)
-        output, _ = process.communicate(timeout=30)
+        output, _ = process.communicate(timeout=300)
         assert process.returncode == 130, output.decode()
         assert processes_of(tmp_path) == []
     finally:
@@ -96,7 +96,7 @@ def test_an_interrupted_demonstration_leaves_nothing_running(tmp_path: Path):
 
 
 def test_an_unknown_method_is_refused_with_status_2(tmp_path: Path):
-    ended = subprocess.run(command("--method", "magic"), capture_output=True, text=True, timeout=60)
+    ended = subprocess.run(command("--method", "magic"), capture_output=True, text=True, timeout=300)
     assert ended.returncode == 2
     assert "method.name = 'magic'" in ended.stderr
 

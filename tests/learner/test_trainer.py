@@ -132,12 +132,12 @@ def test_a_trainer_standing_by_leaves_when_nobody_can_tell_it_anything(start_tra
     process = start_trainer()
     assert process.stdout is not None
     assert json.loads(process.stdout.readline()) == {"stage": "ready"}
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=300)
     assert (process.returncode, output, errors) == (0, "", "")
 
 
 def test_half_a_line_is_not_a_folder(start_trainer: Trainer, tmp_path: Path):
-    output, _ = start_trainer().communicate(str(tmp_path), timeout=60)
+    output, _ = start_trainer().communicate(str(tmp_path), timeout=300)
     assert output.splitlines() == ['{"stage": "ready"}']
 
 
@@ -164,7 +164,7 @@ def test_a_killed_trainer_leaves_nothing_that_looks_finished_and_the_step_runs_a
     while json.loads(process.stdout.readline())["stage"] != "train":
         pass
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate(timeout=300)
     assert {path.name for path in tmp_path.iterdir()} == {JOB_FILE, INPUTS_FILE}
     # As if killed while it wrote: the next run replaces the half that it finds.
     (tmp_path / "candidate").mkdir()

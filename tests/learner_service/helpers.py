@@ -66,7 +66,7 @@ class RunningLearner:
     def stop(self) -> int:
         """Asks it to end; returns its exit code."""
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=20)
+        return self.process.wait(timeout=300)
 
 
 def record(version: int, **fields) -> VersionRecord:

@@ -332,7 +332,7 @@ def test_the_metrics_tell_what_was_learned(start: Start, store: Store, data_dir:
 
     def scrape() -> str:
         address = json.loads((data_dir / "learner.json").read_text())["metrics"]
-        with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as answer:
+        with urllib.request.urlopen(f"http://{address}/metrics", timeout=300) as answer:
             return str(answer.read().decode())
 
     def told() -> str | None:

@@ -225,7 +225,7 @@ def test_serving_with_onnx_runtime_never_imports_torch(artifact):
         "load(pathlib.Path(sys.argv[1]), 1, EngineConfig(device='cpu'))\n"
         "assert not {'torch', 'sklearn', 'accrete_learner'} & set(sys.modules)\n"
     )
-    subprocess.run([sys.executable, "-c", code, str(artifact)], check=True, timeout=120)
+    subprocess.run([sys.executable, "-c", code, str(artifact)], check=True, timeout=300)
 
 
 @pytest.mark.parametrize("where", ["weights.bin", "../weights.bin"])

@@ -257,7 +257,7 @@ def scrape(server: Running, token: str, *, scheme: str = "http", tls: ssl.SSLCon
     if token:
         request.add_header("Authorization", f"Bearer {token}")
     try:
-        with urllib.request.urlopen(request, timeout=10, context=tls) as answer:
+        with urllib.request.urlopen(request, timeout=300, context=tls) as answer:
             return answer.status if b"accrete_" in answer.read() else 0
     except urllib.error.HTTPError as error:
         with error:
@@ -294,7 +294,7 @@ class Authority:
         return str(self.folder / "ca.pem")
 
     def _run(self, command: str) -> None:
-        subprocess.run(["openssl", *command.split()], cwd=self.folder, check=True, capture_output=True, timeout=60)
+        subprocess.run(["openssl", *command.split()], cwd=self.folder, check=True, capture_output=True, timeout=300)
 
 
 @pytest.fixture
@@ -303,7 +303,7 @@ def authority(tmp_path: Path) -> Authority:
 
 
 def encrypted(server: Running, tls: accrete.TlsConfig, token: str | None = None) -> accrete.Client:
-    return accrete.Client(f"localhost:{server.server.port}", tls=tls, retry=None, token=token, timeout=10)
+    return accrete.Client(f"localhost:{server.server.port}", tls=tls, retry=None, token=token, timeout=300)
 
 
 def test_an_encrypted_server_reads_a_new_certificate_without_a_restart(

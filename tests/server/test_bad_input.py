@@ -54,7 +54,7 @@ def _changed_nothing(world: World, running: Running) -> None:
 @pytest.mark.parametrize(("image", "reason"), BAD_IMAGES)
 def test_a_bad_image_in_predict_is_named_by_its_index_with_the_reason(world, running, image, reason):
     request = prediction_pb2.PredictRequest(images=[raw(pixels()), types_pb2.Image(**image)])
-    failed = failure(lambda: running.prediction.Predict(request, timeout=10))
+    failed = failure(lambda: running.prediction.Predict(request, timeout=300))
     assert failed.code == INVALID
     assert failed.details.startswith("images[1]: ")
     assert reason in failed.details
@@ -114,7 +114,7 @@ def test_a_vector_that_is_not_finite_is_refused(world, values):
     vector = np.zeros(6, np.float32)
     vector[2] = values
     failed = failure(
-        lambda: running.prediction.Predict(prediction_pb2.PredictRequest(images=[raw(vector)]), timeout=10)
+        lambda: running.prediction.Predict(prediction_pb2.PredictRequest(images=[raw(vector)]), timeout=300)
     )
     assert failed.code == INVALID
     assert "images[0]: values that are not finite" in failed.details
@@ -123,7 +123,7 @@ def test_a_vector_that_is_not_finite_is_refused(world, values):
 
 
 def _predict(running: Running, **fields: Any) -> prediction_pb2.PredictResponse:
-    return running.prediction.Predict(prediction_pb2.PredictRequest(**fields), timeout=10)
+    return running.prediction.Predict(prediction_pb2.PredictRequest(**fields), timeout=300)
 
 
 def _fails(call: Callable[[], object], code: grpc.StatusCode, *texts: str) -> dict[str, str]:
@@ -175,7 +175,7 @@ def test_unknown_versions_labels_and_ids_are_not_found(world, running):
     _fails(lambda: operation.ForgetClass(operation_pb2.ForgetClassRequest(label="unicorn")), NOT_FOUND, "unicorn")
     _fails(lambda: operation.DeleteExamples(operation_pb2.DeleteExamplesRequest(ids=["x", "y"])), NOT_FOUND, "ids")
     wait = teaching_pb2.WaitLearnedRequest(ids=["nobody"], timeout_ms=1000)
-    _fails(lambda: teaching.WaitLearned(wait, timeout=10), NOT_FOUND, "nobody")
+    _fails(lambda: teaching.WaitLearned(wait, timeout=300), NOT_FOUND, "nobody")
     _changed_nothing(world, running)
 
 
@@ -190,7 +190,7 @@ def test_lists_of_ids_and_times_are_checked(world, running):
         wait = teaching_pb2.WaitLearnedRequest(ids=["x"], timeout_ms=wrong)
         _fails(lambda: teaching.WaitLearned(wait), INVALID, "timeout_ms")  # noqa: B023
     watch = teaching_pb2.WatchRequest(after="yesterday")
-    _fails(lambda: next(teaching.Watch(watch, timeout=10)), INVALID, "after")
+    _fails(lambda: next(teaching.Watch(watch, timeout=300)), INVALID, "after")
     _fails(lambda: operation.ForgetClass(operation_pb2.ForgetClassRequest(label="")), INVALID, "label: empty")
 
 
@@ -213,6 +213,6 @@ def test_bytes_that_are_no_message_are_bad_input_and_no_fault_of_ours(running):
     for path in ("/accrete.v1.Prediction/Predict", "/accrete.v1.Teaching/StreamExamples"):
         call = running.channel.stream_stream(path, lambda data: data, lambda data: data)
         with pytest.raises(grpc.RpcError) as refused:
-            list(call(iter([b"\xff\xff\xff"]), timeout=10))
+            list(call(iter([b"\xff\xff\xff"]), timeout=300))
         assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
         assert "not a message" in str(refused.value.details())

@@ -182,7 +182,7 @@ def test_a_bomb_is_refused_without_being_decoded():
         "grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before\n"
         "assert grown < 50_000, grown\n"
     )
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=60, env={"PYTHONPATH": ":".join(sys.path)})
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300, env={"PYTHONPATH": ":".join(sys.path)})
 
 
 @pytest.mark.parametrize("shape", [(6, 10), (6, 10, 1), (6, 10, 3), (6, 10, 4), (9, 5), (9, 5, 3)])

@@ -16,7 +16,7 @@ from tests.server.world import Running, example, failure, ids_of, labels_of
 
 
 def _classes(running: Running) -> dict[str, operation_pb2.ClassInfo]:
-    answer = running.operation.ListClasses(operation_pb2.ListClassesRequest(), timeout=10)
+    answer = running.operation.ListClasses(operation_pb2.ListClassesRequest(), timeout=300)
     return {info.label: info for info in answer.classes}
 
 
@@ -48,9 +48,9 @@ def test_the_budget_told_is_that_of_the_newest_version_whichever_is_live(world):
     world.publish(1)
     running = world.server()
     world.publish(2, Recipe(labels=("cat", "dog", "owl")))
-    running.operation.ActivateVersion(operation_pb2.ActivateVersionRequest(version=1), timeout=10)
+    running.operation.ActivateVersion(operation_pb2.ActivateVersionRequest(version=1), timeout=300)
     until(lambda: (running.status().classes, running.status().exemplar_budget) == (2, 60))
-    running.operation.ForgetClass(operation_pb2.ForgetClassRequest(label="cat"), timeout=10)
+    running.operation.ForgetClass(operation_pb2.ForgetClassRequest(label="cat"), timeout=300)
     assert (running.status().classes, running.status().exemplar_budget) == (1, 40)
 
 
@@ -77,7 +77,7 @@ def test_versions_are_listed_newest_first(world):
     event = {"version": 3, "reason": "worse on old classes", "accuracy": rejected.accuracy}
     world.store.reject(Reject(epoch=lease.epoch, step_id="r", record=rejected, quarantined={"cat": 1}, event=event))
     running = world.server()
-    versions = running.operation.ListVersions(operation_pb2.ListVersionsRequest(), timeout=10).versions
+    versions = running.operation.ListVersions(operation_pb2.ListVersionsRequest(), timeout=300).versions
     assert [(info.version, info.active, info.state) for info in versions] == [
         (3, False, operation_pb2.VersionInfo.REJECTED),
         (2, True, operation_pb2.VersionInfo.READY),
@@ -85,7 +85,7 @@ def test_versions_are_listed_newest_first(world):
     ]
     assert (list(versions[2].labels), versions[1].accuracy.all, len(versions[1].digest)) == (["cat"], 0.9, 64)
     failed = failure(
-        lambda: running.operation.ActivateVersion(operation_pb2.ActivateVersionRequest(version=3), timeout=10)
+        lambda: running.operation.ActivateVersion(operation_pb2.ActivateVersionRequest(version=3), timeout=300)
     )
     assert failed.code == grpc.StatusCode.FAILED_PRECONDITION
     assert "rejected" in failed.details
@@ -99,7 +99,7 @@ def test_a_version_is_given_up_only_when_its_files_are_damaged(world):
 
     def discard(version: int) -> operation_pb2.DiscardVersionResponse:
         request = operation_pb2.DiscardVersionRequest(version=version)
-        answer: operation_pb2.DiscardVersionResponse = running.operation.DiscardVersion(request, timeout=10)
+        answer: operation_pb2.DiscardVersionResponse = running.operation.DiscardVersion(request, timeout=300)
         return answer
 
     failed = failure(lambda: discard(2))
@@ -108,7 +108,7 @@ def test_a_version_is_given_up_only_when_its_files_are_damaged(world):
     (world.artifacts.path(2) / "head.safetensors").write_bytes(b"")
     assert (discard(2).base, running.predict().version) == (1, 2), "what is in memory goes on"
     assert failure(lambda: discard(2)).code == grpc.StatusCode.FAILED_PRECONDITION
-    given_up = running.operation.ListVersions(operation_pb2.ListVersionsRequest(), timeout=10).versions[0]
+    given_up = running.operation.ListVersions(operation_pb2.ListVersionsRequest(), timeout=300).versions[0]
     assert given_up.state == operation_pb2.VersionInfo.RETIRED
     assert given_up.reason.startswith("v000002/head.safetensors has 0 bytes"), "no path of the server's"
     shutil.rmtree(world.artifacts.path(1))
@@ -124,15 +124,15 @@ def test_what_is_set_aside_is_listed_with_its_reason_tried_again_and_dropped(wor
     call = running.operation
 
     def quarantine() -> list[tuple[str, int, int, str]]:
-        answer = call.ListHeld(operation_pb2.ListHeldRequest(), timeout=10)
+        answer = call.ListHeld(operation_pb2.ListHeldRequest(), timeout=300)
         return [(one.label, one.pending, one.attempts, one.reason) for one in answer.labels]
 
     assert quarantine() == [("cat", 3, 3, "out of memory"), ("dog", 2, 3, "out of memory")]
-    assert call.RetryHeld(operation_pb2.RetryHeldRequest(label="cat"), timeout=10).pending == 3
-    assert call.DropHeld(operation_pb2.DropHeldRequest(label="dog"), timeout=10).dropped == 2
+    assert call.RetryHeld(operation_pb2.RetryHeldRequest(label="cat"), timeout=300).pending == 3
+    assert call.DropHeld(operation_pb2.DropHeldRequest(label="dog"), timeout=300).dropped == 2
     assert quarantine() == []
     assert running.status().pending == 3
-    failed = failure(lambda: call.DropHeld(operation_pb2.DropHeldRequest(label="cat"), timeout=10))
+    failed = failure(lambda: call.DropHeld(operation_pb2.DropHeldRequest(label="cat"), timeout=300))
     assert (failed.code, failed.details) == (grpc.StatusCode.NOT_FOUND, "no such label set aside: cat")
 
 
@@ -141,36 +141,36 @@ def test_a_new_label_waits_for_an_operator_where_that_is_asked_for(world):
     running = world.server(teaching=TeachingConfig(approve_new_labels=True))
     running.add(example("cat", 1), example("owl", 2), example("owl", 3))
     call = running.operation
-    (waiting,) = call.ListHeld(operation_pb2.ListHeldRequest(), timeout=10).labels
+    (waiting,) = call.ListHeld(operation_pb2.ListHeldRequest(), timeout=300).labels
     assert (waiting.label, waiting.pending, waiting.awaiting_approval) == ("owl", 2, True)
     assert waiting.reason == "the label is new and awaits approval"
     assert list(running.status().held_labels) == ["owl"]
-    assert call.ApproveLabel(operation_pb2.ApproveLabelRequest(label="owl"), timeout=10).pending == 2
-    failed = failure(lambda: call.ApproveLabel(operation_pb2.ApproveLabelRequest(label="owl"), timeout=10))
+    assert call.ApproveLabel(operation_pb2.ApproveLabelRequest(label="owl"), timeout=300).pending == 2
+    failed = failure(lambda: call.ApproveLabel(operation_pb2.ApproveLabelRequest(label="owl"), timeout=300))
     assert (failed.code, failed.details) == (grpc.StatusCode.NOT_FOUND, "no such label awaiting approval: owl")
 
 
 def test_a_step_is_asked_for_only_when_there_is_something_to_learn(world):
     running = world.server()
     trigger = running.operation.TriggerStep
-    failed = failure(lambda: trigger(operation_pb2.TriggerStepRequest(), timeout=10))
+    failed = failure(lambda: trigger(operation_pb2.TriggerStepRequest(), timeout=300))
     assert failed.code == grpc.StatusCode.FAILED_PRECONDITION
     assert "no example is pending" in failed.details
     running.add(example(seed=1))
-    assert trigger(operation_pb2.TriggerStepRequest(), timeout=10).pending == 1
+    assert trigger(operation_pb2.TriggerStepRequest(), timeout=300).pending == 1
     assert world.store.control.take_step_request()
 
 
 def test_learning_is_paused_and_resumed(world):
     running = world.server()
     running.add(example(seed=1))
-    running.operation.PauseLearning(operation_pb2.PauseLearningRequest(), timeout=10)
+    running.operation.PauseLearning(operation_pb2.PauseLearningRequest(), timeout=300)
     assert world.store.control.paused()
     assert running.status().paused
-    failed = failure(lambda: running.operation.TriggerStep(operation_pb2.TriggerStepRequest(), timeout=10))
+    failed = failure(lambda: running.operation.TriggerStep(operation_pb2.TriggerStepRequest(), timeout=300))
     assert failed.code == grpc.StatusCode.FAILED_PRECONDITION
     assert "paused" in failed.details
-    running.operation.ResumeLearning(operation_pb2.ResumeLearningRequest(), timeout=10)
+    running.operation.ResumeLearning(operation_pb2.ResumeLearningRequest(), timeout=300)
     assert not running.status().paused
 
 
@@ -178,7 +178,7 @@ def test_examples_are_deleted_by_id(world):
     running = world.server()
     ids = ids_of(running.add(example(seed=1), example(seed=2)))
     request = operation_pb2.DeleteExamplesRequest(ids=[ids[0], "nobody"])
-    answer = running.operation.DeleteExamples(request, timeout=10)
+    answer = running.operation.DeleteExamples(request, timeout=300)
     assert (answer.deleted, list(answer.unknown)) == (1, ["nobody"])
     assert running.status().pending == 1
 
@@ -187,7 +187,7 @@ def test_a_forgotten_class_is_gone_from_answers_when_the_call_returns(world):
     world.publish(1)
     running = world.server()
     running.add(example(seed=1), example(seed=2))
-    answer = running.operation.ForgetClass(operation_pb2.ForgetClassRequest(label="cat"), timeout=10)
+    answer = running.operation.ForgetClass(operation_pb2.ForgetClassRequest(label="cat"), timeout=300)
     assert (answer.pending_deleted, answer.exemplars_deleted, answer.holdout_deleted) == (2, 0, 0)
     assert labels_of(running.predict(1, 2)) == [["dog"], ["dog"]]
     assert _classes(running)["cat"].state == types_pb2.FORGOTTEN
@@ -197,6 +197,6 @@ def test_a_forgotten_class_is_gone_from_answers_when_the_call_returns(world):
 def test_a_forgotten_class_taught_again_is_pending(world):
     world.publish(1)
     running = world.server()
-    running.operation.ForgetClass(operation_pb2.ForgetClassRequest(label="cat"), timeout=10)
+    running.operation.ForgetClass(operation_pb2.ForgetClassRequest(label="cat"), timeout=300)
     running.add(example("cat", seed=1))
     assert _classes(running)["cat"].state == types_pb2.PENDING

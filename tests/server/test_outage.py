@@ -36,10 +36,10 @@ def test_without_the_store_predict_goes_on_and_nothing_is_acknowledged(world):
         assert running.predict(1, 2).predictions == before.predictions
     assert _code(lambda: running.add(example(seed=1))) == UNAVAILABLE
     operation = running.operation
-    assert _code(lambda: operation.ListVersions(operation_pb2.ListVersionsRequest(), timeout=10)) == UNAVAILABLE
-    assert _code(lambda: operation.PauseLearning(operation_pb2.PauseLearningRequest(), timeout=10)) == UNAVAILABLE
+    assert _code(lambda: operation.ListVersions(operation_pb2.ListVersionsRequest(), timeout=300)) == UNAVAILABLE
+    assert _code(lambda: operation.PauseLearning(operation_pb2.PauseLearningRequest(), timeout=300)) == UNAVAILABLE
     wait = teaching_pb2.WaitLearnedRequest(ids=["x"])
-    assert _code(lambda: running.teaching.WaitLearned(wait, timeout=10)) == UNAVAILABLE
+    assert _code(lambda: running.teaching.WaitLearned(wait, timeout=300)) == UNAVAILABLE
     status = running.status()
     assert (status.store_alive, status.version, status.active_version, status.classes) == (False, 1, 0, 2)
 
@@ -48,7 +48,7 @@ def test_without_the_store_predict_goes_on_and_nothing_is_acknowledged(world):
 def test_when_the_store_is_back_so_is_teaching_and_following(world):
     world.publish(1)
     running = world.server()
-    watch = running.teaching.Watch(teaching_pb2.WatchRequest(), timeout=60)
+    watch = running.teaching.Watch(teaching_pb2.WatchRequest(), timeout=300)
     watch.initial_metadata()
     world.kill_store()
     until(lambda: not running.status().store_alive)
@@ -66,7 +66,7 @@ def test_a_server_started_without_the_store_serves_what_was_served_last(world):
     world.publish(1)
     world.publish(2, Recipe(labels=("cat", "dog", "owl")))
     running = world.server()
-    running.operation.ForgetClass(operation_pb2.ForgetClassRequest(label="dog"), timeout=10)
+    running.operation.ForgetClass(operation_pb2.ForgetClassRequest(label="dog"), timeout=300)
     before = running.predict(1)
     last_served = world.data_dir / "active.json"
     until(lambda: json.loads(last_served.read_text())["masked"] == ["dog"])
@@ -148,7 +148,7 @@ def _ask_anew(address: str) -> int:
     """The version that answers on a connection of its own."""
     with grpc.insecure_channel(address, options=(("grpc.use_local_subchannel_pool", 1),)) as channel:
         request = prediction_pb2.PredictRequest(images=[raw(pixels(0))])
-        return int(prediction_pb2_grpc.PredictionStub(channel).Predict(request, timeout=10).version)
+        return int(prediction_pb2_grpc.PredictionStub(channel).Predict(request, timeout=300).version)
 
 
 def _predictions(running: Running) -> int:

@@ -78,8 +78,8 @@ def test_encoded_images_and_raw_pixels_are_answered_alike(world, kind):
     running = world.server()
     data = encode(picture(4, 4), kind, **({"lossless": True} if kind == "WEBP" else {}))
     request = prediction_pb2.PredictRequest(images=[raw(np.asarray(picture(4, 4))), types_pb2.Image(encoded=data)])
-    from_pixels, from_file = running.prediction.Predict(request, timeout=10).predictions
-    assert labels_of(running.prediction.Predict(request, timeout=10))[0] == [r.label for r in from_file.labels]
+    from_pixels, from_file = running.prediction.Predict(request, timeout=300).predictions
+    assert labels_of(running.prediction.Predict(request, timeout=300))[0] == [r.label for r in from_file.labels]
     if kind != "JPEG":
         assert from_pixels == from_file
 
@@ -89,7 +89,7 @@ def test_a_model_of_embeddings_takes_vectors(world):
     world.publish(1, recipe)
     running = world.server(recipe)
     request = prediction_pb2.PredictRequest(images=[raw(class_row("dog", 6))])
-    assert labels_of(running.prediction.Predict(request, timeout=10))[0][0] == "dog"
+    assert labels_of(running.prediction.Predict(request, timeout=300))[0][0] == "dog"
 
 
 def test_without_a_version_the_answer_says_how_to_teach_one(world):
@@ -243,7 +243,7 @@ def test_beyond_the_queue_calls_are_refused_at_once_with_the_time_to_retry(world
     running = world.server(concurrency=1, queue=1)
     blocked = _Blocked(running)
     request = prediction_pb2.PredictRequest(images=[raw(pixels())])
-    first = running.prediction.Predict.future(request, timeout=20)
+    first = running.prediction.Predict.future(request, timeout=300)
     until(lambda: blocked.computed == 1)
     second = running.prediction.Predict.future(request)  # without a deadline
     until(lambda: running.server.predict_admission.waiting == 1)
@@ -270,7 +270,7 @@ def test_while_the_line_is_full_a_call_is_refused_before_its_message_has_come(wo
 
     call = running.channel.stream_unary("/accrete.v1.Prediction/Predict")
     try:
-        refused = failure(lambda: call(upload(), timeout=20))
+        refused = failure(lambda: call(upload(), timeout=300))
     finally:
         over.set()
         blocked.gate.set()
@@ -284,11 +284,11 @@ def test_a_call_whose_deadline_passes_in_line_is_never_computed(world):
     running = world.server(concurrency=1, queue=4)
     blocked = _Blocked(running)
     request = prediction_pb2.PredictRequest(images=[raw(pixels())])
-    first = running.prediction.Predict.future(request, timeout=20)
+    first = running.prediction.Predict.future(request, timeout=300)
     until(lambda: blocked.computed == 1)
     failed = failure(lambda: running.predict(timeout=0.1))
     assert failed.code == grpc.StatusCode.DEADLINE_EXCEEDED
-    hung_up = running.prediction.Predict.future(request, timeout=20)
+    hung_up = running.prediction.Predict.future(request, timeout=300)
     until(lambda: running.server.predict_admission.waiting == 1)
     hung_up.cancel()
     until(lambda: running.server.predict_admission.waiting == 0)

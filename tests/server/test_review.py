@@ -23,19 +23,19 @@ def test_an_operator_lists_releases_and_drops_and_a_teacher_waits(world: World) 
     running.serves(1)
 
     call = running.operation
-    groups = call.ListReview(operation_pb2.ListReviewRequest(), timeout=10).groups
+    groups = call.ListReview(operation_pb2.ListReviewRequest(), timeout=300).groups
     assert [(group.label, group.reason, group.examples) for group in groups] == [
         ("cat", "duplicates", 2),
         ("owl", "duplicates", 1),
     ]
     wait = teaching_pb2.WaitLearnedRequest(ids=sent[:3], timeout_ms=1)
-    assert list(running.teaching.WaitLearned(wait, timeout=10).waiting) == sent[:2], "what is in review is not learned"
+    assert list(running.teaching.WaitLearned(wait, timeout=300).waiting) == sent[:2], "what is in review is not learned"
 
     assert (running.status().in_review, running.status().pending) == (3, 0)
-    assert call.ReleaseReview(operation_pb2.ReleaseReviewRequest(label="cat"), timeout=10).released == 2
-    assert call.DropReview(operation_pb2.DropReviewRequest(reason="duplicates"), timeout=10).dropped == 1
+    assert call.ReleaseReview(operation_pb2.ReleaseReviewRequest(label="cat"), timeout=300).released == 2
+    assert call.DropReview(operation_pb2.DropReviewRequest(reason="duplicates"), timeout=300).dropped == 1
     assert world.store.pending.total().examples == 2
-    failed = failure(lambda: call.DropReview(operation_pb2.DropReviewRequest(principal=""), timeout=10))
+    failed = failure(lambda: call.DropReview(operation_pb2.DropReviewRequest(principal=""), timeout=300))
     assert (failed.code, failed.details) == (grpc.StatusCode.NOT_FOUND, "no such example in review: principal ''")
-    failed = failure(lambda: call.ReleaseReview(operation_pb2.ReleaseReviewRequest(), timeout=10))
+    failed = failure(lambda: call.ReleaseReview(operation_pb2.ReleaseReviewRequest(), timeout=300))
     assert failed.code is grpc.StatusCode.INVALID_ARGUMENT

@@ -30,8 +30,8 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 def test_a_stock_health_check_finds_the_server_and_each_service_ready_even_without_a_model(world):
     stub = health_pb2_grpc.HealthStub(world.server().channel)
     for service in ("", *SERVICES):
-        assert stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=10).status == SERVING
-    failed = failure(lambda: stub.Check(health_pb2.HealthCheckRequest(service="accrete.v1.Nothing"), timeout=10))
+        assert stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=300).status == SERVING
+    failed = failure(lambda: stub.Check(health_pb2.HealthCheckRequest(service="accrete.v1.Nothing"), timeout=300))
     assert failed.code == grpc.StatusCode.NOT_FOUND
 
 
@@ -43,7 +43,7 @@ def test_reflection_lists_the_services_and_their_messages(world):
 
 def _scrape(running: Running) -> str:
     url = f"http://127.0.0.1:{running.server.metrics_port}/metrics"
-    return str(urllib.request.urlopen(url, timeout=10).read(), "utf-8")
+    return str(urllib.request.urlopen(url, timeout=300).read(), "utf-8")
 
 
 def _samples(text: str) -> dict[Any, float]:
@@ -111,10 +111,10 @@ def test_stopping_finishes_calls_under_way_ends_watches_and_refuses_new_calls(wo
 
     loaded.features = slow
     request = prediction_pb2.PredictRequest(images=[raw(pixels())])
-    under_way = running.prediction.Predict.future(request, timeout=30)
-    watch = running.teaching.Watch(teaching_pb2.WatchRequest(), timeout=30)
+    under_way = running.prediction.Predict.future(request, timeout=300)
+    watch = running.teaching.Watch(teaching_pb2.WatchRequest(), timeout=300)
     watch.initial_metadata()
-    health = health_pb2_grpc.HealthStub(running.channel).Watch(health_pb2.HealthCheckRequest(), timeout=30)
+    health = health_pb2_grpc.HealthStub(running.channel).Watch(health_pb2.HealthCheckRequest(), timeout=300)
     assert next(health).status == SERVING
     entered.wait(20)
     stopping = threading.Thread(target=running.server.stop)
@@ -124,7 +124,7 @@ def test_stopping_finishes_calls_under_way_ends_watches_and_refuses_new_calls(wo
     assert ended.code == grpc.StatusCode.UNAVAILABLE
     with grpc.insecure_channel(running.server.address) as channel:
         stub = prediction_pb2_grpc.PredictionStub(channel)
-        assert failure(lambda: stub.Predict(request, timeout=10)).code == grpc.StatusCode.UNAVAILABLE
+        assert failure(lambda: stub.Predict(request, timeout=300)).code == grpc.StatusCode.UNAVAILABLE
     gate.set()
     assert under_way.result().version == 1
     stopping.join(20)
@@ -162,7 +162,7 @@ def test_a_signal_ends_the_process_in_order_and_torch_was_never_imported(world, 
         with grpc.insecure_channel(json.loads(address.read_text())["address"]) as channel:
             request = prediction_pb2.PredictRequest(images=[raw(pixels())])
             stub = prediction_pb2_grpc.PredictionStub(channel)
-            assert stub.Predict(request, timeout=20, wait_for_ready=True).version == 1
+            assert stub.Predict(request, timeout=300, wait_for_ready=True).version == 1
         process.send_signal(number)
         assert process.wait(20) == 0
     finally:

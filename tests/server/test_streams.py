@@ -37,7 +37,7 @@ class Talk:
 
     def __init__(self, running: Running) -> None:
         self._requests: queue.SimpleQueue[teaching_pb2.AddExamplesRequest | None] = queue.SimpleQueue()
-        self.call: Any = running.teaching.StreamExamples(iter(self._requests.get, None), timeout=30)
+        self.call: Any = running.teaching.StreamExamples(iter(self._requests.get, None), timeout=300)
 
     def send(self, *batches: teaching_pb2.AddExamplesRequest | None) -> None:
         """None: nothing more comes."""
@@ -84,7 +84,7 @@ def test_an_answer_does_not_wait_for_the_next_batch(world: World):
 def test_a_batch_that_waits_for_the_one_before_it_holds_no_turn(world: World, at_once: int):
     running = world.server(teaching_concurrency=at_once)
     batches = [batch(number) for number in range(20)]
-    answers = list(running.teaching.StreamExamples(iter(batches), timeout=20))
+    answers = list(running.teaching.StreamExamples(iter(batches), timeout=300))
     assert [ids_of(answer.results) for answer in answers] == [ids_of(running.add(*one.examples)) for one in batches]
     assert running.server.teach_admission.working == 0
 

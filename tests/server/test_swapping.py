@@ -26,7 +26,7 @@ BROKEN = "accrete_broken_candidates_total"
 
 def _activate(running: Running, version: int = 0, *, unpin: bool = False) -> operation_pb2.ActivateVersionResponse:
     request = operation_pb2.ActivateVersionRequest(version=version, unpin=unpin)
-    return running.operation.ActivateVersion(request, timeout=20)
+    return running.operation.ActivateVersion(request, timeout=300)
 
 
 def _expected(world: World, version: int, seed: int) -> dict[str, float]:
@@ -52,7 +52,7 @@ class _Load:
         request = prediction_pb2.PredictRequest(images=[raw(pixels(0)), raw(pixels(1))], top_k=10)
         while not self._stop.is_set():
             try:
-                self.answers.append(self._running.prediction.Predict(request, timeout=20))
+                self.answers.append(self._running.prediction.Predict(request, timeout=300))
             except grpc.RpcError as error:
                 self.failures.append(error)
 

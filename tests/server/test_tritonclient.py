@@ -53,7 +53,7 @@ def triton_python(request: pytest.FixtureRequest) -> Path:
         venv.create(home, with_pip=True)  # its own pip: older ones see what is installed beside them
         pip = [str(python), "-m", "pip", "install", "--quiet", "--retries", "1", *REQUIRED]
         try:
-            made = subprocess.run(pip, capture_output=True, text=True, timeout=120, env=_clean())
+            made = subprocess.run(pip, capture_output=True, text=True, timeout=300, env=_clean())
         except subprocess.TimeoutExpired:
             pytest.skip("tritonclient cannot be installed: PyPI does not answer")
         if made.returncode:
@@ -82,15 +82,15 @@ def told(
     running = world.server()
     command = [str(triton_python), str(SCRIPT), running.server.address, *map(str, sorted(folder.iterdir()))]
     try:
-        ended = subprocess.run(command, capture_output=True, text=True, timeout=60, env=_clean())
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=300, env=_clean())
         assert ended.returncode == 0, ended.stderr
         sent = [types_pb2.Image(encoded=path.read_bytes()) for path in sorted(folder.iterdir())]
         ask = running.prediction.Predict
         images = [raw(image) for image in batch]
         yield json.loads(ended.stdout) | {
-            "pixels": ask(prediction_pb2.PredictRequest(images=images), timeout=10),
-            "marked": ask(prediction_pb2.PredictRequest(images=images, unknown_rate=0.06), timeout=10),
-            "files": ask(prediction_pb2.PredictRequest(images=sent), timeout=10),
+            "pixels": ask(prediction_pb2.PredictRequest(images=images), timeout=300),
+            "marked": ask(prediction_pb2.PredictRequest(images=images, unknown_rate=0.06), timeout=300),
+            "files": ask(prediction_pb2.PredictRequest(images=sent), timeout=300),
         }
     finally:
         world.close()

@@ -54,7 +54,7 @@ def answer(result: Any) -> dict[str, Any]:
 def in_the_background(client: Any) -> dict[str, Any]:
     came: queue.Queue[tuple[Any, Any]] = queue.Queue()
     client.async_infer(MODEL, [pixels(3)], callback=lambda result, error: came.put((result, error)))
-    result, error = came.get(timeout=10)
+    result, error = came.get(timeout=300)
     if error is not None:
         raise error
     return answer(result)

@@ -84,7 +84,7 @@ class Running:
         return list(self.teaching.AddExamples(request, timeout=timeout).results)
 
     def status(self) -> operation_pb2.GetStatusResponse:
-        return self.operation.GetStatus(operation_pb2.GetStatusRequest(), timeout=10)
+        return self.operation.GetStatus(operation_pb2.GetStatusRequest(), timeout=300)
 
     def serves(self, version: int) -> None:
         """Waits until it answers from a version."""
