@@ -27,6 +27,7 @@ from accrete_learner.rebalance import Trained
 from accrete_learner.synthesis.recipes import RECIPES, recipe
 from accrete_learner.synthesis.step_memory import StepMemory
 from accrete_learner.training import weight_transfer
+from accrete_learner.training.checkpoint import Checkpoint
 from accrete_learner.training.loop import TrainingSet, train
 from accrete_learner.training.network import Network
 from accrete_learner.training.schedule import Schedule
@@ -99,7 +100,12 @@ class StepOutcome:
 
 
 def run_method_step(
-    inputs: StepInputs, method: Method, *, progress: Progress, generator: torch.Generator
+    inputs: StepInputs,
+    method: Method,
+    *,
+    progress: Progress,
+    generator: torch.Generator,
+    checkpoint: Checkpoint | None = None,
 ) -> StepOutcome:
     """Run one step of any shape.
 
@@ -110,10 +116,12 @@ def run_method_step(
         method: configured as it is to run (`methods.configured`).
         progress: called during the stages `train`, `rebalance` and `memory`.
         generator: source of all random numbers; its device is the step's.
+        checkpoint: of the stage `train`, so that a step that is run again need not train again. The other stages begin
+            anew.
 
     Raises:
-        ValueError: without a new example, when the head cannot grow to `class_count`, or when the method makes images
-            and the examples are vectors.
+        ValueError: without a new example, when the head cannot grow to `class_count`, when the method makes images and
+            the examples are vectors, or when the checkpoint is of another training.
         TrainingDivergedError: when the loss stops being finite.
     """
     _check(inputs, method)
@@ -121,8 +129,10 @@ def run_method_step(
     with watch.stage("build"):
         context = _build(inputs, method, generator)
     with watch.stage("train"):
-        losses = _train(context, of_stage(progress, "train"))
+        losses = _train(context, of_stage(progress, "train"), checkpoint)
         statistics = _solve_head(context)
+    if checkpoint is not None:
+        watch.seconds["train"] += checkpoint.seconds_before
     images = len(losses) * context.images_per_epoch
     # The stages from here on must not depend on how many random numbers training drew, because a first step may take
     # over a training that was done before.
@@ -243,7 +253,7 @@ def _compile(network: Network, teacher: Network | None, device: torch.device) ->
         teacher.compile(mode=mode)
 
 
-def _train(context: _StepContext, report: Report) -> list[float]:
+def _train(context: _StepContext, report: Report, checkpoint: Checkpoint | None) -> list[float]:
     """Train the network by gradient descent and return the mean loss per epoch."""
     inputs, method = context.inputs, context.method
     if inputs.trained_head is not None:
@@ -264,6 +274,7 @@ def _train(context: _StepContext, report: Report) -> list[float]:
             report=report,
             teacher=context.teacher,
             train_backbone=not frozen,
+            checkpoint=checkpoint,
         )
 
 

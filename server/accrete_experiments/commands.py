@@ -34,7 +34,8 @@ def protocol(options: ProtocolOptions) -> int:
 
     Classes arrive in tasks, and after each task every class seen so far is measured on test images that nothing else
     has seen. Every method gets the same classes, order, memory, augmentation and test images. Killed at any time, the
-    same command goes on where it was; started twice on the same --out, two processes share the work.
+    same command goes on where it was, from a copy of --out on another machine too; started twice on the same --out, two
+    processes share the work.
 
     A method is NAME, NAME+SELECTION, NAME@RULE or NAME+SELECTION@RULE, as in icarl@head, lucir+mnemonics or
     finetune+random@knn; ~NAME trains later tasks by weight transfer. docs/methods.md has all names.

@@ -16,12 +16,13 @@ import pytest
 from accrete_experiments.protocols import orders, spec
 from accrete_experiments.protocols.data import Dataset, digest, load
 from accrete_experiments.protocols.results import Run
-from accrete_experiments.protocols.run import Busy, Memory, Plan, _alone, run, task_folder
+from accrete_experiments.protocols.run import CHECKPOINT_FILE, MEMORY_FILE, Busy, Memory, Plan, _alone, run, task_folder
 from accrete_experiments.protocols.spec import Protocol
 from accrete_learner import methods
 from accrete_learner.config import MethodConfig, ModelConfig, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
 from accrete_learner.methods.base import Method
+from accrete_learner.trainer.job import INPUTS_FILE
 from benchmarks.digits import scans_of
 from benchmarks.waiting import until
 
@@ -105,6 +106,52 @@ def test_a_run_that_is_killed_goes_on_and_gives_the_same_figures(tmp_path: Path)
     assert figures(go(tmp_path / "killed", wanted, data)) == figures(whole)
 
 
+@pytest.mark.parametrize(
+    ("asked", "number", "stage"),
+    [("lucir", 1, "train"), ("~icarl", 2, "train"), ("bic", 3, "train"), ("lucir", 2, "rebalance")],
+)
+def test_a_run_that_is_killed_within_a_training_goes_on_to_the_same_bits(
+    asked: str, number: int, stage: str, tmp_path: Path
+) -> None:
+    data = digits()
+    wanted = plan(data, asked, epochs="6")
+    go(tmp_path / "whole", wanted, data)
+    killed = tmp_path / "killed"
+    program = f"""
+import os, signal, torch
+from pathlib import Path
+from accrete_experiments.protocols import run as runs
+from tests.experiments.test_protocol_run import digits, plan
+torch.set_num_threads(1)
+runs.CHECKPOINT_INTERVAL_S = 0
+data = digits()
+def progress(*at):
+    if at[:3] == ({number}, {stage!r}, 1 + 2 * ({stage!r} == "train")):
+        os.kill(os.getpid(), signal.SIGKILL)
+runs.run(plan(data, {asked!r}, epochs="6"), data, Path({str(killed)!r}), progress)
+"""
+    killed.mkdir()
+    ended = subprocess.run([sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": ":".join(sys.path)})
+    assert ended.returncode == -signal.SIGKILL
+    # Little enough to be copied: one checkpoint, the newest memory and version, and the first training that runs share.
+    counts = {name: len(list(killed.rglob(name))) for name in (INPUTS_FILE, CHECKPOINT_FILE, MEMORY_FILE, "graph.onnx")}
+    finished = number - 1
+    assert counts == {
+        INPUTS_FILE: 0,
+        CHECKPOINT_FILE: 1,
+        MEMORY_FILE: min(finished, 1),
+        "graph.onnx": 2 * min(finished, 1),
+    }
+    moved = killed.rename(tmp_path / "moved")
+    seen: list[tuple[int, str, int]] = []
+    run(wanted, data, moved, lambda *at: seen.append(at[:3]))
+    assert seen[0] == ((number, "train", 4) if stage == "train" else (number, stage, 1))
+    assert not list(moved.rglob(CHECKPOINT_FILE))
+    last = task_folder(Path(), wanted, 3)
+    for name in ("candidate/weights.safetensors", "candidate/head.safetensors", "memory.safetensors"):
+        assert (moved / last / name).read_bytes() == (tmp_path / "whole" / last / name).read_bytes()
+
+
 def test_a_first_task_that_was_trained_for_another_method_gives_the_same_figures(tmp_path: Path) -> None:
     data = digits()
     alone = go(tmp_path / "alone", plan(data, "lucir"), data)
@@ -152,10 +199,14 @@ def test_no_test_image_is_seen_by_anything_that_learns(tmp_path: Path) -> None:
 
 def test_a_fixed_total_shrinks_each_class_from_the_end(tmp_path: Path) -> None:
     data = digits()
-    wanted = plan(data)
-    go(tmp_path, wanted, data)
-    before, after = (Memory.read(task_folder(tmp_path, wanted, number)) for number in (1, 2))
-    assert np.array_equal(after.x[after.y == 0], before.x[before.y == 0][:3])
+    wanted, kept = plan(data), {}
+
+    def progress(number: int, *_: object) -> None:
+        if number > 1:
+            kept[number - 1] = Memory.read(task_folder(tmp_path, wanted, number - 1))
+
+    run(wanted, data, tmp_path, progress)
+    assert np.array_equal(kept[2].x[kept[2].y == 0], kept[1].x[kept[1].y == 0][:3])
 
 
 def test_two_processes_leave_a_run_to_the_first(tmp_path: Path) -> None:

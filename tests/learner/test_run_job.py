@@ -122,7 +122,8 @@ def test_exemplars_reach_the_method_in_rank_order(base: Path, tmp_path: Path, wr
     shuffled = np.random.default_rng(0).permutation(15)
     arrays = {name: array[shuffled] for name, array in memory.items()}
     job = write_step(tmp_path, classes=4, old=3, parent=base / "candidate", arrays=arrays)
-    inputs, place = read_inputs(tmp_path, job, methods.configured(job.method, job.training), torch.Generator())
+    tensors = {name: torch.from_numpy(array) for name, array in load_file(tmp_path / INPUTS_FILE).items()}
+    inputs, place = read_inputs(tensors, job, methods.configured(job.method, job.training), torch.Generator())
     np.testing.assert_array_equal(arrays["exemplar_x"][place], inputs.exemplar_x)
     for label in range(3):
         own = memory["exemplar_x"][memory["exemplar_y"] == label]

@@ -1,6 +1,6 @@
 """The papers' protocols on CIFAR-100 in full, published figures beside ours, until the time ends.
 
-A run goes on after its last whole task when the same command is given again on the same machine.
+A run goes on where it was when the same command is given again on the same machine.
 """
 
 from __future__ import annotations

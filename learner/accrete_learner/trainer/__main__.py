@@ -70,8 +70,6 @@ def _run(folder: Path, reporter: Reporter) -> int:
     try:
         job = Job.read(folder)
         use_threads(job.training.threads)
-        # Dropout and stochastic depth inside torchvision's networks know only torch's global generator.
-        torch.manual_seed(job.seed)
         run_job(folder, job, reporter.progress)
     # The one place that turns any failure of a step into an event, after which the process ends.
     except Exception as error:

@@ -1,10 +1,8 @@
-"""Read what a step starts from, checked against its job."""
+"""What a step starts from, checked against its job."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor
 
 from accrete_learner.config import IDENTITY
@@ -17,24 +15,31 @@ from accrete_learner.trainer.job import (
     INPUT_EXEMPLAR_Y,
     INPUT_NEW_X,
     INPUT_NEW_Y,
-    INPUTS_FILE,
     Job,
 )
 from accrete_learner.training.precision import resolve_precision
 
 
-def read_inputs(folder: Path, job: Job, method: Method, generator: torch.Generator) -> tuple[StepInputs, Tensor]:
-    """Read the inputs of the step in `folder` onto the generator's device.
+def read_inputs(
+    tensors: Mapping[str, Tensor], job: Job, method: Method, generator: torch.Generator
+) -> tuple[StepInputs, Tensor]:
+    """Return the inputs of a step on the generator's device.
+
+    Args:
+        tensors: what inputs.safetensors holds, on any device.
+        job: the step. The parent's files are read from where it says.
+        method: as it runs.
+        generator: source of the random numbers of a new backbone.
 
     Returns:
         The inputs, and int64 [m] for each of their exemplars its place in inputs.safetensors.
 
     Raises:
         ValueError: when arrays' lengths, shapes, types or classes do not fit the job, or the parent does not.
-        OSError: when a file cannot be read.
+        OSError: when a file of the parent cannot be read.
     """
     device = generator.device
-    tensors = load_file(folder / INPUTS_FILE, device=str(device))
+    tensors = {name: tensor.to(device) for name, tensor in tensors.items()}
     exemplar_x, exemplar_y = _examples(tensors, INPUT_EXEMPLAR_X, INPUT_EXEMPLAR_Y, job, device)
     order = _rank_order(tensors, len(exemplar_y), device)
     new_x, new_y = _examples(tensors, INPUT_NEW_X, INPUT_NEW_Y, job, device)

@@ -5,10 +5,13 @@ either a whole outcome or none.
 """
 
 import shutil
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
+from torch import Tensor
 
 from accrete_kit.stopwatch import Stopwatch
 from accrete_learner import export, methods
@@ -16,20 +19,30 @@ from accrete_learner.method_step import StepInputs, StepOutcome, run_method_step
 from accrete_learner.methods.base import Method
 from accrete_learner.progress import Progress
 from accrete_learner.trainer.inputs import read_inputs
-from accrete_learner.trainer.job import CANDIDATE_FOLDER, EXEMPLARS_FILE, Job, Result
+from accrete_learner.trainer.job import CANDIDATE_FOLDER, EXEMPLARS_FILE, INPUTS_FILE, Job, Result
 from accrete_learner.trainer.outputs import golden_examples, write_exemplars
+from accrete_learner.training.checkpoint import Checkpoint
 from accrete_learner.training.precision import one_thread, resolve_device
 from accrete_model import files
 from accrete_model.reader import read_card
 
 
-def run_job(folder: Path, job: Job, progress: Progress) -> export.Candidate:
+def run_job(
+    folder: Path,
+    job: Job,
+    progress: Progress,
+    *,
+    tensors: Mapping[str, Tensor] | None = None,
+    checkpoint: Checkpoint | None = None,
+) -> export.Candidate:
     """Run `job` in `folder` and return the candidate that was written there.
 
     Args:
-        folder: holds inputs.safetensors; the module `job` says what it holds afterwards.
+        folder: holds inputs.safetensors, unless `tensors` are given; the module `job` says what it holds afterwards.
         job: as read from the folder.
         progress: called with the stage, how much of it is done, of how much, and the loss.
+        tensors: what inputs.safetensors would hold, from a caller in the same process.
+        checkpoint: of the training, so that the same job need not begin it again; see `run_method_step`.
 
     Raises:
         ValueError: when the job and its inputs do not fit together, or the trained model is not finite.
@@ -38,12 +51,15 @@ def run_job(folder: Path, job: Job, progress: Progress) -> export.Candidate:
     """
     watch = Stopwatch()
     generator = torch.Generator(resolve_device(job.training.device)).manual_seed(job.seed)
+    # Dropout and stochastic depth inside torchvision's networks know only torch's global generator.
+    torch.manual_seed(job.seed)
     method = methods.configured(job.method, job.training)
     if method.restart:
         job = replace(job, parent=None, parent_rows=(), old_count=0)
     with watch.stage("load"), one_thread():
-        inputs, place = read_inputs(folder, job, method, generator)
-    outcome = run_method_step(inputs, method, progress=progress, generator=generator)
+        given = load_file(folder / INPUTS_FILE) if tensors is None else tensors
+        inputs, place = read_inputs(given, job, method, generator)
+    outcome = run_method_step(inputs, method, progress=progress, generator=generator, checkpoint=checkpoint)
     candidate = _candidate(job, method, outcome)
     watch.seconds |= outcome.stage_seconds
     with watch.stage("export"), one_thread():

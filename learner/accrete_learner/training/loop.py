@@ -14,6 +14,7 @@ from torch import Tensor
 from accrete_learner.augmentation.augment import Augmentation
 from accrete_learner.losses import Batch, Term
 from accrete_learner.progress import Report
+from accrete_learner.training.checkpoint import Checkpoint, TrainingState
 from accrete_learner.training.network import Network
 from accrete_learner.training.schedule import Schedule
 
@@ -61,6 +62,7 @@ def train(
     teacher: Teacher | None = None,
     train_backbone: bool = True,
     statistics: bool = True,
+    checkpoint: Checkpoint | None = None,
 ) -> list[float]:
     """Train `network` in place on the sum of `terms`, and leave it in evaluation mode.
 
@@ -75,12 +77,13 @@ def train(
             need it.
         train_backbone: False leaves the backbone as it is, its batch statistics included, and trains the head alone.
         statistics: False makes batch normalisation use, and keep, the statistics that it serves with.
+        checkpoint: where to go on from, and to keep how far it is.
 
     Returns:
         The mean loss of each epoch.
 
     Raises:
-        ValueError: when there is nothing to train on.
+        ValueError: when there is nothing to train on, or the checkpoint is of another training.
         TrainingDivergedError: when an epoch's loss is not finite.
     """
     if not len(data):
@@ -89,8 +92,10 @@ def train(
     network.train()
     network.backbone.train(train_backbone and statistics)
     optimizer = _sgd(network, schedule)
-    losses = []
-    for epoch in range(schedule.epochs):
+    state = TrainingState(network=network, optimizer=optimizer, generator=generator)
+    if checkpoint is not None:
+        checkpoint.restore(state, schedule.epochs)
+    for epoch in range(len(state.losses), schedule.epochs):
         total = torch.zeros((), device=data.y.device)
         batches = list(epoch_batches(len(data) * schedule.copies, schedule.batch_size, generator))
         noise = schedule.noise(epoch)
@@ -107,11 +112,13 @@ def train(
             optimizer.step()
             network.head.constrain()
             total += loss.detach()
-        losses.append(_checked(total.item() / len(batches), epoch))
-        report(epoch + 1, schedule.epochs, losses[-1])
+        state.losses.append(_checked(total.item() / len(batches), epoch))
+        if checkpoint is not None:
+            checkpoint.keep(state, last=epoch + 1 == schedule.epochs)
+        report(epoch + 1, schedule.epochs, state.losses[-1])
     network.backbone.requires_grad_(True)
     network.eval()
-    return losses
+    return state.losses
 
 
 def epoch_batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:

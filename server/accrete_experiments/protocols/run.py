@@ -1,13 +1,13 @@
 """Runs one method through a protocol, task by task, through the same step that the server's learner runs.
 
 A run's folder holds one folder a task: the job, the candidate's files, memory.safetensors (the exemplars after it) and
-phase.json, written last. A run that is killed goes on after the last whole task, with the same figures as one that
-was not.
+phase.json, written last. A task that trains has a checkpoint there too. A run that is killed goes on from these files,
+with the same figures as one that was not. Files and exemplars of the newest finished task alone are kept, so that the
+folder of a run in progress is small, and goes on elsewhere when it is copied there.
 """
 
 import json
 import logging
-import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -28,12 +28,16 @@ from accrete_learner import evaluate, export, fitting, methods
 from accrete_learner.config import MethodConfig, Rule, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
 from accrete_learner.methods.base import Method
-from accrete_learner.trainer.job import CANDIDATE_FOLDER, EXEMPLARS_FILE, INPUTS_FILE, Job, Result
+from accrete_learner.trainer.job import CANDIDATE_FOLDER, EXEMPLARS_FILE, Job, Result
 from accrete_learner.trainer.run_job import run_job
+from accrete_learner.training.checkpoint import Checkpoint
 
 #: It and its folder have the names from before a task was called one: runs go on that were begun then.
 TASK_FILE = "phase.json"
 MEMORY_FILE = "memory.safetensors"
+CHECKPOINT_FILE = "checkpoint.safetensors"
+#: What is lost at most of a training that is killed, beside the epoch at hand.
+CHECKPOINT_INTERVAL_S = 180.0
 TRAINED_FOLDER = "trained"
 EVERYTHING = MemoryConfig(kind="per_class", size=10_000_000)
 
@@ -130,16 +134,16 @@ def run(plan: Plan, data: Dataset, folder: Path, progress: Progress) -> Run:
 def _task(plan: Plan, data: Dataset, folder: Path, number: int, progress: Progress) -> Task:
     here = task_folder(folder, plan, number)
     if (here / TASK_FILE).exists():
+        _forget(folder, plan, number)
         return Task.from_dict(json.loads((here / TASK_FILE).read_text(encoding="utf-8")))
-    shutil.rmtree(here, ignore_errors=True)
-    here.mkdir()
+    _clear(here)
     if number == 1:
         _share_training(plan, data, folder, progress)
     candidate, result, memory = _step(plan, data, folder, number, progress)
     task = _measured(plan, data, number, candidate, _with_training(plan, folder, number, result), memory)
     export.write_tensors(here / MEMORY_FILE, {"x": memory.x, "y": memory.y})
-    _forget_inputs(here, folder, plan, number)
     write_json(here / TASK_FILE, asdict(task))
+    _forget(folder, plan, number)
     return task
 
 
@@ -153,10 +157,19 @@ def _step(
     tensors = {"new_x": x, "new_y": y}
     if before is not None:
         tensors |= {"exemplar_x": before.x, "exemplar_y": before.y, "exemplar_rank": _ranks(before.y)}
-    export.write_tensors(here / INPUTS_FILE, tensors)
-    job.write(here)
-    candidate = run_job(here, job, lambda stage, done, total, loss: progress(number, stage, done, total, loss))
+    candidate = _run_job(here, job, tensors, number, progress)
     return candidate, Result.read(here), _memory_after(here, job, before)
+
+
+def _run_job(here: Path, job: Job, tensors: Mapping[str, Tensor], number: int, progress: Progress) -> export.Candidate:
+    job.write(here)
+    return run_job(
+        here,
+        job,
+        lambda stage, done, total, loss: progress(number, stage, done, total, loss),
+        tensors=tensors,
+        checkpoint=Checkpoint(here / CHECKPOINT_FILE, interval_s=CHECKPOINT_INTERVAL_S),
+    )
 
 
 def examples(plan: Plan, data: Dataset, number: int) -> tuple[Tensor, Tensor]:
@@ -202,18 +215,15 @@ def _share_training(plan: Plan, data: Dataset, folder: Path, progress: Progress)
     with _alone(shared.with_suffix(".lock"), wait=True):
         if shared.exists():
             return
-        making = shared.with_suffix(f".{os.getpid()}")
-        shutil.rmtree(making, ignore_errors=True)
-        making.mkdir()
+        making = shared.with_suffix(".making")
+        _clear(making)
         x, y = examples(plan, data, 1)
         # Nothing of the memory or the rule is taken over, so the cheapest will do.
         first = _job(plan, data, folder, 1)
         method_config = replace(first.method, selection="random", rule="head")
         job = replace(first, trained=None, method=method_config, memory=MemoryConfig(size=0))
-        export.write_tensors(making / INPUTS_FILE, {"new_x": x, "new_y": y})
-        job.write(making)
-        run_job(making, job, lambda stage, done, total, loss: progress(1, stage, done, total, loss))
-        (making / INPUTS_FILE).unlink()
+        _run_job(making, job, {"new_x": x, "new_y": y}, 1, progress)
+        (making / CHECKPOINT_FILE).unlink()
         making.rename(shared)
 
 
@@ -319,12 +329,24 @@ def _trained_folder(plan: Plan, folder: Path) -> Path | None:
     return folder / TRAINED_FOLDER / key
 
 
-def _forget_inputs(here: Path, folder: Path, plan: Plan, number: int) -> None:
-    """The images are the data's, and a task's exemplars are in its memory; of an older task nothing is read again."""
-    (here / INPUTS_FILE).unlink()
-    (here / EXEMPLARS_FILE).unlink()
-    if number > 2:
-        shutil.rmtree(task_folder(folder, plan, number - 2) / CANDIDATE_FOLDER, ignore_errors=True)
+def _clear(here: Path) -> None:
+    """Make the folder of a task anew, with nothing in it but the checkpoint of one that was killed."""
+    here.mkdir(exist_ok=True)
+    for path in here.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != CHECKPOINT_FILE:
+            path.unlink()
+
+
+def _forget(folder: Path, plan: Plan, number: int) -> None:
+    """A finished task's exemplars are in its memory and its training is over; of older tasks only figures are read."""
+    here = task_folder(folder, plan, number)
+    (here / EXEMPLARS_FILE).unlink(missing_ok=True)
+    (here / CHECKPOINT_FILE).unlink(missing_ok=True)
+    for older in range(1, number):
+        shutil.rmtree(task_folder(folder, plan, older) / CANDIDATE_FOLDER, ignore_errors=True)
+        (task_folder(folder, plan, older) / MEMORY_FILE).unlink(missing_ok=True)
 
 
 @contextmanager

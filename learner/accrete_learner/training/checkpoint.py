@@ -1,0 +1,124 @@
+"""Where a training run keeps how far it is, so that one that was killed goes on from there.
+
+The file is in safetensors' format and holds all on which the rest of a run depends beside its arguments:
+
+    network.NAME   the network's state, batch statistics included
+    momentum.NAME  SGD's momentum of a parameter, where it has one
+    random.*       the states of the run's generator and of torch's own, which dropout draws from
+    losses         float64 [E], the mean loss of each epoch that is done
+    seconds        float64, that these epochs took
+"""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor, nn
+
+from accrete_kit.atomic_file import write_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingState:
+    """What changes from one epoch to the next."""
+
+    network: nn.Module
+    optimizer: torch.optim.SGD
+    generator: torch.Generator
+    losses: list[float] = field(default_factory=list)
+    """Mean loss of each epoch that is done. Their number is where the schedule stands."""
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return it as tensors on the CPU, by the names that the module describes."""
+        found = {f"network.{name}": value for name, value in self.network.state_dict().items()}
+        found |= {
+            f"momentum.{name}": self.optimizer.state[parameter]["momentum_buffer"]
+            for name, parameter in self.network.named_parameters()
+            if self.optimizer.state.get(parameter, {}).get("momentum_buffer") is not None
+        }
+        found |= {"random.run": self.generator.get_state(), "random.torch": torch.get_rng_state()}
+        if self.generator.device.type == "cuda":
+            found["random.cuda"] = torch.cuda.get_rng_state(self.generator.device)
+        found["losses"] = torch.tensor(self.losses, dtype=torch.float64)
+        return {name: value.detach().cpu().contiguous() for name, value in found.items()}
+
+    def load(self, tensors: Mapping[str, Tensor]) -> None:
+        """Take over what `tensors` returned in another process.
+
+        Raises:
+            ValueError: when these are of another training. Nothing has changed then.
+        """
+        own = {name: value for name, value in self.tensors().items() if not name.startswith("momentum.")}
+        parameters = {f"momentum.{name}": value for name, value in self.network.named_parameters()}
+        for name in own.keys() | {name for name in tensors if name != "seconds"}:
+            expected, found = own.get(name, parameters.get(name)), tensors.get(name)
+            if expected is None or found is None or (name != "losses" and found.shape != expected.shape):
+                raise ValueError(f"{name} does not fit")
+        self.network.load_state_dict(_under("network.", tensors))
+        for name, value in _under("momentum.", tensors).items():
+            # In the parameter's own order of memory, as the optimizer would have made it.
+            parameter = parameters[f"momentum.{name}"]
+            self.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(value)
+        self.generator.set_state(tensors["random.run"])
+        torch.set_rng_state(tensors["random.torch"])
+        if "random.cuda" in tensors:
+            torch.cuda.set_rng_state(tensors["random.cuda"], self.generator.device)
+        self.losses[:] = tensors["losses"].tolist()
+
+
+class Checkpoint:
+    """The file of one training run.
+
+    On a CPU, with as many threads, a run that goes on from it has the same bits as one that was never interrupted.
+    """
+
+    def __init__(self, path: Path, *, interval_s: float) -> None:
+        """Keep the run in `path`, at the end of an epoch, once in `interval_s` seconds at most and after the last."""
+        self.path = path
+        self.seconds_before = 0.0
+        """What the epochs took that were taken over from the file."""
+        self._interval_s = interval_s
+        self._started = self._written = time.monotonic()
+
+    def restore(self, state: TrainingState, epochs: int) -> None:
+        """Bring a run of so many epochs to where the file is, if there is one.
+
+        Raises:
+            ValueError: when the file is of another training or damaged. The message names it.
+            OSError: when it cannot be read.
+        """
+        self._started = self._written = time.monotonic()
+        if not self.path.exists():
+            return
+        try:
+            tensors = load_file(self.path)
+            if len(tensors.get("losses", ())) > epochs:
+                raise ValueError(f"it is {len(tensors['losses'])} epochs old, the training has {epochs}")
+            seconds = float(tensors["seconds"])
+            state.load(tensors)
+            self.seconds_before = seconds
+        except (SafetensorError, ValueError, KeyError) as error:
+            raise ValueError(
+                f"{self.path} is no checkpoint of this training ({error}); without it, the training begins anew"
+            ) from error
+
+    def keep(self, state: TrainingState, *, last: bool) -> None:
+        """Write the file, whole or not at all, if it is time or this was the last epoch.
+
+        Raises:
+            OSError: when it cannot be written. An older one is then still whole.
+        """
+        now = time.monotonic()
+        if not last and now - self._written < self._interval_s:
+            return
+        seconds = torch.tensor(self.seconds_before + now - self._started, dtype=torch.float64)
+        write_bytes(self.path, save({**state.tensors(), "seconds": seconds}))
+        self._written = time.monotonic()
+
+
+def _under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
