@@ -131,7 +131,7 @@ def teach_endless_step(node: Node) -> int:
         client.wait_learned(first.ids, timeout=120)
         client.add_examples((label, scan) for label in "23" for scan in scans[label])
         until(lambda: "training" in client.status().phase.lower(), what="the step")
-    return int(until(lambda: node.pid("trainer"), what="the trainer"))
+    return int(until(lambda: node.pid("step"), what="the trainer"))
 
 
 def _rounds(at_work: AtWork, rounds: int, seconds: float) -> Found:

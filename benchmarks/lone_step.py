@@ -81,8 +81,8 @@ def _run(folder: Path, job: Job, tensors: dict[str, Tensor]) -> Cost:
     assert child.stdout is not None
     child.stdin.write(json.dumps(str(folder)) + "\n")
     child.stdin.close()
-    last = child.stdout.read().splitlines()[-1]
-    _, status, usage = os.wait4(child.pid, 0)
-    if status or json.loads(last)["stage"] != "done":
-        raise RuntimeError(f"the step failed: {last}")
+    said = [json.loads(line) for line in child.stdout.read().splitlines()]
+    _, status, usage = os.wait4(child.pid, 0)  # the step's process, which the trainer has waited for, counts
+    if status or not any(event["stage"] == "done" for event in said):
+        raise RuntimeError(f"the step failed: {said[-1]}")
     return Cost(seconds=sum(Result.read(folder).stage_seconds.values()), peak_kb=float(usage.ru_maxrss))

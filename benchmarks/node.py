@@ -122,14 +122,14 @@ class Node:
         log.close()
 
     def pid(self, name: str) -> int | None:
-        """Return the process of "store", "server", "learner", or of the "trainer" at work."""
+        """Return the process of "store", "server", "learner", the "trainer" that stands by, or its "step"."""
         if self.process is None:
             raise RuntimeError("the node was not started")
         below = descendants(self.process.pid)
-        if name == "trainer":
-            learner = self.pid("learner")
-            # One at work has used the processor for longer than one that stands by, and was started earlier.
-            return min(descendants(learner), default=None) if learner else None
+        if parent := {"trainer": "learner", "step": "trainer"}.get(name):
+            above = self.pid(parent)
+            # What is below a process's child was started later.
+            return min(descendants(above), default=None) if above else None
         return next((pid for pid, line in below.items() if _MARKS[name] in line), None)
 
     def kill(self, name: str) -> None:

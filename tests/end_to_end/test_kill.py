@@ -46,7 +46,7 @@ def teach(client: Client, digits: dict[str, list[np.ndarray]], labels: str) -> l
     return report.ids
 
 
-@pytest.mark.parametrize("victim", ["trainer", "learner", "server", "store"])
+@pytest.mark.parametrize("victim", ["step", "learner", "server", "store"])
 def test_a_kill_in_the_middle_of_a_step_loses_nothing_and_learns_everything_once(make_node, digits, victim):
     node = make_node(epochs=40)
     with node.client() as client:
@@ -75,7 +75,7 @@ def test_a_kill_in_the_middle_of_a_step_loses_nothing_and_learns_everything_once
             ("0", "1", "2", "3"),
         ]
         _assert_learned_once(node, {*first, *second})
-        assert ("killed by signal 9" if victim == "trainer" else "process.died") in node.log(), "nothing was killed"
+        assert ("killed by signal 9" if victim == "step" else "process.died") in node.log(), "nothing was killed"
 
 
 def _wait_for_training(address: str, training: threading.Event) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import onnxruntime
@@ -18,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 from accrete_learner.config import MethodConfig, ModelConfig, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
 from accrete_learner.metrics import Tally, accuracy
-from accrete_learner.trainer.job import EXIT_STEP_FAILED, INPUTS_FILE, JOB_FILE, RESULT_FILE, Job, Result
+from accrete_learner.trainer.job import INPUTS_FILE, JOB_FILE, RESULT_FILE, Job, Result
 
 pytestmark = pytest.mark.integration
 
@@ -28,12 +30,38 @@ Digits = Callable[..., tuple[np.ndarray, np.ndarray]]
 OUTPUTS = {"candidate", "exemplars.safetensors", RESULT_FILE}
 
 
-def run(process: subprocess.Popen[str], folder: Path) -> list[dict[str, Any]]:
-    """Tells it the folder and waits; its events."""
-    output, errors = process.communicate(f"{json.dumps(str(folder))}\n", timeout=600)
-    events = [json.loads(line) for line in output.splitlines()]
-    assert process.returncode in (0, EXIT_STEP_FAILED), errors
+def run(trainer: subprocess.Popen[str], folder: Path) -> list[dict[str, Any]]:
+    """Tells it the folder and waits for the step's end; its events."""
+    begin(trainer, folder)
+    events: list[dict[str, Any]] = []
+    while not events or events[-1]["stage"] not in ("done", "error"):
+        events.append(said(trainer))
     return events
+
+
+def begin(trainer: subprocess.Popen[str], folder: Path) -> None:
+    """Tells it the folder."""
+    assert trainer.stdin is not None
+    trainer.stdin.write(f"{json.dumps(str(folder))}\n")
+    trainer.stdin.flush()
+
+
+def said(trainer: subprocess.Popen[str]) -> dict[str, Any]:
+    """Waits for what it says next."""
+    assert trainer.stdout is not None
+    assert trainer.stderr is not None
+    line = trainer.stdout.readline()
+    assert line, trainer.stderr.read()
+    return dict(json.loads(line))
+
+
+@pytest.fixture(scope="module")
+def trainer(start_trainer: Trainer) -> Iterator[subprocess.Popen[str]]:
+    """One that runs a step after the other, as a learner has it do."""
+    process = start_trainer()
+    yield process
+    output, _ = process.communicate(timeout=300)
+    assert (process.returncode, output) == (0, '{"stage": "ready"}\n')
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,12 +78,12 @@ def steps(
     request: pytest.FixtureRequest,
     tmp_path_factory: pytest.TempPathFactory,
     write_step: Callable[..., Job],
-    start_trainer: Trainer,
+    trainer: subprocess.Popen[str],
 ) -> Steps:
     root = tmp_path_factory.mktemp("steps")
     method = MethodConfig(name=request.param)
     write_step(root / "1", classes=4, method=method)
-    run(start_trainer(), root / "1")
+    run(trainer, root / "1")
     kept = load_file(root / "1" / "exemplars.safetensors")
     arrays = {
         "exemplar_x": kept["x"],
@@ -63,7 +91,7 @@ def steps(
         "exemplar_rank": np.tile(np.arange(5), 4),
     }
     write_step(root / "2", classes=6, old=4, parent=root / "1" / "candidate", arrays=arrays, method=method)
-    return Steps(base=root / "1", increment=root / "2", events=run(start_trainer(), root / "2"))
+    return Steps(base=root / "1", increment=root / "2", events=run(trainer, root / "2"))
 
 
 def test_two_steps_learn_all_classes(steps: Steps, tallies: Tallies, digits: Digits):
@@ -117,7 +145,7 @@ def test_exemplars_are_examples_that_came_for_the_classes_chosen_anew(steps: Ste
 
 
 def test_it_says_what_it_does_in_lines_of_json(steps: Steps):
-    assert steps.events[0] == {"stage": "ready"}
+    assert [event["stage"] for event in steps.events[:2]] == ["ready", "begun"]
     assert steps.events[-1] == {"stage": "done"}
     training = [event for event in steps.events if event["stage"] == "train"]
     assert training[-1]["done"] == training[-1]["total"] == 6
@@ -142,74 +170,100 @@ def test_half_a_line_is_not_a_folder(start_trainer: Trainer, tmp_path: Path):
 
 
 def test_a_step_that_fails_says_why_and_leaves_no_result(
-    start_trainer: Trainer, write_step: Callable[..., Job], tmp_path: Path
+    trainer: subprocess.Popen[str], write_step: Callable[..., Job], tmp_path: Path
 ):
     write_step(tmp_path, classes=2, arrays={"new_y": np.full(80, 9)})
-    process = start_trainer()
-    events = run(process, tmp_path)
-    assert process.returncode == EXIT_STEP_FAILED
+    events = run(trainer, tmp_path)
     assert events[-1] == {"stage": "error", "reason": "new_y has a class outside 0 to 1"}
     assert not OUTPUTS & {path.name for path in tmp_path.iterdir()}
 
 
+@pytest.mark.parametrize("killed", ["trainer", "step"])
 def test_a_killed_trainer_leaves_nothing_that_looks_finished_and_the_step_runs_again(
-    start_trainer: Trainer, write_step: Callable[..., Job], tmp_path: Path
+    start_trainer: Trainer,
+    trainer: subprocess.Popen[str],
+    write_step: Callable[..., Job],
+    tmp_path: Path,
+    killed: Literal["trainer", "step"],
 ):
     job = write_step(tmp_path, classes=2, training=TrainingConfig(base_epochs=5000, threads=1))
     process = start_trainer()
-    assert process.stdin is not None
-    assert process.stdout is not None
-    process.stdin.write(f"{json.dumps(str(tmp_path))}\n")
-    process.stdin.flush()
-    while json.loads(process.stdout.readline())["stage"] != "train":
+    begin(process, tmp_path)
+    assert said(process) == {"stage": "ready"}
+    step = said(process)["pid"]
+    while said(process)["stage"] != "train":
         pass
-    process.kill()
-    process.communicate(timeout=300)
+    assert len(list(Path(f"/proc/{process.pid}/task").iterdir())) == 1, "it could not fork safely with a second thread"
+    os.kill(step if killed == "step" else process.pid, signal.SIGKILL)
+    process.communicate(timeout=300)  # until both are gone, as both hold the pipes
+    assert process.returncode == -signal.SIGKILL
     assert {path.name for path in tmp_path.iterdir()} == {JOB_FILE, INPUTS_FILE}
     # As if killed while it wrote: the next run replaces the half that it finds.
     (tmp_path / "candidate").mkdir()
     (tmp_path / "candidate" / "graph.onnx").write_text("half")
     dataclasses.replace(job, training=TrainingConfig(base_epochs=1, threads=1)).write(tmp_path)
-    assert run(start_trainer(), tmp_path)[-1] == {"stage": "done"}
+    assert run(trainer, tmp_path)[-1] == {"stage": "done"}
     assert len(Result.read(tmp_path).losses) == 1
 
 
-@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
-@pytest.mark.parametrize("steps", ["lucir"], indirect=True)
-def test_compiled_a_step_learns_what_it_learns_otherwise(
-    steps: Steps,
-    start_trainer: Trainer,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-):
-    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "code"))
-    job, inputs = Job.read(steps.increment), load_file(steps.increment / INPUTS_FILE)
-    training = dataclasses.replace(job.training, compile=True)
-    (tmp_path / "step").mkdir()
-    save_file(inputs, tmp_path / "step" / INPUTS_FILE)
-    dataclasses.replace(job, training=training).write(tmp_path / "step")
-    assert run(start_trainer(), tmp_path / "step")[-1] == {"stage": "done"}
-    assert len(list((tmp_path / "code").rglob("*.so"))) >= 2, "of the network and of its teacher"
-    losses, expected = Result.read(tmp_path / "step").losses, Result.read(steps.increment).losses
-    assert losses[:6] == pytest.approx(expected[:6], rel=0.02), "the last is of exemplars, which rounding may choose"
-
-
-def test_vectors_are_learned_as_they_are(start_trainer: Trainer, tallies: Tallies, tmp_path: Path):
+def write_vectors(folder: Path, *, old: int = 0, parent: Path | None = None, **fields: Any) -> tuple[Any, Any]:
+    """A step in which classes `old` to 2 of vectors are new, for a network that is its head alone; all vectors."""
     generator = np.random.default_rng(0)
     centres = generator.normal(size=(3, 6)).astype(np.float32) * 4
     y = np.repeat(np.arange(3), 30)
     x = centres[y] + generator.normal(size=(90, 6)).astype(np.float32)
-    save_file({"new_x": x, "new_y": y}, tmp_path / INPUTS_FILE)
-    model = ModelConfig(backbone="identity", embedding=6)
+    folder.mkdir(exist_ok=True)
+    new = (old <= y) & (y < len(fields["labels"]))
+    save_file({"new_x": x[new], "new_y": y[new]}, folder / INPUTS_FILE)
     Job(
-        version=1,
+        version=1 if parent is None else 2,
+        old_count=old,
+        parent=None if parent is None else str(parent),
+        parent_rows=tuple(range(old)),
+        model=ModelConfig(backbone="identity", embedding=6),
+        memory=MemoryConfig(size=4),
+        **fields,
+    ).write(folder)
+    return x, y
+
+
+def test_vectors_are_learned_as_they_are(trainer: subprocess.Popen[str], tallies: Tallies, tmp_path: Path):
+    x, y = write_vectors(
+        tmp_path,
         labels=("a", "b", "c"),
         method=MethodConfig(rule="nme"),
-        model=model,
         training=TrainingConfig(base_epochs=10, threads=1),
-        memory=MemoryConfig(size=4),
-    ).write(tmp_path)
-    assert run(start_trainer(), tmp_path)[-1] == {"stage": "done"}
+    )
+    assert run(trainer, tmp_path)[-1] == {"stage": "done"}
     assert (accuracy(tallies(tmp_path, x[::9], y[::9])) or 0) > 0.8
     golden = load_file(tmp_path / "candidate" / "golden.safetensors")
     np.testing.assert_array_equal(golden["input"], golden["features"])
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs a C++ compiler")
+def test_compiled_a_step_learns_what_it_learns_otherwise(
+    start_trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The head alone: for each layer of a network the compiler of C++ would take seconds, and there is a teacher."""
+    monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path / "code"))
+    monkeypatch.setenv("TORCHINDUCTOR_COMPILE_THREADS", "1")
+    trainer = start_trainer()
+    losses = {}
+    training = TrainingConfig(base_epochs=2, epochs=2, batch_size=30, threads=1)
+    method = MethodConfig(name="lwf")
+    write_vectors(tmp_path / "1", labels=("a", "b"), method=method, training=training)
+    assert run(trainer, tmp_path / "1")[-1] == {"stage": "done"}
+    for folder, compiled in ((tmp_path / "eager", False), (tmp_path / "compiled", True)):
+        write_vectors(
+            folder,
+            labels=("a", "b", "c"),
+            old=2,
+            parent=tmp_path / "1" / "candidate",
+            method=method,
+            training=dataclasses.replace(training, compile=compiled),
+        )
+        assert run(trainer, folder)[-1] == {"stage": "done"}
+        losses[compiled] = Result.read(folder).losses
+    trainer.communicate(timeout=300)
+    assert len(list((tmp_path / "code").rglob("*.so"))) >= 2, "of the network and of its teacher"
+    assert losses[True] == pytest.approx(losses[False], rel=0.02)

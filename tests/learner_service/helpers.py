@@ -55,9 +55,16 @@ class RunningLearner:
         return until(look, lambda: f"event {kind}\n{self.log()}")[0].body
 
     def trainer_pid(self) -> int:
-        """The process that trains, once it stands by."""
-        marker = "trainer.started pid="
-        return int(until(lambda: self.log().split(marker)[1:], "trainer").pop().split()[0])
+        """The trainer that stands by."""
+        return self._told_pid("trainer.started")
+
+    def step_pid(self) -> int:
+        """The newest step's process."""
+        return self._told_pid("trainer.begun")
+
+    def _told_pid(self, event: str) -> int:
+        marker = f"{event} pid="
+        return int(until(lambda: self.log().split(marker)[1:], event).pop().split()[0])
 
     def kill(self) -> None:
         self.process.kill()

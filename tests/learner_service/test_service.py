@@ -81,7 +81,7 @@ def test_a_killed_trainer_costs_an_attempt_and_no_example(start: Start, store: S
     learner = start(training=LONG)
     teach(store, 0, 1)
     learner.event("progress")
-    os.kill(learner.trainer_pid(), signal.SIGKILL)
+    os.kill(learner.step_pid(), signal.SIGKILL)
     failed = learner.event("failed")
     assert (failed["reason"].split(":")[0], failed["attempt"]) == ("the trainer was killed by signal 9", 1)
     record = learner.version(1)
@@ -93,9 +93,9 @@ def test_a_killed_learner_takes_up_from_the_store_alone(start: Start, store: Sto
     learner = start(training=LONG)
     teach(store, 0, 1)
     learner.event("progress")
-    trainer = learner.trainer_pid()
+    trainer = learner.trainer_pid(), learner.step_pid()
     learner.kill()
-    until(lambda: not _runs(trainer), "the trainer's end")
+    until(lambda: not any(map(_runs, trainer)), "the trainer's end")
     assert list((data_dir / "work").iterdir())
 
     record = start().version(1)
@@ -109,9 +109,9 @@ def test_a_learner_that_is_asked_to_end_in_a_step_does_and_loses_nothing(start: 
     learner = start(training=LONG)
     teach(store, 0, 1)
     learner.event("progress")
-    trainer = learner.trainer_pid()
+    trainer = learner.trainer_pid(), learner.step_pid()
     assert learner.stop() == 0
-    assert not _runs(trainer)
+    assert not any(map(_runs, trainer))
     assert store.lease_holder() is None
     assert store.pending.total().examples == 60
 

@@ -18,12 +18,15 @@ from benchmarks.waiting import until
 pytestmark = pytest.mark.integration
 
 SCRIPT = """
-import json, pathlib, sys
-folder = pathlib.Path(json.loads(sys.stdin.readline()))
-(folder / "began").touch()
-while not (folder / "enough").exists():
-    pass
-print(json.dumps({"stage": "done"}), flush=True)
+import os, sys
+from accrete_learner.trainer.standby import stand_by
+
+def run(folder, reporter):
+    (folder / "began").write_text(str(os.getpid()))
+    while not (folder / "enough").exists():
+        pass
+
+sys.exit(stand_by(run))
 """
 
 
@@ -52,19 +55,16 @@ def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trainer
 
 @contextmanager
 def running(trainer: Trainer, folder: Path) -> Iterator[int]:
-    """A step under way; the trainer's process."""
+    """A step under way; its process."""
 
     def run() -> None:
         trainer.run(folder, on_progress=lambda _: None, check=lambda: None)
 
-    trainer.stand_by()
-    pid = trainer.pid
-    assert pid is not None
+    began = folder / "began"
     thread = threading.Thread(target=run)
     thread.start()
     try:
-        until(lambda: (folder / "began").exists())
-        yield pid
+        yield int(until(lambda: began.exists() and began.read_text()))
     finally:
         (folder / "enough").touch()
         thread.join(30)

@@ -20,10 +20,9 @@ from benchmarks.waiting import until
 pytestmark = pytest.mark.integration
 
 SCRIPT = """
-import json, os, pathlib, sys, time
-print(json.dumps({"stage": "ready"}), flush=True)
-folder = pathlib.Path(json.loads(sys.stdin.readline()))
-exec((folder / "act.py").read_text())
+import json, os, sys, time
+from accrete_learner.trainer.standby import stand_by
+sys.exit(stand_by(lambda folder, reporter: exec((folder / "act.py").read_text())))
 """
 
 
@@ -47,41 +46,55 @@ def nothing() -> None: ...
 
 def test_progress_is_passed_on(trainer: Trainer, tmp_path: Path):
     told: list[Progress] = []
-    act = 'print("hello"); print(json.dumps({"stage": "train", "done": 1, "total": 2, "loss": 0.5}))'
+    act = 'print("hello"); reporter.progress("train", 1, 2, 0.5)'
     trainer.run(folder(tmp_path, act), told.append, nothing)
     assert told == [Progress(stage="train", done=1, total=2, loss=0.5)]
 
 
-def test_a_step_that_is_done_does_not_wait_for_the_trainers_end(trainer: Trainer, tmp_path: Path):
-    act = 'print(json.dumps({"stage": "done"}), flush=True); time.sleep(20); sys.exit(3)'
+def test_the_steps_of_one_trainer_have_a_process_each_and_it_goes_on_after_one_that_failed(
+    trainer: Trainer, tmp_path: Path
+):
+    trainer.stand_by()
+    standing_by = trainer.pid
+    for act, failure in (
+        ("", ""),
+        ('raise ValueError("too many")', "too many"),
+        ("1 / 0", "ZeroDivisionError: "),
+        ("", ""),
+    ):
+        remember = '(folder / "steps").open("a").write(f"{os.getpid()} {os.getppid()}\\n");'
+        if failure:
+            with pytest.raises(TrainerFailed, match=f"^{failure}"):
+                trainer.run(folder(tmp_path, remember + act), print, nothing)
+        else:
+            trainer.run(folder(tmp_path, remember + act), print, nothing)
+    pids = [line.split() for line in (tmp_path / "steps").read_text().splitlines()]
+    assert {parent for _, parent in pids} == {str(standing_by)}
+    assert len({step for step, _ in pids} - {str(standing_by)}) == 4
+    assert trainer.pid == standing_by
+
+
+def test_before_the_next_step_begins_the_one_before_is_gone(trainer: Trainer, tmp_path: Path):
+    """Also one that takes long to end after it has said that all is written, for which nothing waits."""
+    act = 'reporter.say("done"); (folder / "pid").write_text(str(os.getpid())); time.sleep(1); os._exit(0)'
     trainer.run(folder(tmp_path, act), print, nothing)
-
-
-def test_before_the_next_trainer_starts_the_one_before_is_gone(trainer: Trainer, tmp_path: Path):
-    trainer.stand_by()
-    before = trainer.pid
-    assert before is not None
-    trainer.run(folder(tmp_path, 'print(json.dumps({"stage": "done"}), flush=True); time.sleep(60)'), print, nothing)
-    trainer.stand_by()
-    assert trainer.pid not in (None, before)
-    with pytest.raises(ProcessLookupError):
-        os.kill(before, 0)
-
-
-def test_a_failed_step_says_the_trainers_reason(trainer: Trainer, tmp_path: Path):
-    act = 'print(json.dumps({"stage": "error", "reason": "out of memory"})); sys.exit(3)'
-    with pytest.raises(TrainerFailed, match=r"^out of memory$"):
-        trainer.run(folder(tmp_path, act), print, nothing)
+    trainer.run(folder(tmp_path, 'assert not os.path.exists("/proc/" + (folder / "pid").read_text())'), print, nothing)
 
 
 def test_a_crash_is_explained_by_its_last_words(trainer: Trainer, tmp_path: Path):
-    with pytest.raises(TrainerFailed, match="exit code 1: ZeroDivisionError"):
-        trainer.run(folder(tmp_path, "1 / 0"), print, nothing)
+    act = 'print("no memory", file=sys.stderr); os._exit(7)'
+    with pytest.raises(TrainerFailed, match="exit code 7: no memory"):
+        trainer.run(folder(tmp_path, act), print, nothing)
 
 
-def test_a_killed_trainer_is_named_as_such(trainer: Trainer, tmp_path: Path):
-    with pytest.raises(TrainerFailed, match="killed by signal 9"):
-        trainer.run(folder(tmp_path, "os.kill(os.getpid(), 9)"), print, nothing)
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGSEGV])
+@pytest.mark.parametrize("which", ["getpid", "getppid"])
+def test_a_killed_trainer_is_named_as_such_and_replaced(
+    trainer: Trainer, tmp_path: Path, which: str, number: signal.Signals
+):
+    with pytest.raises(TrainerFailed, match=f"killed by signal {number:d}"):
+        trainer.run(folder(tmp_path, f"os.kill(os.{which}(), {number:d}); time.sleep(60)"), print, nothing)
+    trainer.run(folder(tmp_path, "pass"), print, nothing)
 
 
 def test_a_trainer_that_died_while_standing_by_is_replaced(trainer: Trainer, tmp_path: Path):
@@ -95,44 +108,40 @@ def test_a_trainer_that_died_while_standing_by_is_replaced(trainer: Trainer, tmp
 
 def test_a_step_that_is_given_up_leaves_no_child(trainer: Trainer, tmp_path: Path):
     trainer.stand_by()
-    pid = trainer.pid
-    assert pid is not None
+    standing_by, step = trainer.pid, tmp_path / "pid"
+    assert standing_by is not None
 
     def give_up() -> None:
-        raise Interrupted("shutting down")
+        if step.exists() and step.read_text():
+            raise Interrupted("shutting down")
 
     with pytest.raises(Interrupted):
-        trainer.run(folder(tmp_path, "time.sleep(60)"), print, give_up)
-    with pytest.raises(ProcessLookupError):
-        os.kill(pid, 0)
+        trainer.run(folder(tmp_path, '(folder / "pid").write_text(str(os.getpid())); time.sleep(60)'), print, give_up)
+    assert not _alive(standing_by)
+    assert not _alive(int(step.read_text()))
 
 
 def test_the_child_runs_at_lowered_priority(trainer: Trainer, tmp_path: Path):
     said: list[Progress] = []
-    nice = "os.getpriority(os.PRIO_PROCESS, 0)"
-    act = f'print(json.dumps({{"stage": "nice", "done": {nice}, "total": 19}}))'
+    act = 'reporter.progress("nice", os.getpriority(os.PRIO_PROCESS, 0), 19, 0.0)'
     trainer.run(folder(tmp_path, act), said.append, nothing)
     assert said[0].done == 5
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")
 def test_the_child_dies_with_a_learner_that_is_killed(tmp_path: Path):
-    # Once the trainer's module runs, its life is tied to the learner's.
-    (tmp_path / "idle_trainer.py").write_text(
-        "import json, os, sys; os.mkdir(json.loads(sys.stdin.readline())); sys.stdin.read()"
-    )
+    (tmp_path / "idle_trainer.py").write_text(SCRIPT)
+    (tmp_path / "act.py").write_text('(folder / "pid").write_text(f"{os.getppid()} {os.getpid()}"); time.sleep(600)')
     code = (
-        "from accrete_learner_service.trainer.child import Trainer; import os, sys\n"
-        "def told(): print(trainer.pid, flush=True) if os.path.exists(sys.argv[1]) else None\n"
-        "trainer = Trainer(nice=5, module='idle_trainer'); trainer.run(sys.argv[1], print, told)"
+        "from accrete_learner_service.trainer.child import Trainer; import pathlib, sys\n"
+        "folder = pathlib.Path(sys.argv[1])\n"
+        "Trainer(nice=5, module='idle_trainer').run(folder, print, lambda: None)"
     )
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
-    command = [sys.executable, "-c", code, str(tmp_path / "step")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as learner:
-        assert learner.stdout is not None
-        pid = int(learner.stdout.readline())
+    with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], env=env) as learner:
+        pids = until(lambda: (tmp_path / "pid").exists() and (tmp_path / "pid").read_text().split(), "the step")
         learner.kill()
-    until(lambda: not _alive(pid), "the trainer's end")
+    until(lambda: not any(_alive(int(pid)) for pid in pids), "the end of trainer and step")
 
 
 def _alive(pid: int) -> bool:

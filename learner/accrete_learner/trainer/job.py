@@ -32,9 +32,6 @@ RESULT_FILE = "result.json"
 INPUT_NEW_X, INPUT_NEW_Y = "new_x", "new_y"
 INPUT_EXEMPLAR_X, INPUT_EXEMPLAR_Y, INPUT_EXEMPLAR_RANK = "exemplar_x", "exemplar_y", "exemplar_rank"
 
-#: Exit code of a trainer whose step failed and which said why; any other code but 0 is a crash.
-EXIT_STEP_FAILED = 3
-
 
 @dataclass(frozen=True, kw_only=True)
 class Job:

@@ -1,4 +1,4 @@
-"""The trainer's process, which stands by, runs one step, and may be killed at any instant."""
+"""The trainer's process, which stands by, forks a child for each step, and may be killed with it at any instant."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
@@ -24,6 +25,8 @@ log = logging.getLogger(__name__)
 TRAINER_MODULE = "accrete_learner.trainer"
 #: Seconds between two calls of the check while the trainer runs.
 CHECK_S = 0.1
+#: Seconds that a killed step's process is waited for.
+_GONE_S = 10
 #: Lines of the trainer's log that a failure's reason may come from.
 _LAST_LINES = 20
 
@@ -35,13 +38,11 @@ class Trainer:
         self._nice = nice
         self._module = module
         self._child: _Child | None = None
-        self._spent: _Child | None = None
-        """One that has done its step, and is killed but perhaps not gone."""
         self._running = False
 
     @property
     def pid(self) -> int | None:
-        """The child's process id, when one is alive."""
+        """The id of the process that stands by, when one is alive. A step's own is its child."""
         return self._child.process.pid if self._child and self._child.alive else None
 
     def stand_by(self) -> None:
@@ -52,12 +53,12 @@ class Trainer:
             log.info("trainer.started", extra=fields(pid=self._child.process.pid, nice=self._nice))
 
     def run(self, folder: Path, on_progress: Callable[[Progress], None], check: Callable[[], None]) -> None:
-        """Have the child run the step in `folder`.
+        """Have the step in `folder` run. Its process has perhaps not ended yet when this returns.
 
         Args:
             folder: a step's folder, inputs written.
             on_progress: called for each line of progress.
-            check: called every `CHECK_S`; what it raises ends the step, the child is killed.
+            check: called every `CHECK_S`; what it raises ends the step, and all of the trainer is killed.
 
         Raises:
             TrainerFailed: it said that the step failed, crashed, or was killed.
@@ -69,46 +70,42 @@ class Trainer:
         try:
             child.begin(folder)
             failure = _follow(child, on_progress, check)
-            if failure is not None:
-                raise TrainerFailed(failure)
         except BaseException:
             self.kill()
             raise
         finally:
             self._running = False
-        # Its end is not waited for: at the lowest priority, giving back what torch holds takes long on busy cores.
-        child.process.kill()
-        self._child, self._spent = None, child
+        if failure is not None:
+            raise TrainerFailed(failure)
 
     def halt(self) -> None:
-        """Stop the child where it is, if it runs a step, until `go_on`. From any thread."""
+        """Stop the step where it is, if one runs, until `go_on`. From any thread."""
         if self._running:
             self._signal(signal.SIGSTOP)
 
     def go_on(self) -> None:
-        """Let the child go on, if it was stopped. From any thread."""
+        """Let the step go on, if it was stopped. From any thread."""
         self._signal(signal.SIGCONT)
 
     def _signal(self, number: signal.Signals) -> None:
         child = self._child
         if child is not None:
-            child.process.send_signal(number)
+            child.send(number)
 
     def kill(self) -> None:
-        """End the child at once, whatever it does, and return when it is gone."""
-        for child in (self._child, self._spent):
-            if child is not None:
-                child.kill()
-        self._child = self._spent = None
+        """End the trainer at once, whatever it does, and return when it and its step are gone."""
+        if self._child is not None:
+            self._child.kill()
+        self._child = None
 
 
 class _Child:
-    """One process with its pipes and the threads that read them."""
+    """One process that stands by, its pipes, which a step's process shares, and the threads that read them."""
 
     def __init__(self, nice: int, module: str) -> None:
         starter = [sys.executable, "-m", "accrete_learner_service.trainer.starter", str(os.getpid()), str(nice), module]
         pipe = subprocess.PIPE
-        # A group of its own: a Ctrl-C at the terminal is for the learner, which ends its child itself.
+        # A group of its own, for its steps: a Ctrl-C at the terminal is for the learner, which ends them itself.
         self.process = subprocess.Popen(starter, stdin=pipe, stdout=pipe, stderr=pipe, text=True, process_group=0)
         self.lines: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
@@ -143,11 +140,18 @@ class _Child:
         last = f": {self._last_lines[-1]}" if self._last_lines else ""
         return f"the trainer {how}{last}"
 
+    def send(self, number: signal.Signals) -> None:
+        """Signal the process that stands by and its step."""
+        if self.alive:
+            with suppress(ProcessLookupError):
+                os.killpg(self.process.pid, number)
+
     def kill(self) -> None:
-        self.process.kill()
+        self.send(signal.SIGKILL)
         self.process.wait()
         for reader in self._readers:
-            reader.join(timeout=1)
+            # They read until the step's process is gone as well, which at the lowest priority may take its time.
+            reader.join(timeout=_GONE_S)
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             _close(pipe)
 
@@ -166,11 +170,10 @@ class _Child:
 
 
 def _follow(child: _Child, on_progress: Callable[[Progress], None], check: Callable[[], None]) -> str | None:
-    """Read the child's lines until it has done the step, and return why if it failed instead.
+    """Read what is said of the step until it is done, and return why if it failed instead.
 
     Its files are written by then.
     """
-    reason = ""
     while True:
         check()
         try:
@@ -178,11 +181,13 @@ def _follow(child: _Child, on_progress: Callable[[Progress], None], check: Calla
         except queue.Empty:
             continue
         if message is None:
-            return None if child.process.wait() == 0 else reason or child.exit_reason()
-        if message.get("stage") == "done":
+            return child.exit_reason()
+        if message.get("stage") == "begun":
+            log.info("trainer.begun", extra=fields(pid=message.get("pid")))
+        elif message.get("stage") == "done":
             return None
-        if message.get("stage") == "error":
-            reason = str(message.get("reason", ""))
+        elif message.get("stage") == "error":
+            return str(message.get("reason", ""))
         elif "total" in message:
             on_progress(_progress(message))
 
