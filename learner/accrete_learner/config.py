@@ -10,6 +10,7 @@ from accrete_learner.method_names import available, begins_anew
 Augmentation = Literal["auto", "none", "crop", "crop_flip", "eeil", "strong"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
+ScheduleChoice = Literal["own", "knee"]
 Rule = Literal["head", "nme", "knn", "mlp", "svm"]
 RuleChoice = Literal["", "head", "nme", "knn", "mlp", "svm"]
 Selection = Literal[
@@ -114,7 +115,12 @@ class TrainingConfig:
     copies: int | None = None
     """Times that an epoch takes each example, augmented anew each time; 1 for all methods but EEIL, which takes 12."""
     learning_rate: float | None = None
-    """Learning rate of SGD at the start of the method's schedule."""
+    """Learning rate of SGD at the start of the method's schedule; `knee` has its own factor on it."""
+    schedule: ScheduleChoice = "own"
+    """How the rate goes. `own`: by steps, as in each method's paper. `knee`: up in three epochs to 2.5 times
+    `learning_rate`, held to the half, then linearly down to nothing, with Nesterov's momentum, mirror images in turns,
+    and the mean of the weights over the last fifth. It is made for fewer epochs, say a quarter, which are set apart
+    from it."""
     weight_decay: float | None = None
     """L2 penalty on the trained parameters."""
     augmentation: Augmentation = "auto"
@@ -147,6 +153,7 @@ class TrainingConfig:
         _check(0 <= self.threads <= 1024, "threads", self.threads, "must be 0 (all cores) to 1024")
         _check(0 <= self.seed < 2**63, "seed", self.seed, "must be 0 to 2**63 - 1")
         _check_choice("augmentation", self.augmentation, get_args(Augmentation))
+        _check_choice("schedule", self.schedule, get_args(ScheduleChoice))
         _check_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
         _check_choice("device", self.device, ("auto", "cpu", "cuda"))
 

@@ -242,3 +242,8 @@ def test_the_results_that_are_kept_can_be_read(folder: str):
         kept = Run.from_dict(json.loads(file.read_text(encoding="utf-8")))
         assert kept.tasks[-1].classes == len(kept.labels)
         assert Protocol.from_dict(kept.protocol).classes == len(kept.labels)
+
+
+def test_the_caption_names_a_schedule_that_is_not_the_methods_own():
+    other = replace(PROTOCOL, epochs="25%", training=TrainingConfig(schedule="knee"))
+    assert "; augmentation: each method's own; schedule: knee; network: resnet32." in report.caption(other.to_dict())

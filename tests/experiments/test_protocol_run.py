@@ -178,11 +178,39 @@ def test_a_first_task_is_not_shared_where_it_would_train_differently(tmp_path: P
             (lucir, 2, protocol(data)),
             (lucir, 1, protocol(data, per_class=5)),
             (lucir, 1, protocol(data, base=3)),
+            (lucir, 1, protocol(data, training=replace(protocol(data).training, schedule="knee"))),
             (wa, 1, protocol(data)),
             (replace(wa, head=replace(wa.head, non_negative=False)), 1, protocol(data)),
         )
     }
-    assert len(keys) == 7
+    assert len(keys) == 8
+
+
+def test_runs_in_progress_still_find_their_first_training() -> None:
+    """Where this name changes, a run of hours that was begun before trains its first task again."""
+    asked = Protocol(
+        data="cifar100",
+        digest="95d9735faddd6cebdfb720c1a1f2dfa8b1c47a6855c2d3cc1bd5f8df503f970b",
+        classes=100,
+        base=50,
+        step=10,
+    )
+    training = asked.trained_with(methods.load("icarl"), 1993)
+    assert spec.first_training(methods.configured(MethodConfig(name="icarl"), training), training, asked) == (
+        "ea984f0cfe175a38"
+    )
+
+
+@pytest.mark.parametrize("asked", ["eeil", "wa", "~lucir"])
+def test_methods_run_by_another_schedule(asked: str, tmp_path: Path) -> None:
+    data = digits()
+    own = plan(data, asked, epochs="8", classes=4)
+    training = replace(own.protocol.training, schedule="knee")
+    wanted = replace(own, protocol=replace(own.protocol, training=training))
+    found = go(tmp_path, wanted, data)
+    assert figures(found) == figures(go(tmp_path / "again", wanted, data))
+    assert figures(found) != figures(go(tmp_path / "own", own, data))
+    assert sum(found.tasks[1].scores["nme"].hits) > 40  # of 80
 
 
 def test_no_test_image_is_seen_by_anything_that_learns(tmp_path: Path) -> None:

@@ -16,12 +16,13 @@ from accrete_learner.losses import CrossEntropy
 from accrete_learner.training.checkpoint import Checkpoint
 from accrete_learner.training.loop import train
 from accrete_learner.training.network import Network
-from accrete_learner.training.schedule import Schedule
+from accrete_learner.training.schedule import Knee, Schedule
 from tests.learner.test_train import bright_or_dark, make_network, state
 
 pytestmark = pytest.mark.integration
 
 SCHEDULE = Schedule(epochs=5, learning_rate=0.05, milestones=(2, 4), warmup_epochs=1, batch_size=16, gradient_noise=0.1)
+KNEE = Knee.of(SCHEDULE.resized(epochs=10))
 
 
 class Interrupted(Exception):
@@ -64,18 +65,23 @@ def go(
     return losses, generator.get_state()
 
 
-def stopped(path: Path, until: int, *, interval_s: float = 0.0) -> None:
+def stopped(path: Path, until: int, *, interval_s: float = 0.0, schedule: Schedule = SCHEDULE) -> None:
     with pytest.raises(Interrupted):
-        go(with_dropout(), Checkpoint(path, interval_s=interval_s), until=until)
+        go(with_dropout(), Checkpoint(path, interval_s=interval_s), until=until, schedule=schedule)
 
 
-@pytest.mark.parametrize("until", [1, 3, 5])
-def test_a_training_that_was_interrupted_has_the_bits_of_one_that_was_not(until: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("schedule", "until"), [(SCHEDULE, 1), (SCHEDULE, 3), (SCHEDULE, 5), (KNEE, 1), (KNEE, 9), (KNEE, 10)]
+)
+def test_a_training_that_was_interrupted_has_the_bits_of_one_that_was_not(
+    schedule: Schedule, until: int, tmp_path: Path
+) -> None:
     whole, resumed = with_dropout(), with_dropout()
-    losses, generator = go(whole)
+    losses, generator = go(whole, schedule=schedule)
     after = torch.get_rng_state()
-    stopped(tmp_path / "file", until)
-    found, generator_found = go(resumed, Checkpoint(tmp_path / "file", interval_s=0.0), dropout_seed=6)
+    stopped(tmp_path / "file", until, schedule=schedule)
+    checkpoint = Checkpoint(tmp_path / "file", interval_s=0.0)
+    found, generator_found = go(resumed, checkpoint, schedule=schedule, dropout_seed=6)
     assert found == losses
     assert torch.equal(generator_found, generator)
     assert torch.equal(torch.get_rng_state(), after)
@@ -116,6 +122,21 @@ def test_a_frozen_row_has_no_momentum_and_goes_on_without(tmp_path: Path) -> Non
     assert "momentum.head.new_rows" not in load_file(tmp_path / "file")
     go(resumed, Checkpoint(tmp_path / "file", interval_s=0.0))
     assert all(torch.equal(state(whole)[name], state(resumed)[name]) for name in state(whole))
+
+
+@pytest.mark.parametrize("until", [2, 9])
+def test_a_checkpoint_of_another_schedule_is_refused(until: int, tmp_path: Path) -> None:
+    stopped(tmp_path / "file", until, schedule=KNEE)
+    with pytest.raises(ValueError, match="average.* does not fit"):
+        go(with_dropout(), Checkpoint(tmp_path / "file", interval_s=0.0), schedule=SCHEDULE.resized(epochs=10))
+
+
+@pytest.mark.parametrize("name", ["average.count", "average.mean.head.new_rows"])
+def test_a_checkpoint_with_half_an_average_is_refused(name: str, tmp_path: Path) -> None:
+    stopped(tmp_path / "file", 9, schedule=KNEE)
+    _without(name, tmp_path / "file")
+    with pytest.raises(ValueError, match="average.* does not fit"):
+        go(with_dropout(), Checkpoint(tmp_path / "file", interval_s=0.0), schedule=KNEE)
 
 
 def _without(name: str, path: Path) -> None:

@@ -37,26 +37,32 @@ class Augmentation:
     """Black out a square of half the height about a random point, as for CIFAR-10 (16 of 32 pixels). The square may
     reach beyond the image."""
 
-    def apply(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """Return the batch [N, H, W, C] changed at random, in its shape and type. Vectors [N, d] stay as they are."""
+    def apply(self, batch: Tensor, generator: torch.Generator, mirrored: Tensor | None = None) -> Tensor:
+        """Return the batch [N, H, W, C] changed at random, in its shape and type. Vectors [N, d] stay as they are.
+
+        Args:
+            batch: uint8, or floats.
+            generator: source of all random numbers.
+            mirrored: [N] bool, which images to mirror, in place of a draw. Has no effect without `flips`.
+        """
         if batch.dim() != 4:
             return batch
         if self.crops or self.flips:
-            batch = self._moved(batch, generator)
+            batch = self._moved(batch, generator, mirrored)
         if self.policy:
             batch = auto_augment.apply(batch, generator)
         if self.light:
             batch = _relit(batch, generator)
         return _cut(batch, generator) if self.cutout else batch
 
-    def _moved(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+    def _moved(self, batch: Tensor, generator: torch.Generator, mirrored: Tensor | None) -> Tensor:
         count, height, width, channels = batch.shape
         device = batch.device
         across = torch.arange(width, device=device).expand(count, width)
         rows = torch.arange(height, device=device).expand(count, height)
         if self.flips:
-            mirrored = _draw(2, count, generator, device) == 1
-            across = torch.where(mirrored, width - 1 - across, across)
+            turned = _draw(2, count, generator, device) == 1 if mirrored is None else mirrored[:, None]
+            across = torch.where(turned, width - 1 - across, across)
         if self.crops:
             pad_y, pad_x = max(1, height // 8), max(1, width // 8)
             batch = F.pad(batch, (0, 0, pad_x, pad_x, pad_y, pad_y))

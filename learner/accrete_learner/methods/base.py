@@ -8,7 +8,7 @@ from accrete_learner.heads import HeadChoice
 from accrete_learner.heads.ridge import Ridge
 from accrete_learner.losses import Term
 from accrete_learner.rebalance import NoRebalance, Rebalance
-from accrete_learner.training.schedule import Schedule
+from accrete_learner.training.schedule import Knee, Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,7 +57,8 @@ class Method:
     def configured(self, config: MethodConfig, training: TrainingConfig) -> "Method":
         """Return this method with the given choices and numbers in place of its own.
 
-        The rebalancing's epochs and learning rate change by the same factors as those of `increment`.
+        The rebalancing's epochs and learning rate change by the same factors as those of `increment`, and its schedule
+        stays its own.
         """
         increment = _resized(self.increment, training, training.epochs)
         rebalance = self.rebalance.resized(
@@ -68,8 +69,8 @@ class Method:
         )
         return replace(
             self,
-            base=_resized(self.base, training, training.base_epochs),
-            increment=increment,
+            base=_shaped(_resized(self.base, training, training.base_epochs), training),
+            increment=_shaped(increment, training),
             augmentation=self.augmentation if training.augmentation == "auto" else training.augmentation,
             rebalance=rebalance,
             rule=config.rule or self.rule,
@@ -82,6 +83,10 @@ class Method:
     def base_terms(self) -> tuple[Term, ...]:
         """Return the terms that apply to a first step."""
         return tuple(term for term in self.terms if term.applies(0, 1))
+
+
+def _shaped(schedule: Schedule, training: TrainingConfig) -> Schedule:
+    return schedule if training.schedule == "own" else Knee.of(schedule)
 
 
 def _resized(schedule: Schedule, training: TrainingConfig, epochs: int | None) -> Schedule:

@@ -4,6 +4,7 @@ The file is in safetensors' format and holds all on which the rest of a run depe
 
     network.NAME   the network's state, batch statistics included
     momentum.NAME  SGD's momentum of a parameter, where it has one
+    average.*      the mean of the weights so far, where the schedule averages them
     random.*       the states of the run's generator and of torch's own, which dropout draws from
     losses         float64 [E], the mean loss of each epoch that is done
     seconds        float64, that these epochs took
@@ -20,6 +21,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from accrete_kit.atomic_file import write_bytes
+from accrete_learner.training.weight_average import WeightAverage
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,7 @@ class TrainingState:
     network: nn.Module
     optimizer: torch.optim.SGD
     generator: torch.Generator
+    average: WeightAverage | None = None
     losses: list[float] = field(default_factory=list)
     """Mean loss of each epoch that is done. Their number is where the schedule stands."""
 
@@ -40,6 +43,8 @@ class TrainingState:
             for name, parameter in self.network.named_parameters()
             if self.optimizer.state.get(parameter, {}).get("momentum_buffer") is not None
         }
+        if self.average is not None:
+            found |= {f"average.{name}": value for name, value in self.average.state().items()}
         found |= {"random.run": self.generator.get_state(), "random.torch": torch.get_rng_state()}
         if self.generator.device.type == "cuda":
             found["random.cuda"] = torch.cuda.get_rng_state(self.generator.device)
@@ -52,17 +57,24 @@ class TrainingState:
         Raises:
             ValueError: when these are of another training. Nothing has changed then.
         """
-        own = {name: value for name, value in self.tensors().items() if not name.startswith("momentum.")}
-        parameters = {f"momentum.{name}": value for name, value in self.network.named_parameters()}
+        parameters = dict(self.network.named_parameters())
+        own = self.tensors()
+        optional = {f"momentum.{name}": value for name, value in parameters.items()}
+        if self.average is not None:
+            means = {f"average.mean.{name}": value for name, value in parameters.items()}
+            # All of them are there, or none while nothing has been averaged.
+            own |= means if tensors.get("average.count", torch.tensor(0)).any() else {}
         for name in own.keys() | {name for name in tensors if name != "seconds"}:
-            expected, found = own.get(name, parameters.get(name)), tensors.get(name)
+            expected, found = own.get(name, optional.get(name)), tensors.get(name)
             if expected is None or found is None or (name != "losses" and found.shape != expected.shape):
                 raise ValueError(f"{name} does not fit")
         self.network.load_state_dict(_under("network.", tensors))
         for name, value in _under("momentum.", tensors).items():
             # In the parameter's own order of memory, as the optimizer would have made it.
-            parameter = parameters[f"momentum.{name}"]
+            parameter = parameters[name]
             self.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(value)
+        if self.average is not None:
+            self.average.load(_under("average.", tensors))
         self.generator.set_state(tensors["random.run"])
         torch.set_rng_state(tensors["random.torch"])
         if "random.cuda" in tensors:

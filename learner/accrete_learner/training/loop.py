@@ -10,6 +10,7 @@ from typing import Protocol
 
 import torch
 from torch import Tensor
+from torch.optim.swa_utils import update_bn
 
 from accrete_learner.augmentation.augment import Augmentation
 from accrete_learner.losses import Batch, Term
@@ -17,6 +18,7 @@ from accrete_learner.progress import Report
 from accrete_learner.training.checkpoint import Checkpoint, TrainingState
 from accrete_learner.training.network import Network
 from accrete_learner.training.schedule import Schedule
+from accrete_learner.training.weight_average import WeightAverage
 
 
 class Teacher(Protocol):
@@ -92,7 +94,9 @@ def train(
     network.train()
     network.backbone.train(train_backbone and statistics)
     optimizer = _sgd(network, schedule)
-    state = TrainingState(network=network, optimizer=optimizer, generator=generator)
+    average = WeightAverage(network) if any(map(schedule.averages, range(schedule.epochs))) else None
+    state = TrainingState(network=network, optimizer=optimizer, generator=generator, average=average)
+    mirrored = _first_mirrored(data, schedule, augmentation, generator)
     if checkpoint is not None:
         checkpoint.restore(state, schedule.epochs)
     for epoch in range(len(state.losses), schedule.epochs):
@@ -102,7 +106,9 @@ def train(
         for position, copy in enumerate(batches):
             index = copy % len(data)
             _set_rate(optimizer, schedule.rate(epoch + position / len(batches)))
-            x = augmentation.apply(data.x[index], generator)
+            turns = (epoch * schedule.copies + copy // len(data)) % 2 == 1
+            flips = None if mirrored is None else mirrored[index] ^ turns
+            x = augmentation.apply(data.x[index], generator, flips)
             batch = _forward(network, teacher, x, data.y[index], data.fresh[index])
             loss = torch.stack([term(batch) for term in terms]).sum()
             optimizer.zero_grad(set_to_none=True)
@@ -111,11 +117,16 @@ def train(
                 _add_noise(optimizer, noise / len(index), generator)
             optimizer.step()
             network.head.constrain()
+            if average is not None and schedule.averages(epoch):
+                average.add()
             total += loss.detach()
         state.losses.append(_checked(total.item() / len(batches), epoch))
         if checkpoint is not None:
             checkpoint.keep(state, last=epoch + 1 == schedule.epochs)
         report(epoch + 1, schedule.epochs, state.losses[-1])
+    if average is not None:
+        average.apply()
+        _renew_statistics(network, data, schedule, augmentation, generator)
     network.backbone.requires_grad_(True)
     network.eval()
     return state.losses
@@ -132,6 +143,25 @@ def epoch_batches(count: int, batch_size: int, generator: torch.Generator) -> It
         order = order.repeat(2)
     batches = min(math.ceil(len(order) / batch_size), len(order) // 2)
     yield from order.tensor_split(batches)
+
+
+def _first_mirrored(
+    data: TrainingSet, schedule: Schedule, augmentation: Augmentation, generator: torch.Generator
+) -> Tensor | None:
+    """Return [N] bool, which examples the first pass mirrors, where the schedule mirrors them in turns."""
+    if not (schedule.alternates_flips and augmentation.flips):
+        return None
+    return torch.randint(2, (len(data),), generator=generator, device=generator.device) == 1
+
+
+def _renew_statistics(
+    network: Network, data: TrainingSet, schedule: Schedule, augmentation: Augmentation, generator: torch.Generator
+) -> None:
+    """Give batch normalisation the statistics of weights that it has not seen, unless it keeps its own."""
+    if not network.backbone.training:
+        return
+    batches = epoch_batches(len(data), schedule.batch_size, generator)
+    update_bn((network.backbone.prepare(augmentation.apply(data.x[index], generator)) for index in batches), network)
 
 
 def _forward(network: Network, teacher: Teacher | None, x: Tensor, y: Tensor, fresh: Tensor) -> Batch:
@@ -162,7 +192,11 @@ def _forward(network: Network, teacher: Teacher | None, x: Tensor, y: Tensor, fr
 def _sgd(network: Network, schedule: Schedule) -> torch.optim.SGD:
     trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
     return torch.optim.SGD(
-        trained, lr=schedule.learning_rate, momentum=schedule.momentum, weight_decay=schedule.weight_decay
+        trained,
+        lr=schedule.learning_rate,
+        momentum=schedule.momentum,
+        weight_decay=schedule.weight_decay,
+        nesterov=schedule.nesterov,
     )
 
 

@@ -58,6 +58,13 @@ class ProtocolOptions:
     epochs: Annotated[
         str, typer.Option(metavar="N[%]", help="For every method and task, or a share of each method's own.")
     ] = ""
+    schedule: Annotated[
+        Literal["own", "knee"],
+        typer.Option(
+            help="own: by steps, as in each method's paper; knee: high, then linearly to nothing, for a quarter of the "
+            "epochs (--epochs 25%)."
+        ),
+    ] = "own"
     exemplar_pixels: Annotated[Literal["uint8", "float16"], typer.Option(help="How made exemplars are kept.")] = "uint8"
     synthesis_iterations: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Of mnemonics and inversion. [default: their own]")

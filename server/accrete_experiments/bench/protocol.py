@@ -86,6 +86,7 @@ def _protocol(options: ProtocolOptions, dataset: Dataset) -> Protocol:
         model=_model(options, shape),
         training=TrainingConfig(
             batch_size=options.batch_size,
+            schedule=options.schedule,
             augmentation=options.augmentation,
             precision=options.precision,
             compile=options.compile,

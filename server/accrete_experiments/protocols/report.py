@@ -155,6 +155,8 @@ def _training(protocol: Mapping[str, Any]) -> str:
     augmentation = training.get("augmentation", "auto")
     own = "each method's own"
     text = f"epochs: {amount}; augmentation: {own if augmentation == 'auto' else augmentation}"
+    if training.get("schedule", "own") != "own":
+        text += f"; schedule: {training['schedule']}"
     network = protocol.get("model", {}).get("backbone")
     return text + (f"; network: {network}" if network else "")
 
