@@ -5,10 +5,20 @@ import importlib.util
 import re
 from pathlib import Path
 
-OURS = ("resnet32", "resnet8", "identity")
+EFFICIENTNET = "efficientnet_lite0"
+OURS = (EFFICIENTNET, "resnet32", "resnet8", "identity")
+
+_CIFAR_SIZE = 32
+_IMAGENET_SIZE = 224
+_OWN_SIZES = {"resnet32": _CIFAR_SIZE, "resnet8": _CIFAR_SIZE, "inception_v3": 299}
 
 #: How torchvision's sources register a model. Other decorators may stand between.
 _REGISTERED = re.compile(r"^@register_model\(\)\n(?:@.*\n)*def (\w+)\(", re.MULTILINE)
+
+
+def own_size(backbone: str) -> int:
+    """Return the height and width in pixels of the images that a backbone was made for."""
+    return _OWN_SIZES.get(backbone, _IMAGENET_SIZE)
 
 
 @functools.cache

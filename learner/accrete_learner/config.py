@@ -4,7 +4,7 @@ import difflib
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from accrete_learner.backbone_names import OURS, torchvision_names
+from accrete_learner.backbone_names import EFFICIENTNET, OURS, own_size, torchvision_names
 from accrete_learner.method_names import available, begins_anew
 
 Augmentation = Literal["auto", "none", "crop", "crop_flip", "eeil", "strong"]
@@ -53,17 +53,19 @@ class ModelConfig:
     """
 
     backbone: str = "resnet32"
-    """`resnet32` (the papers' network for CIFAR), `resnet8` (for small machines and small images), `identity` (the
-    application sends embeddings), or any torchvision model's name."""
-    input_size: int = 32
-    """Height and width of an image in pixels; 32 is CIFAR's. Not used by `identity`."""
+    """`efficientnet_lite0` (for photographs, with ImageNet's weights), `resnet32` (the papers' network for CIFAR),
+    `resnet8` (for small machines and small images), `identity` (the application sends embeddings), or any torchvision
+    model's name."""
+    input_size: int = 0
+    """Height and width of an image in pixels. 0: what the backbone was made for, 32 for `resnet32` and `resnet8` and
+    224 for nearly all others. Not used by `identity`."""
     channels: int = 3
     """3 for colour, 1 for grey. Not used by `identity`."""
     embedding: int = 0
     """Length of the embedding vectors. Used with `identity` alone, which needs it."""
     weights: str = ""
     """What the first step starts from, a path to a .safetensors or .pth state dict or torchvision's name of a set of
-    weights (`DEFAULT`, `IMAGENET1K_V2`). Empty: random."""
+    weights (`DEFAULT`, `IMAGENET1K_V2`). Empty: ImageNet's for `efficientnet_lite0`, random for all others."""
 
     def __post_init__(self) -> None:
         self._check_backbone()
@@ -73,8 +75,18 @@ class ModelConfig:
             )
             _check(not self.weights, "weights", self.weights, "must be empty with identity")
         else:
-            _check(8 <= self.input_size <= 4096, "input_size", self.input_size, "must be 8 to 4096 pixels")
+            self._fix_size()
             _check(self.channels in (1, 3), "channels", self.channels, "must be 1 or 3")
+
+    def _fix_size(self) -> None:
+        """Put the backbone's own size in place of 0, so that nobody who reads the settings must know it."""
+        if self.input_size == 0:
+            object.__setattr__(self, "input_size", own_size(self.backbone))
+        allowed = "must be 8 to 4096 pixels, or 0 for the backbone's own size"
+        _check(8 <= self.input_size <= 4096, "input_size", self.input_size, allowed)
+        if self.backbone == EFFICIENTNET:
+            fits = self.input_size % 32 == 0 and self.input_size <= 512
+            _check(fits, "input_size", self.input_size, f"{EFFICIENTNET} takes 32 to 512 pixels in steps of 32")
 
     def _check_backbone(self) -> None:
         if self.backbone in OURS:

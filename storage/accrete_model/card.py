@@ -31,6 +31,8 @@ class ModelCard:
     """Of nearest-mean scores, with which provisional classes compete whatever the rule is."""
     last_relu: bool = False
     """Whether the backbone ends in a ReLU, as an engine that builds it again must know."""
+    frozen: str = ""
+    """Digest of the frozen backbone that the version refers to; "": its files have a backbone of their own."""
 
     def to_json(self) -> str:
         """Return the text of model.json."""
@@ -46,6 +48,8 @@ class ModelCard:
             "method": self.method,
             "nme_scale": self.nme_scale,
         }
+        if self.frozen:
+            fields["frozen"] = self.frozen
         return json.dumps(fields, ensure_ascii=False, indent=1)
 
     @classmethod
@@ -69,6 +73,7 @@ class ModelCard:
                 method=str(fields["method"]),
                 nme_scale=float(fields["nme_scale"]),
                 last_relu=bool(fields.get("last_relu", False)),
+                frozen=str(fields.get("frozen", "")),
             )
             _check_labels(card.labels)
         except (ValueError, TypeError, KeyError) as error:

@@ -19,18 +19,14 @@ from accrete_model.config import EngineConfig
 from accrete_model.engines import create
 from accrete_model.engines.base import Engine
 from accrete_model.errors import LoadError
+from accrete_model.files import BACKBONES_FOLDER
+from accrete_model.frozen import BackboneStore, acquire
+from accrete_model.golden import check_features, check_probabilities
 from accrete_model.input_spec import InputSpec
 from accrete_model.reader import Artifact, read_artifact
 from accrete_model.scoring import Classifier, PrototypeSet
 from accrete_model.unknown import Threshold, threshold
 from accrete_model.vectors import Floats
-
-TOLERANCE = 1e-2
-"""Largest difference from the golden outputs, of features relative to the largest one, of probabilities absolute.
-
-Float32 on CPUs agrees to 1e-5. The rest is for a GPU that multiplies in TF32 (10 bits of mantissa), as PyTorch lets it.
-A graph and a head that do not belong together are off by far more.
-"""
 
 NO_MASK: frozenset[str] = frozenset()
 
@@ -74,13 +70,15 @@ class LoadedVersion:
         self._engine.close()
 
 
-def load(path: Path, version: int, config: EngineConfig) -> LoadedVersion:
+def load(path: Path, version: int, config: EngineConfig, backbones: Path | None = None) -> LoadedVersion:
     """Load the files in the folder `path`, and check that they compute what the trainer computed.
 
     Args:
         path: the version's folder.
         version: its number.
         config: of the engine.
+        backbones: the folder of frozen backbones; None: the one beside the folder that `path` is in, as in a data
+            directory. A candidate that is not published yet is elsewhere, and needs it.
 
     Raises:
         LoadError: naming the stage ("read", "engine", "golden", "warm") and the reason; nothing is left open then.
@@ -88,12 +86,14 @@ def load(path: Path, version: int, config: EngineConfig) -> LoadedVersion:
     watch = Stopwatch()
     with _stage(watch, "read"):
         artifact = read_artifact(path)
+    store = BackboneStore(backbones or path.resolve().parent.parent / BACKBONES_FOLDER)
     with _stage(watch, "engine"):
-        engine = create(artifact, config)
+        frozen = artifact.card.frozen
+        engine = acquire(store, frozen, config) if frozen else create(artifact, config)
     try:
         loaded = LoadedVersion(version, artifact, engine)
         with _stage(watch, "golden"), around("check"):
-            _check_golden(loaded, artifact)
+            _check_golden(loaded, artifact, store)
         with _stage(watch, "warm"), around("warm"):
             _warm(engine, artifact)
     except BaseException:
@@ -115,24 +115,19 @@ def _stage(watch: Stopwatch, name: str) -> Iterator[None]:
         raise LoadError(name, f"{type(error).__name__}: {error}") from error
 
 
-def _check_golden(loaded: LoadedVersion, artifact: Artifact) -> None:
-    golden = artifact.golden
-    features = loaded.features(golden.input)
-    _compare("features", features, golden.features, TOLERANCE * float(np.abs(golden.features).max()))
+def _check_golden(loaded: LoadedVersion, artifact: Artifact, store: BackboneStore) -> None:
+    card, golden = artifact.card, artifact.golden
+    if golden.input is not None:
+        features = loaded.features(golden.input)
+    else:  # the engine was checked when it was made; whether the head is for this backbone was not
+        features = store.golden(card.frozen, card.spec).features
+    check_features(features, golden.features)
     # From the trainer's features, since a rule may amplify a difference in features that the engine is allowed.
-    _compare("probabilities", loaded.classifier()(golden.features), golden.probabilities, TOLERANCE)
-
-
-def _compare(what: str, got: Floats, wanted: Floats, tolerance: float) -> None:
-    if got.shape != wanted.shape:
-        raise LoadError("golden", f"{what} are {list(got.shape)}, the trainer's {list(wanted.shape)}")
-    if not np.isfinite(got).all():
-        raise LoadError("golden", f"{what} are not finite")
-    difference = float(np.abs(got - wanted).max())
-    if difference > tolerance:
-        raise LoadError("golden", f"{what} differ from the trainer's by {difference:.3g}; {tolerance:.3g} is allowed")
+    check_probabilities(loaded.classifier()(golden.features), golden.probabilities)
 
 
 def _warm(engine: Engine, artifact: Artifact) -> None:
+    if artifact.golden.input is None:  # done when the engine was made, whose other users need not wait again
+        return
     for size in engine.batch_sizes:
         engine.run(np.resize(artifact.golden.input, (size, *artifact.card.spec.shape)))

@@ -27,7 +27,7 @@ from accrete_model.vectors import Floats
 class Golden:
     """Inputs with the outputs that the trainer computed for them."""
 
-    input: NDArray[Any]  # [G, *spec.shape]
+    input: NDArray[Any] | None  # [G, *spec.shape]; None: they are with the frozen backbone
     features: Floats  # [G, d]
     probabilities: Floats  # [G, C]
 
@@ -113,11 +113,12 @@ def _tensors(path: Path, name: str) -> Take:
 
 
 def _golden(take: Take, card: ModelCard) -> Golden:
-    inputs = take("input", (None, *card.spec.shape), card.spec.dtype)
-    if not len(inputs):
+    inputs = None if card.frozen else take("input", (None, *card.spec.shape), card.spec.dtype)
+    features = take("features", (None if inputs is None else len(inputs), card.feature_length))
+    if not len(features):
         raise LoadError("read", f"{files.GOLDEN_FILE}: no input")
     return Golden(
         input=inputs,
-        features=take("features", (len(inputs), card.feature_length)),
-        probabilities=take("probabilities", (len(inputs), len(card.labels))),
+        features=features,
+        probabilities=take("probabilities", (len(features), len(card.labels))),
     )

@@ -51,7 +51,41 @@ def write_artifact(
         LoadError: when the arrays do not fit the card.
         OSError: when a file cannot be written.
     """
-    for arrays in (weights, head, fitted):
+    if card.frozen:
+        raise ValueError(f"the card refers to a frozen backbone, {card.frozen}: `write_head` is for such a version")
+    _check_finite(weights)
+    golden = {"input": golden_input, **_golden(card, head, fitted, golden_features)}
+    _write_head(folder, card, head, fitted, golden)
+    (folder / files.GRAPH_FILE).write_bytes(graph)
+    write_tensors(folder / files.WEIGHTS_FILE, weights)
+
+
+def write_head(
+    folder: Path, card: ModelCard, *, head: Arrays, golden_features: Floats, fitted: Arrays | None = None
+) -> None:
+    """Write the files of a version that refers to a frozen backbone, without a manifest.
+
+    Args:
+        folder: is made, and must not exist.
+        card: becomes model.json; `card.frozen` says which backbone.
+        head: what `rules.HEADS` reads, `means` [C, d], and what only a next step reads.
+        golden_features: [G, d], as `BackboneStore.golden` returns them.
+        fitted: what `rules.FITTED` reads; None for a rule that is not fitted.
+
+    Raises:
+        ValueError: when the card refers to no backbone, or a weight is not finite.
+        LoadError: when the arrays do not fit the card.
+        OSError: when a file cannot be written.
+    """
+    if not card.frozen:
+        raise ValueError("the card refers to no frozen backbone")
+    fitted = fitted or {}
+    _write_head(folder, card, head, fitted, _golden(card, head, fitted, golden_features))
+
+
+def _golden(card: ModelCard, head: Arrays, fitted: Arrays, features: Floats) -> dict[str, NDArray[Any]]:
+    """Return golden features and the probabilities that follow from them by the card's rule."""
+    for arrays in (head, fitted):
         _check_finite(arrays)
     rule = read_rule(
         card.rule,
@@ -62,12 +96,12 @@ def write_artifact(
         length=card.feature_length,
         nme_scale=card.nme_scale,
     )
-    probabilities = softmax(rule.scores(range(len(card.labels)))(golden_features))
-    golden = {"input": golden_input, "features": golden_features, "probabilities": probabilities}
+    return {"features": features, "probabilities": softmax(rule.scores(range(len(card.labels)))(features))}
+
+
+def _write_head(folder: Path, card: ModelCard, head: Arrays, fitted: Arrays, golden: Arrays) -> None:
     folder.mkdir(parents=True)
     (folder / files.MODEL_FILE).write_text(card.to_json(), encoding="utf-8")
-    (folder / files.GRAPH_FILE).write_bytes(graph)
-    write_tensors(folder / files.WEIGHTS_FILE, weights)
     write_tensors(folder / files.HEAD_FILE, head)
     if fitted:
         write_tensors(folder / files.RULE_FILE, fitted)

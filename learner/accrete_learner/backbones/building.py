@@ -7,13 +7,17 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from accrete_learner.backbones import cifar, weights
+from accrete_learner.backbone_names import EFFICIENTNET, OURS
+from accrete_learner.backbones import cifar, efficientnet, weights
 from accrete_learner.backbones.base import Backbone, IdentityBackbone
 from accrete_learner.config import IDENTITY, ModelConfig
+from accrete_model.frozen import efficientnet_lite0 as lite0
 
 
 def build(config: ModelConfig, *, generator: torch.Generator | None = None, last_relu: bool = False) -> Backbone:
     """Build the backbone that `config` names, on the CPU, with random weights or those of `config.weights`.
+
+    `efficientnet_lite0` has ImageNet's weights in place of random ones.
 
     Args:
         config: names the backbone and the form of its input.
@@ -46,6 +50,8 @@ def _network(config: ModelConfig, *, last_relu: bool) -> _Parts:
         if config.backbone == "resnet32":
             return cifar.resnet32(config.channels, last_relu=last_relu), 64, mean, std, "fc"
         return cifar.resnet8(config.channels, config.input_size, last_relu=last_relu), 128, mean, std, "fc"
+    if config.backbone == EFFICIENTNET:
+        return efficientnet.EfficientNetLite0(), lite0.FEATURE_LENGTH, efficientnet.MEAN, efficientnet.STD, "_fc"
     # Importing torchvision takes over a second, and only its own networks need it.
     from accrete_learner.backbones import torchvision_
 
@@ -59,12 +65,16 @@ def _load(backbone: Backbone, config: ModelConfig, classifier: str) -> None:
     if any(name.startswith("network.") for name in state):
         weights.load(backbone, state, source=config.weights)
     else:
-        weights.load(backbone.network, state, source=config.weights, ignored=classifier)
+        network = backbone.network
+        ours = network.constants() if isinstance(network, efficientnet.EfficientNetLite0) else {}
+        weights.load(network, ours | state, source=config.weights, ignored=classifier)
+        if isinstance(network, efficientnet.EfficientNetLite0):
+            network.standardise()
 
 
 def _state(config: ModelConfig) -> dict[str, Tensor]:
     path = Path(config.weights).expanduser()
-    if path.suffix or path.exists() or config.backbone in ("resnet32", "resnet8"):
+    if path.suffix or path.exists() or config.backbone in OURS:
         return weights.read(path)
     from accrete_learner.backbones import torchvision_
 

@@ -24,16 +24,20 @@ _QUIET = 3  # ONNX Runtime's level for errors; of its warnings about providers w
 _log = logging.getLogger(__name__)
 
 
-class OnnxRuntimeEngine:
-    """Runs the graph's features on the first provider that truly starts."""
+class GraphEngine:
+    """Runs a graph's features on the first provider that truly starts."""
 
-    def __init__(self, artifact: Artifact, config: EngineConfig) -> None:
+    def __init__(self, graph: bytes, config: EngineConfig) -> None:
         """Load the graph.
+
+        Args:
+            graph: ONNX from "input" to "features", with all its tensors.
+            config: where and how to run it.
 
         Raises:
             LoadError: (stage "engine") when it cannot be run, or not on the device that was asked for.
         """
-        self._session = _session(artifact.read(GRAPH_FILE), config)
+        self._session = _session(graph, config)
         self._provider: str = self._session.get_providers()[0]
         _check_graph(self._session)
         if config.device == "cuda" and self._provider != _CUDA:
@@ -75,6 +79,14 @@ class OnnxRuntimeEngine:
     def _run(self, batch: NDArray[Any]) -> Floats:
         features: Floats = self._session.run(["features"], {"input": batch})[0]
         return features
+
+
+class OnnxRuntimeEngine(GraphEngine):
+    """Runs the graph of one version."""
+
+    def __init__(self, artifact: Artifact, config: EngineConfig) -> None:
+        """Load the graph in the version's files. Raises LoadError as `GraphEngine` does."""
+        super().__init__(artifact.read(GRAPH_FILE), config)
 
 
 def _session(graph: bytes, config: EngineConfig) -> Any:

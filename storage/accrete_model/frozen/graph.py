@@ -1,0 +1,71 @@
+"""Writes ONNX graphs node by node."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
+
+OPSET = 17
+"""Every ONNX Runtime since 1.12 reads it."""
+IR_VERSION = 8
+"""The one that came with that opset; a fixed one, since the library's own number would change a graph's digest."""
+
+
+class GraphWriter:
+    """A graph that grows; a value in it is known by its name."""
+
+    def __init__(self) -> None:
+        self.nodes: list[onnx.NodeProto] = []
+        self.constants: list[onnx.TensorProto] = []
+        self._count = 0
+
+    def add(self, kind: str, *inputs: str, **attributes: Any) -> str:
+        """Add a node with one output, and return the output's name."""
+        name = self._name(kind)
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
+        return name
+
+    def constant(self, value: NDArray[Any]) -> str:
+        """Add a tensor and return its name."""
+        name = self._name("constant")
+        self.constants.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
+        return name
+
+    def floats(self, value: Any) -> str:
+        """Add a tensor as float32 and return its name."""
+        return self.constant(np.asarray(value, np.float32))
+
+    def scaled(self, value: str, scale: Any, shift: Any) -> str:
+        """Add value * scale + shift and return its name."""
+        return self.add("Add", self.add("Mul", value, self.floats(scale)), self.floats(shift))
+
+    def unit(self, value: str) -> str:
+        """Add the rows of a value [N, d] at length 1, a zero row as it is, and return their name."""
+        length = self.add("ReduceL2", value, axes=[1], keepdims=1)
+        return self.add("Div", value, self.add("Max", length, self.floats(1e-12)))
+
+    def finish(self, value: str, *, shape: tuple[int, ...], length: int) -> bytes:
+        """Return the graph from "input" uint8 [N, *shape] to "features", the float32 [N, length] called `value`."""
+        self.nodes.append(helper.make_node("Identity", [value], ["features"]))
+        graph = helper.make_graph(
+            self.nodes,
+            "backbone",
+            [helper.make_tensor_value_info("input", TensorProto.UINT8, ["N", *shape])],
+            [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", length])],
+            self.constants,
+        )
+        model = helper.make_model(
+            graph,
+            opset_imports=[helper.make_opsetid("", OPSET)],
+            ir_version=IR_VERSION,
+            producer_name="accrete",
+        )
+        return bytes(model.SerializeToString(deterministic=True))
+
+    def _name(self, kind: str) -> str:
+        self._count += 1
+        return f"{kind.lower()}_{self._count}"
