@@ -192,7 +192,7 @@ def _rows(name: str, one: Found, found: Mapping[str, Found]) -> list[Row]:
 
 def _example(image: np.ndarray) -> Example:
     identity = image[0, 0].tobytes().hex() + image[1].tobytes().hex()[:24]
-    return Example(id=identity, label="new", tensor=image)
+    return Example(id=identity, label="new", content=image)
 
 
 def _message(images: Sequence[np.ndarray]) -> bytes:

@@ -146,7 +146,7 @@ class Server:
         )
         reader = ImageReader(settings.spec, max_pixels=config.max_pixels, max_bytes=config.max_image_bytes)
         self._add_predicting(model, reader)
-        self._add_teaching(reader)
+        self._add_teaching(reader, settings.store.image_quality)
         self._add_operating(settings, artifacts, load_failures)
         self._add_gauges()
         if config.triton_metrics:
@@ -165,8 +165,9 @@ class Server:
         prediction_pb2_grpc.add_PredictionServicer_to_server(prediction, self._grpc)
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference, self._grpc)
 
-    def _add_teaching(self, reader: ImageReader) -> None:
-        intake = Intake(self._config, self._connection, reader, self.teach_admission, self.metrics.teach)
+    def _add_teaching(self, reader: ImageReader, image_quality: int) -> None:
+        admission, metrics = self.teach_admission, self.metrics.teach
+        intake = Intake(self._config, self._connection, reader, admission, metrics, image_quality)
         teaching = Teaching(self._config, self._connection, self.slots, self._hub, self.stream_limit, intake)
         teaching_pb2_grpc.add_TeachingServicer_to_server(teaching, self._grpc)
 

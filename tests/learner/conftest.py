@@ -64,7 +64,7 @@ def _tallies(folder: Path, x: np.ndarray, y: np.ndarray) -> dict[str, Tally]:
     labels = json.loads((candidate / "model.json").read_text())["labels"]
     holdout: dict[str, list[Example]] = {label: [] for label in labels}
     for index, (tensor, row) in enumerate(zip(x, y, strict=True)):
-        holdout[labels[row]].append(Example(id=str(index), label=labels[row], tensor=tensor))
+        holdout[labels[row]].append(Example(id=str(index), label=labels[row], content=tensor))
     return measure(candidate, 1, holdout, lambda: None).tallies
 
 

@@ -23,7 +23,7 @@ SCRIPT = Path(__file__).with_name("run_learner.py")
 def digits(label: int, count: int, start: int = 0) -> list[Example]:
     """Return scans of one digit as an application's examples."""
     images, _ = scans_of([label], count, start)
-    return [Example(id=f"{label}-{start + n}", label=f"digit {label}", tensor=x) for n, x in enumerate(images)]
+    return [Example(id=f"{label}-{start + n}", label=f"digit {label}", content=x) for n, x in enumerate(images)]
 
 
 class RunningLearner:

@@ -19,7 +19,7 @@ GENERATOR = np.random.default_rng(7)
 
 
 def entry(number: int, tensor: NDArray[Any], *, principal: str = "ann", at_s: float = 0.0) -> PendingEntry:
-    example = Example(id=f"x-{number}", label="x", tensor=tensor, principal=principal)
+    example = Example(id=f"x-{number}", label="x", content=tensor, principal=principal)
     return PendingEntry(position=f"{int(at_s * 1000)}-{number}", holdout=False, example=example)
 
 

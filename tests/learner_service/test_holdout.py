@@ -12,7 +12,7 @@ from accrete_storage.examples.ids import holdout_rank
 
 
 def example(id: str, principal: str = "") -> Example:
-    return Example(id=id, label="a", tensor=np.zeros((2, 2, 1), np.uint8), principal=principal)
+    return Example(id=id, label="a", content=np.zeros((2, 2, 1), np.uint8), principal=principal)
 
 
 @given(ids=st.lists(st.text(min_size=1, max_size=8), unique=True), cap=st.integers(0, 8), cut=st.integers(0, 50))

@@ -20,7 +20,7 @@ def holdout(counts: dict[str, int]) -> dict[str, list[Example]]:
     # Most pixels black, so that images differ in more than noise.
     images = {label: 255 * (random.random((count, 4, 4, 3)) < 0.1).astype(np.uint8) for label, count in counts.items()}
     return {
-        label: [Example(id=f"{label}-{n}", label=label, tensor=image) for n, image in enumerate(own)]
+        label: [Example(id=f"{label}-{n}", label=label, content=image) for n, image in enumerate(own)]
         for label, own in images.items()
     }
 

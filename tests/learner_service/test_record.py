@@ -8,12 +8,15 @@ from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
 from accrete_learner.metrics import Tally
 from accrete_learner.trainer.job import EXEMPLARS_FILE
 from accrete_learner_service.step.inputs import Inputs
 from accrete_learner_service.step.record import build_record, lineage, read_exemplars, summarise_step
+from accrete_storage.examples.encoded_image import EncodedImage
+from accrete_storage.examples.example import Example
 from accrete_storage.versions.record import VersionRecord
 from tests.learner_service.helpers import digits, record
 
@@ -88,6 +91,28 @@ def test_a_class_taught_again_is_not_compared_with_what_it_was_before_it_was_for
 def test_the_lineage_leaves_out_rejected_versions():
     versions = [record(1), record(2, parent=1, state="rejected"), record(3, parent=1)]
     assert [known.version for known in lineage(versions[2], versions)] == [1, 3]
+
+
+def test_an_exemplar_stays_as_it_is_stored_unless_the_step_changed_its_pixels(tmp_path: Path):
+    grey = np.linspace(0, 255, 64 * 64).reshape(64, 64, 1).astype(np.uint8)
+    encoded = EncodedImage.of(grey, 90)
+    assert encoded is not None
+    sources = [Example(id=f"2-{n}", label=TWO, content=encoded) for n in range(3)]
+    seen = encoded.decode()
+    made: list[list[NDArray[Any]]] = [[seen, 255 - seen], [seen.astype(np.float16)]]
+    contents = []
+    for images in made:
+        count = len(images)
+        tensors = {"x": np.stack(images), "y": np.full(count, 2), "source": np.arange(count)}
+        save_file(tensors | {"shown": np.full((count, 1), -1)}, tmp_path / EXEMPLARS_FILE)
+        chosen = read_exemplars(tmp_path, inputs([parent()], new=sources, exemplars=[]))[TWO]
+        contents += [example.content for example in chosen]
+    assert contents[0] is encoded
+    changed, wider = contents[1:]
+    assert isinstance(wider, np.ndarray)
+    assert wider.dtype == np.float16
+    np.testing.assert_array_equal(wider, seen)
+    np.testing.assert_array_equal(changed, 255 - seen)
 
 
 def test_exemplars_keep_the_ids_of_the_examples_they_came_from(tmp_path: Path):

@@ -164,7 +164,7 @@ def test_a_step_that_fails_three_times_is_set_aside_and_the_learner_goes_on_with
     start: Start, store: Store
 ):
     learner = start(learner={"retry_s": 0.05})
-    bad = [Example(id=f"bad-{n}", label="bad", tensor=np.zeros((4, 4, 1), np.uint8)) for n in range(30)]
+    bad = [Example(id=f"bad-{n}", label="bad", content=np.zeros((4, 4, 1), np.uint8)) for n in range(30)]
     store.pending.add(bad + [replace(one, label="worse", id=f"worse-{one.id}") for one in bad])
     assert [learner.event("failed", n)["attempt"] for n in (1, 2, 3)] == [1, 2, 3]
     entry = until(lambda: store.quarantine.entries().get("bad"), "it set aside")
@@ -190,7 +190,7 @@ def test_of_a_step_that_fails_only_the_label_to_blame_is_set_aside(start: Start,
     teach(store, 0, 1)
     learner.version(1)
     store.control.pause()
-    store.pending.add([Example(id=f"bad-{n}", label="bad", tensor=np.zeros((4, 4, 1), np.uint8)) for n in range(30)])
+    store.pending.add([Example(id=f"bad-{n}", label="bad", content=np.zeros((4, 4, 1), np.uint8)) for n in range(30)])
     teach(store, 2, 3, 4)
     store.control.resume()
     until(lambda: store.pending.total().examples == 30, lambda: f"all others learned\n{learner.log()}")

@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from accrete.v1 import teaching_pb2, types_pb2
+from accrete_storage.examples.encoded_image import EncodedImage
 from accrete_storage.examples.example import Example as StoredExample
 from accrete_storage.examples.ids import content_digest, sent_digest
 from benchmarks.waiting import until
@@ -38,6 +39,17 @@ def test_an_example_is_stored_as_the_model_takes_it(world):
     (entry,) = world.store.pending.read("猫")
     assert (entry.example.id, entry.example.metadata) == ("a", {"from": "zoo"})
     assert (entry.example.tensor.shape, entry.example.tensor.dtype.name) == ((4, 4, 3), "uint8")
+
+
+def test_a_large_image_is_stored_as_jpeg_under_the_id_of_what_was_sent(world):
+    running = world.server(Recipe(shape=(64, 64, 3)))
+    sent = np.asarray(picture(64, 64))
+    results = running.add(*[teaching_pb2.Example(label="cat", image=raw(sent))] * 2)
+    assert [result.outcome for result in results] == [STORED, DUPLICATE]
+    assert results[0].id == sent_digest("cat", "1 64,64,3", sent.tobytes()).hex()
+    (entry,) = world.store.pending.read("cat")
+    assert isinstance(entry.example.content, EncodedImage)
+    assert np.abs(entry.example.tensor.astype(int) - sent).max() < 20
 
 
 def test_an_id_is_made_from_what_was_sent_when_none_is_given(world):
@@ -111,8 +123,8 @@ def test_alpha_of_raw_pixels_makes_two_examples(world):
 def test_what_an_earlier_release_stored_is_stored_no_second_time(world):
     tensor = np.asarray(picture(4, 4))
     by_content = content_digest("cat", tensor).hex()
-    world.store.pending.add([StoredExample(id=by_content, label="cat", tensor=tensor)])
-    world.store.pending.add([StoredExample(id="own", label="cat", tensor=tensor)])
+    world.store.pending.add([StoredExample(id=by_content, label="cat", content=tensor)])
+    world.store.pending.add([StoredExample(id="own", label="cat", content=tensor)])
     running = world.server()
     image = types_pb2.Image(encoded=encode(picture(4, 4), "PNG"))
     results = running.add(

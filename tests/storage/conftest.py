@@ -95,7 +95,7 @@ def store(connect: Connect) -> Store:
 
 def example(label: str, number: int, value: int | None = None) -> Example:
     tensor = np.full((2, 2, 1), number if value is None else value, np.uint8)
-    return Example(id=f"{label}-{number}", label=label, tensor=tensor, metadata={"n": str(number)})
+    return Example(id=f"{label}-{number}", label=label, content=tensor, metadata={"n": str(number)})
 
 
 def examples(label: str, count: int, start: int = 0) -> list[Example]:

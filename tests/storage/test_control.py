@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import redis
 
+from accrete_model.input_spec import InputSpec
 from accrete_storage.errors import NotFound, StoreMisconfigured
 from accrete_storage.examples.example import Example
 from accrete_storage.examples.ids import position_key
@@ -133,7 +134,7 @@ def test_what_was_made_from_an_example_goes_with_it(store: Store):
     commit = step(store, mine, ["a"])
     tensor = np.zeros((2, 2, 1), np.uint8)
     collages = [
-        Example(id=f"synthesised-1-{n}", label="a", tensor=tensor, made_from=frozenset({f"a-{n}", f"a-{n + 1}"}))
+        Example(id=f"synthesised-1-{n}", label="a", content=tensor, made_from=frozenset({f"a-{n}", f"a-{n + 1}"}))
         for n in range(4)
     ]
     store.stage(commit.step_id, {"a": collages}, {})
@@ -202,6 +203,12 @@ def test_the_store_is_bound_to_the_model_it_holds_examples_for(store: Store, con
     connect().bind_model("uint8 [8, 8, 1]")
     with pytest.raises(StoreMisconfigured, match=r"8, 8, 1.*32, 32, 3"):
         connect().bind_model("uint8 [32, 32, 3]")
+
+
+def test_a_store_of_stretched_images_takes_no_cropped_ones(store: Store, connect: Connect):
+    store.bind_model(str(InputSpec((224, 224, 3), "uint8")))
+    with pytest.raises(StoreMisconfigured, match=r"uint8 \[224, 224, 3\], and .* uint8 \[224, 224, 3\], the middle"):
+        connect().bind_model(str(InputSpec((224, 224, 3), "uint8", shorter_side=256)))
 
 
 def test_prototypes_are_kept_by_version(store: Store):

@@ -318,7 +318,7 @@ def test_what_an_operator_drops_leaves_no_bytes(tmp_path: Path):
 def noisy(label: str, seed: int) -> Example:
     """Noise cannot be compressed: its bytes lie in the store's files as they are."""
     pixels = np.random.default_rng(seed).integers(0, 256, (16, 16), dtype=np.uint8)
-    return Example(id=label, label=label, tensor=pixels)
+    return Example(id=label, label=label, content=pixels)
 
 
 def in_files(folder: Path, one: Example) -> bool:

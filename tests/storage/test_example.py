@@ -23,7 +23,7 @@ from accrete_storage.examples.ids import content_digest, is_holdout
 def test_an_example_survives_packing(example_id, label, shape, metadata, as_float, made_from):
     dtype = np.float32 if as_float else np.uint8
     tensor = np.arange(np.prod(shape), dtype=dtype).reshape(shape)
-    example = Example(id=example_id, label=label, tensor=tensor, metadata=metadata, made_from=made_from)
+    example = Example(id=example_id, label=label, content=tensor, metadata=metadata, made_from=made_from)
     found = unpack(pack(example))
     assert (found.id, found.label, dict(found.metadata)) == (example_id, label, metadata)
     assert found.made_from == made_from
@@ -39,7 +39,7 @@ def test_junk_is_refused(data: bytes):
 
 def test_another_dtype_is_refused():
     with pytest.raises(ValueError, match="float64"):
-        pack(Example(id="a", label="b", tensor=np.zeros(3)))
+        pack(Example(id="a", label="b", content=np.zeros(3)))
 
 
 def test_the_digest_depends_on_label_and_content_alone():

@@ -32,7 +32,7 @@ def test_an_example_is_stored_once_however_often_it_is_sent(store: Store):
 def test_the_same_id_with_other_content_or_label_conflicts_and_changes_nothing(store: Store):
     store.pending.add([example("a", 1)])
     other = example("b", 1)
-    conflicts = [example("a", 1, value=9), type(other)(id="a-1", label="b", tensor=other.tensor)]
+    conflicts = [example("a", 1, value=9), type(other)(id="a-1", label="b", content=other.tensor)]
     assert store.pending.add(conflicts) == [Outcome.CONFLICT, Outcome.CONFLICT]
     assert store.pending.add([example("c", 5), example("c", 5, value=6)]) == [Outcome.STORED, Outcome.CONFLICT]
     assert sorted(store.pending.counts()) == ["a", "c"]

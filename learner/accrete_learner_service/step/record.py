@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 from accrete_learner.metrics import Accuracy, Tally, class_accuracy, summarise
@@ -92,9 +94,15 @@ def read_exemplars(folder: Path, inputs: Inputs) -> dict[str, list[Example]]:
         label = inputs.labels[int(y)]
         parts = [sources[int(index)] for index in shown if index >= 0]
         made_from = frozenset(name for part in parts for name in (part.id, *part.made_from))
-        made = Example(id=f"synthesised-{inputs.version}-{row}", label=label, tensor=tensor, made_from=made_from)
-        chosen.setdefault(label, []).append(made if source < 0 else replace(sources[int(source)], tensor=tensor))
+        made = Example(id=f"synthesised-{inputs.version}-{row}", label=label, content=tensor, made_from=made_from)
+        chosen.setdefault(label, []).append(made if source < 0 else _with_pixels(sources[int(source)], tensor))
     return chosen
+
+
+def _with_pixels(example: Example, tensor: NDArray[Any]) -> Example:
+    """Return the example with these pixels; itself, as it is stored, when the step left them as they were."""
+    same = tensor.dtype == example.tensor.dtype and np.array_equal(tensor, example.tensor)
+    return example if same else replace(example, content=tensor)
 
 
 def _of_old(record: VersionRecord, old_labels: Sequence[str], since: Mapping[str, int]) -> dict[str, float]:

@@ -51,12 +51,14 @@ class Intake:
         reader: ImageReader,
         admission: Admission[None],
         metrics: TeachMetrics,
+        image_quality: int,
     ) -> None:
         self._config = config
         self._connection = connection
         self._reader = reader
         self._admission = admission
         self._metrics = metrics
+        self._image_quality = image_quality
 
     def add(
         self, request: teaching_pb2.AddExamplesRequest, call: Call, principal: str
@@ -139,9 +141,9 @@ class Intake:
             return _refused(index, example_id, _INVALID, f"image: {error}")
         digest = sent_digest(label, *sent_form(wire.image))
         example = Example(
-            id=example_id or digest.hex(), label=label, tensor=tensor, metadata=metadata, principal=principal
+            id=example_id or digest.hex(), label=label, content=tensor, metadata=metadata, principal=principal
         )
-        return Arrival.of(example, digest, has_own_id=bool(example_id))
+        return Arrival.of(example, digest, has_own_id=bool(example_id), image_quality=self._image_quality)
 
     def _store(self, items: _Items) -> list[teaching_pb2.ExampleResult]:
         arrivals = [item for item in items if isinstance(item, Arrival)]

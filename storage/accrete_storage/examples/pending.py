@@ -103,7 +103,8 @@ class PendingLog:
         """
         if not examples:
             return []
-        arrivals = [one if isinstance(one, Arrival) else Arrival.of(one) for one in examples]
+        quality = self._config.image_quality
+        arrivals = [one if isinstance(one, Arrival) else Arrival.of(one, image_quality=quality) for one in examples]
         principal = arrivals[0].principal
         if any(arrival.principal != principal for arrival in arrivals):
             raise ValueError("a batch is of one principal")
