@@ -6,6 +6,7 @@ from typing import Literal, get_args
 
 from accrete_learner.backbone_names import EFFICIENTNET, OURS, own_size, torchvision_names
 from accrete_learner.method_names import available, begins_anew
+from accrete_model.input_spec import InputSpec
 
 Augmentation = Literal["auto", "none", "crop", "crop_flip", "eeil", "strong"]
 Precision = Literal["auto", "float32", "bfloat16"]
@@ -59,6 +60,10 @@ class ModelConfig:
     input_size: int = 0
     """Height and width of an image in pixels. 0: what the backbone was made for, 32 for `resnet32` and `resnet8` and
     224 for nearly all others. Not used by `identity`."""
+    shorter_side: int = 0
+    """Pixels that an image's shorter side is brought to, before its middle is taken as the input: the form of most
+    networks for photographs, such as 256 for an `input_size` of 224. 0: the whole image is stretched to a square. An
+    image that has the input's size is taken as it is. Not used by `identity`."""
     channels: int = 3
     """3 for colour, 1 for grey. Not used by `identity`."""
     embedding: int = 0
@@ -77,6 +82,9 @@ class ModelConfig:
         else:
             self._fix_size()
             _check(self.channels in (1, 3), "channels", self.channels, "must be 1 or 3")
+            allowed = f"must be 0, or input_size ({self.input_size}) to 8192 pixels"
+            fits = self.shorter_side == 0 or self.input_size <= self.shorter_side <= 8192
+            _check(fits, "shorter_side", self.shorter_side, allowed)
 
     def _fix_size(self) -> None:
         """Put the backbone's own size in place of 0, so that nobody who reads the settings must know it."""
@@ -108,6 +116,11 @@ class ModelConfig:
     def input_dtype(self) -> Literal["uint8", "float32"]:
         """Number type of an example."""
         return "float32" if self.backbone == IDENTITY else "uint8"
+
+    @property
+    def input_spec(self) -> InputSpec:
+        """Form of one input, and how images come to it."""
+        return InputSpec(self.input_shape, self.input_dtype, 0 if self.backbone == IDENTITY else self.shorter_side)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,6 @@ from accrete_learner.onnx_graph import export_graph
 from accrete_model import writer
 from accrete_model.card import ModelCard
 from accrete_model.files import GRAPH_FILE
-from accrete_model.input_spec import InputSpec
 from accrete_model.rules import head_kind
 
 GOLDEN_EXAMPLES = 8
@@ -47,7 +46,7 @@ class Candidate:
         """What model.json says of it."""
         return ModelCard(
             backbone=self.model.backbone,
-            spec=InputSpec(self.model.input_shape, self.model.input_dtype),
+            spec=self.model.input_spec,
             feature_length=self.backbone.feature_length,
             labels=self.labels,
             head=head_kind(self.head),

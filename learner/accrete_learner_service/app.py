@@ -30,7 +30,6 @@ from accrete_learner_service.step.context import LearnerContext
 from accrete_learner_service.trainer.child import Trainer
 from accrete_learner_service.trainer.throttle import TrainingThrottle
 from accrete_model.artifact_store import ArtifactStore
-from accrete_model.input_spec import InputSpec
 from accrete_storage.config import HoldoutConfig, StoreConfig
 from accrete_storage.errors import DataDirInUse, StoreUnavailable
 from accrete_storage.store import Store
@@ -70,7 +69,7 @@ def learn(config: LearnerServiceConfig, store: StoreConfig, holdout: HoldoutConf
         if connected is None:
             return
         stack.callback(connected.close)
-        connected.bind_model(str(InputSpec(config.model.input_shape, config.model.input_dtype)))
+        connected.bind_model(str(config.model.input_spec))
         _work(connected, config, holdout, data_dir, stopping)
     log.info("learner.stopped")
 

@@ -96,7 +96,7 @@ class Settings(BaseSettings):
     @property
     def input_spec(self) -> InputSpec:
         """The form of one input of the model."""
-        return InputSpec(self.model.input_shape, self.model.input_dtype)
+        return self.model.input_spec
 
     @property
     def learner_service(self) -> LearnerServiceConfig:

@@ -102,8 +102,9 @@ class ImageReader:
     def encoded(self, data: bytes) -> Array:
         """Decode a JPEG, PNG, WebP, BMP, AVIF or HEIC file to uint8 [H, W, C]. Raises BadImage.
 
-        The orientation is applied, alpha is dropped, and the whole image is resized to the model's size, bilinear with
-        antialiasing. Metadata that cannot be read is passed over, and so is what stands behind the image's end.
+        The orientation is applied, alpha is dropped, and the image is resized to the model's size, bilinear with
+        antialiasing: the whole of it or its middle, as `InputSpec.shorter_side` says. Metadata that cannot be read is
+        passed over, and so is what stands behind the image's end.
         """
         self._check_is_image("an encoded image")
         self._check_bytes(len(data))
@@ -112,7 +113,8 @@ class ImageReader:
         self._check_scans(picture)
         image = self._open(picture)
         try:
-            image.draft(self._mode, (2 * self._longest, 2 * self._longest))
+            enough = 2 * max(*self.spec.shape[:2], self.spec.shorter_side)
+            image.draft(self._mode, (enough, enough))
             image.load()
             plain = _plain(image)
         except Exception as error:  # decoders raise whatever a damaged file leads them to
@@ -151,10 +153,6 @@ class ImageReader:
     @property
     def _mode(self) -> Literal["RGB", "L"]:
         return "RGB" if self.spec.shape[2] == 3 else "L"
-
-    @property
-    def _longest(self) -> int:
-        return max(self.spec.shape[:2])
 
     def _picture(self, data: bytes) -> Picture:
         if not data:
@@ -216,8 +214,18 @@ class ImageReader:
         if image.mode != self._mode:
             image = image.convert(self._mode)
         if image.size != (width, height):
-            image = image.resize((width, height), Image.Resampling.BILINEAR)
+            image = image.resize((width, height), Image.Resampling.BILINEAR, box=self._box(*image.size))
         return np.asarray(image).reshape(height, width, channels)
+
+    def _box(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """Return the part of an image that the model sees: all of it, or the middle."""
+        if not self.spec.shorter_side:
+            return 0, 0, width, height
+        scale = min(width, height) / self.spec.shorter_side
+        # Rounding must not lead beyond the edge.
+        left = max(0.0, (width - self.spec.shape[1] * scale) / 2)
+        top = max(0.0, (height - self.spec.shape[0] * scale) / 2)
+        return left, top, width - left, height - top
 
 
 def sent_form(image: types_pb2.Image) -> tuple[str, bytes]:

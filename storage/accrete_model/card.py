@@ -40,7 +40,7 @@ class ModelCard:
             "schema": SCHEMA,
             "backbone": self.backbone,
             "last_relu": self.last_relu,
-            "input": {"shape": list(self.spec.shape), "dtype": self.spec.dtype},
+            "input": {"shape": list(self.spec.shape), "dtype": self.spec.dtype, **_cropping(self.spec)},
             "feature_length": self.feature_length,
             "labels": list(self.labels),
             "head": self.head,
@@ -65,7 +65,7 @@ class ModelCard:
                 raise ValueError(f"schema {fields['schema']}; this release reads {SCHEMA}")
             card = cls(
                 backbone=str(fields["backbone"]),
-                spec=InputSpec(tuple(int(size) for size in fields["input"]["shape"]), fields["input"]["dtype"]),
+                spec=_spec(fields["input"]),
                 feature_length=int(fields["feature_length"]),
                 labels=tuple(fields["labels"]),
                 head=_one_of(fields, "head", tuple(HEADS)),
@@ -80,6 +80,16 @@ class ModelCard:
             reason = f"no field {error}" if isinstance(error, KeyError) else str(error)
             raise LoadError("read", f"{MODEL_FILE}: {reason}") from error
         return card
+
+
+def _cropping(spec: InputSpec) -> dict[str, int]:
+    """Return what says that images are cropped; nothing where they are stretched, as in releases that did only that."""
+    return {"shorter_side": spec.shorter_side} if spec.shorter_side else {}
+
+
+def _spec(fields: Mapping[str, Any]) -> InputSpec:
+    shape = tuple(int(size) for size in fields["shape"])
+    return InputSpec(shape, fields["dtype"], int(fields.get("shorter_side", 0)))
 
 
 def _one_of(fields: Mapping[str, Any], name: str, allowed: tuple[str, ...]) -> str:

@@ -22,6 +22,7 @@ from accrete_learner.config import MethodConfig, ModelConfig, TrainingConfig
         (ModelConfig, {"input_size": 4}, "input_size = 4: must be 8 to"),
         (ModelConfig, {"channels": 4}, "channels = 4: must be 1 or 3"),
         (TrainingConfig, {"epochs": 0}, "epochs = 0: must be 1 to"),
+        (ModelConfig, {"shorter_side": 31}, r"shorter_side = 31: must be 0, or input_size \(32\) to 8192 pixels"),
         (TrainingConfig, {"base_epochs": -1}, "base_epochs = -1"),
         (TrainingConfig, {"batch_size": 0}, "batch_size = 0"),
         (TrainingConfig, {"learning_rate": 0.0}, "learning_rate = 0.0: must be above 0"),
@@ -46,6 +47,8 @@ def test_an_image_network_takes_bytes_and_an_identity_takes_vectors():
     image, vector = ModelConfig(input_size=16, channels=1), ModelConfig(backbone="identity", embedding=7)
     assert (image.input_shape, image.input_dtype) == ((16, 16, 1), "uint8")
     assert (vector.input_shape, vector.input_dtype) == ((7,), "float32")
+    assert str(vector.input_spec) == "float32 [7]"
+    assert str(ModelConfig(input_size=224, shorter_side=256).input_spec) == "uint8 [224, 224, 3], the middle of 256"
 
 
 def test_the_names_read_from_torchvisions_sources_are_those_it_lists():

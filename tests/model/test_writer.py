@@ -74,6 +74,14 @@ def test_model_json_has_the_fields_of_its_schema_in_plain_letters(tmp_path: Path
     }
 
 
+def test_a_card_says_how_images_are_cropped_and_nothing_where_they_are_stretched() -> None:
+    cropped = replace(CARD, spec=InputSpec((8, 8, 3), "uint8", shorter_side=10))
+    assert ModelCard.from_json(cropped.to_json()) == cropped
+    stretched = replace(CARD, spec=InputSpec((8, 8, 3), "uint8"))
+    assert json.loads(stretched.to_json())["input"] == {"shape": [8, 8, 3], "dtype": "uint8"}
+    assert ModelCard.from_json(stretched.to_json()) == stretched
+
+
 def test_a_card_of_an_earlier_release_has_no_last_relu() -> None:
     fields = json.loads(replace(CARD, last_relu=True).to_json())
     assert ModelCard.from_json(json.dumps(fields)).last_relu

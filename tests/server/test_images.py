@@ -59,6 +59,43 @@ def test_shrinking_averages_rather_than_skips():
     assert array.std() < 10
 
 
+THIRDS = np.repeat(np.array([[[250, 0, 0], [0, 250, 0], [0, 0, 250]]], np.uint8), 100, axis=1).repeat(100, axis=0)
+"""100 x 300: red, green and blue from left to right."""
+
+
+@pytest.mark.parametrize("image", [THIRDS, THIRDS.transpose(1, 0, 2)], ids=["wide", "high"])
+def test_the_middle_is_taken_where_the_model_is_set_to_crop(image):
+    cropping = _reader(InputSpec((32, 32, 3), "uint8", shorter_side=40), max_pixels=100_000)
+    encoded = cropping.encoded(encode(Image.fromarray(image), "PNG"))
+    assert encoded.reshape(-1, 3).min(axis=0).tolist() == [0, 250, 0]
+    assert encoded.reshape(-1, 3).max(axis=0).tolist() == [0, 250, 0]
+    np.testing.assert_array_equal(cropping.pixels(image.shape, image.tobytes()), encoded)
+    stretching = _reader(InputSpec((32, 32, 3), "uint8"), max_pixels=100_000)
+    stretched = stretching.encoded(encode(Image.fromarray(image), "PNG"))
+    assert stretched.reshape(-1, 3).max(axis=0).tolist() == [250, 250, 250]
+
+
+def test_cropping_is_resizing_and_then_taking_the_middle():
+    image = picture(900, 600)
+    found = _reader(InputSpec((224, 224, 3), "uint8", 256), max_pixels=10**6).encoded(encode(image, "PNG"))
+    resized = image.resize((384, 256), Image.Resampling.BILINEAR).crop((80, 16, 304, 240))
+    assert np.abs(found.astype(int) - np.asarray(resized)).max() <= 1
+
+
+def test_a_large_jpeg_is_cropped_like_the_same_picture_in_png():
+    image = picture(1900, 1500)
+    cropping = _reader(InputSpec((64, 64, 3), "uint8", 80), max_pixels=10**7, max_bytes=10**7)
+    jpeg, png = (cropping.encoded(encode(image, kind)) for kind in ("JPEG", "PNG"))
+    assert np.abs(jpeg.astype(int) - png).mean() < 3
+
+
+@given(st.integers(1, 400), st.integers(1, 400), st.sampled_from([32, 33, 37, 64]))
+def test_images_of_all_sizes_can_be_cropped(width, height, shorter_side):
+    spec = InputSpec((24, 32, 1), "uint8", shorter_side)
+    array = _reader(spec, max_pixels=10**6, max_bytes=10**6).pixels((height, width), bytes(width * height))
+    assert array.shape == spec.shape
+
+
 def test_a_large_jpeg_looks_like_the_same_picture_in_png():
     image = picture(90, 70, seed=3)
     from_jpeg = _reader().encoded(encode(image, "JPEG", quality=95)).astype(int)
