@@ -11,7 +11,7 @@ from typing import Any
 from accrete_kit.atomic_file import sync
 from accrete_kit.failpoints import around
 from accrete_model.errors import CorruptArtifact
-from accrete_model.files import MANIFEST_FILE, SCHEMA
+from accrete_model.files import BACKBONES_FOLDER, MANIFEST_FILE, SCHEMA
 
 _FOLDER = re.compile(r"v(\d{6,})")
 _LEFT = re.compile(r"\.(?:incoming|removed)-v(\d{6,})")
@@ -27,6 +27,11 @@ class ArtifactStore:
     def path(self, version: int) -> Path:
         """Return a version's folder, whether it is there or not."""
         return self._root / f"v{version:06d}"
+
+    @property
+    def backbones(self) -> Path:
+        """The folder of the frozen backbones that versions refer to."""
+        return self._root.with_name(BACKBONES_FOLDER)
 
     def list(self) -> list[int]:
         """Return the versions with a folder, ascending."""

@@ -1,7 +1,8 @@
 """Backups: the store at one moment and the versions that it names, whole or not at all; and back again.
 
 A backup is a folder: `store.bin` (a msgpack stream of [key without its prefix, milliseconds to live, DUMP]), `versions`
-as published, and `backup.json`, which is written last and has the digest of all else. A folder without it is none.
+as published, `backbones` that they refer to, and `backup.json`, which is written last and has the digest of all else. A
+folder without it is none.
 """
 
 import hashlib
@@ -10,6 +11,7 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,9 @@ import msgpack
 
 from accrete_kit.atomic_file import write_json
 from accrete_model.artifact_store import ArtifactStore
-from accrete_model.errors import CorruptArtifact
+from accrete_model.errors import CorruptArtifact, LoadError
+from accrete_model.files import MODEL_FILE
+from accrete_model.reader import read_card
 from accrete_storage.errors import BackupUnusable
 from accrete_storage.redis.database import Database, reachable
 from accrete_storage.redis.keys import SCHEMA, Keys
@@ -108,8 +112,9 @@ def read(folder: Path) -> Backup:
         raise BackupUnusable(f"{folder} has schema {backup.schema}; this release reads schema {SCHEMA}")
     if digest != backup.digest:
         raise BackupUnusable(f"{folder / _STORE} is not what was written")
+    artifacts = ArtifactStore(folder / _VERSIONS)
     for number, expected in backup.versions.items():
-        ArtifactStore(folder / _VERSIONS).verify(number, expected)
+        _check_backbone(artifacts.verify(number, expected), artifacts.backbones)
     return backup
 
 
@@ -157,7 +162,36 @@ def _copy_versions(source: ArtifactStore, to: ArtifactStore, versions: dict[int,
             except OSError as error:  # removed in the middle
                 raise CorruptArtifact(f"version {number} went away: {error}") from error
             to.publish(working, number)
-        to.verify(number, digest)
+        _copy_backbone(to.verify(number, digest), source.backbones, to.backbones)
+
+
+def _copy_backbone(version: Path, source: Path, to: Path) -> None:
+    from accrete_model.frozen import BackboneStore  # brings ONNX Runtime, for which the store has no other use
+
+    if digest := _frozen(version):
+        with _telling(version):
+            BackboneStore(to).put(BackboneStore(source).get(digest))
+
+
+def _check_backbone(version: Path, backbones: Path) -> None:
+    from accrete_model.frozen import BackboneStore
+
+    if digest := _frozen(version):
+        with _telling(version):
+            BackboneStore(backbones).get(digest)
+
+
+def _frozen(version: Path) -> str:
+    """Return the digest of the backbone that a version refers to; "" where it has its own."""
+    return read_card(version).frozen if (version / MODEL_FILE).exists() else ""
+
+
+@contextmanager
+def _telling(version: Path) -> Iterator[None]:
+    try:
+        yield
+    except LoadError as error:
+        raise CorruptArtifact(f"{version.name} cannot be loaded: {error}") from error
 
 
 def _write(folder: Path, entries: list[Entry], versions: dict[int, str]) -> Backup:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import pathlib
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -13,6 +14,8 @@ from onnx import TensorProto, helper, numpy_helper
 
 from accrete_model import writer
 from accrete_model.card import ModelCard
+from accrete_model.frozen import BackboneStore, FrozenBackbone
+from accrete_model.frozen.graph import GraphWriter
 from accrete_model.input_spec import InputSpec
 from accrete_model.vectors import Floats
 
@@ -143,3 +146,48 @@ def _graph(recipe: Recipe, matrix: Floats) -> bytes:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString())
+
+
+FROZEN_LENGTH = 5
+"""Features of `small_backbone`."""
+
+
+def small_backbone(seed: int = 0, **changes: Any) -> FrozenBackbone:
+    """A small one: each feature is a weighted sum of an image's pixels."""
+    matrix = np.random.default_rng(seed).standard_normal((4 * 4 * 3, FROZEN_LENGTH)) / 255
+    graph = GraphWriter()
+    flat = graph.add("Flatten", graph.add("Cast", "input", to=1), axis=1)
+    features = graph.add("MatMul", flat, graph.floats(matrix))
+    made = FrozenBackbone(
+        name=f"test {seed}",
+        spec=InputSpec((4, 4, 3), "uint8"),
+        feature_length=FROZEN_LENGTH,
+        parts=(("all", FROZEN_LENGTH),),
+        shorter_side=0,
+        licence="Apache-2.0",
+        source="a generator of random numbers",
+        graph=graph.finish(features, shape=(4, 4, 3), length=FROZEN_LENGTH),
+    )
+    return dataclasses.replace(made, **changes)
+
+
+def write_frozen_artifact(
+    folder: pathlib.Path, store: BackboneStore, digest: str, *, seed: int = 0, **changes: Any
+) -> pathlib.Path:
+    """A version with a random linear head on a frozen backbone."""
+    generator = np.random.default_rng(seed)
+    weight = generator.standard_normal((3, FROZEN_LENGTH)).astype(np.float32)
+    fields: dict[str, Any] = {
+        "backbone": "test",
+        "spec": InputSpec((4, 4, 3), "uint8"),
+        "feature_length": FROZEN_LENGTH,
+        "labels": ("ant", "bee", "cat"),
+        "head": "linear",
+        "rule": "head",
+        "method": "analytic",
+        "frozen": digest,
+    }
+    head = {"weight": weight, "bias": np.zeros(3, np.float32), "means": weight}
+    card = ModelCard(**(fields | changes))
+    writer.write_head(folder, card, head=head, golden_features=store.golden(digest).features)
+    return folder

@@ -12,40 +12,18 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
-from accrete_model import writer
-from accrete_model.card import ModelCard
 from accrete_model.config import EngineConfig
 from accrete_model.engines.base import Engine
 from accrete_model.engines.shared import SharedEngines
 from accrete_model.errors import LoadError
-from accrete_model.frozen import BackboneStore, FrozenBackbone, acquire, engine
-from accrete_model.frozen.graph import GraphWriter
+from accrete_model.frozen import BackboneStore, acquire, engine
 from accrete_model.input_spec import InputSpec
 from accrete_model.loaded_version import load
 from accrete_model.reader import read_card
 from accrete_model.vectors import softmax
+from tests.model.artifacts import FROZEN_LENGTH, small_backbone, write_frozen_artifact
 
 CPU = EngineConfig(device="cpu")
-LENGTH = 5
-
-
-def backbone(seed: int = 0, **changes: Any) -> FrozenBackbone:
-    """A small one: each feature is a weighted sum of an image's pixels."""
-    matrix = np.random.default_rng(seed).standard_normal((4 * 4 * 3, LENGTH)) / 255
-    graph = GraphWriter()
-    flat = graph.add("Flatten", graph.add("Cast", "input", to=1), axis=1)
-    features = graph.add("MatMul", flat, graph.floats(matrix))
-    made = FrozenBackbone(
-        name=f"test {seed}",
-        spec=InputSpec((4, 4, 3), "uint8"),
-        feature_length=LENGTH,
-        parts=(("all", LENGTH),),
-        shorter_side=0,
-        licence="Apache-2.0",
-        source="a generator of random numbers",
-        graph=graph.finish(features, shape=(4, 4, 3), length=LENGTH),
-    )
-    return dataclasses.replace(made, **changes)
 
 
 @pytest.fixture
@@ -53,28 +31,8 @@ def store(tmp_path: Path) -> BackboneStore:
     return BackboneStore(tmp_path / "backbones")
 
 
-def write_version(folder: Path, store: BackboneStore, digest: str, *, seed: int = 0, **changes: Any) -> Path:
-    """A version with a random linear head on a frozen backbone."""
-    generator = np.random.default_rng(seed)
-    weight = generator.standard_normal((3, LENGTH)).astype(np.float32)
-    fields: dict[str, Any] = {
-        "backbone": "test",
-        "spec": InputSpec((4, 4, 3), "uint8"),
-        "feature_length": LENGTH,
-        "labels": ("ant", "bee", "cat"),
-        "head": "linear",
-        "rule": "head",
-        "method": "analytic",
-        "frozen": digest,
-    }
-    head = {"weight": weight, "bias": np.zeros(3, np.float32), "means": weight}
-    card = ModelCard(**(fields | changes))
-    writer.write_head(folder, card, head=head, golden_features=store.golden(digest).features)
-    return folder
-
-
 def test_what_is_put_comes_back(store: BackboneStore):
-    made = backbone()
+    made = small_backbone()
     digest = store.put(made)
     assert digest == made.digest
     assert store.get(digest) == made
@@ -84,20 +42,23 @@ def test_what_is_put_comes_back(store: BackboneStore):
 
 
 def test_a_digest_covers_the_graph_and_the_card():
-    digests = {made.digest for made in (backbone(), backbone(1), backbone(shorter_side=5), backbone(name="other"))}
+    digests = {
+        made.digest
+        for made in (small_backbone(), small_backbone(1), small_backbone(shorter_side=5), small_backbone(name="other"))
+    }
     assert len(digests) == 4
-    assert backbone().digest == backbone().digest
+    assert small_backbone().digest == small_backbone().digest
 
 
 @pytest.mark.parametrize("name", ["graph.onnx", "backbone.json", "golden.safetensors"])
 @pytest.mark.parametrize("fault", ["changed", "missing"])
 def test_a_damaged_backbone_is_told_and_put_again(store: BackboneStore, name: str, fault: str):
-    digest = store.put(backbone())
+    digest = store.put(small_backbone())
     file = store.path(digest) / name
     file.write_bytes(file.read_bytes()[:-1]) if fault == "changed" else file.unlink()
     with pytest.raises(LoadError, match=f"read: backbone {digest[:12]}"):
         acquire(store, digest, CPU)
-    assert store.put(backbone()) == digest
+    assert store.put(small_backbone()) == digest
     acquire(store, digest, CPU).close()
     assert [entry.name for entry in store.path(digest).parent.iterdir()] == [digest]
 
@@ -118,12 +79,12 @@ def test_a_digest_is_never_a_path(store: BackboneStore):
 )
 def test_a_backbone_that_does_not_run_as_it_says_is_not_kept(store: BackboneStore, changes: Any, reason: str):
     with pytest.raises(LoadError, match=reason):
-        store.put(backbone(**changes))
+        store.put(small_backbone(**changes))
     assert store.list() == []
 
 
 def test_what_killed_processes_left_is_removed_and_nothing_else(store: BackboneStore):
-    digest = store.put(backbone())
+    digest = store.put(small_backbone())
     root = store.path(digest).parent
     for left in (".incoming-x", ".removed-y"):
         shutil.copytree(store.path(digest), root / left)
@@ -132,7 +93,7 @@ def test_what_killed_processes_left_is_removed_and_nothing_else(store: BackboneS
 
 
 def test_processes_that_put_the_same_one_at_once_agree(store: BackboneStore):
-    made, digests = backbone(), []
+    made, digests = small_backbone(), []
     threads = [threading.Thread(target=lambda: digests.append(store.put(made))) for _ in range(8)]
     for thread in threads:
         thread.start()
@@ -143,13 +104,13 @@ def test_processes_that_put_the_same_one_at_once_agree(store: BackboneStore):
 
 
 def test_a_version_refers_to_a_backbone_and_has_no_graph_of_its_own(tmp_path: Path, store: BackboneStore):
-    digest = store.put(backbone())
-    folder = write_version(tmp_path / "versions" / "v000001", store, digest)
+    digest = store.put(small_backbone())
+    folder = write_frozen_artifact(tmp_path / "versions" / "v000001", store, digest)
     assert {file.name for file in folder.iterdir()} == {"model.json", "head.safetensors", "golden.safetensors"}
     assert read_card(folder).frozen == digest
     loaded = load(folder, 1, CPU)
     images = np.random.default_rng(1).integers(0, 256, (3, 4, 4, 3), dtype=np.uint8)
-    matrix = np.random.default_rng(0).standard_normal((48, LENGTH)) / 255
+    matrix = np.random.default_rng(0).standard_normal((48, FROZEN_LENGTH)) / 255
     wanted = images.reshape(3, -1) @ matrix
     np.testing.assert_allclose(loaded.features(images), wanted, atol=1e-4)
     head = load_file(folder / "head.safetensors")["weight"]
@@ -160,15 +121,15 @@ def test_a_version_refers_to_a_backbone_and_has_no_graph_of_its_own(tmp_path: Pa
 
 
 def test_a_candidate_elsewhere_is_told_where_the_backbones_are(tmp_path: Path, store: BackboneStore):
-    folder = write_version(tmp_path / "a" / "b" / "candidate", store, store.put(backbone()))
+    folder = write_frozen_artifact(tmp_path / "a" / "b" / "candidate", store, store.put(small_backbone()))
     with pytest.raises(LoadError, match=r"read: backbone \w{12}: backbone.json: No such file"):
         load(folder, 1, CPU)
     load(folder, 1, CPU, tmp_path / "backbones").close()
 
 
 def test_versions_share_one_engine_until_the_last_one_goes(tmp_path: Path, store: BackboneStore):
-    digest = store.put(backbone())
-    folders = [write_version(tmp_path / "versions" / f"v{n}", store, digest, seed=n) for n in range(3)]
+    digest = store.put(small_backbone())
+    folders = [write_frozen_artifact(tmp_path / "versions" / f"v{n}", store, digest, seed=n) for n in range(3)]
     loaded = [load(folder, n, CPU) for n, folder in enumerate(folders)]
     assert engine.users(digest, CPU) == 3
     # Without the graph there is nothing that a second session could be made of.
@@ -178,7 +139,7 @@ def test_versions_share_one_engine_until_the_last_one_goes(tmp_path: Path, store
     for version in loaded[:3]:
         version.close()
         version.close()  # a second time changes nothing
-    assert loaded[3].features(image).shape == (1, LENGTH)
+    assert loaded[3].features(image).shape == (1, FROZEN_LENGTH)
     assert engine.users(digest, CPU) == 1
     loaded[3].close()
     assert engine.users(digest, CPU) == 0
@@ -187,7 +148,7 @@ def test_versions_share_one_engine_until_the_last_one_goes(tmp_path: Path, store
 
 
 def test_configurations_do_not_share(store: BackboneStore):
-    digest = store.put(backbone())
+    digest = store.put(small_backbone())
     one, two = acquire(store, digest, CPU), acquire(store, digest, EngineConfig(device="cpu", threads=2))
     assert engine.users(digest, CPU) == 1
     one.close()
@@ -205,8 +166,8 @@ def test_configurations_do_not_share(store: BackboneStore):
 def test_golden_outputs_that_differ_are_refused(
     tmp_path: Path, store: BackboneStore, file: str, tensor: str, reason: str
 ):
-    digest = store.put(backbone())
-    folder = write_version(tmp_path / "versions" / "v1", store, digest)
+    digest = store.put(small_backbone())
+    folder = write_frozen_artifact(tmp_path / "versions" / "v1", store, digest)
     golden = (folder if file == "version" else store.path(digest)) / "golden.safetensors"
     tensors = load_file(golden)
     tensors[tensor] = tensors[tensor] * 1.5
@@ -217,8 +178,8 @@ def test_golden_outputs_that_differ_are_refused(
 
 
 def test_a_head_of_another_backbone_is_refused(tmp_path: Path, store: BackboneStore):
-    digest, other = store.put(backbone()), store.put(backbone(1))
-    folder = write_version(tmp_path / "versions" / "v1", store, digest)
+    digest, other = store.put(small_backbone()), store.put(small_backbone(1))
+    folder = write_frozen_artifact(tmp_path / "versions" / "v1", store, digest)
     card = dataclasses.replace(read_card(folder), frozen=other)
     (folder / "model.json").write_text(card.to_json())
     with pytest.raises(LoadError, match="golden: features differ"):
@@ -231,9 +192,9 @@ def test_a_head_of_another_backbone_is_refused(tmp_path: Path, store: BackboneSt
 
 
 def test_a_writer_wants_a_card_of_its_kind(tmp_path: Path, store: BackboneStore):
-    digest = store.put(backbone())
+    digest = store.put(small_backbone())
     with pytest.raises(ValueError, match="no frozen backbone"):
-        write_version(tmp_path / "v", store, digest, frozen="")
+        write_frozen_artifact(tmp_path / "v", store, digest, frozen="")
     assert not (tmp_path / "v").exists()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,13 +11,17 @@ from pathlib import Path
 import pytest
 
 from accrete_model.artifact_store import ArtifactStore
+from accrete_model.config import EngineConfig
 from accrete_model.errors import CorruptArtifact
+from accrete_model.frozen import BackboneStore
+from accrete_model.loaded_version import load
 from accrete_storage.backup import MANIFEST, read
 from accrete_storage.config import HoldoutConfig, StoreConfig
 from accrete_storage.embedded.server import EmbeddedStore
 from accrete_storage.errors import BackupUnusable
 from accrete_storage.examples.pending import Outcome
 from accrete_storage.store import Store
+from tests.model.artifacts import small_backbone, write_frozen_artifact
 
 from .conftest import Connect, assert_counters_exact, example, examples, lease, step
 
@@ -137,6 +142,45 @@ def test_a_damaged_version_is_not_backed_up(taught: Store, artifacts: ArtifactSt
     (artifacts.path(1) / "weights").write_bytes(b"other")
     with pytest.raises(CorruptArtifact, match="weights"):
         taught.back_up(tmp_path / "backup", artifacts)
+    assert not (tmp_path / "backup" / MANIFEST).exists()
+
+
+@pytest.fixture
+def on_frozen(connect: Connect, tmp_path: Path) -> Store:
+    """A label learned, in a version that refers to a frozen backbone."""
+    store = connect(share=0.2)
+    store.pending.add(examples("a", 12))
+    backbones = BackboneStore(tmp_path / "backbones")
+    write_frozen_artifact(tmp_path / "candidate", backbones, backbones.put(small_backbone()))
+    digest = ArtifactStore(tmp_path / "versions").publish(tmp_path / "candidate", 1)
+    held = lease(store)
+    commit = step(store, held, ["a"])
+    assert store.commit(replace(commit, record=replace(commit.record, digest=digest)))
+    held.release()
+    return store
+
+
+def test_a_backup_has_the_frozen_backbone_of_a_version(
+    on_frozen: Store, artifacts: ArtifactStore, empty: tuple[Store, ArtifactStore], tmp_path: Path
+):
+    on_frozen.back_up(tmp_path / "backup", artifacts)
+    shutil.rmtree(artifacts.backbones)
+    store, versions = empty
+    store.restore(read(tmp_path / "backup"), versions)
+    load(versions.path(1), 1, EngineConfig(device="cpu")).close()
+
+
+def test_a_damaged_backbone_of_a_version_is_neither_backed_up_nor_restored(
+    on_frozen: Store, artifacts: ArtifactStore, tmp_path: Path
+):
+    on_frozen.back_up(tmp_path / "good", artifacts)
+    for root in (tmp_path / "good", tmp_path):
+        (graph,) = (root / "backbones").glob("*/graph.onnx")
+        graph.write_bytes(graph.read_bytes()[:-1])
+    with pytest.raises(CorruptArtifact, match="v000001 cannot be loaded: read: backbone"):
+        read(tmp_path / "good")
+    with pytest.raises(CorruptArtifact, match="v000001 cannot be loaded: read: backbone"):
+        on_frozen.back_up(tmp_path / "backup", artifacts)
     assert not (tmp_path / "backup" / MANIFEST).exists()
 
 
