@@ -120,6 +120,14 @@ def test_a_version_refers_to_a_backbone_and_has_no_graph_of_its_own(tmp_path: Pa
     loaded.close()
 
 
+def test_how_images_are_cropped_is_the_versions_own_affair(tmp_path: Path, store: BackboneStore):
+    spec = InputSpec((4, 4, 3), "uint8", 5)
+    folder = write_frozen_artifact(tmp_path / "versions" / "v1", store, store.put(small_backbone()), spec=spec)
+    loaded = load(folder, 1, CPU)
+    assert loaded.spec == spec
+    loaded.close()
+
+
 def test_a_candidate_elsewhere_is_told_where_the_backbones_are(tmp_path: Path, store: BackboneStore):
     folder = write_frozen_artifact(tmp_path / "a" / "b" / "candidate", store, store.put(small_backbone()))
     with pytest.raises(LoadError, match=r"read: backbone \w{12}: backbone.json: No such file"):
