@@ -106,14 +106,24 @@ def _wrapped(call: str) -> str:
 
 
 def _text(thing: Any) -> str:
-    """A docstring, and below it the fields of a dataclass."""
+    """A docstring, and below it the fields of a dataclass, and what else of it has a docstring."""
     text = inspect.getdoc(thing) or ""
     # Google's blocks as lists.
     text = re.sub(r"^(Args|Returns|Raises):$", r"**\1**\n", text, flags=re.MULTILINE)
     text = re.sub(r"^    (\w+): ", r"* `\1`: ", text, flags=re.MULTILINE)
     fields = getattr(thing, "__dataclass_fields__", {})
     listed = "".join(f"* `{name}`: {_type(field.type)}\n" for name, field in fields.items())
-    return text + "\n" + (f"\n{listed}" if listed else "")
+    if not fields:
+        return text + "\n"
+    own = {name: one for name, one in vars(thing).items() if not name.startswith("_") and inspect.getdoc(one)}
+    properties = {name: inspect.getdoc(one) or "" for name, one in own.items() if isinstance(one, property)}
+    listed += "".join(f"* `{name}`: {' '.join(told.split())}\n" for name, told in properties.items())
+    methods = "".join(
+        f"\n#### {thing.__name__}.{name}\n\n{_signature(f'{thing.__name__}.{name}', one)}\n\n{_text(one)}"
+        for name, one in own.items()
+        if inspect.isfunction(one)
+    )
+    return f"{text}\n\n{listed}{methods}"
 
 
 def _type(annotation: Any) -> str:

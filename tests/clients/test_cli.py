@@ -73,6 +73,7 @@ def test_predict_prints_json(accrete, photos):
         {
             "image": str(photos / "cat/a.png"),
             "label": "cat",
+            "doubt": "improbable",
             "ranked": [{"label": "cat", "probability": 0.75, "provisional": False}],
             "version": 1,
             "timings": {"decode_ms": 0.5, "queue_ms": 0.25, "compute_ms": 1.0, "total_ms": 2.0},

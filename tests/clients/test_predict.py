@@ -6,7 +6,7 @@ import grpc
 import numpy as np
 import pytest
 
-from accrete import InvalidInput, LimitExceeded, NoModel, NotNow
+from accrete import InvalidInput, LimitExceeded, NoModel, NotNow, Prediction, RankedLabel, Timings
 from accrete.v1 import types_pb2
 
 
@@ -35,6 +35,36 @@ def test_images_near_no_class_are_marked_when_asked_for(client, image):
     assert not client.predict(image).unknown
     marked = client.predict(image, unknown_rate=0.05)
     assert (marked.unknown, marked.label, marked.false_alarm_rate) == (True, "cat", pytest.approx(0.048))
+
+
+@pytest.mark.parametrize(
+    ("what", "threshold", "doubt"),
+    [
+        ({}, 0.8, None),
+        ({}, 0.81, "improbable"),
+        ({"probability": 0.79}, 0.8, "improbable"),
+        ({"probability": 0.79}, 0.5, None),
+        ({"provisional": True}, 0.5, "provisional"),
+        ({"unknown": True}, 0.0, "unknown"),
+        ({"unknown": True, "provisional": True, "probability": 0.1}, 0.8, "unknown"),
+    ],
+)
+def test_what_a_person_should_look_at(what, threshold, doubt):
+    best = {"probability": 0.8, "provisional": False} | what
+    unknown = bool(best.pop("unknown", False))
+    prediction = Prediction(
+        ranked=(RankedLabel(label="cat", **best),),
+        version=1,
+        timings=Timings(decode_ms=0, queue_ms=0, compute_ms=0, total_ms=0),
+        unknown=unknown,
+    )
+    assert prediction.doubt(threshold) == doubt
+    assert prediction.needs_review == (prediction.doubt() is not None)
+
+
+def test_an_answer_below_the_default_threshold_needs_review(client, image):
+    assert client.predict(image).needs_review
+    assert client.predict(image).doubt(0.75) is None
 
 
 def test_top_k_is_passed_on(client, image):

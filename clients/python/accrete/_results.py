@@ -13,6 +13,10 @@ Outcome = Literal["stored", "duplicate", "refused"]
 ClassState = Literal["pending", "provisional", "learned", "forgotten", "unknown"]
 Phase = Literal["waiting", "staging", "training", "gating", "committing", "paused", "blocked", "unknown"]
 VersionState = Literal["ready", "rejected", "retired", "unknown"]
+Doubt = Literal["unknown", "provisional", "improbable"]
+
+SURE = 0.8
+"""Probability from which an answer is not doubted unless another threshold is given."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -64,6 +68,29 @@ class Prediction:
     @property
     def provisional(self) -> bool:
         return self.ranked[0].provisional
+
+    def doubt(self, threshold: float = SURE) -> Doubt | None:
+        """Return why a person should look at this, or None where the answer may be taken as it is.
+
+        The reasons, the first that holds: the image is like nothing that is known ("unknown", where that is asked for
+        or the server has it on), no step has learned the class yet ("provisional"), or the answer's probability is
+        below the threshold ("improbable"). The second label needs no rule of its own: where the first has 0.8, it has
+        0.2 at most, and its distance tells right answers from wrong ones no better than the probability does.
+
+        Args:
+            threshold: 0 to 1. Where probabilities are calibrated, of answers that are just as probable as this, this
+                share is right, and of all that are taken as they are more is. `Client.evaluate` measures both.
+        """
+        if self.unknown:
+            return "unknown"
+        if self.provisional:
+            return "provisional"
+        return "improbable" if self.probability < threshold else None
+
+    @property
+    def needs_review(self) -> bool:
+        """Whether a person should look at this, by `doubt` with its default threshold."""
+        return self.doubt() is not None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -21,15 +21,14 @@ SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".webp"}
 
 
 def guess(client: Client, image: Path, enough: float) -> tuple[str, bool, str]:
-    """Return the most probable label ("" for none), whether it is probable enough, and what to tell about it."""
+    """Return the most probable label ("" for none), whether nobody need be asked, and what to tell about it."""
     try:
         found = client.predict(image, unknown_rate=0.05)
     except NoModel:  # nothing has been taught yet
         return "", False, ""
     if found.unknown:
         return "", False, f" (like nothing that is known; nearest is {found.label})"
-    sure = found.probability >= enough and not found.provisional
-    return found.label, sure, f" [{found.label}, {found.probability:.0%}]"
+    return found.label, found.doubt(enough) is None, f" [{found.label}, {found.probability:.0%}]"
 
 
 def sort_one(client: Client, image: Path, target: Path, enough: float) -> None:

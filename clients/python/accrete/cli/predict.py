@@ -50,7 +50,7 @@ def _json(name: str, prediction: Prediction) -> dict[str, object]:
     found = plain(prediction)
     if found["features"] is None:
         del found["features"]
-    return {"image": name, "label": prediction.label, **found}
+    return {"image": name, "label": prediction.label, "doubt": prediction.doubt(), **found}
 
 
 def _text(names: Sequence[str], predictions: Sequence[Prediction]) -> str:
