@@ -11,6 +11,7 @@ import grpc
 import numpy as np
 import pytest
 
+from accrete import Client, Share
 from accrete.v1 import prediction_pb2, types_pb2
 from accrete_model.config import EngineConfig
 from accrete_model.loaded_version import load
@@ -41,6 +42,28 @@ def test_an_answer_ranks_labels_with_probabilities_and_names_its_version(world):
         np.testing.assert_allclose([ranked.probability for ranked in got.labels], wanted[order], atol=1e-6)
         assert not any(ranked.provisional for ranked in got.labels)
     assert answer.timings.total_ms >= answer.timings.compute_ms > 0
+
+
+def test_images_kept_aside_are_measured_as_they_are_answered_one_by_one(world, tmp_path):
+    world.publish(1, Recipe(labels=FOUR))
+    running = world.server()
+    for seed in range(40):
+        path = tmp_path / [*FOUR, "bat"][seed % 5] / f"{seed}.png"
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(encode(picture(4, 4, seed=seed), "PNG"))
+    (tmp_path / "cat" / "broken.jpg").write_bytes(b"\xff\xd8 no JPEG")
+    with Client(running.server.address) as client:
+        found = client.evaluate(tmp_path, unknown_rate=0.05)
+        answers = {path: client.predict(path).label for path in tmp_path.rglob("*.png")}
+    for label in FOUR:
+        own = [answer for path, answer in answers.items() if path.parent.name == label]
+        assert found.classes[label] == Share(right=own.count(label), images=8)
+    assert found.all.images == 32
+    assert found.all.right == sum(one.right for one in found.classes.values())
+    assert found.strangers == {"bat": 8}
+    ((file, label, reason),) = [(one.file, one.label, one.reason) for one in found.refused]
+    assert (file, label) == (str(tmp_path / "cat" / "broken.jpg"), "cat")
+    assert "JPEG" in reason
 
 
 @pytest.mark.parametrize(("asked", "given"), [(1, 1), (2, 2), (0, 4), (1000, 4)])

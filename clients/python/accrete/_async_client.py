@@ -7,13 +7,15 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from types import TracebackType
 from typing import Self, overload
 
-from ._calls import operation, prediction, stream, teaching, watch
+from ._calls import evaluation, operation, prediction, stream, teaching, watch
 from ._calls.example_batches import BATCH_SIZE
 from ._calls.progress import Report
 from ._config import DEFAULT_TIMEOUT_S, NO_RETRY, Retry, TlsConfig, endpoint
+from ._evaluation import Evaluation
 from ._events import Event
 from ._inputs import ExampleLike, ImageLike
 from ._results import (
+    SURE,
     Activation,
     AddReport,
     ClassInfo,
@@ -136,6 +138,27 @@ class AsyncClient:
     ) -> AddReport:
         """See `Client.add_folder`."""
         return await teaching.add_folder(self._caller, path, progress=progress, batch_size=batch_size, timeout=timeout)
+
+    async def evaluate(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        threshold: float = SURE,
+        unknown_rate: float = 0.0,
+        worst: int = 10,
+        progress: bool | Report = True,
+        timeout: float | None = None,
+    ) -> Evaluation:
+        """See `Client.evaluate`."""
+        return await evaluation.evaluate(
+            self._caller,
+            path,
+            threshold=threshold,
+            unknown_rate=unknown_rate,
+            worst=worst,
+            progress=progress,
+            timeout=timeout,
+        )
 
     async def wait_learned(self, ids: Iterable[str], timeout: float | None = None) -> int:
         """See `Client.wait_learned`."""

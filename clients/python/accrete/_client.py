@@ -7,13 +7,15 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self, overload
 
-from ._calls import operation, prediction, stream, teaching, watch
+from ._calls import evaluation, operation, prediction, stream, teaching, watch
 from ._calls.example_batches import BATCH_SIZE
 from ._calls.progress import Report
 from ._config import DEFAULT_TIMEOUT_S, NO_RETRY, Retry, TlsConfig, endpoint
+from ._evaluation import Evaluation
 from ._events import Event
 from ._inputs import ExampleLike, ImageLike
 from ._results import (
+    SURE,
     Activation,
     AddReport,
     ClassInfo,
@@ -203,6 +205,46 @@ class Client:
             InvalidInput: there are no images.
         """
         return run(teaching.add_folder(self._caller, path, progress=progress, batch_size=batch_size, timeout=timeout))
+
+    def evaluate(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        threshold: float = SURE,
+        unknown_rate: float = 0.0,
+        worst: int = 10,
+        progress: bool | Report = True,
+        timeout: float | None = None,
+    ) -> Evaluation:
+        """Measure the live version on a tree of images kept aside, one folder per label, and store nothing.
+
+        Images are read as they are sent, so that there may be any number. One that cannot be used is in the result's
+        `refused`. Folders and files are taken as by `add_folder`; labels that the model does not know are counted
+        apart, as strangers.
+
+        Args:
+            path: the folder of the folders.
+            threshold: probability below which an answer is doubted; see `Prediction.doubt`.
+            unknown_rate: as for `predict`.
+            worst: how many of the most probable wrong answers to return.
+            progress: as for `add_folder`.
+            timeout: seconds for each call.
+
+        Raises:
+            NoModel: nothing has been learned yet.
+            InvalidInput: there are no images, or a parameter cannot be used.
+        """
+        return run(
+            evaluation.evaluate(
+                self._caller,
+                path,
+                threshold=threshold,
+                unknown_rate=unknown_rate,
+                worst=worst,
+                progress=progress,
+                timeout=timeout,
+            )
+        )
 
     def wait_learned(self, ids: Iterable[str], timeout: float | None = None) -> int:
         """Return the live version once all these examples are in it; 0 for no ids.

@@ -36,7 +36,7 @@ async def predict(
     found: list[Prediction] = []
     async for batch in batches(each(messages), count=MAX_IMAGES, limit=MAX_BYTES, size=types_pb2.Image.ByteSize):
         request = prediction_pb2.PredictRequest(images=batch, top_k=top_k, features=features, unknown_rate=unknown_rate)
-        found += await _send(caller, request, timeout, given, offset=len(found))
+        found += await send(caller, request, timeout, given, offset=len(found))
     return found[0] if single else found
 
 
@@ -58,12 +58,12 @@ def _named(details: str, given: Sequence[ImageLike], offset: int) -> str:
     return re.sub(r"^images\[(\d+)\]: ", name, details)
 
 
-async def _send(
+async def send(
     caller: Caller,
     request: prediction_pb2.PredictRequest,
     timeout: float | None,
-    given: Sequence[ImageLike],
-    offset: int,
+    given: Sequence[ImageLike] = (),
+    offset: int = 0,
 ) -> list[Prediction]:
     """Return predictions for the images of a request, which begin at `offset` of what was given.
 
@@ -85,7 +85,7 @@ async def _send(
         return predictions(response, features=request.features)
     found: list[Prediction] = []
     for part in _halves(request):
-        found += await _send(caller, part, timeout, given, offset + len(found))
+        found += await send(caller, part, timeout, given, offset + len(found))
     return found
 
 

@@ -38,6 +38,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Look": {
         "watch": Entry("see what the learner does, as it happens", "watch"),
         "status": Entry("the state of server, learner and store", "state"),
+        "eval": Entry("measure the live version on images kept aside", "evaluate"),
         "classes": Entry("all labels and how far they have come", "state"),
         "versions": Entry("all model versions with their accuracy", "state"),
         "quarantine": Entry("labels whose examples are set aside, and why", "state"),

@@ -57,6 +57,11 @@ def percent(share: float | None) -> str | None:
     return None if share is None else f"{share * 100:.1f} %"
 
 
+def counted(part: int, whole: int) -> str:
+    """Return a share with what it counts, such as "11 of 12 (91.7 %)"."""
+    return f"{part} of {whole} ({percent(part / whole)})" if whole else f"{part} of {whole}"
+
+
 def local_time(milliseconds: int, form: str = "%Y-%m-%d %H:%M:%S") -> str:
     """Return a time stamp on this machine's clock."""
     return datetime.fromtimestamp(milliseconds / 1000).strftime(form)
