@@ -1,0 +1,85 @@
+"""Probabilities that can be believed, and how far a share can be.
+
+Shapes: n examples, C classes.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from accrete_learner.analytic.statistics import Doubles, Labels
+
+#: How far the logarithm of a factor on scores may be from that of the usual one, and its standard deviation.
+_REACH: Final = 6.0
+_SPREAD: Final = 1.0
+_Z95: Final = 1.959963984540054
+
+
+def log_losses(scores: Doubles, labels: Labels, factor: float) -> Doubles:
+    """Return -log p of its own class for each example [n], with p = softmax(factor * scores).
+
+    Args:
+        scores: [n, C].
+        labels: [n], classes.
+        factor: the inverse of the temperature.
+    """
+    scaled = factor * scores
+    highest = scaled.max(axis=1)
+    own = scaled[np.arange(len(labels)), labels]
+    losses: Doubles = np.log(np.exp(scaled - highest[:, None]).sum(axis=1)) + highest - own
+    return losses
+
+
+def best_factor(scores: Doubles, labels: Labels, usual: float) -> float:
+    """Return the factor on scores [n, C] that makes their softmax the likeliest.
+
+    Its logarithm has a normal prior about that of the usual one, which a few dozen examples outweigh. Without it, a few
+    answers that are all right would ask for certainty.
+
+    Args:
+        scores: [n, C] of examples that the head has not seen.
+        labels: [n], classes.
+        usual: what the factor is about.
+
+    Source: Guo et al., On calibration of modern neural networks (ICML 2017), section 4.2; the prior is ours.
+    """
+
+    def unlikely(exponent: float) -> float:
+        prior = (exponent / _SPREAD) ** 2 / 2
+        return float(log_losses(scores, labels, usual * math.exp(exponent)).sum()) + prior
+
+    found = minimize_scalar(unlikely, bounds=(-_REACH, _REACH), method="bounded", options={"xatol": 1e-3})
+    return usual * math.exp(found.x)
+
+
+def expected_calibration_error(probabilities: Doubles, labels: Labels, bins: int = 15) -> float:
+    """Return the mean distance of confidence from accuracy over bins of equal width, weighted by their examples.
+
+    Args:
+        probabilities: [n, C].
+        labels: [n], classes.
+        bins: of the highest probability.
+
+    Source: Guo et al., On calibration of modern neural networks (ICML 2017), equation 3.
+    """
+    confidence, right = probabilities.max(axis=1), probabilities.argmax(axis=1) == labels
+    which = np.minimum((confidence * bins).astype(np.int64), bins - 1)
+    apart = np.bincount(which, weights=confidence - right, minlength=bins)
+    return float(np.abs(apart).sum() / max(len(labels), 1))
+
+
+def wilson_interval(hits: int, total: int) -> tuple[float, float]:
+    """Return the 95 % interval of the share that `hits` of `total` stand for; 0 to 1 where nothing was counted.
+
+    Source: Wilson, Probable inference (JASA 1927).
+    """
+    if total == 0:
+        return 0.0, 1.0
+    share, square = hits / total, _Z95**2
+    middle = (share + square / (2 * total)) / (1 + square / total)
+    half = _Z95 / (1 + square / total) * math.sqrt(share * (1 - share) / total + square / (4 * total**2))
+    return max(0.0, middle - half), min(1.0, middle + half)

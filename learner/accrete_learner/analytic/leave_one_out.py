@@ -1,0 +1,119 @@
+"""What a head that never saw an example would answer for it, for many examples at once and without solving again.
+
+Taking an example u = x - m_c away from its class of n changes the scatter by n / (n - 1) u u', the class's mean by
+u / (n - 1), the centre by a C-th of that, and the class's noise from 1 / n to 1 / (n - 1). P changes by rank one
+(Sherman and Morrison), K + Q by rank three (Woodbury), and all that the scores need are products with the C class
+means. The amounts of shrinkage r and of noise n Q are those of all examples: they are chosen on all of them.
+
+Shapes: n examples, d feature length, C classes that have examples. Names as in `discriminant`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import linalg
+
+from accrete_learner.analytic.discriminant import Solution
+from accrete_learner.analytic.statistics import Doubles, Labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class Products:
+    """Products of examples with the solved system, which do not depend on the drawing."""
+
+    labels: Labels
+    """[n], rows of the solution; each has two examples or more."""
+    with_means: Doubles
+    """[n, C], M P z."""
+    norms: Doubles
+    """[n], z' P z."""
+
+
+def products(solution: Solution, features: Doubles, labels: Labels) -> Products:
+    """Return the products of features [n, d] of examples that the solution has seen, of classes [n].
+
+    Raises:
+        ValueError: when a class has no second example, without which nothing is left of it.
+    """
+    if (solution.counts[labels] < 2).any():
+        raise ValueError("a class with one example has nothing to be judged by without it")
+    return Products(
+        labels=labels,
+        with_means=(features - solution.centre) @ solution.solved,
+        norms=solution.norms(features),
+    )
+
+
+def scores(solution: Solution, of: Products, drawing: float) -> Doubles:
+    """Return the scores [n, C] of each example by the head without it."""
+    rows, classes, own = np.arange(len(of.labels)), len(solution.counts), of.labels
+    count = solution.counts[own]
+    step, growth = 1 / (count - 1), count / (count - 1)
+    kernel = solution.kernel
+    g = of.with_means - kernel[own]  # M P u
+    to_example = of.norms - of.with_means[rows, own]  # u' P z
+    h = to_example - g[rows, own]  # u' P u
+    gain = growth / (1 - growth * h)
+    sigma = 1 + gain * h
+    a = np.full((len(rows), classes), -1 / classes)
+    a[rows, own] += 1
+
+    # b = M P z and the diagonal of K, both without the example.
+    along_g = gain * to_example + step * sigma / classes
+    along_a = -step * to_example - step * h * along_g
+    b = of.with_means + along_g[:, None] * g + along_a[:, None] * a
+    cross, square = -step * sigma, step**2 * h * sigma
+    norms = np.diag(kernel) + gain[:, None] * g * g + 2 * cross[:, None] * a * g + square[:, None] * a * a
+    noise = solution.noise(drawing)
+    if not noise.any():
+        plain: Doubles = b - norms / 2
+        return plain
+
+    # T = (K + Q)^-1 changes by U Y U', U = [g, a, e_c], hence T by -TU Z (TU)'.
+    inverse = linalg.inv(kernel + np.diag(noise), check_finite=False)
+    inverse = (inverse + inverse.T) / 2
+    doubled = (inverse * noise) @ inverse  # T Q T
+    more = noise[own] * step  # of class c: n / (n - 1) - 1 = 1 / (n - 1)
+    change = np.zeros((len(rows), 3, 3))
+    change[:, 0, 0], change[:, 1, 1], change[:, 2, 2] = gain, square, more
+    change[:, 0, 1] = change[:, 1, 0] = cross
+    t_u = _times(inverse, g, own)  # [3, n, C]
+    e_u = _times(doubled, g, own)
+    z = np.linalg.solve(np.eye(3) + change @ _inner(g, a, rows, own, t_u), change)
+    z_u = np.einsum("nij,jnk->ink", z, t_u)
+    # T b without the example's part; b = g + K e_c + ... and T K e_c = e_c - Q_c T e_c.
+    t_b = (1 + along_g)[:, None] * t_u[0] + along_a[:, None] * t_u[1] - noise[own][:, None] * t_u[2]
+    t_b[rows, own] += 1
+    t_b -= np.einsum("ink,in->nk", z_u, _inner_with(g, a, rows, own, t_b))
+    noise_without = np.tile(noise, (len(rows), 1))
+    noise_without[rows, own] += more
+    diagonal = np.diag(inverse) - np.einsum("ink,ink->nk", t_u, z_u)
+    own_column = inverse[own] - np.einsum("ink,in->nk", z_u, t_u[:, rows, own])
+    twice = (
+        np.diag(doubled)
+        - 2 * np.einsum("ink,ink->nk", e_u, z_u)
+        + np.einsum("ink,nij,jnk->nk", z_u, _inner(g, a, rows, own, e_u), z_u, optimize=True)
+        + more[:, None] * own_column**2
+    )
+    drawn = norms - 2 * noise_without + noise_without**2 * (3 * diagonal - twice)
+    result: Doubles = b - noise_without * t_b - drawn / 2
+    return result
+
+
+def _times(matrix: Doubles, g: Doubles, own: Labels) -> Doubles:
+    """Return a symmetric matrix [C, C] times g, a and e_c of each example [3, n, C]."""
+    columns = matrix[own]
+    return np.stack([g @ matrix, columns - matrix.mean(axis=0), columns])
+
+
+def _inner_with(g: Doubles, a: Doubles, rows: Labels, own: Labels, vector: Doubles) -> Doubles:
+    """Return the products of g, a and e_c with one vector of each example [n, C]: [3, n]."""
+    at_own = vector[rows, own]
+    return np.stack([np.einsum("nk,nk->n", g, vector), at_own - vector.mean(axis=1), at_own])
+
+
+def _inner(g: Doubles, a: Doubles, rows: Labels, own: Labels, vectors: Doubles) -> Doubles:
+    """Return the products of g, a and e_c with three vectors of each example [3, n, C]: [n, 3, 3]."""
+    return np.stack([_inner_with(g, a, rows, own, vector) for vector in vectors]).transpose(2, 1, 0)
