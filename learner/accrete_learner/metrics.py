@@ -31,6 +31,8 @@ class Accuracy:
     average_incremental: float | None
     forgetting: float | None
     examples: int
+    new_examples: int
+    """Those that `new` is of; `old` is of the others."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return the fields by name, for JSON."""
@@ -101,4 +103,5 @@ def summarise(
         average_incremental=average_incremental_accuracy([*earlier_accuracy, overall]),
         forgetting=forgetting(earlier_class_accuracy, class_accuracy(tallies)),
         examples=sum(tally.total for tally in tallies.values()),
+        new_examples=sum(tally.total for label, tally in tallies.items() if label in new_labels),
     )

@@ -241,7 +241,9 @@ class Teaching(_Entry, teaching_pb2_grpc.TeachingServicer):
 
 
 NAN = float("nan")
-ACCURACY = te.Accuracy(all=0.95, old=NAN, new=0.95, average_incremental=0.95, forgetting=NAN, examples=20)
+ACCURACY = te.Accuracy(
+    all=0.95, old=NAN, new=0.95, average_incremental=0.95, forgetting=NAN, examples=20, new_examples=20
+)
 
 
 class Operation(_Entry, operation_pb2_grpc.OperationServicer):

@@ -188,7 +188,7 @@ def test_status_prints_lines(accrete):
     assert "learner    training\n" in out
     assert "pending    7, oldest 1 min 5 s\n" in out
     assert "exemplars  40 of 60, 120.0 KiB\n" in out
-    assert "unknown    4.8 % of false alarms by the hold-out, 5.0 % allowed\n" in out
+    assert "unknown    4.8 % of false alarms by the hold-out (10 images), 5.0 % allowed\n" in out
     assert "input      32 x 32 x 3\n" in out
 
 
@@ -216,9 +216,11 @@ def test_versions_are_listed_with_their_accuracy(accrete):
     status, out, _ = accrete("versions")
     assert status == 0
     assert "old classes dropped" in out.splitlines()[1]
-    assert out.splitlines()[2].split()[:8] == ["1", "ready", "live", "2", "2", "95.0", "%", "-"]
+    assert out.splitlines()[2].split()[:8] == ["1", "ready", "live", "2", "2", "95.0", "%", "of"]
+    assert out.splitlines()[2].split()[8:15] == ["20", "-", "95.0", "%", "of", "20", "-"]
     found = json.loads(accrete("versions", "--json")[1])
     assert found[1]["accuracy"]["old"] is None
+    assert (found[1]["accuracy"]["examples"], found[1]["accuracy"]["new_examples"]) == (20, 20)
 
 
 def test_what_is_set_aside_is_listed_with_its_reason(accrete):
@@ -275,6 +277,27 @@ def test_delete(accrete, state):
     assert accrete("delete", "a", "b")[:2] == (0, "1 deleted, 1 unknown\n")
 
 
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        (
+            {"all": 0.75, "old": 0.5, "new": 1.0, "examples": 22, "new_examples": 11},
+            "all 75.0 % of 22, old 50.0 % of 11",
+        ),
+        ({"all": 0.75, "old": 0.5, "new": 1.0, "examples": 22}, "all 75.0 % of 22, old 50.0 %, new 100.0 %"),
+        ({"all": 0.5, "old": 0.5, "new": None, "examples": 22}, "all 50.0 % of 22, old 50.0 % of 22"),
+        ({"all": None, "old": None, "new": None, "examples": 0}, "not measured: no hold-out"),
+    ],
+    ids=["both", "an earlier release did not count", "old alone", "nothing to measure it on"],
+)
+def test_an_accuracy_is_told_with_the_images_that_it_is_of(accrete, state, values, told):
+    wire = te.Accuracy()
+    for name, value in values.items():
+        setattr(wire, name, float("nan") if value is None else value)
+    state.emit(committed=te.VersionCommitted(version=2, accuracy=wire, step_seconds=1.5))
+    assert f"; accuracy {told}" in accrete("watch", "--after", "0", "--count", "1")[1]
+
+
 def test_watch_prints_a_line_for_each_event(accrete, state):
     state.emit(phase=te.PhaseChanged(phase=ty.STAGING, reason="2 new classes"))
     state.emit(progress=te.Progress(version=2, stage="train", done=3, total=20, loss=0.5))
@@ -292,9 +315,9 @@ def test_watch_prints_a_line_for_each_event(accrete, state):
         "phase        staging: 2 new classes",
         "progress     version 2: train 3 of 20, loss 0.500",
         "progress     version 2: export 1 of 1",
-        "committed    version 2: cat in 1.5 s; accuracy all 95.0 %, new 95.0 %",
+        "committed    version 2: cat in 1.5 s; accuracy all 95.0 % of 20, new 95.0 % of 20",
         "activated    version 2 (pinned)",
-        "rejected     version 3: worse; accuracy all 95.0 %, new 95.0 %",
+        "rejected     version 3: worse; accuracy all 95.0 % of 20, new 95.0 % of 20",
         "failed       attempt 2: killed",
         "forgotten    cat",
         "provisional  dog, from 5 examples",

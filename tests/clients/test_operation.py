@@ -35,8 +35,9 @@ def test_versions_come_with_their_accuracy_and_none_where_nothing_was_measured(c
     assert (rejected.state, rejected.reason, rejected.parent) == ("rejected", "old classes dropped", 1)
     assert ready.labels == ("cat", "dog")
     assert ready.accuracy == Accuracy(
-        all=0.95, old=None, new=0.95, average_incremental=0.95, forgetting=None, examples=20
+        all=0.95, old=None, new=0.95, average_incremental=0.95, forgetting=None, examples=20, new_examples=20
     )
+    assert ready.accuracy.old_examples == 0
 
 
 def test_a_version_is_pinned_and_unpinned(client):

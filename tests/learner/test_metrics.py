@@ -49,7 +49,7 @@ def test_a_summary_separates_old_from_new():
     ).to_dict()
     assert summary.pop("forgetting") == pytest.approx(0.3)
     assert summary.pop("average_incremental") == pytest.approx((0.9 + 11 / 15) / 2)
-    assert summary == {"all": pytest.approx(11 / 15), "old": 0.6, "new": 1.0, "examples": 15}
+    assert summary == {"all": pytest.approx(11 / 15), "old": 0.6, "new": 1.0, "examples": 15, "new_examples": 5}
 
 
 def test_more_hits_than_examples_are_refused():

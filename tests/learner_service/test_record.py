@@ -77,7 +77,8 @@ def test_accuracy_is_told_for_old_and_new_classes_beside_earlier_versions():
 def test_without_a_holdout_nothing_is_claimed():
     accuracy = summarise_step(inputs([parent(accuracy={"all": None})]), {})
     assert accuracy.to_dict() == dict.fromkeys(("all", "old", "new", "average_incremental", "forgetting")) | {
-        "examples": 0
+        "examples": 0,
+        "new_examples": 0,
     }
 
 

@@ -233,6 +233,7 @@ def test_watching_tells_every_kind_of_event_as_it_happens(world):
     for watch in watches:
         watch.initial_metadata()  # the watch has begun
     accuracy = {"all": 0.5, "old": None, "new": 0.5, "average_incremental": 0.5, "forgetting": None, "examples": 4}
+    accuracy["new_examples"] = 3
     bodies = {
         "phase": {"phase": "training", "reason": "2 new classes"},
         "progress": {"version": 1, "stage": "train", "done": 1, "total": 2, "loss": 0.5},
@@ -251,6 +252,7 @@ def test_watching_tells_every_kind_of_event_as_it_happens(world):
         assert [event.WhichOneof("what") for event in events] == list(bodies)
         assert events[0].phase.phase == types_pb2.TRAINING
         assert events[2].committed.accuracy.all == 0.5
+        assert (events[2].committed.accuracy.examples, events[2].committed.accuracy.new_examples) == (4, 3)
         assert np.isnan(events[2].committed.accuracy.old)
         assert events[7].provisional.label == "owl"
         assert list(events[8].reviewed.reasons) == ["burst", "share"]

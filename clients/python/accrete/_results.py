@@ -152,6 +152,14 @@ class Accuracy:
     """Mean over the old classes of the best accuracy any earlier version had on the class, less this version's."""
     examples: int
     """Hold-out examples measured."""
+    new_examples: int = 0
+    """Those of them that `new` is of. 0 also for a version that an earlier release made."""
+
+    @property
+    def old_examples(self) -> int:
+        """Those of them that `old` is of; 0 also where it is not known."""
+        counted = self.new is None or self.new_examples
+        return self.examples - self.new_examples if self.old is not None and counted else 0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -30,6 +30,7 @@ def accuracy(values: Mapping[str, Any]) -> teaching_pb2.Accuracy:
         average_incremental=number("average_incremental"),
         forgetting=number("forgetting"),
         examples=int(values.get("examples") or 0),
+        new_examples=int(values.get("new_examples") or 0),
     )
 
 

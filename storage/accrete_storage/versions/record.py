@@ -26,7 +26,7 @@ class VersionRecord:
     digest: str
     """SHA-256 in hex of the artifact's manifest; empty for a candidate without files."""
     accuracy: dict[str, Any]
-    """all, old, new, average_incremental, forgetting (0 to 1 or None) and examples, measured on the hold-out."""
+    """all, old, new, average_incremental, forgetting (0 to 1 or None), examples and new_examples, on the hold-out."""
     class_accuracy: dict[str, float]
     step_seconds: float
     stage_seconds: dict[str, float]

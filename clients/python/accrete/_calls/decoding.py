@@ -102,6 +102,7 @@ def accuracy(one: teaching_pb2.Accuracy) -> results.Accuracy:
         average_incremental=_measured(one.average_incremental),
         forgetting=_measured(one.forgetting),
         examples=one.examples,
+        new_examples=one.new_examples,
     )
 
 

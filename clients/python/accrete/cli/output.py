@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import sys
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+_SHARE = re.compile(r"[\d.]+ %( of \d+)?")
 _UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
 
 
@@ -57,6 +59,11 @@ def percent(share: float | None) -> str | None:
     return None if share is None else f"{share * 100:.1f} %"
 
 
+def measured(share: float | None, images: int) -> str | None:
+    """Return an accuracy with the images that it is of, such as "93.4 % of 61", where they are known."""
+    return f"{percent(share)} of {images}" if share is not None and images else percent(share)
+
+
 def counted(part: int, whole: int) -> str:
     """Return a share with what it counts, such as "11 of 12 (91.7 %)"."""
     return f"{part} of {whole} ({percent(part / whole)})" if whole else f"{part} of {whole}"
@@ -92,7 +99,7 @@ def _cell(value: object) -> str:
 
 
 def _is_number(value: object) -> bool:
-    return value is None or isinstance(value, int | float) or str(value).endswith(" %")
+    return value is None or isinstance(value, int | float) or _SHARE.fullmatch(str(value)) is not None
 
 
 def _line(cells: Sequence[str], widths: Sequence[int], right: Sequence[bool]) -> str:

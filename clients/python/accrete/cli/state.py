@@ -7,7 +7,7 @@ from collections.abc import Callable
 from .._results import Status, VersionInfo
 from .connection import Connection
 from .options import Output
-from .output import duration, local_time, pairs, percent, size, table
+from .output import duration, local_time, measured, pairs, percent, size, table
 
 
 def status(connection: Connection, output: Output) -> None:
@@ -49,10 +49,10 @@ def _status_lines(status: Status) -> list[tuple[str, object]]:
 def _unknown(status: Status) -> str:
     if not status.unknown_rate:
         return "off"
-    asked = percent(status.unknown_rate)
+    asked, holdout = percent(status.unknown_rate), f"the hold-out ({status.holdout} images)"
     if not status.false_alarm_rate:
-        return f"nothing: the hold-out is too small for {asked} of false alarms"
-    return f"{percent(status.false_alarm_rate)} of false alarms by the hold-out, {asked} allowed"
+        return f"nothing: {holdout} is too small for {asked} of false alarms"
+    return f"{percent(status.false_alarm_rate)} of false alarms by {holdout}, {asked} allowed"
 
 
 def classes(connection: Connection, output: Output) -> None:
@@ -91,7 +91,7 @@ held = quarantine
 
 
 def versions(connection: Connection, output: Output) -> None:
-    """List all model versions, newest first, with their accuracy on the hold-out.
+    """List all model versions, newest first, with their accuracy on the hold-out and the images that it is of.
 
     Example:
         accrete versions
@@ -104,9 +104,9 @@ def versions(connection: Connection, output: Output) -> None:
         "": lambda one: ("pinned" if one.pinned else "live") if one.active else "",
         "classes": lambda one: len(one.labels),
         "new": lambda one: len(one.new_labels),
-        "all": lambda one: percent(one.accuracy.all),
-        "old": lambda one: percent(one.accuracy.old),
-        "new acc.": lambda one: percent(one.accuracy.new),
+        "all": lambda one: measured(one.accuracy.all, one.accuracy.examples),
+        "old": lambda one: measured(one.accuracy.old, one.accuracy.old_examples),
+        "new acc.": lambda one: measured(one.accuracy.new, one.accuracy.new_examples),
         "forgetting": lambda one: percent(one.accuracy.forgetting),
         "step": lambda one: f"{one.step_seconds:.1f} s",
         "created": lambda one: local_time(one.created_ms),

@@ -13,7 +13,7 @@ from .. import _events as events
 from .._results import Accuracy
 from .connection import Connection
 from .options import Output
-from .output import local_time, percent, plain, to_json
+from .output import local_time, measured, plain, to_json
 
 
 def watch(
@@ -73,9 +73,10 @@ def _told(what: events.What) -> str:
 
 
 def _measured(accuracy: Accuracy) -> str:
-    parts = [
-        f"{name} {percent(share)}"
-        for name, share in (("all", accuracy.all), ("old", accuracy.old), ("new", accuracy.new))
-        if share is not None
-    ]
-    return f"; accuracy {', '.join(parts)}" if parts else ""
+    measures = (
+        ("all", accuracy.all, accuracy.examples),
+        ("old", accuracy.old, accuracy.old_examples),
+        ("new", accuracy.new, accuracy.new_examples),
+    )
+    parts = [f"{name} {measured(share, images)}" for name, share, images in measures if share is not None]
+    return f"; accuracy {', '.join(parts)}" if parts else "; accuracy not measured: no hold-out"

@@ -559,6 +559,7 @@ class Accuracy(_message.Message):
     AVERAGE_INCREMENTAL_FIELD_NUMBER: _builtins.int
     FORGETTING_FIELD_NUMBER: _builtins.int
     EXAMPLES_FIELD_NUMBER: _builtins.int
+    NEW_EXAMPLES_FIELD_NUMBER: _builtins.int
     all: _builtins.float
     old: _builtins.float
     """On the classes that the parent version knew."""
@@ -570,6 +571,8 @@ class Accuracy(_message.Message):
     """Mean over the old classes of the best accuracy any earlier version had on the class, less this version's."""
     examples: _builtins.int
     """Hold-out examples measured."""
+    new_examples: _builtins.int
+    """Those of them that `new` is of; `old` is of the others. 0 also where an earlier release did not count them."""
     def __init__(
         self,
         *,
@@ -579,10 +582,11 @@ class Accuracy(_message.Message):
         average_incremental: _builtins.float = ...,
         forgetting: _builtins.float = ...,
         examples: _builtins.int = ...,
+        new_examples: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "average_incremental", b"average_incremental", "examples", b"examples", "forgetting", b"forgetting", "new", b"new", "old", b"old"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["all", b"all", "average_incremental", b"average_incremental", "examples", b"examples", "forgetting", b"forgetting", "new", b"new", "new_examples", b"new_examples", "old", b"old"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
