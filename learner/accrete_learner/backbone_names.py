@@ -8,12 +8,20 @@ from pathlib import Path
 EFFICIENTNET = "efficientnet_lite0"
 OURS = (EFFICIENTNET, "resnet32", "resnet8", "identity")
 
+ONNX = "onnx:"
+"""What the name of a backbone begins with that comes as a file of ONNX; the file's path follows."""
+
 _CIFAR_SIZE = 32
 _IMAGENET_SIZE = 224
 _OWN_SIZES = {"resnet32": _CIFAR_SIZE, "resnet8": _CIFAR_SIZE, "inception_v3": 299}
 
 #: How torchvision's sources register a model. Other decorators may stand between.
 _REGISTERED = re.compile(r"^@register_model\(\)\n(?:@.*\n)*def (\w+)\(", re.MULTILINE)
+
+
+def is_frozen(backbone: str) -> bool:
+    """Return whether a backbone brings its weights, so that a method may learn on it without training it."""
+    return backbone in (EFFICIENTNET, "identity") or backbone.startswith(ONNX)
 
 
 def own_size(backbone: str) -> int:

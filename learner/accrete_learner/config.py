@@ -4,7 +4,7 @@ import difflib
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from accrete_learner.backbone_names import EFFICIENTNET, OURS, own_size, torchvision_names
+from accrete_learner.backbone_names import EFFICIENTNET, ONNX, OURS, own_size, torchvision_names
 from accrete_learner.method_names import available, begins_anew
 from accrete_model.input_spec import InputSpec
 
@@ -31,6 +31,9 @@ Selection = Literal[
     "adaptive_herding",
 ]
 Pixels = Literal["uint8", "float16"]
+Layout = Literal["auto", "nchw", "nhwc"]
+ChannelOrder = Literal["rgb", "bgr"]
+Tokens = Literal["mean", "first"]
 SelectionChoice = Literal[Literal[""], Selection]
 
 IDENTITY = "identity"
@@ -55,11 +58,11 @@ class ModelConfig:
 
     backbone: str = "resnet32"
     """`efficientnet_lite0` (for photographs, with ImageNet's weights), `resnet32` (the papers' network for CIFAR),
-    `resnet8` (for small machines and small images), `identity` (the application sends embeddings), or any torchvision
-    model's name."""
+    `resnet8` (for small machines and small images), `identity` (the application sends embeddings), any torchvision
+    model's name, or `onnx:FILE`, any network from images to features as an ONNX file, which is not trained."""
     input_size: int = 0
     """Height and width of an image in pixels. 0: what the backbone was made for, 32 for `resnet32` and `resnet8` and
-    224 for nearly all others. Not used by `identity`."""
+    the file's with `onnx:FILE`, 224 for nearly all others. Not used by `identity`."""
     shorter_side: int = 0
     """Pixels that an image's shorter side is brought to, before its middle is taken as the input: the form of most
     networks for photographs, such as 256 for an `input_size` of 224. 0: the whole image is stretched to a square. An
@@ -70,10 +73,34 @@ class ModelConfig:
     """Length of the embedding vectors. Used with `identity` alone, which needs it."""
     weights: str = ""
     """What the first step starts from, a path to a .safetensors or .pth state dict or torchvision's name of a set of
-    weights (`DEFAULT`, `IMAGENET1K_V2`). Empty: ImageNet's for `efficientnet_lite0`, random for all others."""
+    weights (`DEFAULT`, `IMAGENET1K_V2`). Empty: ImageNet's for `efficientnet_lite0`, random for all others. An
+    `onnx:FILE` has its own."""
+    layout: Layout = "auto"
+    """Order of dimensions in which the network of an `onnx:FILE` takes images: `nchw` (channels before height and
+    width, as PyTorch has them) or `nhwc` (after them, as TensorFlow has them). `auto`: what the file says."""
+    channel_order: ChannelOrder = "rgb"
+    """Order of colours in which the network of an `onnx:FILE` takes images; `bgr` is OpenCV's."""
+    mean: tuple[float, ...] = ()
+    """What the network of an `onnx:FILE` wants subtracted of pixels in 0 to 1, per channel or one for all. Empty:
+    ImageNet's, `[0.485, 0.456, 0.406]`; nothing for a network that takes uint8. CLIP has `[0.481, 0.458, 0.408]`."""
+    std: tuple[float, ...] = ()
+    """What it wants pixels in 0 to 1 divided by then. Empty: ImageNet's, `[0.229, 0.224, 0.225]`. For pixels in -1 to
+    1, mean and std are `[0.5]`; for pixels in 0 to 255, mean is `[0]` and std `[0.00392157]`."""
+    outputs: tuple[str, ...] = ()
+    """What is taken of the network of an `onnx:FILE`, by the names of its outputs or of values inside it. Several are
+    joined, each scaled to length 1, all but the first weighted 0.4. Empty: its only output."""
+    tokens: Tokens = "mean"
+    """What is taken of an output with a vector for each part of the image, as vision transformers have: their `mean`,
+    or the `first`, which is the class token."""
 
     def __post_init__(self) -> None:
         self._check_backbone()
+        for name in ("mean", "std", "outputs"):
+            object.__setattr__(self, name, tuple(getattr(self, name)))  # lists, where they come from a file
+        _check_choice("layout", self.layout, get_args(Layout))
+        _check_choice("channel_order", self.channel_order, get_args(ChannelOrder))
+        _check_choice("tokens", self.tokens, get_args(Tokens))
+        self._check_used_by_onnx()
         if self.backbone == IDENTITY:
             _check(
                 1 <= self.embedding <= 65536, "embedding", self.embedding, "must be 1 to 65536 with backbone identity"
@@ -89,20 +116,40 @@ class ModelConfig:
     def _fix_size(self) -> None:
         """Put the backbone's own size in place of 0, so that nobody who reads the settings must know it."""
         if self.input_size == 0:
-            object.__setattr__(self, "input_size", own_size(self.backbone))
+            object.__setattr__(self, "input_size", self._own_size())
         allowed = "must be 8 to 4096 pixels, or 0 for the backbone's own size"
         _check(8 <= self.input_size <= 4096, "input_size", self.input_size, allowed)
         if self.backbone == EFFICIENTNET:
             fits = self.input_size % 32 == 0 and self.input_size <= 512
             _check(fits, "input_size", self.input_size, f"{EFFICIENTNET} takes 32 to 512 pixels in steps of 32")
 
+    def _own_size(self) -> int:
+        if not self.backbone.startswith(ONNX):
+            return own_size(self.backbone)
+        from accrete_model.frozen import onnx_file  # brings onnx, which nothing else here needs
+
+        try:
+            return onnx_file.own_size(onnx_file.path_of(self.backbone), self.layout)
+        except onnx_file.FormError as error:
+            advice = "a server on another machine does without the file where model.input_size is set"
+            raise ValueError(f"{str(error).removeprefix('model.')}; {advice}") from error
+
+    def _check_used_by_onnx(self) -> None:
+        if self.backbone.startswith(ONNX):
+            _check(not self.weights, "weights", self.weights, f"must be empty with {ONNX}FILE, which has its own")
+            return
+        for field in ("layout", "channel_order", "mean", "std", "outputs", "tokens"):
+            value, unset = getattr(self, field), type(self).__dataclass_fields__[field].default
+            allowed = f"is for backbone = '{ONNX}FILE' alone; {self.backbone} has its own"
+            _check(value == unset, field, list(value) if isinstance(value, tuple) else value, allowed)
+
     def _check_backbone(self) -> None:
-        if self.backbone in OURS:
+        if self.backbone in OURS or self.backbone.removeprefix(ONNX) not in ("", self.backbone):
             return
         known = torchvision_names()
         near = difflib.get_close_matches(self.backbone, [*OURS, *known], n=3)
         hint = f"; near it: {', '.join(near)}" if near else ""
-        allowed = f"must be {', '.join(OURS)} or one of torchvision's {len(known)} image classifiers{hint}"
+        allowed = f"must be {', '.join(OURS)}, {ONNX}FILE or one of torchvision's {len(known)} image classifiers{hint}"
         _check(self.backbone in known, "backbone", self.backbone, allowed)
 
     @property

@@ -6,19 +6,16 @@ import logging
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from accrete_kit import dependencies
 from accrete_kit.atomic_file import write_text
-from accrete_learner.backbone_names import OURS
-from accrete_node import log
+from accrete_node import log, weights
 from accrete_node.describe import render
 from accrete_node.exit_status import CANNOT_START
 from accrete_node.settings import Settings, SettingsError
 from accrete_storage.errors import StorageError
 
 RUN_FOLDER = "run"
-_CACHE_FOLDER = "cache"
 _SETTINGS_FILE = "settings.toml"
 
 _log = logging.getLogger(__name__)
@@ -65,7 +62,7 @@ def _run(settings: Settings, name: str, run: Callable[[], None]) -> int:
     log.set_up(settings.log, name)
     try:
         make_data_dir(settings)
-        dependencies.cache_in(settings.data_dir / _CACHE_FOLDER)
+        dependencies.cache_in(settings.data_dir / weights.CACHE_FOLDER)
         run()
     except (SettingsError, StorageError, OSError, ValueError) as error:
         _log.error("process.cannot_start", extra={"reason": str(error)})
@@ -75,18 +72,14 @@ def _run(settings: Settings, name: str, run: Callable[[], None]) -> int:
 
 
 def check_weights(settings: Settings) -> None:
-    """Look for the file of weights that the first step starts from, where it is to be a file and not a name.
+    """Look whether the weights that the first step starts from are there, or can be had.
 
-    Not a check of every process's settings: on a server's machine the file need not be.
+    Not a check of every process's settings: on a server's machine they need not be.
 
     Raises:
-        SettingsError: there is no such file.
+        SettingsError: they cannot.
     """
-    model = settings.model
-    if not model.weights or Path(model.weights).expanduser().is_file():
-        return
-    if model.backbone in OURS or Path(model.weights).suffix or os.sep in model.weights:
-        raise SettingsError([f"model.weights = {model.weights!r}: no such file"])
+    weights.check_weights(settings)
 
 
 def make_data_dir(settings: Settings) -> None:

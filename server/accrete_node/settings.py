@@ -54,7 +54,11 @@ class LogConfig:
 
 
 def _known(section: type, without: tuple[str, ...] = ()) -> BeforeValidator:
-    """Refuse fields that a section does not have, for a misspelt one must not be passed over."""
+    """Refuse fields that a section does not have, for a misspelt one must not be passed over.
+
+    A flag has a list as text, with commas between.
+    """
+    lists = {item.name for item in dataclasses.fields(section) if isinstance(item.default, tuple)}
     names = [item.name for item in dataclasses.fields(section) if item.name not in without]
 
     def check(value: Any) -> Any:
@@ -62,9 +66,17 @@ def _known(section: type, without: tuple[str, ...] = ()) -> BeforeValidator:
         if unknown:
             there_are = f"no such field; there are {', '.join(names)}"
             raise ValueError("\n".join(f"{name} = {_shown(name, value[name])}: {there_are}" for name in unknown))
+        if isinstance(value, Mapping) and lists:
+            return {name: _listed(item) if name in lists else item for name, item in value.items()}
         return value
 
     return BeforeValidator(check)
+
+
+def _listed(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return [part.strip() for part in value.strip("[]").split(",") if part.strip()]
 
 
 class Settings(BaseSettings):

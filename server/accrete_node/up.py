@@ -18,6 +18,7 @@ from accrete_node.exit_status import CANNOT_START
 from accrete_node.processes import check_weights, command, make_data_dir
 from accrete_node.settings import Settings, SettingsError
 from accrete_node.supervisor import CannotStart, Child, Supervisor
+from accrete_node.weights import check_fit
 from accrete_storage.embedded.server import EmbeddedStore, claim
 from accrete_storage.errors import StorageError
 from accrete_storage.store_url import shown
@@ -60,6 +61,7 @@ def up(settings: Settings) -> int:
     signals = Signals()
     try:
         check_weights(settings)
+        check_fit(settings)
         running = supervisor(settings)
     except (SettingsError, StorageError, OSError) as error:
         print(f"accrete: {error}", file=sys.stderr)

@@ -19,6 +19,33 @@ from accrete_learner.config import MethodConfig, ModelConfig, TrainingConfig
         (ModelConfig, {"backbone": "resnet19"}, "backbone = 'resnet19': must be .*near it: resnet18"),
         (ModelConfig, {"backbone": "identity"}, "embedding = 0: must be 1 to"),
         (ModelConfig, {"backbone": "identity", "embedding": 4, "weights": "x"}, "weights = 'x': must be empty"),
+        (ModelConfig, {"backbone": "onnx:"}, "backbone = 'onnx:': must be .*onnx:FILE"),
+        (
+            ModelConfig,
+            {"backbone": "onnx:/gone.onnx"},
+            "backbone = 'onnx:/gone.onnx': No such file or directory; name an",
+        ),
+        (
+            ModelConfig,
+            {"backbone": "onnx:x", "input_size": 64, "weights": "x"},
+            "weights = 'x': must be empty with onnx:",
+        ),
+        (
+            ModelConfig,
+            {"backbone": "onnx:x", "input_size": 64, "layout": "hwc"},
+            "layout = 'hwc': must be one of 'auto'",
+        ),
+        (
+            ModelConfig,
+            {"backbone": "onnx:x", "input_size": 64, "tokens": "all"},
+            "tokens = 'all': must be one of 'mean'",
+        ),
+        (ModelConfig, {"backbone": "resnet8", "mean": [0.5]}, r"mean = \[0.5\]: is for backbone = 'onnx:FILE' alone"),
+        (
+            ModelConfig,
+            {"backbone": "efficientnet_lite0", "input_size": 225},
+            "input_size = 225: efficientnet_lite0 takes",
+        ),
         (ModelConfig, {"input_size": 4}, "input_size = 4: must be 8 to"),
         (ModelConfig, {"channels": 4}, "channels = 4: must be 1 or 3"),
         (TrainingConfig, {"epochs": 0}, "epochs = 0: must be 1 to"),
@@ -49,6 +76,14 @@ def test_an_image_network_takes_bytes_and_an_identity_takes_vectors():
     assert (vector.input_shape, vector.input_dtype) == ((7,), "float32")
     assert str(vector.input_spec) == "float32 [7]"
     assert str(ModelConfig(input_size=224, shorter_side=256).input_spec) == "uint8 [224, 224, 3], the middle of 256"
+
+
+@pytest.mark.parametrize(
+    ("backbone", "size"), [("resnet32", 32), ("resnet8", 32), ("efficientnet_lite0", 224), ("resnet18", 224)]
+)
+def test_a_backbone_brings_its_own_input_size(backbone: str, size: int):
+    assert ModelConfig(backbone=backbone).input_size == size
+    assert ModelConfig(backbone=backbone, input_size=64).input_size == 64
 
 
 def test_the_names_read_from_torchvisions_sources_are_those_it_lists():

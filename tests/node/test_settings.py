@@ -42,6 +42,15 @@ def test_the_file_in_the_data_directory_is_read(tmp_path: Path):
     assert load_settings({"data_dir": "here"}).method.name == "icarl"
 
 
+def test_a_flag_and_a_variable_give_a_list_as_text(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("ACCRETE_MODEL__STD", ".5, .6,.7")
+    given = {"backbone": "onnx:x", "input_size": "64", "mean": "0.5", "outputs": "a,b"}
+    model = load_settings({"model": given}).model
+    assert (model.mean, model.std, model.outputs) == ((0.5,), (0.5, 0.6, 0.7), ("a", "b"))
+    with pytest.raises(SettingsError, match=r"model.mean.0 = 'a'"):
+        load_settings({"model": {**given, "mean": "a"}})
+
+
 def test_sections_reach_the_learner(tmp_path: Path):
     settings = load_settings({"memory": {"size": 7}, "trigger": {"min_examples": 3}, "model": {"backbone": "resnet8"}})
     learner = settings.learner_service
@@ -194,6 +203,10 @@ def test_every_field_of_the_printed_file_is_explained(tmp_path: Path):
         (["--set", "server.port"], "SECTION.FIELD=VALUE"),
         (["--set", "server=1", "--set", "server.port=1"], "server.port = '1'"),
         (["--set", "model.weights=gone.safetensors"], "model.weights = 'gone.safetensors': no such file"),
+        (
+            ["--set", "model.mean=1,2", "--backbone", "onnx:x", "--set", "model.input_size=64"],
+            "model.backbone = 'onnx:x'",
+        ),
         (["--data-dir", "/dev/null"], "data_dir = '/dev/null'"),
         (["--config", "gone.toml"], "config = 'gone.toml': no such file"),
     ],

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from accrete_learner.backbone_names import EFFICIENTNET, OURS
+from accrete_learner.backbone_names import EFFICIENTNET, ONNX, OURS
 from accrete_learner.backbones import cifar, efficientnet, weights
 from accrete_learner.backbones.base import Backbone, IdentityBackbone
 from accrete_learner.config import IDENTITY, ModelConfig
@@ -50,6 +50,8 @@ def _network(config: ModelConfig, *, last_relu: bool) -> _Parts:
         if config.backbone == "resnet32":
             return cifar.resnet32(config.channels, last_relu=last_relu), 64, mean, std, "fc"
         return cifar.resnet8(config.channels, config.input_size, last_relu=last_relu), 128, mean, std, "fc"
+    if config.backbone.startswith(ONNX):
+        raise ValueError(f"backbone = {config.backbone!r}: a network of an ONNX file is used as it is, and not trained")
     if config.backbone == EFFICIENTNET:
         return efficientnet.EfficientNetLite0(), lite0.FEATURE_LENGTH, efficientnet.MEAN, efficientnet.STD, "_fc"
     # Importing torchvision takes over a second, and only its own networks need it.

@@ -19,9 +19,16 @@ def read(path: Path) -> dict[str, Tensor]:
         ValueError: when the file holds no state dict.
         OSError: when it cannot be read.
     """
-    if path.suffix == ".safetensors":
-        return load_file(path)
-    content: Any = torch.load(path, map_location="cpu", weights_only=True)
+    try:
+        content: Any = (
+            load_file(path)
+            if path.suffix == ".safetensors"
+            else torch.load(path, map_location="cpu", weights_only=True)
+        )
+    except OSError:
+        raise
+    except Exception as error:  # a damaged file raises nearly anything
+        raise ValueError(f"weights = {str(path)!r}: holds no state dict: {error}") from error
     for nest in _NESTS:
         if isinstance(content, Mapping) and isinstance(content.get(nest), Mapping):
             content = content[nest]

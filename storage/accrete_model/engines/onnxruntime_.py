@@ -37,7 +37,7 @@ class GraphEngine:
         Raises:
             LoadError: (stage "engine") when it cannot be run, or not on the device that was asked for.
         """
-        self._session = _session(graph, config)
+        self._session = session(graph, config)
         self._provider: str = self._session.get_providers()[0]
         _check_graph(self._session)
         if config.device == "cuda" and self._provider != _CUDA:
@@ -89,8 +89,12 @@ class OnnxRuntimeEngine(GraphEngine):
         super().__init__(artifact.read(GRAPH_FILE), config)
 
 
-def _session(graph: bytes, config: EngineConfig) -> Any:
-    """Return a session over the graph's bytes, which must have all tensors; no file that they name is looked for."""
+def session(graph: bytes, config: EngineConfig) -> Any:
+    """Return a session over the graph's bytes, which must have all tensors; no file that they name is looked for.
+
+    Raises:
+        LoadError: (stage "engine") when ONNX Runtime refuses it.
+    """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = config.threads
     options.inter_op_num_threads = 1

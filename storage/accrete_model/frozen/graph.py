@@ -14,11 +14,17 @@ OPSET = 17
 IR_VERSION = 8
 """The one that came with that opset; a fixed one, since the library's own number would change a graph's digest."""
 
+_AXES_ARE_AN_INPUT = 18
+"""The opset from which on reductions take their axes so."""
+
 
 class GraphWriter:
     """A graph that grows; a value in it is known by its name."""
 
-    def __init__(self) -> None:
+    def __init__(self, opset: int = OPSET, begin: str = "") -> None:
+        """Begin an empty graph of `opset`, whose values' names begin with `begin`."""
+        self._opset = opset
+        self._begin = begin
         self.nodes: list[onnx.NodeProto] = []
         self.constants: list[onnx.TensorProto] = []
         self._count = 0
@@ -45,7 +51,10 @@ class GraphWriter:
 
     def unit(self, value: str) -> str:
         """Add the rows of a value [N, d] at length 1, a zero row as it is, and return their name."""
-        length = self.add("ReduceL2", value, axes=[1], keepdims=1)
+        if self._opset < _AXES_ARE_AN_INPUT:
+            length = self.add("ReduceL2", value, axes=[1], keepdims=1)
+        else:
+            length = self.add("ReduceL2", value, self.constant(np.array([1])), keepdims=1)
         return self.add("Div", value, self.add("Max", length, self.floats(1e-12)))
 
     def finish(self, value: str, *, shape: tuple[int, ...], length: int) -> bytes:
@@ -60,7 +69,7 @@ class GraphWriter:
         )
         model = helper.make_model(
             graph,
-            opset_imports=[helper.make_opsetid("", OPSET)],
+            opset_imports=[helper.make_opsetid("", self._opset)],
             ir_version=IR_VERSION,
             producer_name="accrete",
         )
@@ -68,4 +77,4 @@ class GraphWriter:
 
     def _name(self, kind: str) -> str:
         self._count += 1
-        return f"{kind.lower()}_{self._count}"
+        return f"{self._begin}{kind.lower()}_{self._count}"
