@@ -18,6 +18,7 @@ from accrete_storage.store import Store
 from benchmarks.waiting import free_port, until
 
 SETTINGS = """
+preset = "cifar"
 [model]
 backbone = "resnet8"
 input_size = 8

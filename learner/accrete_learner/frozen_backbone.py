@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from accrete_learner.backbone_names import EFFICIENTNET, ONNX
-from accrete_learner.config import ModelConfig
-from accrete_model.frozen import FrozenBackbone, efficientnet_lite0, onnx_file
+from accrete_learner.config import IDENTITY, ModelConfig
+from accrete_model.frozen import FrozenBackbone, efficientnet_lite0, identity, onnx_file
 
 
 def frozen_backbone(model: ModelConfig) -> FrozenBackbone:
@@ -14,6 +14,8 @@ def frozen_backbone(model: ModelConfig) -> FrozenBackbone:
         ValueError: it names one that has to be trained, or that cannot be built: the message names the setting, its
             value and what to do.
     """
+    if model.backbone == IDENTITY:
+        return identity.build(model.embedding)
     if model.backbone == EFFICIENTNET:
         weights = Path(model.weights).expanduser() if model.weights else None
         try:

@@ -1,5 +1,8 @@
 """Names of the methods, so that a wrong one is refused before any process starts. Standard library alone."""
 
+ANALYTIC = "analytic"
+"""The method that solves for its head and trains nothing."""
+
 #: Methods by family, a module of `accrete_learner.methods`. Written out, because importing a family imports torch.
 FAMILIES: dict[str, tuple[str, ...]] = {
     "finetune": ("finetune", "replay"),
@@ -22,6 +25,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     "mnemonics": ("mnemonics_lwf", "mnemonics_icarl", "mnemonics_bic", "mnemonics_lucir"),
     "ranpac": ("ranpac",),
+    "analytic": (ANALYTIC,),
 }
 
 

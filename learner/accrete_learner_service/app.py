@@ -15,6 +15,9 @@ from pathlib import Path
 from accrete_kit import atomic_file
 from accrete_kit.file_lock import AlreadyLocked, FileLock
 from accrete_kit.periodic import PeriodicTask
+from accrete_learner.method_names import ANALYTIC
+from accrete_learner_service.analytic.extractor import FrozenExtractor
+from accrete_learner_service.analytic.learning import AnalyticLearner
 from accrete_learner_service.config import LearnerServiceConfig
 from accrete_learner_service.evaluation.measure import Handover
 from accrete_learner_service.loop.learner_loop import Learner
@@ -30,6 +33,8 @@ from accrete_learner_service.step.context import LearnerContext
 from accrete_learner_service.trainer.child import Trainer
 from accrete_learner_service.trainer.throttle import TrainingThrottle
 from accrete_model.artifact_store import ArtifactStore
+from accrete_model.files import BACKBONES_FOLDER
+from accrete_model.frozen import BackboneStore
 from accrete_storage.config import HoldoutConfig, StoreConfig
 from accrete_storage.errors import DataDirInUse, StoreUnavailable
 from accrete_storage.store import Store
@@ -59,6 +64,7 @@ def learn(config: LearnerServiceConfig, store: StoreConfig, holdout: HoldoutConf
         StoreMisconfigured: the store cannot keep what is promised, or holds examples of another form.
         DataDirInUse: another learner works in this folder.
         OSError: the port of /metrics is taken.
+        ValueError: the frozen backbone cannot be built or run.
         RuntimeError: work beside the steps failed in a way that it cannot go on from; the log has it.
     """
     stopping = threading.Event()
@@ -90,6 +96,10 @@ def _work(
         holdout=holdout,
         work=data_dir / WORK_FOLDER,
     )
+    analytic = None
+    if config.method.name == ANALYTIC:
+        extractor = FrozenExtractor(config.model, BackboneStore(data_dir / BACKBONES_FOLDER))
+        analytic = AnalyticLearner(extractor)
     failures: list[Exception] = []
 
     def give_up(error: Exception) -> None:
@@ -110,19 +120,14 @@ def _work(
             task.start()
             stack.callback(task.stop, _LAST_CALL_S)
         lower_priority(config.own_nice)
-        Learner(context, metrics, stopping).run()
+        Learner(context, metrics, stopping, analytic).run()
     if failures:
         raise RuntimeError(f"the learner stops: {failures[0]}") from failures[0]
 
 
 def _tasks(context: LearnerContext, metrics: Metrics, give_up: Callable[[Exception], None]) -> Iterator[PeriodicTask]:
     """Yield what goes on beside the steps, through outages of the store."""
-    prototypes = PrototypeUpdater(context.store, context.artifacts, context.handover, context.config)
     gauges = GaugeUpdater(context.store, context.lease, context.config, metrics)
-
-    def update_prototypes() -> None:
-        if context.lease.held:
-            prototypes.update()
 
     make = partial(
         PeriodicTask,
@@ -130,8 +135,20 @@ def _tasks(context: LearnerContext, metrics: Metrics, give_up: Callable[[Excepti
         on_error=give_up,
         before=partial(lower_priority, context.config.own_nice),
     )
-    yield make("prototypes", update_prototypes, every_s=context.config.poll_s)
+    # A closed form learns a new class in the second in which a prototype would be there.
+    if context.config.method.name != ANALYTIC:
+        yield make("prototypes", _prototypes(context), every_s=context.config.poll_s)
     yield make("gauges", gauges.update, every_s=_EVERY_S)
+
+
+def _prototypes(context: LearnerContext) -> Callable[[], None]:
+    prototypes = PrototypeUpdater(context.store, context.artifacts, context.handover, context.config)
+
+    def update() -> None:
+        if context.lease.held:
+            prototypes.update()
+
+    return update
 
 
 def _connect(config: StoreConfig, holdout: HoldoutConfig, data_dir: Path, stopping: threading.Event) -> Store | None:

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 _PATHS = {
     "data_dir": "data_dir",
+    "preset": "preset",
     "port": "server.port",
     "host": "server.host",
     "redis": "store.url",
@@ -64,13 +65,25 @@ class NodeFlags:
             "all users of the machine: one with a password belongs into the file, or into ACCRETE_STORE__URL.",
         ),
     ] = None
+    preset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="Settings that go together: photographs, embeddings, digits, cifar. A data directory keeps its own. "
+            "[default: photographs]",
+        ),
+    ] = None
     method: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="How a step learns; docs/methods.md has them all. [default: lucir]"),
+        typer.Option(metavar="NAME", help="How a step learns; docs/methods.md has them all. [default: the preset's]"),
     ] = None
     backbone: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="resnet32, resnet8, identity, or a torchvision model. [default: resnet32]"),
+        typer.Option(
+            metavar="NAME",
+            help="efficientnet_lite0, resnet32, resnet8, identity, onnx:FILE, or a torchvision model. "
+            "[default: the preset's]",
+        ),
     ] = None
     engine: Annotated[str | None, typer.Option(metavar="NAME", help="onnxruntime or torch. [default: onnxruntime]")] = (
         None
@@ -148,6 +161,7 @@ class LearnerFlags(NodeFlags):
 class DataFlags(LearnerFlags):
     """Those that say where the data is; the others are taken as well."""
 
+    preset: Hidden = None
     method: Hidden = None
     backbone: Hidden = None
     engine: Hidden = None

@@ -19,7 +19,9 @@ _WIDTH = 110
 def render(settings: Settings, *, explained: bool) -> str:
     """Return the settings as TOML that `load_settings` reads back, with its meaning above each field if `explained`."""
     schema = _schema() if explained else {}
-    lines = [*_meaning(schema, "data_dir"), f"data_dir = {_value(settings.data_dir)}"]
+    lines = []
+    for name in ("data_dir", "preset"):
+        lines += [*_meaning(schema, name), f"{name} = {_value(getattr(settings, name))}"]
     for name in Settings.model_fields:
         section = getattr(settings, name)
         if dataclasses.is_dataclass(section):

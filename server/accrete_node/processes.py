@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from accrete_kit import dependencies
 from accrete_kit.atomic_file import write_text
-from accrete_node import log, weights
+from accrete_node import log, presets, weights
 from accrete_node.describe import render
 from accrete_node.exit_status import CANNOT_START
 from accrete_node.settings import Settings, SettingsError
@@ -97,6 +97,10 @@ def make_data_dir(settings: Settings) -> None:
         raise SettingsError([f"data_dir = {str(settings.data_dir)!r}: {error.strerror}"]) from error
     if not os.access(settings.data_dir, os.W_OK | os.X_OK):
         raise SettingsError([f"data_dir = {str(settings.data_dir)!r}: it must be writable"])
+    try:
+        presets.keep(settings.data_dir, settings.preset)
+    except OSError as error:
+        raise SettingsError([f"data_dir = {str(settings.data_dir)!r}: {error.strerror}"]) from error
 
 
 def command(settings: Settings, name: str) -> list[str]:

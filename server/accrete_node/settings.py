@@ -1,7 +1,7 @@
 """Make settings of flags, the environment, a file and defaults.
 
-A flag wins over the environment (`ACCRETE_SERVER__PORT`), that over the file, that over the defaults. Each section is
-the dataclass of the package it configures.
+A flag wins over the environment (`ACCRETE_SERVER__PORT`), that over the file, that over the preset, that over the
+defaults. Each section is the dataclass of the package it configures.
 """
 
 from __future__ import annotations
@@ -17,13 +17,20 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, ValidationError
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    TomlConfigSettingsSource,
+)
 
 from accrete_learner.config import MethodConfig, ModelConfig, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
 from accrete_learner_service.config import GateConfig, LearnerServiceConfig, TriggerConfig
 from accrete_model.config import EngineConfig
 from accrete_model.input_spec import InputSpec
+from accrete_node import presets
 from accrete_node.renamed_settings import with_current_names
 from accrete_server.access.config import AccessConfig, check_exposure, is_loopback
 from accrete_server.config import ServerConfig
@@ -90,6 +97,11 @@ class Settings(BaseSettings):
         Path("accrete-data"),
         description="Folder of everything that must last: the embedded store, the versions. Keep it on a local disk.",
     )
+    preset: presets.Preset = Field(
+        presets.DEFAULT,
+        description="Settings that go together: photographs, embeddings (vectors that the application computes), "
+        "digits, cifar (the papers' networks and schedules). A data directory keeps the one that it was begun with.",
+    )
     store: Annotated[StoreConfig, _known(StoreConfig)] = StoreConfig()
     model: Annotated[ModelConfig, _known(ModelConfig)] = ModelConfig()
     engine: Annotated[EngineConfig, _known(EngineConfig)] = EngineConfig()
@@ -131,7 +143,8 @@ def load_settings(flags: Mapping[str, Any], file: Path | None = None, *, resolve
     if not resolved and (unknown := _unknown_variables()):
         raise SettingsError(unknown)
     try:
-        settings = _with_sources(path, environment=not resolved)(**with_current_names(flags, source="flag"))
+        below = {} if resolved else _preset(flags, path)
+        settings = _with_sources(path, below, environment=not resolved)(**with_current_names(flags, source="flag"))
     except ValidationError as error:
         raise SettingsError([line for problem in error.errors() for line in _lines(problem)]) from error
     except (OSError, tomllib.TOMLDecodeError, ValueError) as error:
@@ -172,7 +185,7 @@ def _unknown_variables() -> list[str]:
 
     One underscore alone does not look like ours: others (Kubernetes, for a service of our name) set such variables.
     """
-    sections = [name for name in Settings.model_fields if name != "data_dir"]
+    sections = [name for name in Settings.model_fields if name not in ("data_dir", "preset")]
     problems = []
     for name, value in sorted(os.environ.items()):
         section, parts, _ = name.upper().removeprefix("ACCRETE_").partition("__")
@@ -185,8 +198,44 @@ def _unknown_variables() -> list[str]:
     return problems
 
 
-def _with_sources(path: Path | None, *, environment: bool) -> type[Settings]:
-    """Return a class of settings that also reads the file."""
+def _preset(flags: Mapping[str, Any], path: Path | None) -> dict[str, Any]:
+    """Return the values of the preset that is named, or that the data directory was begun with, with its name.
+
+    Raises:
+        SettingsError: another preset is named than the data directory was begun with.
+        ValueError: it was begun with one that is not known.
+        OSError: a file cannot be read.
+    """
+    file = tomllib.loads(path.read_text("utf-8")) if path is not None else {}
+
+    def named(name: str) -> Any:
+        return flags.get(name) or os.environ.get(f"ACCRETE_{name.upper()}") or file.get(name)
+
+    data_dir = Path(named("data_dir") or Settings.model_fields["data_dir"].default)
+    asked, begun = named("preset"), presets.begun_with(data_dir)
+    if asked and begun and asked != begun:
+        raise SettingsError(
+            [
+                f"preset = {_shown('preset', asked)}: {str(data_dir)!r} was begun with {begun!r}; leave it out and set "
+                "what is to differ, or use another data_dir"
+            ]
+        )
+    chosen = asked or begun or presets.DEFAULT
+    method = next((found for source in (flags, _environment(), file) if (found := _method(source))), None)
+    return {"preset": chosen, **presets.values(chosen, method)}
+
+
+def _environment() -> dict[str, Any]:
+    return {"method": {"name": os.environ.get("ACCRETE_METHOD__NAME")}}
+
+
+def _method(source: Mapping[str, Any]) -> str | None:
+    section = source.get("method")
+    return section.get("name") if isinstance(section, Mapping) else None
+
+
+def _with_sources(path: Path | None, below: Mapping[str, Any], *, environment: bool) -> type[Settings]:
+    """Return a class of settings that also reads the file and, below all else, the values `below`."""
 
     class FromFile(Settings):
         @classmethod
@@ -203,6 +252,7 @@ def _with_sources(path: Path | None, *, environment: bool) -> type[Settings]:
                 sources.append(_Renaming(env_settings, "environment"))
             if path is not None:
                 sources.append(_Renaming(TomlConfigSettingsSource(settings_cls, toml_file=path), str(path)))
+            sources.append(InitSettingsSource(settings_cls, init_kwargs=dict(below)))
             return tuple(sources)
 
     return FromFile

@@ -12,16 +12,15 @@ import urllib.request
 from pathlib import Path
 
 from accrete_learner import torchvision_weights
-from accrete_learner.backbone_names import EFFICIENTNET, ONNX, OURS
+from accrete_learner.backbone_names import EFFICIENTNET, ONNX, OURS, is_frozen
 from accrete_learner.config import ModelConfig
+from accrete_learner.method_names import ANALYTIC
 from accrete_node.exit_status import CANNOT_START
 from accrete_node.settings import Settings, SettingsError
 
 CACHE_FOLDER = "cache"
 """Below the data directory, where libraries keep what they download."""
 _REACH_S = 10.0
-_UNTRAINED = "analytic"
-"""The method that leaves the backbone as it is."""
 
 
 def check_weights(settings: Settings) -> None:
@@ -33,8 +32,14 @@ def check_weights(settings: Settings) -> None:
         SettingsError: naming the setting, its value and what to do.
     """
     model, method = settings.model, settings.method.name
-    if model.backbone.startswith(ONNX) and method != _UNTRAINED:
-        reason = f"it is used as it is, and method {method!r} trains the network; set method.name = {_UNTRAINED!r}"
+    if method == ANALYTIC and not is_frozen(model.backbone):
+        reason = (
+            f"method {ANALYTIC} learns on a backbone that brings its weights ({EFFICIENTNET}, identity, {ONNX}FILE); a "
+            "network that is to be trained goes with another method, such as those of preset = 'digits' or 'cifar'"
+        )
+        raise SettingsError([f"model.backbone = {model.backbone!r}: {reason}"])
+    if model.backbone.startswith(ONNX) and method != ANALYTIC:
+        reason = f"it is used as it is, and method {method!r} trains the network; set method.name = {ANALYTIC!r}"
         raise SettingsError([f"model.backbone = {model.backbone!r}: {reason}"])
     if model.backbone == EFFICIENTNET and not model.weights:
         _check_installed()

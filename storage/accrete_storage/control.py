@@ -119,8 +119,9 @@ class Control:
         return None if removed is None else {name.decode() for name in removed}
 
     def _find_kept(self, plan: Deletion, wanted: set[str]) -> None:
-        """Add exemplars and hold-out to the plan, whose lists are short and are read whole."""
+        """Add exemplars and hold-out to the plan, whose lists are short and are read whole, and features."""
         for label in self._memory.labels():
+            self._find_features(plan, label, sorted(wanted))
             for kind, key in (("exemplars", self._keys.exemplars(label)), ("holdout", self._keys.holdout(label))):
                 with reachable():
                     records = self._database.client.lrange(key, 0, -1)
@@ -129,6 +130,16 @@ class Control:
                     named = sorted(wanted & {example.id, *example.made_from})
                     if named:
                         plan.add_kept(label, kind, key, record, named)
+
+    def _find_features(self, plan: Deletion, label: str, wanted: list[str]) -> None:
+        key = self._keys.features(label)
+        with reachable(), self._database.client.pipeline(transaction=False) as pipeline:
+            for example_id in wanted:
+                pipeline.hexists(key, example_id)
+            found = pipeline.execute()
+        for example_id, there in zip(wanted, found, strict=True):
+            if there:
+                plan.add_feature(key, example_id)
 
     def forget_class(self, label: str) -> ForgetResult:
         """Remove all that is kept of a label, and mask it in every version trained before now.
@@ -141,7 +152,7 @@ class Control:
         names = [keys.state, *keys.counted, keys.kept, keys.exemplar_bytes]
         names += [keys.generations, keys.forgotten, keys.quarantine, keys.events]
         names += [keys.pending(label), keys.exemplars(label), keys.holdout(label)]
-        names += [keys.review_notes(label), keys.review_records(label), keys.review_labels]
+        names += [keys.review_notes(label), keys.review_records(label), keys.review_labels, keys.features(label)]
         # The learner would remove them as well, but it may be away, and predictions must be without the class at once.
         names += [keys.prototypes(record.version) for record in self._registry.versions() if record.state == "ready"]
         known = latest is not None and label in latest.labels

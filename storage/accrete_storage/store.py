@@ -13,6 +13,7 @@ from accrete_storage.embedded.server import socket_url
 from accrete_storage.errors import StoreMisconfigured
 from accrete_storage.events import EventLog
 from accrete_storage.examples.example import Example
+from accrete_storage.examples.features import FeatureStore
 from accrete_storage.examples.memory import ExemplarMemory
 from accrete_storage.examples.pending import PendingLog
 from accrete_storage.examples.quarantine import Quarantine
@@ -53,6 +54,7 @@ class Store:
         self._steps = Steps(database, keys)
         self.pending = PendingLog(database, keys, config, holdout, teaching)
         self.memory = ExemplarMemory(database, keys)
+        self.features = FeatureStore(database, keys)
         self.registry = Registry(database, keys)
         self.prototypes = PrototypeStore(database, keys)
         self.events = EventLog(database, keys)
@@ -141,10 +143,21 @@ class Store:
         return None if value is None else value.decode().partition(" ")[2]
 
     def stage(
-        self, step_id: str, exemplars: Mapping[str, Sequence[Example]], holdout: Mapping[str, Sequence[Example]]
+        self,
+        step_id: str,
+        exemplars: Mapping[str, Sequence[Example]],
+        holdout: Mapping[str, Sequence[Example]],
+        features: Mapping[str, Mapping[str, bytes]] | None = None,
     ) -> None:
-        """Write the whole new list of each label named, which `commit` will move into place; again replaces it."""
-        self._steps.stage(step_id, exemplars, holdout)
+        """Write what `commit` will move into place; again replaces it.
+
+        Args:
+            step_id: of the step.
+            exemplars: the whole new list of each label named.
+            holdout: likewise.
+            features: packed features by label and id, which are added to those that are kept.
+        """
+        self._steps.stage(step_id, exemplars, holdout, features or {})
 
     def commit(self, commit: Commit) -> bool:
         """End a step in one write, by which memory, version, consumed examples and event change together or not at all.

@@ -13,7 +13,8 @@ from torch.nn import functional as F
 from accrete_learner import backbones, heads
 from accrete_learner.config import ModelConfig
 from accrete_learner.heads import RandomFeaturesHead
-from accrete_learner.heads.ridge import Ridge, Statistics, keep_rows
+from accrete_learner.heads.closed_form import keep_rows
+from accrete_learner.heads.ridge import Ridge, Statistics
 from accrete_learner.method_step import StepInputs, StepOutcome, run_method_step
 from accrete_learner.methods.ranpac import RANPAC
 

@@ -28,7 +28,7 @@ from tests.support.store import SharedStore
 
 pytestmark = pytest.mark.integration
 
-SMALL = ["--backbone", "resnet8", "--set", "model.input_size=8", "--set", "learner.metrics_port=0"]
+SMALL = ["--preset", "digits", "--set", "model.input_size=8", "--set", "learner.metrics_port=0"]
 Up = Callable[..., "subprocess.Popen[str]"]
 
 

@@ -77,7 +77,7 @@ def connect(url: str, tmp_path: Path) -> Iterator[Connect]:
     prefix = f"storage{next(_numbers)}"
 
     def connect(share: float = 0.0, teaching: TeachingConfig | None = None, **settings: object) -> Store:
-        config = StoreConfig(url=url, prefix=prefix, **settings)  # type: ignore[arg-type]
+        config = StoreConfig(**{"url": url, "prefix": prefix} | settings)  # type: ignore[arg-type]
         teaching = teaching or TeachingConfig()
         store = Store.connect(config, HoldoutConfig(share=share), data_dir=tmp_path, teaching=teaching)
         opened.append(store)
@@ -130,6 +130,7 @@ def step(
     *,
     per_class: int = 2,
     known: list[str] | None = None,
+    features: dict[str, dict[str, bytes]] | None = None,
     **changes: object,
 ):
     """Reads what is pending for some labels and prepares a commit of all of it; stages the first two as exemplars."""
@@ -141,6 +142,7 @@ def step(
         name,
         {label: [entry.example for entry in found if not entry.holdout][:2] for label, found in entries.items()},
         {label: [entry.example for entry in found if entry.holdout] for label, found in entries.items()},
+        features,
     )
     made = record(store, (known or []) + labels, upto, revision=revision)
     values = {

@@ -15,6 +15,9 @@ MEAN = (lite0.CENTRE / 255,) * 3
 STD = (lite0.SPREAD / 255,) * 3
 """Of pixels in 0 to 1, per channel."""
 
+#: Keeps the square root's slope finite where a channel is silent.
+_TINY = 1e-12
+
 
 class EfficientNetLite0(nn.Module):
     """The network without its classifier; every layer can be trained."""
@@ -58,7 +61,7 @@ class EfficientNetLite0(nn.Module):
             x = block(x)
             if block.ends_stage and x.shape[1] in lite0.EARLIER:
                 earlier.append(lite0.EARLIER_WEIGHT * F.normalize(self._standard(_average(x))))
-        last = F.normalize(_average(F.relu6(self._bn1(self._conv_head(x)))))
+        last = F.normalize(_average(F.relu6(self._bn1(self._conv_head(x)))).clamp_min(_TINY).sqrt())
         return F.normalize(torch.cat([last, *earlier], dim=1))
 
     def constants(self) -> dict[str, Tensor]:

@@ -11,7 +11,7 @@ Heath and Wahba, Generalized cross-validation (Technometrics 1979).
 Shapes: N examples, d feature length, p random features and a constant one, C classes.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -191,12 +191,3 @@ class Ridge:
         """
         own = torch.Generator().manual_seed((generator.initial_seed() + _STREAM) % 2**63)
         return torch.randn((length, self.width), generator=own).to(generator.device)
-
-
-def keep_rows(statistics: Mapping[str, Tensor], rows: Sequence[int]) -> dict[str, Tensor]:
-    """Return the statistics of the classes that stay, in their new order.
-
-    A dropped class's examples remain in the products of features, as examples of no class. Only
-    `Statistics.without_examples`, which needs the examples, removes them.
-    """
-    return {"gram": statistics["gram"], "sums": statistics["sums"][list(rows)]}

@@ -5,7 +5,7 @@ from typing import Literal
 
 from accrete_learner.config import Augmentation, MethodConfig, Pixels, Rule, Selection, TrainingConfig
 from accrete_learner.heads import HeadChoice
-from accrete_learner.heads.ridge import Ridge
+from accrete_learner.heads.closed_form import ClosedForm
 from accrete_learner.losses import Term
 from accrete_learner.rebalance import NoRebalance, Rebalance
 from accrete_learner.training.schedule import Knee, Schedule
@@ -37,7 +37,7 @@ class Method:
     """Whether later steps train a scale and a shift per filter in place of the filters (mnemonics, section 4.4)."""
     restart: bool = False
     """Whether every step trains from the beginning, on all that the memory holds and all that is new."""
-    closed_form: Ridge | None = None
+    closed_form: ClosedForm | None = None
     """Solves for the head on a frozen backbone, in place of training it."""
     rebalance: Rebalance = NoRebalance()
     rule: Rule = "head"

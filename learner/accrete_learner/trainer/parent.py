@@ -9,7 +9,8 @@ from torch import Tensor
 
 from accrete_learner import export
 from accrete_learner.backbones import Backbone, build, weights
-from accrete_learner.heads import SHARED, ridge
+from accrete_learner.heads import SHARED
+from accrete_learner.heads.closed_form import keep_rows
 from accrete_learner.methods.base import Method
 from accrete_learner.trainer.job import Job
 from accrete_model import files
@@ -88,4 +89,4 @@ def read_statistics(job: Job, device: torch.device) -> dict[str, Tensor] | None:
     file = None if job.parent is None else Path(job.parent) / files.STATISTICS_FILE
     if file is None or not file.exists():
         return None
-    return ridge.keep_rows(load_file(file, device=str(device)), list(job.parent_rows))
+    return keep_rows(load_file(file, device=str(device)), list(job.parent_rows))

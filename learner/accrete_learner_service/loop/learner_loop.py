@@ -9,10 +9,11 @@ import time
 from dataclasses import replace
 
 from accrete_kit.backoff import wait_after
+from accrete_learner_service.analytic.learning import AnalyticLearner
 from accrete_learner_service.errors import Blocked, Interrupted, NothingToLearn
 from accrete_learner_service.labels import known_labels, lost_labels
 from accrete_learner_service.loop.due_step import DueStep
-from accrete_learner_service.loop.retention import retire
+from accrete_learner_service.loop.retention import drop_records, retire
 from accrete_learner_service.review.review import Reviewer
 from accrete_learner_service.runtime.logs import fields
 from accrete_learner_service.runtime.metrics import Metrics
@@ -20,6 +21,7 @@ from accrete_learner_service.step.context import LearnerContext
 from accrete_learner_service.step.step_runner import BY_HAND_FILE, learn_pending
 from accrete_learner_service.trigger import Decision, Settling, decide
 from accrete_storage.errors import Fenced, InputsChanged, StoreUnavailable
+from accrete_storage.versions.record import VersionRecord
 
 log = logging.getLogger(__name__)
 
@@ -27,14 +29,32 @@ log = logging.getLogger(__name__)
 REVISION_CHECK_S = 1.0
 #: Seconds between two looks at files that are damaged: each reads them again.
 BLOCKED_S = 5.0
+#: Seconds between the beginnings of two steps of a closed form: while a stream flows, versions are not more frequent.
+ANALYTIC_EVERY_S = 1.0
+#: Records of its versions that are kept, since each step reads them.
+ANALYTIC_RECORDS = 100
 
 
 class Learner:
     """One learner. `run` belongs to the process's main thread, whose end ends the trainer."""
 
-    def __init__(self, context: LearnerContext, metrics: Metrics, stopping: threading.Event) -> None:
-        """Make it without starting it. It works until `stopping` is set."""
+    def __init__(
+        self,
+        context: LearnerContext,
+        metrics: Metrics,
+        stopping: threading.Event,
+        analytic: AnalyticLearner | None = None,
+    ) -> None:
+        """Make it without starting it.
+
+        Args:
+            context: what to work with.
+            metrics: count the steps.
+            stopping: it works until this is set.
+            analytic: learns in this process, in place of the trainer's.
+        """
         self._context = context
+        self._analytic = analytic
         self._metrics = metrics
         self._stopping = stopping
         self._reviewer = Reviewer(context.store, context.artifacts, context.lease, context.config, metrics)
@@ -42,6 +62,9 @@ class Learner:
         self._settling = Settling(context.config.trigger)
         self._checked_s = 0.0
         self._store_away = False
+        self._began_s = 0.0
+        self._resolved = -1
+        """The revision that a closed form has taken notice of, even where it left nothing to learn."""
 
     def run(self) -> None:
         """Work until `stopping` is set."""
@@ -73,7 +96,8 @@ class Learner:
         context = self._context
         if not context.lease.held and not self._take_over():
             return
-        context.trainer.stand_by()
+        if self._analytic is None:
+            context.trainer.stand_by()
         if context.store.control.paused():
             context.reporter.status("paused")
             return
@@ -96,6 +120,9 @@ class Learner:
             context.store.control.request_step()
         shutil.rmtree(context.work, ignore_errors=True)
         context.work.mkdir(parents=True, exist_ok=True)
+        if self._analytic is not None:
+            self._analytic.forget()
+            self._resolved = -1
         self._retire()
         return True
 
@@ -107,13 +134,18 @@ class Learner:
 
     def _next(self) -> DueStep | None:
         """Return the step that is due, if any."""
-        store, config = self._context.store, self._context.config.trigger
-        known = known_labels(store.registry.latest_ready(), store.registry.forgotten())
+        store, config, analytic = self._context.store, self._context.config.trigger, self._analytic
+        if analytic is not None and time.monotonic() - self._began_s < ANALYTIC_EVERY_S:
+            return None
+        parent = store.registry.latest_ready()
+        known = known_labels(parent, store.registry.forgotten())
         # Read before the quarantine, which a label that awaits approval is in from its first example on.
         counts = store.pending.counts()
         quarantine = store.quarantine.entries()
         unapproved = {label for label, entry in quarantine.items() if entry.awaiting}
         pending = {label: count for label, count in counts.items() if label not in unapproved}
+        if analytic is not None:  # it learns what was set aside as well, for every image measures it
+            pending = {label: replace(count, holdout=0) for label, count in pending.items()}
         # Taken last, for what is taken must not be lost to a store that goes away in between.
         by_hand = store.control.take_step_request()
         decision = decide(
@@ -124,6 +156,8 @@ class Learner:
             now_ms=int(time.time() * 1000),
             by_hand=by_hand,
         )
+        if decision is None and analytic is not None and self._is_outdated(analytic, parent):
+            return DueStep(decision=Decision(labels=frozenset(), reason="examples were deleted", cause="deletion"))
         if by_hand and decision is None and lost_labels(store, known):
             decision = Decision(labels=frozenset(), reason="a version was given up", cause="hand")
         if by_hand and decision is None:
@@ -132,6 +166,14 @@ class Learner:
         settled = self._settling.over(decision, arrived, time.monotonic())
         return DueStep(decision=decision) if decision is not None and settled else None
 
+    def _is_outdated(self, analytic: AnalyticLearner, parent: VersionRecord | None) -> bool:
+        """Return whether a closed form is to be solved again, without new examples. Once for each revision."""
+        revision = self._context.store.registry.state().revision
+        if revision == self._resolved or not analytic.is_outdated(self._context.store, parent):
+            return False
+        self._resolved = revision
+        return True
+
     def _attempt(self, due: DueStep) -> None:
         """Make one attempt at a step. What is due stays due unless the step ends for good."""
         self._due = due = replace(due, blocked="")
@@ -139,7 +181,11 @@ class Learner:
             if self._reviewer.review(due.decision.labels) and due.decision.cause != "hand":
                 self._due = None  # what is left may not be enough for a step
                 return
-            finished = learn_pending(self._context, due.decision, self._check)
+            self._began_s = time.monotonic()
+            if self._analytic is not None:
+                finished = self._analytic.learn(self._context, due.decision, self._check)
+            else:
+                finished = learn_pending(self._context, due.decision, self._check)
         except NothingToLearn as error:
             log.info("step.nothing_to_learn", extra=fields(reason=str(error)))
             self._due = due.then()
@@ -191,6 +237,8 @@ class Learner:
     def _retire(self) -> None:
         context = self._context
         retire(context.store, context.artifacts, keep=context.config.keep_versions, epoch=context.lease.epoch)
+        if self._analytic is not None:
+            drop_records(context.store, keep=ANALYTIC_RECORDS)
 
     def _check(self, revision: int) -> None:
         """End a step that cannot count any more.

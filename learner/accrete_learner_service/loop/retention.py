@@ -27,6 +27,21 @@ def to_remove(versions: Sequence[VersionRecord], files: Collection[int], *, upto
     return sorted(version for version in set(files) - ready if version <= upto)
 
 
+def to_drop(versions: Sequence[VersionRecord], *, keep: int) -> list[int]:
+    """Return the versions whose record goes: all but the newest `keep`, unless they may still serve."""
+    newest_first = sorted(versions, key=lambda record: -record.version)
+    return [record.version for record in newest_first[keep:] if record.state != "ready"]
+
+
+def drop_records(store: Store, *, keep: int) -> None:
+    """Drop the oldest records of a method that makes versions by the second. Only between steps.
+
+    Raises:
+        StoreUnavailable: the store does not answer.
+    """
+    store.registry.drop(to_drop(store.registry.versions(), keep=keep))
+
+
 def retire(store: Store, artifacts: ArtifactStore, *, keep: int, epoch: int) -> None:
     """Mark versions retired, then remove files that no version needs. Only between steps.
 

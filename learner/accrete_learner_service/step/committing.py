@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,8 +16,8 @@ from accrete_learner_service.principal_shares import share_exemplars
 from accrete_learner_service.runtime.logs import fields
 from accrete_learner_service.step.context import LearnerContext
 from accrete_learner_service.step.inputs import Inputs
-from accrete_learner_service.step.record import read_exemplars
 from accrete_storage.errors import InputsChanged, StoreUnavailable
+from accrete_storage.examples.example import Example
 from accrete_storage.versions.commit import Commit, Reject
 from accrete_storage.versions.record import VersionRecord
 
@@ -54,8 +54,9 @@ def commit(
     inputs: Inputs,
     record: VersionRecord,
     *,
-    folder: Path,
     step_id: str,
+    exemplars: Mapping[str, Sequence[Example]],
+    features: Mapping[str, Mapping[str, bytes]] | None = None,
     check: Callable[[], None],
 ) -> None:
     """Write the new memory and the version's record, and make it the active version, all at once.
@@ -64,8 +65,9 @@ def commit(
         context: what to work with.
         inputs: of the step, with the version's number.
         record: of the version, its files published.
-        folder: of the step, with the exemplars that the trainer chose.
         step_id: of the step; committing it again changes nothing.
+        exemplars: the whole new list of each class whose exemplars were chosen anew, in rank order.
+        features: packed, by label and id, of examples that a closed form learned.
         check: called before each further try; what it raises ends the step.
 
     Raises:
@@ -73,8 +75,8 @@ def commit(
         Fenced: another learner holds the lease.
     """
     per_class = context.config.memory.per_class(len(inputs.labels))
-    exemplars = share_exemplars(
-        read_exemplars(folder, inputs),
+    shared = share_exemplars(
+        exemplars,
         inputs.labels,
         [*inputs.exemplars, *inputs.new],
         per_class=per_class,
@@ -96,7 +98,8 @@ def commit(
     )
 
     def stage_and_commit() -> None:
-        context.store.stage(step_id, exemplars, {label: inputs.holdout[label] for label in inputs.consumed})
+        holdout = {label: inputs.holdout[label] for label in inputs.consumed if label in inputs.holdout}
+        context.store.stage(step_id, shared, holdout, features)
         context.store.commit(what)
 
     try:

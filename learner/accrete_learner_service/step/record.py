@@ -46,6 +46,7 @@ def build_record(
         digest="",
         accuracy=accuracy.to_dict(),
         class_accuracy=class_accuracy(tallies),
+        class_examples={label: tally.total for label, tally in tallies.items() if tally.total},
         step_seconds=step_seconds,
         stage_seconds=dict(stage_seconds),
         learned=learned | inputs.consumed,

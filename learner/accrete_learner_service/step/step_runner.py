@@ -28,7 +28,7 @@ from accrete_learner_service.step.gate import judge
 from accrete_learner_service.step.inputs import Inputs, read_inputs
 from accrete_learner_service.step.job_folder import write_job
 from accrete_learner_service.step.parent import find_parent
-from accrete_learner_service.step.record import build_record, summarise_step
+from accrete_learner_service.step.record import build_record, read_exemplars, summarise_step
 from accrete_learner_service.trainer.child import CHECK_S
 from accrete_learner_service.trigger import Decision
 from accrete_model.writer import write_nearness
@@ -112,7 +112,8 @@ def learn_pending(context: LearnerContext, decision: Decision, check: Callable[[
                 digest = publish(context, folder, record.version)
             record = replace(record, digest=digest, step_seconds=watch.total)
             with watch.stage("committing"):
-                commit(context, inputs, record, folder=folder, step_id=step_id, check=still_counts)
+                exemplars = read_exemplars(folder, inputs)
+                commit(context, inputs, record, step_id=step_id, exemplars=exemplars, check=still_counts)
         else:
             outcome = "rejected"
             record = replace(record, state="rejected", reason=verdict.reason)

@@ -5,7 +5,9 @@ Lite0 is EfficientNet-B0 without squeeze-and-excitation, with ReLU6 in place of 
 its padding and its epsilon.
 
 A feature vector is the average of the last layer over the image, 1,280 numbers, and beside it those of four earlier
-stages, in which textures and small parts still are that the last layer has given up for ImageNet's classes.
+stages, in which textures and small parts still are that the last layer has given up for ImageNet's classes. Of the last
+layer's averages, which a few large ones would rule, the square root is taken (Arandjelovic and Zisserman, Three things
+everyone should know to improve object retrieval, CVPR 2012).
 
 Shapes: N images, S pixels of height and width.
 """
@@ -275,7 +277,8 @@ class _Writer:
                 mean, deviation = stages[block.outputs]
                 standard = graph.scaled(self._average(x), 1 / deviation, -mean / deviation)
                 earlier.append(graph.add("Mul", graph.unit(standard), graph.floats(EARLIER_WEIGHT)))
-        last = graph.unit(self._average(self._relu6(self._convolution(x, "_conv_head", "_bn1"))))
+        last = self._average(self._relu6(self._convolution(x, "_conv_head", "_bn1")))
+        last = graph.unit(graph.add("Sqrt", last))
         joined = graph.add("Concat", last, *earlier, axis=1)
         features = graph.add("Mul", joined, graph.floats((1 + len(earlier) * EARLIER_WEIGHT**2) ** -0.5))
         return graph.finish(features, shape=self._shape, length=FEATURE_LENGTH)

@@ -58,12 +58,16 @@ class GraphWriter:
         return self.add("Div", value, self.add("Max", length, self.floats(1e-12)))
 
     def finish(self, value: str, *, shape: tuple[int, ...], length: int) -> bytes:
-        """Return the graph from "input" uint8 [N, *shape] to "features", the float32 [N, length] called `value`."""
+        """Return the graph from "input" [N, *shape] to "features", the float32 [N, length] called `value`.
+
+        The input is uint8 for images [height, width, channels], else float32.
+        """
+        kind = TensorProto.UINT8 if len(shape) == 3 else TensorProto.FLOAT
         self.nodes.append(helper.make_node("Identity", [value], ["features"]))
         graph = helper.make_graph(
             self.nodes,
             "backbone",
-            [helper.make_tensor_value_info("input", TensorProto.UINT8, ["N", *shape])],
+            [helper.make_tensor_value_info("input", kind, ["N", *shape])],
             [helper.make_tensor_value_info("features", TensorProto.FLOAT, ["N", length])],
             self.constants,
         )

@@ -182,10 +182,12 @@ def _golden(backbone: FrozenBackbone) -> GoldenFeatures:
     return GoldenFeatures(input=inputs, features=features)
 
 
-def _golden_input(spec: InputSpec) -> NDArray[np.uint8]:
-    """Return made-up images, smooth as pictures are, so that features are of the usual size."""
-    height, width, channels = spec.shape
+def _golden_input(spec: InputSpec) -> NDArray[Any]:
+    """Return made-up inputs; images are smooth as pictures are, so that features are of the usual size."""
     generator = np.random.default_rng(0x676F6C64)
+    if not spec.is_image:
+        return generator.standard_normal((_GOLDEN, *spec.shape)).astype(np.float32)
+    height, width, channels = spec.shape
     images = np.zeros((_GOLDEN, height, width, channels))
     for cell, share in ((32, 0.5), (8, 0.3), (1, 0.2)):
         coarse = generator.random((_GOLDEN, -(-height // cell), -(-width // cell), channels))

@@ -18,6 +18,7 @@ class Deletion:
         self._pending: list[list[object]] = []
         self._lists: list[list[object]] = []
         self._records: list[bytes] = []
+        self._features: list[list[object]] = []
         self._seen: dict[str, int] = {}
 
     def add_pending(self, example_id: str, location: Location, *, seen: bool) -> None:
@@ -39,13 +40,23 @@ class Deletion:
         self._records.append(record)
         self._lists.append([label, self._key(key), len(self._records) + 1, kind, named])
 
+    def add_feature(self, key: str, example_id: str) -> None:
+        """Add the feature of an example in a label's hash."""
+        self._features.append([example_id, self._key(key)])
+
     def add_seen(self, ids: list[str]) -> None:
         """Set all ids that are to be deleted."""
         self._seen = {example_id: self._key(self._keys.seen(example_id)) for example_id in ids}
 
     def arguments(self) -> list[str | bytes]:
         """Return the arguments of the script."""
-        plan = {**self._moment, "pending": self._pending, "lists": self._lists, "seen": self._seen}
+        plan = {
+            **self._moment,
+            "pending": self._pending,
+            "lists": self._lists,
+            "features": self._features,
+            "seen": self._seen,
+        }
         return [json.dumps(plan), *self._records]
 
     def _key(self, name: str) -> int:

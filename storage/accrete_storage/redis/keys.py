@@ -23,7 +23,7 @@ class Keys:
     @property
     def state(self) -> str:
         """Hash: active, pinned, latest, revision, epoch, last_step, reserved, reserved_by, paused, phase, step_request,
-        model, schema."""
+        model, schema, features (the backbone that made them)."""
         return self._key("state")
 
     @property
@@ -90,7 +90,7 @@ class Keys:
 
     @property
     def kept(self) -> str:
-        """Set: labels with exemplars or hold-out."""
+        """Set: labels with exemplars, hold-out or features."""
         return self._key("kept")
 
     @property
@@ -145,6 +145,10 @@ class Keys:
     def holdout(self, label: str) -> str:
         """List: records."""
         return self._key("holdout", label)
+
+    def features(self, label: str) -> str:
+        """Hash: id of an example to its feature (float16), of all that was learned by a closed form."""
+        return self._key("features", label)
 
     def staged(self, step_id: str, kind: str, label: str) -> str:
         """List: what a step will put in the place of `kind`."""

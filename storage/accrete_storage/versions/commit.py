@@ -94,17 +94,35 @@ class Steps:
         self._database = database
         self._keys = keys
         self._lengths: dict[tuple[str, str, str], int] = {}
+        self._features: dict[tuple[str, str], int] = {}
 
     def stage(
-        self, step_id: str, exemplars: Mapping[str, Sequence[Example]], holdout: Mapping[str, Sequence[Example]]
+        self,
+        step_id: str,
+        exemplars: Mapping[str, Sequence[Example]],
+        holdout: Mapping[str, Sequence[Example]],
+        features: Mapping[str, Mapping[str, bytes]],
     ) -> None:
-        """Write the whole new list of each label named, which the commit will move into place; again replaces it."""
+        """Write what the commit will move into place; again replaces it. See `Store.stage`."""
         self._lengths = {}
+        self._features = {}
         for kind, lists in (("exemplars", exemplars), ("holdout", holdout)):
             for label, examples in lists.items():
                 with around("stage"):
                     self._stage_list(self._keys.staged(step_id, kind, label), examples)
                 self._lengths[step_id, kind, label] = len(examples)
+        for label, by_id in features.items():
+            if by_id:
+                with around("stage"):
+                    self._stage_hash(self._keys.staged(step_id, "features", label), by_id)
+                self._features[step_id, label] = len(by_id)
+
+    def _stage_hash(self, key: str, by_id: Mapping[str, bytes]) -> None:
+        with self._database.transaction() as pipeline:
+            pipeline.delete(key)
+            pipeline.hset(key, mapping=dict(by_id))
+            pipeline.pexpire(key, _STAGED_EXPIRY_MS)
+            pipeline.execute()
 
     def _stage_list(self, key: str, examples: Sequence[Example]) -> None:
         with self._database.transaction() as pipeline:
@@ -154,7 +172,15 @@ class Steps:
                 if step == commit.step_id
             ],
             "trims": [[label, plan.key(keys.exemplars(label))] for label in record.labels],
-            "drops": [[label, plan.key(keys.exemplars(label)), plan.key(keys.holdout(label))] for label in dropped],
+            "features": [
+                [label, plan.key(keys.staged(step, "features", label)), plan.key(keys.features(label)), length]
+                for (step, label), length in self._features.items()
+                if step == commit.step_id
+            ],
+            "drops": [
+                [label, *(plan.key(key(label)) for key in (keys.exemplars, keys.holdout, keys.features))]
+                for label in dropped
+            ],
         }
         with around("commit"):
             answer = self._database.call("commit", names, [json.dumps(body)])

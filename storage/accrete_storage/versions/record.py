@@ -28,6 +28,7 @@ class VersionRecord:
     accuracy: dict[str, Any]
     """all, old, new, average_incremental, forgetting (0 to 1 or None), examples and new_examples, on the hold-out."""
     class_accuracy: dict[str, float]
+    """By label, 0 to 1."""
     step_seconds: float
     stage_seconds: dict[str, float]
     learned: dict[str, str]
@@ -42,6 +43,8 @@ class VersionRecord:
     """By label, how many pending examples this step took in (hold-out included)."""
     step_id: str = ""
     """The step that made it; committing the same step again changes nothing."""
+    class_examples: dict[str, int] = field(default_factory=dict)
+    """By label, how many examples `class_accuracy` is measured on; empty in records of earlier releases."""
 
     def kept_labels(self, forgotten: Mapping[str, int]) -> tuple[str, ...]:
         """Return the labels, in the head's order, without those that were forgotten since the inputs were read.

@@ -1,5 +1,6 @@
 """The registry of every version's record, and of which one is live."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from accrete_storage.errors import Fenced, NotFound, VersionUnusable
@@ -122,6 +123,12 @@ class Registry:
         )
         if answer != b"OK":
             raise VersionUnusable(f"version {version} cannot be retired: it is {answer.decode().lower()}")
+
+    def drop(self, numbers: Sequence[int]) -> None:
+        """Remove the records of versions that are retired or rejected; nothing can make those live again."""
+        if numbers:
+            with reachable():
+                self._database.client.hdel(self._keys.versions, *map(str, numbers))
 
     def discard(self, version: int, reason: str) -> int:
         """Give up a ready version, from which no next step will start.

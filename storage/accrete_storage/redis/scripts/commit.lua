@@ -3,7 +3,7 @@
 -- names by number.
 -- ARGV[1]: the plan (JSON), with epoch, revision, step_id, version, record, activate, event, activated, quota,
 --   consumed: {label, stream, first position that stays}, moves: {label, from, to, length, kind}, trims: {label, exemplars},
---   drops: {label, exemplars, holdout}.
+--   drops: {label, exemplars, holdout, features}, features: {label, from, to, length}.
 -- Returns OK, DONE (this step was committed before), FENCED, CHANGED.
 local plan = cjson.decode(ARGV[1])
 local state, versions, events, quarantine = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -15,7 +15,22 @@ if number(state, 'revision') ~= plan.revision then return 'CHANGED' end
 for _, move in ipairs(plan.moves) do
   if redis.call('LLEN', KEYS[move[2]]) ~= move[4] then return 'CHANGED' end
 end
+for _, one in ipairs(plan.features) do
+  if redis.call('HLEN', KEYS[one[2]]) ~= one[4] then return 'CHANGED' end
+end
 
+for _, one in ipairs(plan.features) do
+  local label, from, to = one[1], KEYS[one[2]], KEYS[one[3]]
+  if redis.call('EXISTS', to) == 0 then
+    redis.call('RENAME', from, to)
+    redis.call('PERSIST', to)
+  else
+    local pairs_of = redis.call('HGETALL', from)
+    for first = 1, #pairs_of, 2 do redis.call('HSET', to, pairs_of[first], pairs_of[first + 1]) end
+    redis.call('DEL', from)
+  end
+  redis.call('SADD', kept, label)
+end
 for _, move in ipairs(plan.moves) do
   local label, from, to = move[1], KEYS[move[2]], KEYS[move[3]]
   if move[4] == 0 then
@@ -35,7 +50,7 @@ for _, trim in ipairs(plan.trims) do
   end
 end
 for _, drop in ipairs(plan.drops) do
-  redis.call('DEL', KEYS[drop[2]], KEYS[drop[3]])
+  redis.call('DEL', KEYS[drop[2]], KEYS[drop[3]], KEYS[drop[4]])
   redis.call('SREM', kept, drop[1])
   redis.call('HDEL', exemplar_bytes, drop[1])
 end

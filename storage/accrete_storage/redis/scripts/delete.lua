@@ -1,7 +1,8 @@
 -- Remove examples wherever they are kept.
 -- KEYS: state, what is counted of pending (6), exemplar_bytes, review_labels, then those that the plan names by number.
 -- ARGV[1]: JSON {revision, last_step, pending: {label, stream, position, id, notes, records, whether its seen key says so},
---   lists: {label, list, argument with the record, kind, ids}, seen: {id: key number}}; further ARGV: records.
+--   lists: {label, list, argument with the record, kind, ids}, features: {id, hash}, seen: {id: key number}}; further ARGV:
+--   records.
 -- Returns the ids that were removed, or nothing where the plan was made before a commit, a deletion or a release.
 local plan = cjson.decode(ARGV[1])
 if (redis.call('HGET', KEYS[1], 'revision') or '') ~= plan.revision then return false end
@@ -27,6 +28,9 @@ for _, one in ipairs(plan.lists) do
     if kind == 'exemplars' then recount_exemplars(list, label, KEYS[8]) end
     for _, id in ipairs(named) do removed[id] = true end
   end
+end
+for _, one in ipairs(plan.features) do
+  if redis.call('HDEL', KEYS[one[2]], one[1]) > 0 then removed[one[1]] = true end
 end
 local ids = {}
 for id, _ in pairs(removed) do

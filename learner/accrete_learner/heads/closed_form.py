@@ -1,0 +1,91 @@
+"""What a method asks of a closed form, and the one that solves for a linear head on the features themselves.
+
+Shapes: N examples, d feature length, C classes.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from accrete_learner.analytic import Statistics, fit
+from accrete_learner.heads.base import Head
+from accrete_learner.heads.linear import LinearHead
+
+#: New examples that choose and calibrate, at most; see `accrete_learner.analytic.fit`.
+_JUDGES = 1000
+
+
+class ClosedForm(Protocol):
+    """Solves for a head on a frozen backbone."""
+
+    def fit(
+        self,
+        features: Tensor,
+        labels: Tensor,
+        class_count: int,
+        *,
+        parent_head: Mapping[str, Tensor] | None,
+        statistics: Mapping[str, Tensor] | None,
+        generator: torch.Generator,
+    ) -> tuple[Head, dict[str, Tensor]]:
+        """Return the head after these examples, and the statistics to go on from.
+
+        Args:
+            features: [N, d] of the new examples under the backbone that serves.
+            labels: [N] int64.
+            class_count: C.
+            parent_head: as exported. None in a first step.
+            statistics: as this function returned in the step before. None starts the sums here.
+            generator: source of random numbers, where there are any.
+
+        Raises:
+            ValueError: when there is no solution.
+        """
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Discriminant:
+    """The shrunk discriminant of `accrete_learner.analytic`, in a trainer's step.
+
+    The learner's process, which keeps all features, measures and calibrates by all of them; a trainer's step has the
+    new ones alone.
+    """
+
+    def fit(
+        self,
+        features: Tensor,
+        labels: Tensor,
+        class_count: int,
+        *,
+        parent_head: Mapping[str, Tensor] | None,
+        statistics: Mapping[str, Tensor] | None,
+        generator: torch.Generator,
+    ) -> tuple[LinearHead, dict[str, Tensor]]:
+        """See `ClosedForm.fit`. Nothing in it is random."""
+        x, y = features.double().cpu().numpy(), labels.cpu().numpy()
+        if statistics is None or "counts" not in statistics:  # another closed form's
+            before = Statistics.empty(x.shape[1], class_count)
+        else:
+            sums = {name: statistics[name].cpu().numpy() for name in ("counts", "sums", "gram")}
+            before = Statistics(**sums).grown(class_count)
+        after = before.with_examples(x, y)
+        solved = fit(after, x[:_JUDGES], y[:_JUDGES])
+        weight, bias = (torch.from_numpy(array).to(features.device) for array in (solved.weight, solved.bias))
+        old = 0 if parent_head is None else len(parent_head["weight"])
+        head = LinearHead(weight[:old], weight[old:], bias[:old], bias[old:])
+        kept = {"counts": after.counts, "sums": after.sums, "gram": after.gram}
+        return head, {name: torch.from_numpy(np.asarray(value)).to(features.device) for name, value in kept.items()}
+
+
+def keep_rows(statistics: Mapping[str, Tensor], rows: Sequence[int]) -> dict[str, Tensor]:
+    """Return the statistics of the classes that stay, in their new order.
+
+    A dropped class's examples remain in the products of features, as examples of no class; to remove them takes the
+    examples.
+    """
+    return {name: tensor if name == "gram" else tensor[list(rows)] for name, tensor in statistics.items()}

@@ -1,0 +1,1 @@
+"""Learning by a closed form in the learner's own process, from features that are computed once."""

@@ -1,0 +1,135 @@
+"""What a closed form has learned: the sums over all examples, and the few that measure it.
+
+It is a function of the features in the store alone. A learner that starts, or that reads them again after a deletion,
+has what one would have that never saw anything else.
+
+Shapes: n examples, d feature length, C classes.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from accrete_learner.analytic import Statistics
+from accrete_model.vectors import Floats
+from accrete_storage.examples.features import Kind
+from accrete_storage.examples.ids import holdout_rank
+from accrete_storage.store import Store
+
+#: Examples that measure a version by leaving each out, at most; an accuracy is then known to about three points.
+MEASURED = 1000
+#: Those of one class, at least, as far as it has them.
+MEASURED_PER_CLASS = 10
+#: Examples that are added to the sums at once, which bounds the memory.
+_BATCH = 8192
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Class:
+    """One class's examples."""
+
+    ids: frozenset[str]
+    sample: tuple[tuple[int, str, Floats], ...]
+    """Rank, id and feature [d] of those that come first by their rank, which is random but fixed for each id."""
+
+    def with_examples(self, ids: Sequence[str], features: Floats, most: int) -> _Class:
+        sample = list(self.sample)
+        for example_id, row in zip(ids, features, strict=True):
+            insort(sample, (holdout_rank(example_id), example_id, row), key=lambda entry: entry[:2])
+        return _Class(ids=self.ids.union(ids), sample=tuple(sample[:most]))
+
+
+_NO_EXAMPLES = _Class(ids=frozenset(), sample=())
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ledger:
+    """All examples that are learned, at one revision of the store. Immutable."""
+
+    revision: int
+    """The store's revision of deletions."""
+    statistics: Statistics
+    classes: Mapping[str, _Class]
+    """By label, in the order of the statistics' classes."""
+
+    @classmethod
+    def empty(cls, feature_length: int, revision: int) -> Ledger:
+        """Return the ledger of no example."""
+        return cls(revision=revision, statistics=Statistics.empty(feature_length), classes={})
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """In the order of the statistics' classes."""
+        return tuple(self.classes)
+
+    def with_examples(self, arrived: Iterable[tuple[str, Sequence[str], Floats]]) -> Ledger:
+        """Return the ledger with examples added; those that it has, and repeated ones, are left out.
+
+        Args:
+            arrived: label, ids and features [n, d]. A new label gets the next class.
+        """
+        classes = dict(self.classes)
+        rows, features = [], []
+        for label, ids, found in arrived:
+            own = classes.get(label, _NO_EXAMPLES)
+            fresh = {name: row for row, name in enumerate(ids) if name not in own.ids}
+            if not fresh:
+                continue
+            chosen = found[list(fresh.values())]
+            classes[label] = own.with_examples(list(fresh), chosen, _most(len(self.classes)))
+            features.append(chosen)
+            rows += [label] * len(chosen)
+        if not rows:
+            return self
+        row_of = {label: row for row, label in enumerate(classes)}
+        statistics = self.statistics.grown(len(classes))
+        statistics = statistics.with_examples(np.concatenate(features), np.array([row_of[label] for label in rows]))
+        return Ledger(revision=self.revision, statistics=statistics, classes=classes)
+
+    def measured(self) -> tuple[Floats, list[int]]:
+        """Return the features [n, d] of the examples that measure, and their classes.
+
+        The first of each class come before the second of any, in an order that depends on their ids alone.
+        """
+        most = _most(len(self.classes))
+        chosen = [
+            (place, rank, row, feature)
+            for row, own in enumerate(self.classes.values())
+            for place, (rank, _, feature) in enumerate(own.sample[:most])
+        ]
+        chosen.sort(key=lambda entry: entry[:2])
+        return np.stack([entry[3] for entry in chosen]), [entry[2] for entry in chosen]
+
+
+def _most(classes: int) -> int:
+    return max(MEASURED_PER_CLASS, MEASURED // max(1, classes))
+
+
+def read_ledger(store: Store, labels: Iterable[str], *, feature_length: int, kind: Kind, revision: int) -> Ledger:
+    """Add up all features in the store.
+
+    Args:
+        store: to read.
+        labels: whose features; their order becomes the classes'. Those without any are left out.
+        feature_length: d.
+        kind: how the features are stored.
+        revision: of the store, read before.
+
+    Raises:
+        StoreUnavailable: the store does not answer.
+        CorruptRecord: features are of several lengths.
+        ValueError: features are of another length.
+    """
+    ledger = Ledger.empty(feature_length, revision)
+    batch: list[tuple[str, list[str], Floats]] = []
+    for label in dict.fromkeys(labels):
+        ids, features = store.features.of(label, kind)
+        if ids:
+            batch.append((label, ids, features))
+        if sum(len(ids) for _, ids, _ in batch) >= _BATCH:
+            ledger, batch = ledger.with_examples(batch), []
+    return ledger.with_examples(batch)

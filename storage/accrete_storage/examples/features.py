@@ -1,0 +1,78 @@
+"""Features of the examples that a closed form has learned, from which its head can be solved for again.
+
+A commit writes them, and a deletion or forgetting removes them, so that what is left is exactly what may be learned.
+
+Shapes: n examples of a label, d feature length.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from accrete_storage.errors import CorruptRecord
+from accrete_storage.redis.database import Database, reachable
+from accrete_storage.redis.keys import Keys
+
+Kind = Literal["float16", "float32"]
+"""How features are stored. float16 is for those of unit length, float32 for those of any size."""
+
+_DTYPES: dict[Kind, np.dtype[Any]] = {"float16": np.dtype("<f2"), "float32": np.dtype("<f4")}
+
+
+def rounded(features: NDArray[np.float32], kind: Kind) -> NDArray[np.float32]:
+    """Return features [n, d] as they are read again once they were stored."""
+    return features.astype(_DTYPES[kind]).astype(np.float32)
+
+
+def pack_features(ids: Sequence[str], features: NDArray[np.float32], kind: Kind) -> dict[str, bytes]:
+    """Return the bytes of each of the features [n, d] by id."""
+    return {example_id: row.tobytes() for example_id, row in zip(ids, features.astype(_DTYPES[kind]), strict=True)}
+
+
+class FeatureStore:
+    """Features by label and id, all of one backbone. Only a step's commit and deletions write them."""
+
+    def __init__(self, database: Database, keys: Keys) -> None:
+        self._database = database
+        self._keys = keys
+
+    def backbone(self) -> str:
+        """Return what `begin` was last told, "" while there are no features."""
+        with reachable():
+            value: bytes | None = self._database.client.hget(self._keys.state, "features")
+        return (value or b"").decode()
+
+    def of(self, label: str, kind: Kind) -> tuple[list[str], NDArray[np.float32]]:
+        """Return the ids of a label's examples, sorted, and their features [n, d]; [0, 0] where there are none.
+
+        Raises:
+            CorruptRecord: the features are of several lengths.
+        """
+        with reachable():
+            stored: Mapping[bytes, bytes] = self._database.client.hgetall(self._keys.features(label))
+        ids = sorted(name.decode() for name in stored)
+        if not ids:
+            return [], np.zeros((0, 0), np.float32)
+        if len({len(value) for value in stored.values()}) > 1:
+            raise CorruptRecord(f"the features of {label!r} are of several lengths")
+        rows = np.frombuffer(b"".join(stored[name.encode()] for name in ids), _DTYPES[kind])
+        return ids, rows.reshape(len(ids), -1).astype(np.float32)
+
+    def begin(self, backbone: str, features: Mapping[str, Mapping[str, bytes]]) -> None:
+        """Replace all features by those of another backbone, at once.
+
+        Args:
+            backbone: its digest.
+            features: packed, by label and id, of the examples that are kept.
+        """
+        with reachable():
+            labels = [label.decode() for label in self._database.client.smembers(self._keys.kept)]
+        with self._database.transaction() as pipeline:
+            for label in labels:
+                pipeline.delete(self._keys.features(label))
+            for label, by_id in features.items():
+                pipeline.hset(self._keys.features(label), mapping=dict(by_id))
+            pipeline.hset(self._keys.state, "features", backbone)
+            pipeline.execute()
