@@ -97,11 +97,13 @@ class Settings(BaseSettings):
         Path("accrete-data"),
         description="Folder of everything that must last: the embedded store, the versions. Keep it on a local disk.",
     )
-    preset: presets.Preset = Field(
-        presets.DEFAULT,
-        description="Settings that go together: photographs, embeddings (vectors that the application computes), "
-        "digits, cifar (the papers' networks and schedules). A data directory keeps the one that it was begun with.",
-    )
+    preset: Annotated[
+        presets.Preset,
+        Field(
+            description="Settings that go together: photographs, embeddings (vectors that the application computes), "
+            "digits, cifar (the papers' networks and schedules). A data directory keeps the one that it was begun with."
+        ),
+    ] = presets.DEFAULT
     store: Annotated[StoreConfig, _known(StoreConfig)] = StoreConfig()
     model: Annotated[ModelConfig, _known(ModelConfig)] = ModelConfig()
     engine: Annotated[EngineConfig, _known(EngineConfig)] = EngineConfig()
