@@ -81,8 +81,7 @@ class NodeFlags:
         str | None,
         typer.Option(
             metavar="NAME",
-            help="efficientnet_lite0, resnet32, resnet8, identity, onnx:FILE, or a torchvision model. "
-            "[default: the preset's]",
+            help="What turns an image into features; `accrete backbones` lists them. [default: the preset's]",
         ),
     ] = None
     engine: Annotated[str | None, typer.Option(metavar="NAME", help="onnxruntime or torch. [default: onnxruntime]")] = (
@@ -155,6 +154,15 @@ class LearnerFlags(NodeFlags):
     port: Hidden = None
     host: Hidden = None
     insecure: Annotated[bool, typer.Option("--insecure", hidden=True)] = False
+
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneFlags(LearnerFlags):
+    """Those that matter to a backbone; the others are taken as well."""
+
+    redis: Hidden = None
+    method: Hidden = None
+    engine: Hidden = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -235,6 +243,26 @@ def restore(folder: Annotated[Path, typer.Argument(metavar="DIR", help="The back
     from accrete_node.backup import restore
 
     return flags.run(lambda settings: restore(settings, folder))
+
+
+def backbones(
+    flags: BackboneFlags,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="NAME", help="A torchvision model, or onnx:FILE.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> int:
+    """List backbones with what they cost on this machine: feature length, input, size, licence, milliseconds per image.
+
+    Time is that of one image on one thread of the CPU. Without names, those of Accrete and the one of the settings are
+    measured, so that a network that takes images in a form of its own is tried with the flags that `accrete up` takes.
+
+    Example:
+        accrete backbones --backbone onnx:clip.onnx --set model.mean=0.48,0.46,0.41
+    """
+    from accrete_node.backbones import show
+
+    return flags.run(lambda settings: show(settings, names or [], as_json=as_json))
 
 
 def token(

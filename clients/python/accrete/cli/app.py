@@ -64,6 +64,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "learn": Entry("run the learner alone"),
         "demo": Entry("watch it learn handwritten digits while it serves"),
         "bench": Entry("compare methods on streams of classes"),
+        "backbones": Entry("what turns images into features, and how fast here"),
         "token": Entry("let a caller in"),
         "backup": Entry("write everything into a folder, while it runs"),
         "restore": Entry("put a backup into a new data directory"),
