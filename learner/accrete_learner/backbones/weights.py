@@ -28,7 +28,9 @@ def read(path: Path) -> dict[str, Tensor]:
     except OSError:
         raise
     except Exception as error:  # a damaged file raises nearly anything
-        raise ValueError(f"weights = {str(path)!r}: holds no state dict: {error}") from error
+        # torch's own message advises to run what the file holds.
+        reason = str(error) if path.suffix == ".safetensors" else type(error).__name__
+        raise ValueError(f"weights = {str(path)!r}: holds no state dict of tensors alone ({reason})") from error
     for nest in _NESTS:
         if isinstance(content, Mapping) and isinstance(content.get(nest), Mapping):
             content = content[nest]
