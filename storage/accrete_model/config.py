@@ -13,7 +13,8 @@ class EngineConfig:
     """Choice of engine and of what it may use."""
 
     engine: Literal["onnxruntime", "torch"] = "onnxruntime"
-    """What runs the backbone. ONNX Runtime: four to five times as fast as eager PyTorch on one CPU thread."""
+    """What runs the backbone. ONNX Runtime: four to five times as fast as eager PyTorch on one CPU thread.
+    A frozen backbone runs in ONNX Runtime whatever is set."""
 
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """Where it runs. "auto": CUDA when it truly starts, else the CPU. "cuda": CUDA or an error."""

@@ -155,6 +155,13 @@ def test_versions_share_one_engine_until_the_last_one_goes(tmp_path: Path, store
         load(folders[0], 4, CPU)
 
 
+def test_a_frozen_backbone_needs_no_torch_whatever_engine_is_set(tmp_path: Path, store: BackboneStore):
+    folder = write_frozen_artifact(tmp_path / "versions" / "v1", store, store.put(small_backbone()))
+    loaded = load(folder, 1, EngineConfig(engine="torch", device="cpu"))
+    assert loaded.engine_name == "onnxruntime CPUExecutionProvider"
+    loaded.close()
+
+
 def test_configurations_do_not_share(store: BackboneStore):
     digest = store.put(small_backbone())
     one, two = acquire(store, digest, CPU), acquire(store, digest, EngineConfig(device="cpu", threads=2))
