@@ -1,8 +1,9 @@
 """The lease of the one learner, and the one write that ends a step."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from accrete_kit.failpoints import around
@@ -108,27 +109,17 @@ class Steps:
         self._features = {}
         for kind, lists in (("exemplars", exemplars), ("holdout", holdout)):
             for label, examples in lists.items():
-                with around("stage"):
-                    self._stage_list(self._keys.staged(step_id, kind, label), examples)
+                self._write(self._keys.staged(step_id, kind, label), partial(_push, map(pack, examples)))
                 self._lengths[step_id, kind, label] = len(examples)
         for label, by_id in features.items():
             if by_id:
-                with around("stage"):
-                    self._stage_hash(self._keys.staged(step_id, "features", label), by_id)
+                self._write(self._keys.staged(step_id, "features", label), partial(_set, by_id))
                 self._features[step_id, label] = len(by_id)
 
-    def _stage_hash(self, key: str, by_id: Mapping[str, bytes]) -> None:
-        with self._database.transaction() as pipeline:
+    def _write(self, key: str, fill: Callable[[Any, str], None]) -> None:
+        with around("stage"), self._database.transaction() as pipeline:
             pipeline.delete(key)
-            pipeline.hset(key, mapping=dict(by_id))
-            pipeline.pexpire(key, _STAGED_EXPIRY_MS)
-            pipeline.execute()
-
-    def _stage_list(self, key: str, examples: Sequence[Example]) -> None:
-        with self._database.transaction() as pipeline:
-            pipeline.delete(key)
-            for example in examples:
-                pipeline.rpush(key, pack(example))
+            fill(pipeline, key)
             pipeline.pexpire(key, _STAGED_EXPIRY_MS)
             pipeline.execute()
 
@@ -221,6 +212,15 @@ class _Plan:
     def key(self, name: str) -> int:
         self._names.append(name)
         return len(self._names)
+
+
+def _push(records: Iterable[bytes], pipeline: Any, key: str) -> None:
+    for record in records:
+        pipeline.rpush(key, record)
+
+
+def _set(by_id: Mapping[str, bytes], pipeline: Any, key: str) -> None:
+    pipeline.hset(key, mapping=dict(by_id))
 
 
 def _stamped(record: VersionRecord, step_id: str) -> str:
