@@ -105,7 +105,7 @@ def test_a_backup_has_the_features(store: Store, learner: Learner, connect: Conn
     learner.learn("a", 0, 3)
     artifacts = ArtifactStore(tmp_path / "versions")
     (tmp_path / "candidate").mkdir()
-    (tmp_path / "candidate" / "model.json").write_text("{}")
+    (tmp_path / "candidate" / "weights").write_text("of nobody")
     artifacts.publish(tmp_path / "candidate", 1)
     taken = store.back_up(tmp_path / "backup", artifacts)
     assert taken.keys
