@@ -4,7 +4,7 @@ import difflib
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from accrete_learner.backbone_names import EFFICIENTNET, ONNX, OURS, own_size, torchvision_names
+from accrete_learner.backbone_names import EFFICIENTNET, ONNX, OURS, is_frozen, own_size, torchvision_names
 from accrete_learner.method_names import available, begins_anew
 from accrete_model.input_spec import InputSpec
 
@@ -63,10 +63,11 @@ class ModelConfig:
     input_size: int = 0
     """Height and width of an image in pixels. 0: what the backbone was made for, 32 for `resnet32` and `resnet8` and
     the file's with `onnx:FILE`, 224 for nearly all others. Not used by `identity`."""
-    shorter_side: int = 0
-    """Pixels that an image's shorter side is brought to, before its middle is taken as the input: the form of most
-    networks for photographs, such as 256 for an `input_size` of 224. 0: the whole image is stretched to a square. An
-    image that has the input's size is taken as it is. Not used by `identity`."""
+    shorter_side: int | None = None
+    """Pixels that an image's shorter side is brought to, before its middle is taken as the input. 0: the whole image is
+    stretched to a square. An image that has the input's size is taken as it is. None: 8/7 of `input_size` (256 for 224)
+    with `efficientnet_lite0` and `onnx:FILE`, the form of most networks for photographs; 0 with all others. Not used by
+    `identity`."""
     channels: int = 3
     """3 for colour, 1 for grey. Not used by `identity`."""
     embedding: int = 0
@@ -110,8 +111,9 @@ class ModelConfig:
             self._fix_size()
             _check(self.channels in (1, 3), "channels", self.channels, "must be 1 or 3")
             allowed = f"must be 0, or input_size ({self.input_size}) to 8192 pixels"
-            fits = self.shorter_side == 0 or self.input_size <= self.shorter_side <= 8192
-            _check(fits, "shorter_side", self.shorter_side, allowed)
+            side = self._own_shorter_side() if self.shorter_side is None else self.shorter_side
+            _check(side == 0 or self.input_size <= side <= 8192, "shorter_side", side, allowed)
+            object.__setattr__(self, "shorter_side", side)
 
     def _fix_size(self) -> None:
         """Put the backbone's own size in place of 0, so that nobody who reads the settings must know it."""
@@ -122,6 +124,9 @@ class ModelConfig:
         if self.backbone == EFFICIENTNET:
             fits = self.input_size % 32 == 0 and self.input_size <= 512
             _check(fits, "input_size", self.input_size, f"{EFFICIENTNET} takes 32 to 512 pixels in steps of 32")
+
+    def _own_shorter_side(self) -> int:
+        return self.input_size * 8 // 7 if is_frozen(self.backbone) else 0
 
     def _own_size(self) -> int:
         if not self.backbone.startswith(ONNX):
@@ -167,7 +172,7 @@ class ModelConfig:
     @property
     def input_spec(self) -> InputSpec:
         """Form of one input, and how images come to it."""
-        return InputSpec(self.input_shape, self.input_dtype, 0 if self.backbone == IDENTITY else self.shorter_side)
+        return InputSpec(self.input_shape, self.input_dtype, 0 if self.backbone == IDENTITY else self.shorter_side or 0)
 
 
 @dataclass(frozen=True, kw_only=True)

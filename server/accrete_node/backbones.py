@@ -59,7 +59,7 @@ def _model(settings: Settings, name: str) -> ModelConfig:
     if name == IDENTITY:
         raise ValueError(f"backbone = {name!r}: the application computes it, and there is nothing to measure")
     if name.startswith(ONNX):
-        return dataclasses.replace(settings.model, backbone=name, input_size=0, shorter_side=0, weights="")
+        return dataclasses.replace(settings.model, backbone=name, input_size=0, shorter_side=None, weights="")
     return ModelConfig(backbone=name)
 
 

@@ -83,6 +83,7 @@ def test_an_image_network_takes_bytes_and_an_identity_takes_vectors():
 )
 def test_a_backbone_brings_its_own_input_size(backbone: str, size: int):
     assert ModelConfig(backbone=backbone).input_size == size
+    assert ModelConfig(backbone=backbone).shorter_side == (256 if backbone == "efficientnet_lite0" else 0)
     assert ModelConfig(backbone=backbone, input_size=64).input_size == 64
 
 
