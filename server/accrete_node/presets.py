@@ -24,7 +24,7 @@ _LEARN_AT_ONCE: dict[str, Any] = {
 }
 
 _PRESETS: Mapping[Preset, Mapping[str, Any]] = {
-    "photographs": _LEARN_AT_ONCE | {"model": {"backbone": "efficientnet_lite0", "shorter_side": 256}},
+    "photographs": _LEARN_AT_ONCE | {"model": {"backbone": "efficientnet_lite0"}},
     "embeddings": _LEARN_AT_ONCE | {"model": {"backbone": "identity"}},
     "digits": {
         "model": {"backbone": "resnet8", "input_size": 28, "channels": 1},
