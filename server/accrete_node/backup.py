@@ -10,6 +10,7 @@ from pathlib import Path
 from accrete_kit.file_lock import FileLock
 from accrete_model.artifact_store import ArtifactStore
 from accrete_model.errors import ModelError
+from accrete_node import presets
 from accrete_node.exit_status import CANNOT_START
 from accrete_node.processes import make_data_dir
 from accrete_node.settings import Settings, SettingsError
@@ -36,7 +37,7 @@ def restore(settings: Settings, folder: Path) -> int:
 def _run(folder: Path, what: str, work: Callable[[], Backup]) -> int:
     try:
         found = work()
-    except (StorageError, ModelError, SettingsError, OSError) as error:
+    except (StorageError, ModelError, SettingsError, OSError, ValueError) as error:
         print(f"accrete: {error}", file=sys.stderr)
         return CANNOT_START
     print(f"{what} {found.keys} keys and {len(found.versions)} versions: {folder}")
@@ -47,7 +48,9 @@ def _back_up(settings: Settings, folder: Path) -> Backup:
     if not settings.store.url and not (settings.data_dir / "store").is_dir():
         raise SettingsError([f"data_dir = {str(settings.data_dir)!r}: there is nothing to back up"])
     with _store(settings) as store:
-        return store.back_up(folder, ArtifactStore(settings.data_dir / "versions"))
+        taken = store.back_up(folder, ArtifactStore(settings.data_dir / "versions"))
+    presets.keep(folder, presets.begun_with(settings.data_dir) or settings.preset)
+    return taken
 
 
 def _restore(settings: Settings, folder: Path) -> Backup:
@@ -55,11 +58,13 @@ def _restore(settings: Settings, folder: Path) -> Backup:
     artifacts = ArtifactStore(settings.data_dir / "versions")
     _check_unused(settings, artifacts)
     found = read(folder)  # before a store is made: what is refused leaves the data directory free for the next attempt
+    preset = presets.begun_with(folder) or "cifar"  # which releases before presets had
     make_data_dir(settings)
     with claim(settings.data_dir) as lock:
         _check_unused(settings, artifacts)  # reading takes long
         with _store(settings, lock) as store:
             store.restore(found, artifacts)
+    presets.keep(settings.data_dir, preset)
     return found
 
 

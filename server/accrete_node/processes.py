@@ -61,7 +61,7 @@ def learn(settings: Settings) -> int:
 def _run(settings: Settings, name: str, run: Callable[[], None]) -> int:
     log.set_up(settings.log, name)
     try:
-        make_data_dir(settings)
+        begin_data_dir(settings)
         dependencies.cache_in(settings.data_dir / weights.CACHE_FOLDER)
         run()
     except (SettingsError, StorageError, OSError, ValueError) as error:
@@ -82,6 +82,19 @@ def check_weights(settings: Settings) -> None:
     weights.check_weights(settings)
 
 
+def begin_data_dir(settings: Settings) -> None:
+    """Make the data directory if it is not there, and write down the preset that it is begun with.
+
+    Raises:
+        SettingsError: it cannot be used.
+    """
+    make_data_dir(settings)
+    try:
+        presets.keep(settings.data_dir, settings.preset)
+    except OSError as error:
+        raise SettingsError([f"data_dir = {str(settings.data_dir)!r}: {error.strerror}"]) from error
+
+
 def make_data_dir(settings: Settings) -> None:
     """Make the data directory if it is not there.
 
@@ -97,10 +110,6 @@ def make_data_dir(settings: Settings) -> None:
         raise SettingsError([f"data_dir = {str(settings.data_dir)!r}: {error.strerror}"]) from error
     if not os.access(settings.data_dir, os.W_OK | os.X_OK):
         raise SettingsError([f"data_dir = {str(settings.data_dir)!r}: it must be writable"])
-    try:
-        presets.keep(settings.data_dir, settings.preset)
-    except OSError as error:
-        raise SettingsError([f"data_dir = {str(settings.data_dir)!r}: {error.strerror}"]) from error
 
 
 def command(settings: Settings, name: str) -> list[str]:

@@ -15,7 +15,7 @@ from types import FrameType
 
 from accrete_node import log
 from accrete_node.exit_status import CANNOT_START
-from accrete_node.processes import check_weights, command, make_data_dir
+from accrete_node.processes import begin_data_dir, check_weights, command
 from accrete_node.settings import Settings, SettingsError
 from accrete_node.supervisor import CannotStart, Child, Supervisor
 from accrete_node.weights import check_fit
@@ -41,7 +41,7 @@ def supervisor(settings: Settings, log_file: Path | None = None) -> Supervisor:
         DataDirInUse: another process serves it.
         OSError: it cannot be written.
     """
-    make_data_dir(settings)
+    begin_data_dir(settings)
     lock = claim(settings.data_dir)
     try:
         output = log_file.open("ab") if log_file is not None else None

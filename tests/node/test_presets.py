@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from accrete_node import presets
-from accrete_node.processes import check_weights, make_data_dir
+from accrete_node.backup import back_up, restore
+from accrete_node.processes import begin_data_dir, check_weights
 from accrete_node.settings import Settings, SettingsError, load_settings
+from accrete_storage.embedded.server import EmbeddedStore
 
 
 @pytest.fixture
@@ -68,10 +70,10 @@ def test_a_closed_form_on_a_network_without_weights_is_refused_with_what_to_do(d
 
 
 def test_a_data_directory_keeps_what_it_was_begun_with(data_dir: Path):
-    make_data_dir(settings(data_dir, preset="digits"))
+    begin_data_dir(settings(data_dir, preset="digits"))
     assert settings(data_dir).preset == "digits"
     assert settings(data_dir).model.backbone == "resnet8"
-    make_data_dir(settings(data_dir))
+    begin_data_dir(settings(data_dir))
     assert settings(data_dir, preset="digits").preset == "digits"
     with pytest.raises(SettingsError, match=r"preset = 'cifar': .* was begun with 'digits'; leave it out"):
         settings(data_dir, preset="cifar")
@@ -81,7 +83,7 @@ def test_a_data_directory_from_before_presets_goes_on_as_it_was(data_dir: Path):
     (data_dir / "versions").mkdir(parents=True)
     found = settings(data_dir)
     assert (found.preset, found.method.name, found.model.backbone) == ("cifar", "lucir", "resnet32")
-    make_data_dir(found)
+    begin_data_dir(found)
     assert presets.begun_with(data_dir) == "cifar"
 
 
@@ -93,3 +95,20 @@ def test_a_data_directory_of_a_preset_that_is_not_known_is_refused(data_dir: Pat
     assert ended.returncode == 2
     assert "'sounds'; this release has photographs" in ended.stderr
     assert [path.name for path in data_dir.iterdir()] == [presets.FILE_NAME]
+
+
+def test_a_backup_brings_the_preset_along(data_dir: Path, tmp_path: Path):
+    begin_data_dir(settings(data_dir, preset="digits"))
+    server = EmbeddedStore(data_dir, settings(data_dir).store)
+    server.start()
+    try:
+        assert back_up(settings(data_dir), tmp_path / "backup") == 0
+    finally:
+        server.stop()
+    other = tmp_path / "other"
+    assert restore(settings(other), tmp_path / "backup") == 0
+    assert settings(other).preset == "digits"
+    (tmp_path / "backup" / presets.FILE_NAME).unlink()
+    before = tmp_path / "before"
+    assert restore(settings(before), tmp_path / "backup") == 0
+    assert settings(before).preset == "cifar", "releases before presets had no other"
