@@ -27,6 +27,7 @@ _PATHS = {
     "redis": "store.url",
     "method": "method.name",
     "backbone": "model.backbone",
+    "weights": "model.weights",
     "engine": "engine.engine",
 }
 """The setting of each flag that has a name of its own."""
@@ -83,6 +84,10 @@ class NodeFlags:
             metavar="NAME",
             help="What turns an image into features; `accrete backbones` lists them. [default: the preset's]",
         ),
+    ] = None
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="FILE|NAME", help="Weights to start from: a file, or torchvision's name of them."),
     ] = None
     engine: Annotated[str | None, typer.Option(metavar="NAME", help="onnxruntime or torch. [default: onnxruntime]")] = (
         None
@@ -172,6 +177,7 @@ class DataFlags(LearnerFlags):
     preset: Hidden = None
     method: Hidden = None
     backbone: Hidden = None
+    weights: Hidden = None
     engine: Hidden = None
 
 
