@@ -7,7 +7,7 @@ weight transfer.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any, Self
 
 from accrete_experiments.protocols.results import with_current_names
@@ -83,19 +83,20 @@ class Protocol:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
-        return asdict(self)
+        """Return the fields by name, as JSON has them."""
+        found: dict[str, Any] = json.loads(json.dumps(asdict(self)))
+        return found
 
     @classmethod
     def from_dict(cls, raw: Mapping[str, Any]) -> Self:
         """Read what `to_dict` wrote."""
-        fields = with_current_names(raw)
+        found = with_current_names(raw)
         return cls(
             **{
-                **fields,
-                "model": ModelConfig(**fields["model"]),
-                "training": TrainingConfig(**fields["training"]),
-                "memory": MemoryConfig(**fields["memory"]),
+                **found,
+                "model": ModelConfig(**found["model"]),
+                "training": TrainingConfig(**found["training"]),
+                "memory": MemoryConfig(**found["memory"]),
             }
         )
 
@@ -128,7 +129,19 @@ def first_training(method: Method, training: TrainingConfig, protocol: Protocol)
     parts = (
         repr((head.kind, head.non_negative, method.base_terms(), method.base, method.augmentation)),
         repr((method.last_relu, training.seed, training.batch_size, training.precision, training.device)),
-        json.dumps(asdict(protocol.model), sort_keys=True),
+        json.dumps(_named(protocol.model), sort_keys=True),
         repr((protocol.digest, protocol.order, protocol.base, protocol.per_class)),
     )
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+
+
+def _named(model: ModelConfig) -> dict[str, Any]:
+    """Return what names a model: the fields of the first release, and of later ones those that are not as they come.
+
+    A run in progress then finds its first training under the same name after a release with more fields.
+    """
+    first = ("backbone", "channels", "embedding", "input_size", "weights")
+    defaults = {item.name: item.default for item in fields(model)}
+    return {
+        name: value for name, value in asdict(model).items() if name in first or (value and value != defaults[name])
+    }
