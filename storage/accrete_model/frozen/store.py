@@ -5,9 +5,11 @@ Shapes: G golden inputs, d feature length.
 
 from __future__ import annotations
 
+import errno
 import re
 import shutil
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,6 +32,8 @@ from accrete_model.writer import write_tensors
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 _INCOMING, _REMOVED = ".incoming-", ".removed-"
+_TRIES = 10
+"""To put a backbone where processes put and remove a damaged one at the same time."""
 _GOLDEN = 4
 """Images that a backbone is checked with."""
 
@@ -134,7 +138,8 @@ class BackboneStore:
         folder = self.path(digest)
         if folder.exists():
             gone = Path(tempfile.mkdtemp(prefix=_REMOVED, dir=self._root))
-            folder.rename(gone / folder.name)  # nobody finds half of it
+            with suppress(FileNotFoundError):  # another process removes it just now
+                folder.rename(gone / folder.name)  # nobody finds half of it
             shutil.rmtree(gone)
 
     def clean(self) -> None:
@@ -152,12 +157,18 @@ class BackboneStore:
         return True
 
     def _place(self, incoming: Path, digest: str) -> None:
-        self.remove(digest)  # a damaged one
-        try:
-            incoming.rename(self.path(digest))
-        except OSError:
-            if not self._is_whole(digest):  # another process was faster
-                raise
+        """Rename a folder into its place, unless a whole one is there, which a faster process may have put there."""
+        for _ in range(_TRIES):
+            try:
+                incoming.rename(self.path(digest))
+                return
+            except OSError as error:
+                if error.errno not in (errno.EEXIST, errno.ENOTEMPTY):
+                    raise
+            if self._is_whole(digest):
+                return
+            self.remove(digest)
+        raise LoadError("read", f"backbone {digest[:12]}: a damaged one is in its place, and cannot be removed")
 
     def _read(self, digest: str, name: str) -> bytes:
         try:
