@@ -203,7 +203,7 @@ def test_every_field_of_the_printed_file_is_explained(tmp_path: Path):
         (["--set", "server.port"], "SECTION.FIELD=VALUE"),
         (["--set", "server=1", "--set", "server.port=1"], "server.port = '1'"),
         (["--set", "model.weights=gone.safetensors"], "model.weights = 'gone.safetensors': no such file"),
-        (["--backbone", "resnet8", "--weights", "gone"], "model.weights = 'gone': no such file"),
+        (["--preset", "digits", "--weights", "gone"], "model.weights = 'gone': no such file"),
         (
             ["--set", "model.mean=1,2", "--backbone", "onnx:x", "--set", "model.input_size=64"],
             "model.backbone = 'onnx:x'",
