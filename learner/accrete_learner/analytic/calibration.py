@@ -52,7 +52,7 @@ def best_factor(scores: Doubles, labels: Labels, usual: float) -> float:
         prior = (exponent / _SPREAD) ** 2 / 2
         return float(log_losses(scores, labels, usual * math.exp(exponent)).sum()) + prior
 
-    found = minimize_scalar(unlikely, bounds=(-_REACH, _REACH), method="bounded", options={"xatol": 1e-3})
+    found = minimize_scalar(unlikely, bounds=(-_REACH, _REACH), method="bounded", options={"xatol": 1e-2})
     return usual * math.exp(found.x)
 
 

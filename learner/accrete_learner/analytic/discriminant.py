@@ -53,6 +53,13 @@ class Solution:
         noise: Doubles = drawing * np.trace(self.kernel) / inverse.sum() * inverse
         return noise
 
+    def inverse(self, noise: Doubles) -> Doubles:
+        """Return (K + Q)^-1 [C, C], given the diagonal of Q, which is above 0."""
+        lower, _ = linalg.lapack.dpotrf(self.kernel + np.diag(noise), lower=1, clean=1)
+        lower, _ = linalg.lapack.dpotri(lower, lower=1)
+        inverse: Doubles = lower + np.tril(lower, -1).T
+        return inverse
+
     def norms(self, features: Doubles) -> Doubles:
         """Return z' P z [n] of features [n, d]."""
         whitened = linalg.solve_triangular(self.factor, (features - self.centre).T, lower=True, check_finite=False)
@@ -65,8 +72,7 @@ class Solution:
         if not noise.any():
             weight, norms = self.solved.T, np.diag(self.kernel)
         else:
-            shrunk = linalg.solve(self.kernel + np.diag(noise), np.diag(noise), assume_a="pos", check_finite=False)
-            drawn = np.eye(len(noise)) - shrunk  # [C, C], the transpose of K (K + Q)^-1
+            drawn = np.eye(len(noise)) - self.inverse(noise) * noise  # [C, C], the transpose of K (K + Q)^-1
             weight, norms = (self.solved @ drawn).T, np.einsum("jk,jk->k", drawn, self.kernel @ drawn)
         return np.ascontiguousarray(weight), -norms / 2 - weight @ self.centre
 

@@ -20,14 +20,18 @@ from accrete_learner.analytic.statistics import Doubles, Labels, Statistics, as_
 
 Floats = NDArray[np.float32]
 
-#: Shrinkages and drawings to choose from. The first are taken where others are not clearly better.
-SHRINKAGES: Final = (0.1, 1.0)
-DRAWINGS: Final = (1.0, 0.5, 2.0, 0.25, 0.0)
+#: The usual strengths, and others that are taken where they are clearly better.
+SHRINKAGE: Final = 0.1
+STRONGER_SHRINKAGE: Final = 1.0
+DRAWING: Final = 1.0
+WEAKER_DRAWING: Final = 0.25
+#: Examples per feature above which the shrinkage matters too little for a second system.
+_ENOUGH: Final = 2
 #: Clearly better is by this many standard errors of the mean difference.
 _CLEARLY: Final = 3.0
-#: Examples that must be judged for a choice, and that judge the shrinkages; each of those needs a system of its own.
+#: Examples that must be judged for a choice, and that judge another strength at most.
 _FEWEST: Final = 10
-_FOR_SHRINKAGE: Final = 256
+_MOST: Final = 256
 #: Times the mean of K's diagonal, a head's usual factor on scores.
 _USUAL: Final = 20.0
 #: Score of a class without examples, which is never answered.
@@ -72,10 +76,8 @@ def fit(statistics: Statistics, features: ArrayLike, labels: ArrayLike) -> Analy
     present = np.flatnonzero(statistics.counts)
     x, y, rows = x[judged], y[judged], np.searchsorted(present, y[judged])
 
-    solution = _chosen_solution(statistics, x, rows)
-    of = leave_one_out.products(solution, x, rows)
-    answers = _chosen_answers(solution, of)
-    weight, bias = solution.head(answers.drawing)
+    answers = _chosen(statistics, x, rows)
+    weight, bias = answers.solution.head(answers.drawing)
 
     means = statistics.means()
     full_weight, full_bias = np.zeros_like(means), np.full(len(means), _NEVER)
@@ -86,7 +88,7 @@ def fit(statistics: Statistics, features: ArrayLike, labels: ArrayLike) -> Analy
         weight=full_weight.astype(np.float32),
         bias=full_bias.astype(np.float32),
         means=_unit(means).astype(np.float32),
-        shrinkage=solution.shrinkage,
+        shrinkage=answers.solution.shrinkage,
         drawing=answers.drawing,
         temperature=1 / answers.factor,
         judgement=Judgement(
@@ -121,47 +123,48 @@ def nearness_without(statistics: Statistics, features: Doubles, labels: Labels) 
 
 @dataclass(frozen=True, kw_only=True)
 class _Answers:
-    """Of examples by heads that never saw them, with one drawing."""
+    """Of examples by heads that never saw them, with one shrinkage and one drawing."""
 
+    solution: Solution
     drawing: float
     factor: float
     scores: Doubles
     losses: Doubles
 
-    def clearly_better(self, other: _Answers) -> bool:
-        gains = other.losses - self.losses
+    def clearly_better(self, usual: _Answers) -> bool:
+        """Return whether these answer the first `_MOST` examples better than others answered the same ones."""
+        gains = usual.losses - self.losses
         return bool(gains.mean() > _CLEARLY * gains.std() / np.sqrt(len(gains)))
 
 
-def _chosen_solution(statistics: Statistics, x: Doubles, rows: Labels) -> Solution:
-    """Return the system whose shrinkage answers best for a part of the examples, at its best drawing."""
-    solution = solve(statistics, SHRINKAGES[0])
+def _chosen(statistics: Statistics, x: Doubles, rows: Labels) -> _Answers:
+    """Return the answers for all examples with the shrinkage that is best, and the drawing that is then best."""
+    solution = solve(statistics, SHRINKAGE)
+    of = leave_one_out.products(solution, x, rows)
+    best = _answers(solution, of, DRAWING)
     if len(rows) < _FEWEST:
-        return solution
-    x, rows = x[:_FOR_SHRINKAGE], rows[:_FOR_SHRINKAGE]
-    best = _chosen_answers(solution, leave_one_out.products(solution, x, rows))
-    for shrinkage in SHRINKAGES[1:]:
-        candidate = solve(statistics, shrinkage)
-        answers = _chosen_answers(candidate, leave_one_out.products(candidate, x, rows))
-        if answers.clearly_better(best):
-            solution, best = candidate, answers
-    return solution
-
-
-def _chosen_answers(solution: Solution, of: leave_one_out.Products) -> _Answers:
-    """Return the answers of the drawing that answers best."""
-    usual = _answers(solution, of, DRAWINGS[0])
-    if len(of.labels) < _FEWEST:
-        return usual
-    others = [_answers(solution, of, drawing) for drawing in DRAWINGS[1:]]
-    best = min(others, key=lambda answers: float(answers.losses.mean()))
-    return best if best.clearly_better(usual) else usual
+        return best
+    first = slice(_MOST)
+    usual = _calibrated(solution, of.part(first), DRAWING, best.scores[first])
+    if statistics.example_count <= _ENOUGH * statistics.feature_length:
+        other = solve(statistics, STRONGER_SHRINKAGE)
+        answers = _answers(other, leave_one_out.products(other, x[first], rows[first]), DRAWING)
+        if answers.clearly_better(usual):
+            of = leave_one_out.products(other, x, rows)
+            solution, usual, best = other, answers, _answers(other, of, DRAWING)
+    if _answers(solution, of.part(first), WEAKER_DRAWING).clearly_better(usual):
+        best = _answers(solution, of, WEAKER_DRAWING)
+    return best
 
 
 def _answers(solution: Solution, of: leave_one_out.Products, drawing: float) -> _Answers:
-    scores = leave_one_out.scores(solution, of, drawing)
+    return _calibrated(solution, of, drawing, leave_one_out.scores(solution, of, drawing))
+
+
+def _calibrated(solution: Solution, of: leave_one_out.Products, drawing: float, scores: Doubles) -> _Answers:
     factor = best_factor(scores, of.labels, _usual(solution)) if len(of.labels) else _usual(solution)
-    return _Answers(drawing=drawing, factor=factor, scores=scores, losses=log_losses(scores, of.labels, factor))
+    losses = log_losses(scores, of.labels, factor)
+    return _Answers(solution=solution, drawing=drawing, factor=factor, scores=scores, losses=losses)
 
 
 def _usual(solution: Solution) -> float:

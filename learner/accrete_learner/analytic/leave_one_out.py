@@ -13,10 +13,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import linalg
 
 from accrete_learner.analytic.discriminant import Solution
 from accrete_learner.analytic.statistics import Doubles, Labels
+
+#: Scores that are computed at a time, so that what they need stays in the processor's cache.
+_CHUNK = 2**15
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,10 @@ class Products:
     """[n, C], M P z."""
     norms: Doubles
     """[n], z' P z."""
+
+    def part(self, which: slice) -> Products:
+        """Return the products of some of the examples."""
+        return Products(labels=self.labels[which], with_means=self.with_means[which], norms=self.norms[which])
 
 
 def products(solution: Solution, features: Doubles, labels: Labels) -> Products:
@@ -48,6 +54,43 @@ def products(solution: Solution, features: Doubles, labels: Labels) -> Products:
 
 def scores(solution: Solution, of: Products, drawing: float) -> Doubles:
     """Return the scores [n, C] of each example by the head without it."""
+    noise = solution.noise(drawing)
+    inverse = doubled = None
+    if noise.any():
+        inverted = solution.inverse(noise)
+        inverse, doubled = _Symmetric.of(inverted), _Symmetric.of((inverted * noise) @ inverted)
+    result = np.empty_like(of.with_means)
+    size = max(1, _CHUNK // result.shape[1])
+    for start in range(0, len(result), size):
+        part = slice(start, start + size)
+        result[part] = _scores(solution, of.part(part), noise, inverse, doubled)
+    return result
+
+
+@dataclass(frozen=True)
+class _Symmetric:
+    """A symmetric matrix and what is asked of it for every part."""
+
+    matrix: Doubles
+    """[C, C]."""
+    diagonal: Doubles
+    mean: Doubles
+    """[C], of its rows."""
+
+    @classmethod
+    def of(cls, matrix: Doubles) -> _Symmetric:
+        return cls(matrix, np.diag(matrix).copy(), matrix.mean(axis=0))
+
+    def times(self, g: Doubles, own: Labels) -> Doubles:
+        """Return the matrix times g, a and e_c of each example [3, n, C]."""
+        columns = self.matrix[own]
+        return np.stack([g @ self.matrix, columns - self.mean, columns])
+
+
+def _scores(
+    solution: Solution, of: Products, noise: Doubles, inverse: _Symmetric | None, doubled: _Symmetric | None
+) -> Doubles:
+    """Return the scores [n, C], given T = (K + Q)^-1 and T Q T, or neither for Q = 0."""
     rows, classes, own = np.arange(len(of.labels)), len(solution.counts), of.labels
     count = solution.counts[own]
     step, growth = 1 / (count - 1), count / (count - 1)
@@ -65,55 +108,48 @@ def scores(solution: Solution, of: Products, drawing: float) -> Doubles:
     along_a = -step * to_example - step * h * along_g
     b = of.with_means + along_g[:, None] * g + along_a[:, None] * a
     cross, square = -step * sigma, step**2 * h * sigma
-    norms = np.diag(kernel) + gain[:, None] * g * g + 2 * cross[:, None] * a * g + square[:, None] * a * a
-    noise = solution.noise(drawing)
-    if not noise.any():
+    norms = np.diag(kernel) + gain[:, None] * g * g + (2 * cross[:, None] * g + square[:, None] * a) * a
+    if inverse is None or doubled is None:
         plain: Doubles = b - norms / 2
         return plain
 
-    # T = (K + Q)^-1 changes by U Y U', U = [g, a, e_c], hence T by -TU Z (TU)'.
-    inverse = linalg.inv(kernel + np.diag(noise), check_finite=False)
-    inverse = (inverse + inverse.T) / 2
-    doubled = (inverse * noise) @ inverse  # T Q T
+    # T changes by -TU Z (TU)', with U = [g, a, e_c] and Z = (Y^-1 + U' T U)^-1, where K + Q changes by U Y U'.
     more = noise[own] * step  # of class c: n / (n - 1) - 1 = 1 / (n - 1)
     change = np.zeros((len(rows), 3, 3))
     change[:, 0, 0], change[:, 1, 1], change[:, 2, 2] = gain, square, more
     change[:, 0, 1] = change[:, 1, 0] = cross
-    t_u = _times(inverse, g, own)  # [3, n, C]
-    e_u = _times(doubled, g, own)
-    z = np.linalg.solve(np.eye(3) + change @ _inner(g, a, rows, own, t_u), change)
-    z_u = np.einsum("nij,jnk->ink", z, t_u)
+    t_u, e_u = inverse.times(g, own), doubled.times(g, own)  # [3, n, C]
+    z = np.asarray(np.linalg.solve(np.eye(3) + change @ _inner(g, rows, own, t_u), change), dtype=np.float64)
+    z_u = _mixed(z, t_u)
     # T b without the example's part; b = g + K e_c + ... and T K e_c = e_c - Q_c T e_c.
     t_b = (1 + along_g)[:, None] * t_u[0] + along_a[:, None] * t_u[1] - noise[own][:, None] * t_u[2]
     t_b[rows, own] += 1
-    t_b -= np.einsum("ink,in->nk", z_u, _inner_with(g, a, rows, own, t_b))
+    for vector, product in zip(z_u, _inner_with(g, rows, own, t_b), strict=True):
+        t_b -= product[:, None] * vector
+    diagonal = inverse.diagonal - (t_u * z_u).sum(axis=0)
+    own_column = t_u[2].copy()
+    for vector, product in zip(z_u, t_u[:, rows, own], strict=True):
+        own_column -= product[:, None] * vector
+    twice = doubled.diagonal + ((_mixed(_inner(g, rows, own, e_u), z_u) - 2 * e_u) * z_u).sum(axis=0)
+    twice += more[:, None] * own_column**2
     noise_without = np.tile(noise, (len(rows), 1))
     noise_without[rows, own] += more
-    diagonal = np.diag(inverse) - np.einsum("ink,ink->nk", t_u, z_u)
-    own_column = inverse[own] - np.einsum("ink,in->nk", z_u, t_u[:, rows, own])
-    twice = (
-        np.diag(doubled)
-        - 2 * np.einsum("ink,ink->nk", e_u, z_u)
-        + np.einsum("ink,nij,jnk->nk", z_u, _inner(g, a, rows, own, e_u), z_u, optimize=True)
-        + more[:, None] * own_column**2
-    )
     drawn = norms - 2 * noise_without + noise_without**2 * (3 * diagonal - twice)
     result: Doubles = b - noise_without * t_b - drawn / 2
     return result
 
 
-def _times(matrix: Doubles, g: Doubles, own: Labels) -> Doubles:
-    """Return a symmetric matrix [C, C] times g, a and e_c of each example [3, n, C]."""
-    columns = matrix[own]
-    return np.stack([g @ matrix, columns - matrix.mean(axis=0), columns])
+def _mixed(small: Doubles, vectors: Doubles) -> Doubles:
+    """Return a matrix [n, 3, 3] times three vectors of each example [3, n, C]."""
+    return np.stack([sum(small[:, row, k, None] * vectors[k] for k in range(3)) for row in range(3)])
 
 
-def _inner_with(g: Doubles, a: Doubles, rows: Labels, own: Labels, vector: Doubles) -> Doubles:
+def _inner_with(g: Doubles, rows: Labels, own: Labels, vector: Doubles) -> Doubles:
     """Return the products of g, a and e_c with one vector of each example [n, C]: [3, n]."""
     at_own = vector[rows, own]
     return np.stack([np.einsum("nk,nk->n", g, vector), at_own - vector.mean(axis=1), at_own])
 
 
-def _inner(g: Doubles, a: Doubles, rows: Labels, own: Labels, vectors: Doubles) -> Doubles:
+def _inner(g: Doubles, rows: Labels, own: Labels, vectors: Doubles) -> Doubles:
     """Return the products of g, a and e_c with three vectors of each example [3, n, C]: [n, 3, 3]."""
-    return np.stack([_inner_with(g, a, rows, own, vector) for vector in vectors]).transpose(2, 1, 0)
+    return np.stack([_inner_with(g, rows, own, vector) for vector in vectors]).transpose(2, 1, 0)
