@@ -9,10 +9,11 @@ from collections.abc import Callable
 
 from accrete_kit import dependencies
 from accrete_kit.atomic_file import write_text
-from accrete_node import log, presets, weights
+from accrete_node import log, presets
 from accrete_node.describe import render
 from accrete_node.exit_status import CANNOT_START
 from accrete_node.settings import Settings, SettingsError
+from accrete_node.weights import CACHE_FOLDER, check_weights
 from accrete_storage.errors import StorageError
 
 RUN_FOLDER = "run"
@@ -62,24 +63,13 @@ def _run(settings: Settings, name: str, run: Callable[[], None]) -> int:
     log.set_up(settings.log, name)
     try:
         begin_data_dir(settings)
-        dependencies.cache_in(settings.data_dir / weights.CACHE_FOLDER)
+        dependencies.cache_in(settings.data_dir / CACHE_FOLDER)
         run()
     except (SettingsError, StorageError, OSError, ValueError) as error:
         _log.error("process.cannot_start", extra={"reason": str(error)})
         print(f"accrete: {name}: {error}", file=sys.stderr)
         return CANNOT_START
     return 0
-
-
-def check_weights(settings: Settings) -> None:
-    """Look whether the weights that the first step starts from are there, or can be had.
-
-    Not a check of every process's settings: on a server's machine they need not be.
-
-    Raises:
-        SettingsError: they cannot.
-    """
-    weights.check_weights(settings)
 
 
 def begin_data_dir(settings: Settings) -> None:

@@ -15,10 +15,10 @@ from types import FrameType
 
 from accrete_node import log
 from accrete_node.exit_status import CANNOT_START
-from accrete_node.processes import begin_data_dir, check_weights, command
+from accrete_node.processes import begin_data_dir, command
 from accrete_node.settings import Settings, SettingsError
 from accrete_node.supervisor import CannotStart, Child, Supervisor
-from accrete_node.weights import check_fit
+from accrete_node.weights import check_fit, check_weights
 from accrete_storage.embedded.server import EmbeddedStore, claim
 from accrete_storage.errors import StorageError
 from accrete_storage.store_url import shown

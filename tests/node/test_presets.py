@@ -11,8 +11,9 @@ import pytest
 
 from accrete_node import presets
 from accrete_node.backup import back_up, restore
-from accrete_node.processes import begin_data_dir, check_weights
+from accrete_node.processes import begin_data_dir
 from accrete_node.settings import Settings, SettingsError, load_settings
+from accrete_node.weights import check_weights
 from accrete_storage.embedded.server import EmbeddedStore
 
 

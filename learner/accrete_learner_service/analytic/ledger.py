@@ -8,13 +8,12 @@ Shapes: n examples, d feature length, C classes.
 
 from __future__ import annotations
 
-from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from accrete_learner.analytic import Statistics
+from accrete_learner.analytic import Statistics, choose
 from accrete_model.vectors import Floats
 from accrete_storage.examples.features import Kind
 from accrete_storage.examples.ids import holdout_rank
@@ -22,8 +21,6 @@ from accrete_storage.store import Store
 
 #: Examples that measure a version by leaving each out, at most; an accuracy is then known to about three points.
 MEASURED = 1000
-#: Those of one class, at least, as far as it has them.
-MEASURED_PER_CLASS = 10
 #: Examples that are added to the sums at once, which bounds the memory.
 _BATCH = 8192
 
@@ -37,10 +34,10 @@ class _Class:
     """Rank, id and feature [d] of those that come first by their rank, which is random but fixed for each id."""
 
     def with_examples(self, ids: Sequence[str], features: Floats, most: int) -> _Class:
-        sample = list(self.sample)
-        for example_id, row in zip(ids, features, strict=True):
-            insort(sample, (holdout_rank(example_id), example_id, row), key=lambda entry: entry[:2])
-        return _Class(ids=self.ids.union(ids), sample=tuple(sample[:most]))
+        fresh = ((holdout_rank(name), name, row) for name, row in zip(ids, features, strict=True))
+        kept = sorted((*self.sample, *fresh), key=lambda entry: entry[:2])[:most]
+        # Copies, for a row that is a part of `features` keeps all of them in memory.
+        return _Class(ids=self.ids.union(ids), sample=tuple((rank, name, row.copy()) for rank, name, row in kept))
 
 
 _NO_EXAMPLES = _Class(ids=frozenset(), sample=())
@@ -91,22 +88,18 @@ class Ledger:
         return Ledger(revision=self.revision, statistics=statistics, classes=classes)
 
     def measured(self) -> tuple[Floats, list[int]]:
-        """Return the features [n, d] of the examples that measure, and their classes.
-
-        The first of each class come before the second of any, in an order that depends on their ids alone.
-        """
+        """Return the features [n, d] of the examples that measure, at most `MEASURED`, and their classes."""
         most = _most(len(self.classes))
-        chosen = [
-            (place, rank, row, feature)
-            for row, own in enumerate(self.classes.values())
-            for place, (rank, _, feature) in enumerate(own.sample[:most])
-        ]
-        chosen.sort(key=lambda entry: entry[:2])
-        return np.stack([entry[3] for entry in chosen]), [entry[2] for entry in chosen]
+        classes = enumerate(self.classes.values())
+        at_hand = [(name, feature, row) for row, own in classes for _, name, feature in own.sample[:most]]
+        names, features, rows = zip(*at_hand, strict=True)
+        chosen = choose(names, np.array(rows), MEASURED)
+        return np.stack([features[place] for place in chosen]), [rows[place] for place in chosen]
 
 
 def _most(classes: int) -> int:
-    return max(MEASURED_PER_CLASS, MEASURED // max(1, classes))
+    """Return how many examples of a class may be asked for, when there are so many classes."""
+    return -(-MEASURED // max(1, classes))
 
 
 def read_ledger(store: Store, labels: Iterable[str], *, feature_length: int, kind: Kind, revision: int) -> Ledger:
