@@ -15,6 +15,9 @@ import pytest
 from PIL import Image
 from torchvision.datasets import CIFAR100
 
+from accrete_experiments.bench.display import Display
+from accrete_experiments.bench.options import ProtocolOptions
+from accrete_experiments.bench.protocol import BenchError, _image_model, _perform
 from accrete_experiments.protocols.data import Dataset, digest, indices, load
 from accrete_experiments.protocols.image_folders import DataError
 from accrete_experiments.protocols.orders import ORDER_1993
@@ -170,19 +173,19 @@ def test_images_are_resized_as_the_server_resizes_them(tmp_path: Path):
     exif[0x0112] = 6
     turned.save(tmp_path / "ant" / "turned.jpg", exif=exif)
     turned.convert("P", palette=Image.Palette.ADAPTIVE).save(tmp_path / "ant" / "palette.png")
-    for channels in (1, 3):
-        spec = InputSpec(shape=(8, 8, channels), dtype="uint8")
+    for channels, shorter_side in ((1, 0), (3, 0), (3, 9)):
+        spec = InputSpec((8, 8, channels), "uint8", shorter_side)
         reader = ImageReader(spec, max_pixels=10**6, max_bytes=10**7)
         served = {reader.encoded(path.read_bytes()).tobytes() for path in tmp_path.rglob("*.*")}
-        found = load(str(tmp_path), size=8, channels=channels)
+        found = load(str(tmp_path), size=8, shorter_side=shorter_side, channels=channels)
         assert {image.tobytes() for image in (*found.train_x, *found.test_x)} == served
 
 
 @pytest.mark.parametrize("channels", [1, 3])
 def test_packed_images_are_resized_like_files(tmp_path: Path, channels: int):
     images = arrays(channels=channels)
-    found = load(str(pack(tmp_path, **images)), size=4)
-    spec = InputSpec(shape=(4, 4, channels), dtype="uint8")
+    found = load(str(pack(tmp_path, **images)), size=4, shorter_side=5)
+    spec = InputSpec((4, 4, channels), "uint8", 5)
     reader = ImageReader(spec, max_pixels=10**6, max_bytes=10**7)
     for sent, kept in zip(images["train_images"], found.train_x, strict=True):
         assert np.array_equal(reader.pixels(sent.shape, sent.tobytes()), kept)
@@ -191,15 +194,25 @@ def test_packed_images_are_resized_like_files(tmp_path: Path, channels: int):
 def test_images_of_many_sizes_need_one_to_be_asked_for(tmp_path: Path):
     tree(tmp_path)
     write_png(tmp_path / "cat" / "large.png", pictures(1, side=12)[0])
-    with pytest.raises(DataError, match=r"large\.png|others are"):
+    with pytest.raises(DataError, match=r"large\.png is 12 x 12 pixels, .*\.png 9 x 9: .* with --size PIXELS"):
         load(str(tmp_path))
     assert load(str(tmp_path), size=9).train_x.shape[1:] == (9, 9, 3)
 
 
 def test_a_damaged_image_is_named(tmp_path: Path):
     (tree(tmp_path) / "bee" / "2.png").write_bytes(b"\x89PNG\r\n\x1a\n and no more")
-    with pytest.raises(DataError, match=r"2\.png: not an image"):
-        load(str(tmp_path))
+    for size in (None, 8):
+        with pytest.raises(DataError, match=r"2\.png: not a"):
+            load(str(tmp_path), size=size)
+
+
+def test_a_size_comes_with_the_networks_own_way_of_cropping(tmp_path: Path):
+    options = ProtocolOptions(data="photos", out=tmp_path, size=64)
+    for backbone, asked, expected in (("resnet32", None, 0), ("resnet32", 72, 72), ("efficientnet_lite0", None, 73)):
+        model = _image_model(replace(options, backbone=backbone, shorter_side=asked), 64, 3)
+        assert model.shorter_side == expected
+    with pytest.raises(BenchError, match="goes with a --size"):
+        _perform(replace(options, size=None, shorter_side=72), Display())
 
 
 def test_classes_of_one_part_alone_are_named(tmp_path: Path):

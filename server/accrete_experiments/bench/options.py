@@ -91,6 +91,15 @@ class ProtocolOptions:
     size: Annotated[
         int | None, typer.Option(metavar="PIXELS", min=1, help="Height and width. [default: the data's]")
     ] = None
+    shorter_side: Annotated[
+        int | None,
+        typer.Option(
+            metavar="PIXELS",
+            min=0,
+            help="With --size, what an image's shorter side is brought to before its middle is taken; 0: stretch it. "
+            "[default: the network's, as model.shorter_side]",
+        ),
+    ] = None
 
     @property
     def seed_numbers(self) -> tuple[int, ...]:

@@ -47,13 +47,17 @@ def run(options: ProtocolOptions) -> int:
 def _perform(options: ProtocolOptions, display: Display) -> None:
     # Before the data is read, which may take minutes.
     _memory(options.memory)
+    if options.shorter_side is not None and options.size is None:
+        raise BenchError(f"--shorter-side {options.shorter_side}: goes with a --size")
     from accrete_experiments.protocols import data as sources
     from accrete_experiments.protocols import spec
     from accrete_learner.training.precision import use_threads
 
     for name in _asked(options):
         spec.parse(name)
-    dataset = sources.load(options.data, size=options.size, download=options.download)
+    dataset = sources.load(
+        options.data, size=options.size, shorter_side=_shorter_side(options), download=options.download
+    )
     protocol = _protocol(options, dataset)
     folder: Path = options.out
     _claim(folder, protocol)
@@ -106,8 +110,24 @@ def _asked(options: ProtocolOptions) -> list[str]:
 def _model(options: ProtocolOptions, shape: tuple[int, ...]) -> ModelConfig:
     if len(shape) == 1:
         return ModelConfig(backbone=IDENTITY, embedding=shape[0])
-    backbone = options.backbone or "resnet32"
-    return ModelConfig(backbone=backbone, input_size=shape[0], channels=shape[2], weights=options.weights)
+    return _image_model(options, shape[0], shape[2])
+
+
+def _shorter_side(options: ProtocolOptions) -> int:
+    """Return what a server with this network would bring an image's shorter side to. Not used without a --size."""
+    if options.size is None or options.backbone == IDENTITY:
+        return 0
+    return _image_model(options, options.size, 3).shorter_side or 0
+
+
+def _image_model(options: ProtocolOptions, size: int, channels: int) -> ModelConfig:
+    return ModelConfig(
+        backbone=options.backbone or "resnet32",
+        input_size=size,
+        channels=channels,
+        weights=options.weights,
+        shorter_side=options.shorter_side,
+    )
 
 
 def _memory(text: str) -> MemoryConfig:

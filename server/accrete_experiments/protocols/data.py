@@ -6,6 +6,7 @@ Shapes: N examples; H, W, C an image's height, width and channels; d an embeddin
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,7 @@ def load(
     source: str,
     *,
     size: int | None = None,
+    shorter_side: int = 0,
     channels: int = 3,
     download: bool = False,
     progress: Progress | None = None,
@@ -62,6 +64,8 @@ def load(
               `val`; see `image_folders.load`.
         size: height and width that images are resized to, as a server resizes them; None: as they are. Not used with
             embeddings.
+        shorter_side: pixels that an image's shorter side is brought to before its middle is taken, as
+            `model.shorter_side` says it of a server; 0: the whole image is stretched. With a `size` alone.
         channels: of images read from files: 3 colour, 1 grey. Arrays keep their own.
         download: whether CIFAR-100 may be fetched when it is not there.
         progress: called with the images read, and with how many there are, where that takes time.
@@ -77,8 +81,12 @@ def load(
     elif (Path(source) / f"{PARTS[0]}.npy").is_file():
         found = _packed_folder(Path(source))
     else:
-        return Dataset(**image_folders.load(Path(source), size=size, channels=channels, progress=progress))
-    return found if size is None else _resized(found, size, progress)
+        return Dataset(
+            **image_folders.load(
+                Path(source), size=size, shorter_side=shorter_side, channels=channels, progress=progress
+            )
+        )
+    return found if size is None else _resized(found, size, shorter_side, progress)
 
 
 def indices(y: NDArray[np.int64], classes: Sequence[int], *, per_class: int | None = None) -> NDArray[np.int64]:
@@ -170,15 +178,16 @@ def _examples(array: Array) -> Array:
     return array.astype(np.float32) if array.dtype.kind == "f" and array.ndim == 2 else array
 
 
-def _resized(dataset: Dataset, size: int, progress: Progress | None) -> Dataset:
+def _resized(dataset: Dataset, size: int, shorter_side: int, progress: Progress | None) -> Dataset:
     if dataset.train_x.ndim == 2 or dataset.train_x.shape[1:3] == (size, size):
         return dataset
     total = len(dataset.train_x) + len(dataset.test_x)
     report = progress or (lambda done, total: None)
+    resized = partial(image_folders.resized, size=size, shorter_side=shorter_side)
     return Dataset(
-        train_x=image_folders.resized(dataset.train_x, size, lambda done, _: report(done, total)),
+        train_x=resized(dataset.train_x, progress=lambda done, _: report(done, total)),
         train_y=dataset.train_y,
-        test_x=image_folders.resized(dataset.test_x, size, lambda done, _: report(len(dataset.train_x) + done, total)),
+        test_x=resized(dataset.test_x, progress=lambda done, _: report(len(dataset.train_x) + done, total)),
         test_y=dataset.test_y,
         names=dataset.names,
     )

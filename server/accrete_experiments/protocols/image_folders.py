@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from accrete_kit import cores
+from accrete_model.input_spec import InputSpec
+from accrete_server.images import BadImage, ImageReader
 
 Images = NDArray[np.uint8]
 Progress = Callable[[int, int], None]
@@ -23,13 +25,17 @@ SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
 TEST_EVERY = 5
 #: Images decoded between two reports of progress; bounds what waits in memory.
 _CHUNK = 512
+_NO_LIMIT = 2**40
+"""Of pixels and bytes: what is measured is one's own."""
 
 
 class DataError(ValueError):
     """Data cannot be used; the message says why, and what would be right."""
 
 
-def load(root: Path, *, size: int | None, channels: int, progress: Progress | None = None) -> dict[str, Any]:
+def load(
+    root: Path, *, size: int | None, shorter_side: int = 0, channels: int, progress: Progress | None = None
+) -> dict[str, Any]:
     """Return the fields of a `data.Dataset`; classes are the folders' names, sorted.
 
     `root` has a folder for each class, or two such trees: `train`, and `test` or (when there is no `test`) `val`. With
@@ -39,6 +45,7 @@ def load(root: Path, *, size: int | None, channels: int, progress: Progress | No
     Args:
         root: a folder; images lie at any depth below a class's own, hidden ones left out.
         size: height and width to resize to; None: all images must have one size.
+        shorter_side: as `model.shorter_side` has it for a server; with a `size` alone.
         channels: 3 colour, 1 grey.
         progress: called with images done and in all.
 
@@ -59,7 +66,8 @@ def load(root: Path, *, size: int | None, channels: int, progress: Progress | No
         train, test = _split(root)
     names = sorted(train)
     ordered = [[(path, label) for label, name in enumerate(names) for path in part[name]] for part in (train, test)]
-    images = _decoded([path for part in ordered for path, _ in part], size, channels, progress)
+    reader = None if size is None else _reader(size, shorter_side, channels)
+    images = _decoded([path for part in ordered for path, _ in part], reader, channels, progress)
     train_y, test_y = (np.array([label for _, label in part], np.int64) for part in ordered)
     bound = len(train_y)
     return {
@@ -71,13 +79,15 @@ def load(root: Path, *, size: int | None, channels: int, progress: Progress | No
     }
 
 
-def resized(images: Images, size: int, progress: Progress | None = None) -> Images:
-    """Return images [N, H, W, C] as [N, size, size, C].
-
-    They are resized bilinearly with antialiasing, and stretched where not square.
-    """
+def resized(images: Images, size: int, shorter_side: int = 0, progress: Progress | None = None) -> Images:
+    """Return images [N, H, W, C] as [N, size, size, C], resized as a server does it with that `shorter_side`."""
+    reader = _reader(size, shorter_side, images.shape[3])
     made = np.empty((len(images), size, size, images.shape[3]), np.uint8)
-    in_parallel(lambda index: _store(made, index, _fit(_opened(images[index]), size)), len(images), progress)
+
+    def one(index: int) -> None:
+        made[index] = reader.pixels(images[index].shape, images[index].tobytes())
+
+    in_parallel(one, len(images), progress)
     return made
 
 
@@ -119,30 +129,42 @@ def _split(root: Path) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
     return train, test
 
 
-def _decoded(paths: Sequence[Path], size: int | None, channels: int, progress: Progress | None) -> Images:
-    first = _read(paths[0], size, channels)
+def _reader(size: int, shorter_side: int, channels: int) -> ImageReader:
+    spec = InputSpec((size, size, channels), "uint8", shorter_side)
+    return ImageReader(spec, max_pixels=_NO_LIMIT, max_bytes=_NO_LIMIT)
+
+
+def _decoded(paths: Sequence[Path], reader: ImageReader | None, channels: int, progress: Progress | None) -> Images:
+    first = _read(paths[0], reader, channels)
     made = np.empty((len(paths), *first.shape), np.uint8)
 
     def one(index: int) -> None:
-        image = _read(paths[index], size, channels)
+        image = _read(paths[index], reader, channels)
         if image.shape != first.shape:
-            raise DataError(f"{paths[index]} is {image.shape[:2]}, others are {first.shape[:2]}: ask for one size")
+            here, others = (f"{width} x {height}" for height, width, _ in (image.shape, first.shape))
+            raise DataError(
+                f"{paths[index]} is {here} pixels, {paths[0]} {others}: ask for one size with --size PIXELS, such as "
+                "224 for photographs"
+            )
         made[index] = image
 
     in_parallel(one, len(paths), progress)
     return made
 
 
-def _read(path: Path, size: int | None, channels: int) -> Images:
-    """uint8 [H, W, channels], turned as the camera was held."""
+def _read(path: Path, reader: ImageReader | None, channels: int) -> Images:
+    """Return uint8 [H, W, channels], turned as the camera was held; of the image's own size without a reader."""
     try:
+        if reader is not None:
+            return reader.encoded(path.read_bytes())
         with Image.open(path) as file:
-            if size is not None:
-                file.draft("RGB" if channels == 3 else "L", (2 * size, 2 * size))
             image = _plain(ImageOps.exif_transpose(file)).convert("RGB" if channels == 3 else "L")
+    except BadImage as error:
+        raise DataError(f"{path}: {error}") from error
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
         raise DataError(f"{path}: not an image that can be read: {error}") from error
-    return _array(image if size is None else _fit(image, size))
+    found = np.asarray(image)
+    return found[..., None] if found.ndim == 2 else found
 
 
 def _plain(image: Image.Image) -> Image.Image:
@@ -150,20 +172,3 @@ def _plain(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I"):
         return Image.fromarray((np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8))
     return image.convert("RGBA" if "transparency" in image.info else "RGB") if image.mode == "P" else image
-
-
-def _opened(array: Images) -> Image.Image:
-    return Image.fromarray(array[..., 0] if array.shape[-1] == 1 else array)
-
-
-def _fit(image: Image.Image, size: int) -> Image.Image:
-    return image if image.size == (size, size) else image.resize((size, size), Image.Resampling.BILINEAR)
-
-
-def _array(image: Image.Image) -> Images:
-    found = np.asarray(image)
-    return found[..., None] if found.ndim == 2 else found
-
-
-def _store(into: Images, index: int, image: Image.Image) -> None:
-    into[index] = _array(image)
