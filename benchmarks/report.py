@@ -8,11 +8,10 @@ import os
 import platform
 import statistics
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +42,18 @@ def median_row(name: str, values: Sequence[float], unit: str, bound: str = "") -
 
 def machine() -> dict[str, Any]:
     """Return what the figures were measured on."""
-    gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+    gpu, version = None, None
+    with suppress(ModuleNotFoundError):  # of an install without it, there are figures as well
+        import torch
+
+        gpu = torch.cuda.get_device_name() if torch.cuda.is_available() else None
+        version = torch.__version__
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
         "gpu": gpu,
         "python": platform.python_version(),
-        "torch": torch.__version__,
+        "torch": version,
         "load_before": os.getloadavg()[0],
     }
 
