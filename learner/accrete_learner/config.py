@@ -131,12 +131,16 @@ class ModelConfig:
     def _own_size(self) -> int:
         if not self.backbone.startswith(ONNX):
             return own_size(self.backbone)
-        from accrete_model.frozen import onnx_file  # brings onnx, which nothing else here needs
-
+        advice = "a server on another machine does without the file where model.input_size is set"
+        try:
+            from accrete_model.frozen import onnx_file  # brings onnx, which nothing else here needs
+        except ModuleNotFoundError as error:
+            raise ValueError(
+                f"backbone = {self.backbone!r}: its size cannot be read here ({error}); {advice}"
+            ) from error
         try:
             return onnx_file.own_size(onnx_file.path_of(self.backbone), self.layout)
         except onnx_file.FormError as error:
-            advice = "a server on another machine does without the file where model.input_size is set"
             raise ValueError(f"{str(error).removeprefix('model.')}; {advice}") from error
 
     def _check_used_by_onnx(self) -> None:
@@ -152,6 +156,8 @@ class ModelConfig:
         if self.backbone in OURS or self.backbone.removeprefix(ONNX) not in ("", self.backbone):
             return
         known = torchvision_names()
+        if not known and self.backbone.isidentifier():
+            return  # torchvision is not installed: a server does without, and a learner says that it needs it
         near = difflib.get_close_matches(self.backbone, [*OURS, *known], n=3)
         hint = f"; near it: {', '.join(near)}" if near else ""
         allowed = f"must be {', '.join(OURS)}, {ONNX}FILE or one of torchvision's {len(known)} image classifiers{hint}"

@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from accrete.cli.output import table, to_json
-from accrete_learner.backbone_names import EFFICIENTNET, ONNX, torchvision_names
+from accrete_kit.dependencies import installed
+from accrete_learner.backbone_names import EFFICIENTNET, ONNX, is_frozen, torchvision_names
 from accrete_learner.config import IDENTITY, ModelConfig
 from accrete_node.exit_status import CANNOT_START
+from accrete_node.libraries import NEEDS_TORCH
 from accrete_node.settings import Settings
 
-_OWN = (EFFICIENTNET, "resnet32", "resnet8")
+_TRAINED = ("resnet32", "resnet8")
 _HEADERS = ("backbone", "features", "input", "size", "licence", "ms/image")
 _MEGABYTE = 1_000_000
 
@@ -49,7 +51,8 @@ def show(settings: Settings, names: Sequence[str], *, as_json: bool) -> int:
 
 def _usual(settings: Settings) -> list[str]:
     own = settings.model.backbone
-    return [*_OWN, *([own] if own not in _OWN and own != IDENTITY else [])]
+    usual = [EFFICIENTNET, *(_TRAINED if installed("torch") else ())]
+    return [*usual, *([own] if own not in usual and own != IDENTITY else [])]
 
 
 def _model(settings: Settings, name: str) -> ModelConfig:
@@ -64,6 +67,8 @@ def _model(settings: Settings, name: str) -> ModelConfig:
 
 
 def _measured(model: ModelConfig) -> dict[str, Any]:
+    if not is_frozen(model.backbone) and not installed("torch"):
+        raise ValueError(f"backbone = {model.backbone!r}: it has to be trained, and that {NEEDS_TORCH}")
     config = json.dumps(dataclasses.asdict(model))
     command = [sys.executable, "-m", "accrete_learner.measure_backbone", config]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -84,6 +89,9 @@ def _others() -> str:
     lines = [
         f"{IDENTITY}: the application sends feature vectors of a length of its own (model.embedding)",
         f"{ONNX}FILE: any network from images to features; `accrete backbones {ONNX}FILE` measures it",
-        f"torchvision has {len(known)}; `accrete backbones NAME` measures one: {', '.join(known)}",
     ]
+    if installed("torch"):
+        lines.append(f"torchvision has {len(known)}; `accrete backbones NAME` measures one: {', '.join(known)}")
+    else:
+        lines.append(f"{', '.join(_TRAINED)} and torchvision's: a network that is trained {NEEDS_TORCH}")
     return "\n" + "\n".join(line for text in lines for line in textwrap.wrap(text, 100, subsequent_indent="  "))

@@ -12,6 +12,7 @@ from accrete_kit.atomic_file import write_text
 from accrete_node import log, presets
 from accrete_node.describe import render
 from accrete_node.exit_status import CANNOT_START
+from accrete_node.libraries import check_learning, check_serving
 from accrete_node.settings import Settings, SettingsError
 from accrete_node.weights import CACHE_FOLDER, check_weights
 from accrete_storage.errors import StorageError
@@ -28,10 +29,10 @@ def serve(settings: Settings) -> int:
     from accrete_server.settings import ServerSettings
 
     memory = settings.memory
-    return _run(
-        settings,
-        "server",
-        lambda: run(
+
+    def checked() -> None:
+        check_serving(settings)
+        run(
             ServerSettings(
                 data_dir=settings.data_dir,
                 spec=settings.input_spec,
@@ -44,8 +45,9 @@ def serve(settings: Settings) -> int:
                 access=settings.access,
                 teaching=settings.teaching,
             )
-        ),
-    )
+        )
+
+    return _run(settings, "server", checked)
 
 
 def learn(settings: Settings) -> int:
@@ -53,6 +55,7 @@ def learn(settings: Settings) -> int:
     from accrete_learner_service.app import learn as run
 
     def checked() -> None:
+        check_learning(settings)
         check_weights(settings)
         run(settings.learner_service, settings.store, settings.holdout, settings.data_dir)
 

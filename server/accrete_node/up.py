@@ -15,6 +15,7 @@ from types import FrameType
 
 from accrete_node import log
 from accrete_node.exit_status import CANNOT_START
+from accrete_node.libraries import check_learning, check_serving
 from accrete_node.processes import begin_data_dir, command
 from accrete_node.settings import Settings, SettingsError
 from accrete_node.supervisor import CannotStart, Child, Supervisor
@@ -60,6 +61,8 @@ def up(settings: Settings) -> int:
     log.set_up(settings.log, "up")
     signals = Signals()
     try:
+        check_learning(settings)
+        check_serving(settings)
         check_weights(settings)
         check_fit(settings)
         running = supervisor(settings)

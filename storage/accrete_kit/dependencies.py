@@ -4,6 +4,7 @@ Importing `accrete_kit` silences them, so that nobody can import one of them fir
 set already has been asked for, and stays.
 """
 
+import importlib.util
 import os
 from pathlib import Path
 
@@ -55,3 +56,8 @@ def limit_threads() -> None:
     if cores.available() < cores.allowed():
         for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
             os.environ.setdefault(name, str(cores.whole()))
+
+
+def installed(module: str) -> bool:
+    """Return whether a module is installed, without importing it: not every install has all libraries."""
+    return importlib.util.find_spec(module) is not None

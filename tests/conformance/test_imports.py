@@ -10,6 +10,8 @@ import sys
 
 import pytest
 
+from tests.support.extras import LIGHT_LACKS, SERVE_LACKS, without
+
 pytestmark = pytest.mark.integration
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -44,11 +46,19 @@ def _imports(package: pathlib.Path) -> list[tuple[pathlib.Path, str]]:
 
 
 @pytest.mark.parametrize(
-    "module", ["accrete", "accrete_server.app", "accrete_learner_service.app", "accrete_node.commands"]
+    ("modules", "absent"),
+    [
+        ("accrete, accrete_node.commands, accrete_node.processes, accrete_server.app", SERVE_LACKS),
+        (
+            "accrete_node.up, accrete_node.backbones, accrete_learner_service.app, accrete_experiments.demo.run",
+            LIGHT_LACKS,
+        ),
+    ],
+    ids=["serve", "light"],
 )
-def test_a_process_starts_without_torch(module: str):
-    code = f"import sys, {module}; assert 'torch' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, timeout=300)
+def test_each_extra_has_all_that_its_processes_import(modules: str, absent: tuple[str, ...]):
+    code = f"import sys, {modules}; assert not {{*{absent!r}}} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=300, env=os.environ | without(absent))
 
 
 @pytest.mark.parametrize("package", ["accrete_model", "accrete_learner", "benchmarks"])

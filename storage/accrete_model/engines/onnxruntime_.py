@@ -44,7 +44,7 @@ class GraphEngine:
             raise LoadError(
                 "engine",
                 f"device = cuda, but ONNX Runtime runs on {self._provider}: its CUDA provider did not start "
-                f"(driver found: {cuda_driver_found()}; built in: {_CUDA in onnxruntime.get_available_providers()})",
+                f"(driver found: {cuda_driver_found()}; built in: {cuda_built_in()})",
             )
         if config.device == "auto" and self._provider != _CUDA and cuda_driver_found():
             _log.warning("cuda.not_used", extra={"provider": self._provider})
@@ -111,12 +111,17 @@ def session(graph: bytes, config: EngineConfig) -> Any:
 
 def _providers(config: EngineConfig) -> list[Any]:
     wanted = config.device == "cuda" or (config.device == "auto" and cuda_driver_found())
-    if not wanted or _CUDA not in onnxruntime.get_available_providers():
+    if not wanted or not cuda_built_in():
         return [_CPU]
     onnxruntime.preload_dlls(directory="")  # the CUDA libraries that pip installed beside it
     # The exhaustive search takes seconds per batch size, and a swap would wait for it.
     # With TF32, outputs would differ from what the trainer and the gate computed.
     return [(_CUDA, {"cudnn_conv_algo_search": "HEURISTIC", "use_tf32": "0"}), _CPU]
+
+
+def cuda_built_in() -> bool:
+    """Return whether the installed ONNX Runtime has CUDA at all; there are two packages of it."""
+    return _CUDA in onnxruntime.get_available_providers()
 
 
 def cuda_driver_found() -> bool:

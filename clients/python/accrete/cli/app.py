@@ -16,7 +16,7 @@ from . import exits
 from .options import expanded, help_and_example
 
 GROUP = "accrete.commands"
-"""Entry points of this group are commands of the `server` extra: functions as here, or a `typer.Typer` of several."""
+"""Entry points of this group are commands of the extras of nodes: functions as here, or a `typer.Typer` of several."""
 
 
 @dataclass(frozen=True)
@@ -58,11 +58,11 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "forget": Entry("remove a class", "control"),
         "delete": Entry("remove examples by id", "control"),
     },
-    "Run (with the `server` extra)": {
+    "Run (with the extra `server` or `light`)": {
         "up": Entry("run store, learner and server on this machine"),
         "serve": Entry("run a server alone"),
         "learn": Entry("run the learner alone"),
-        "demo": Entry("watch it learn handwritten digits while it serves"),
+        "demo": Entry("watch it learn digits, or your photographs, while it serves"),
         "bench": Entry("compare methods on streams of classes"),
         "backbones": Entry("what turns images into features, and how fast here"),
         "token": Entry("let a caller in"),

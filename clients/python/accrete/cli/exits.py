@@ -20,7 +20,9 @@ Exit status:
   3    the server could not be reached, or did not respond in time
   130  interrupted"""
 
-NEEDS_SERVER = 'this command needs the server: pip install "accrete[server]"'
+NEEDS_SERVER = (
+    'this command needs the server: pip install "accrete[server]", or "accrete[light]" for what does without PyTorch'
+)
 
 
 class UsageError(Exception):
