@@ -16,8 +16,11 @@ from PIL import Image
 from rich.console import Console
 
 from accrete_experiments.demo.data import DataError, digits, folder, groups
+from accrete_experiments.demo.options import DemoOptions
+from accrete_experiments.demo.run import run
 from accrete_experiments.live.display import Display
 from benchmarks.waiting import until
+from tests.support.extras import LIGHT_LACKS, without
 from tests.support.priority import FULL_PRIORITY
 
 pytestmark = pytest.mark.integration
@@ -83,6 +86,38 @@ def test_a_short_demonstration_on_digits_ends_with_all_figures(tmp_path: Path):
     assert processes_of(tmp_path / "data") == []
 
 
+def test_photographs_are_learned_at_once_where_only_the_light_extra_is_installed(tmp_path: Path):
+    generator = np.random.default_rng(0)
+    for colour, label in enumerate(("red", "green", "blue")):
+        (tmp_path / "photos" / label).mkdir(parents=True)
+        for number in range(6):  # a bright blot on noise, of many sizes
+            height, width = generator.integers(40, 90, 2)
+            image = generator.integers(0, 60, (height, width, 3), np.uint8)
+            image[height // 4 : -height // 4, width // 4 : -width // 4, colour] += 180
+            Image.fromarray(image).save(tmp_path / "photos" / label / f"{number}.png")
+    summary = tmp_path / "summary.json"
+    flags = ("--first", 2, "--per-step", 1, "--input-size", 64, "--idle", 1, "--summary", summary)
+    ended = subprocess.run(
+        command("--data", tmp_path / "photos", *flags),
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env=os.environ | FULL_PRIORITY | without(LIGHT_LACKS),
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "method analytic, efficientnet_lite0 at uint8 [64, 64, 3]" in ended.stdout
+    figures = json.loads(summary.read_text())
+    assert [version["classes"] for version in figures["versions"]] == [2, 3]
+    assert figures["final_accuracy"] == 1.0
+    assert (figures["predicts_failed"], figures["errors"]) == (0, [])
+
+
+def test_the_digits_say_what_they_need(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    assert run(DemoOptions()) == 2
+    assert 'PyTorch and scikit-learn (pip install "accrete[server]"); --data DIR' in capsys.readouterr().err
+
+
 def test_an_interrupted_demonstration_leaves_nothing_running(tmp_path: Path):
     process = subprocess.Popen(command("--keep", tmp_path), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     try:
@@ -124,8 +159,15 @@ def test_a_tree_of_folders_is_read_with_or_without_a_test_part(tmp_path: Path):
     split = folder(tmp_path / "train", seed=1, limit=2)
     assert len(split.classes) == 2
     assert (len(split.train.labels), len(split.test.labels)) == (8, 4)
+    for images in (split.train, split.test):
+        assert set(images.labels) == set(split.classes)
+    assert not set(split.train.images) & set(split.test.images)
     with pytest.raises(DataError, match="no images"):
         folder(tmp_path / "train" / "a", seed=1, limit=None)
+    for number in range(1, 6):
+        (tmp_path / "train" / "b" / f"{number}.png").unlink()
+    with pytest.raises(DataError, match="b: one image alone"):
+        folder(tmp_path / "train", seed=1, limit=None)
 
 
 def test_classes_come_in_groups():

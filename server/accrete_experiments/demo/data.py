@@ -20,11 +20,15 @@ class DataError(Exception):
 def digits(seed: int) -> Dataset:
     """1,797 handwritten digits, 8x8 and grey (scikit-learn's `load_digits`); a stratified third is the test set."""
     from sklearn.datasets import load_digits
+    from sklearn.model_selection import train_test_split
 
     bunch = load_digits()
-    images = (bunch.images * (255 / 16)).round().astype(np.uint8)
+    images = list((bunch.images * (255 / 16)).round().astype(np.uint8))
     names = [str(name) for name in bunch.target]
-    train, test = _kept_aside(list(images), names, seed)
+    rows = range(len(names))
+    train, test = _parts(
+        images, names, *train_test_split(rows, test_size=TEST_SHARE, stratify=names, random_state=seed)
+    )
     classes = [str(name) for name in np.random.default_rng(seed).permutation(sorted(set(names)))]
     return Dataset(name="handwritten digits", train=train, test=test, classes=classes, flip=False)
 
@@ -56,13 +60,22 @@ def _tree(root: Path) -> Split:
 
 
 def _kept_aside(images: Sequence[Image], labels: Sequence[str], seed: int) -> tuple[Split, Split]:
-    from sklearn.model_selection import train_test_split
+    """Split each class at random, about a third and at least one image of it being kept aside."""
+    generator = np.random.default_rng(seed)
+    train, test = list[int](), list[int]()
+    for label in sorted(set(labels)):
+        rows = generator.permutation([row for row, other in enumerate(labels) if other == label])
+        if len(rows) < 2:
+            raise DataError(f"{label}: one image alone cannot be both for teaching and for testing")
+        aside = max(1, round(TEST_SHARE * len(rows)))
+        test += rows[:aside].tolist()
+        train += rows[aside:].tolist()
+    return _parts(images, labels, sorted(train), sorted(test))
 
-    indices = range(len(labels))
-    try:
-        train, test = train_test_split(indices, test_size=TEST_SHARE, stratify=labels, random_state=seed)
-    except ValueError as error:
-        raise DataError(f"a third cannot be kept aside as test set: {error}") from error
+
+def _parts(
+    images: Sequence[Image], labels: Sequence[str], train: Sequence[int], test: Sequence[int]
+) -> tuple[Split, Split]:
     first, second = (
         Split(images=[images[at] for at in part], labels=[labels[at] for at in part]) for part in (train, test)
     )

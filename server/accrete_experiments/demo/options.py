@@ -22,9 +22,16 @@ class DemoOptions:
 
     data: Annotated[
         Path | None,
-        typer.Option(metavar="DIR", help="A folder of images per class, or such trees train/ and test/."),
+        typer.Option(metavar="DIR", help="A folder of photographs per class, or such trees train/ and test/."),
     ] = None
-    method: Annotated[str, typer.Option(metavar="NAME", help="One of docs/methods.md.")] = "lucir"
+    method: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help="One of docs/methods.md. [default: analytic with --data, unless --backbone names a network that has "
+            "to be trained; else lucir]",
+        ),
+    ] = None
     rule: Annotated[
         Literal["head", "nme", "knn", "mlp", "svm"] | None, typer.Option(help="How a version predicts.")
     ] = None
@@ -41,13 +48,22 @@ class DemoOptions:
     ] = None
     batch_size: Annotated[int | None, typer.Option(metavar="N", min=1, help="Examples per training batch.")] = None
     backbone: Annotated[
-        str | None, typer.Option(metavar="NAME", help="Network. [default: one that suits the images' size]")
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Network. [default: that of the preset photographs; to train, one of the images' size]"
+        ),
     ] = None
     input_size: Annotated[
-        int | None, typer.Option(metavar="PIXELS", min=1, help="Of a side. [default: the images', up to 64]")
+        int | None,
+        typer.Option(metavar="PIXELS", min=1, help="Of a side. [default: the network's; to train, up to 64]"),
     ] = None
     budget: Annotated[int, typer.Option(metavar="N", min=1, help="Exemplars per class.")] = 20
-    rate: Annotated[float, typer.Option(metavar="N", callback=_above_zero, help="Predict calls per second.")] = 40.0
+    rate: Annotated[
+        float | None,
+        typer.Option(
+            metavar="N", callback=_above_zero, help="Predict calls per second. [default: 40; photographs at once: 10]"
+        ),
+    ] = None
     idle: Annotated[float, typer.Option(metavar="SECONDS", callback=_above_zero, help="Rest after each version.")] = 3.0
     step_timeout: Annotated[float, typer.Option(metavar="SECONDS", callback=_above_zero, help="For one step.")] = 1800.0
     engine: Annotated[Literal["onnxruntime", "torch"], typer.Option(help="What computes the predictions.")] = (

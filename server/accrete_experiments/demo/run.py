@@ -16,15 +16,24 @@ from accrete_experiments.live.data import Dataset
 from accrete_experiments.live.display import Display
 from accrete_experiments.live.runner import LOG_FILE, NEVER, SessionThread, log_end, no_settings_file, run_session
 from accrete_experiments.live.session import Course
+from accrete_kit.dependencies import installed
+from accrete_learner.backbone_names import is_frozen
+from accrete_learner.method_names import ANALYTIC
+from accrete_node import presets
 from accrete_node.exit_status import CANNOT_START
+from accrete_node.libraries import check_learning, check_serving
 from accrete_node.settings import Settings, SettingsError, load_settings
 from accrete_node.supervisor import CannotStart
 from accrete_node.up import Signals, supervisor
+from accrete_node.weights import check_weights
 from accrete_storage.errors import StorageError
 
 INTERRUPTED = 130
 SMALL_SIDE = 16
 """Images up to this many pixels a side go to the small network."""
+RATE, PHOTOGRAPHS_RATE = 40.0, 10.0
+"""Predict calls per second: a photograph is some fifty times the work of a digit."""
+_DIGITS_NEED = ("sklearn", "torch")
 
 
 def run(options: DemoOptions) -> int:
@@ -34,6 +43,9 @@ def run(options: DemoOptions) -> int:
         dataset = _dataset(options)
         with _data_dir(options.keep) as data_dir:
             settings = load_settings(_flags(options, dataset, data_dir), no_settings_file(data_dir), resolved=True)
+            check_learning(settings)
+            check_serving(settings)
+            check_weights(settings)
             return _run(options, dataset, settings)
     except (DataError, SettingsError, StorageError) as error:
         print(f"accrete: {error}", file=sys.stderr)
@@ -48,6 +60,11 @@ def _check_summary(file: Path | None) -> None:
 
 def _dataset(options: DemoOptions) -> Dataset:
     if options.data is None:
+        if not all(map(installed, _DIGITS_NEED)):
+            raise DataError(
+                "without --data it trains a network on digits, which needs PyTorch and scikit-learn "
+                '(pip install "accrete[server]"); --data DIR learns photographs with what is installed'
+            )
         return digits(options.seed)
     return folder(options.data, options.seed, options.classes)
 
@@ -64,8 +81,38 @@ def _data_dir(kept: Path | None) -> Iterator[Path]:
         yield Path(folder_name)
 
 
+def _method(options: DemoOptions) -> str:
+    """Return the method that was asked for, or the one that learns what is shown the soonest."""
+    at_once = options.data is not None and (options.backbone is None or is_frozen(options.backbone))
+    return options.method or (ANALYTIC if at_once else "lucir")
+
+
 def _flags(options: DemoOptions, dataset: Dataset, data_dir: Path) -> dict[str, Any]:
     """Return the settings of the demonstration. Where they differ from the defaults, a comment says why."""
+    common = {
+        "data_dir": data_dir,
+        "engine": {"engine": options.engine},
+        "memory": {"kind": "per_class", "size": options.budget},
+        # Open, so that a method which forgets can be seen forgetting.
+        "gate": {"enabled": False},
+        "log": {"format": "text"},
+    }
+    flags = _at_once(options) if _method(options) == ANALYTIC else _in_steps(options, dataset)
+    flags["server"] = flags.get("server", {}) | {"port": 0, "metrics_port": 0}
+    flags["learner"] = flags.get("learner", {}) | {"metrics_port": 0}
+    flags["method"] = {"name": _method(options), "rule": options.rule or ""}
+    return common | flags
+
+
+def _at_once(options: DemoOptions) -> dict[str, Any]:
+    """Return the settings of the preset photographs, with the network that was asked for."""
+    asked = {"backbone": options.backbone, "input_size": options.input_size}
+    chosen = presets.values("photographs", ANALYTIC)
+    return chosen | {"model": chosen["model"] | {name: value for name, value in asked.items() if value}}
+
+
+def _in_steps(options: DemoOptions, dataset: Dataset) -> dict[str, Any]:
+    """Return settings with which a network is trained while one watches, a step for each group of classes."""
     side = options.input_size or input_size(dataset)
     training = {
         # Of the papers' 160 epochs, a third: enough for small images, and it ends while one watches.
@@ -79,24 +126,15 @@ def _flags(options: DemoOptions, dataset: Dataset, data_dir: Path) -> dict[str, 
         "augmentation": "crop_flip" if dataset.flip else "crop",
     }
     return {
-        "data_dir": data_dir,
         "model": {
             "backbone": options.backbone or ("resnet8" if side <= SMALL_SIDE else "resnet32"),
             "input_size": side,
             "channels": 3 if dataset.flip else 1,
         },
-        "engine": {"engine": options.engine},
-        "server": {"port": 0, "metrics_port": 0},
-        "method": {"name": options.method, "rule": options.rule or ""},
         "training": {name: value for name, value in training.items() if value is not None},
-        "memory": {"kind": "per_class", "size": options.budget},
         "holdout": {"share": 0.1},
         # A step starts when it is asked for, once a whole group of classes is there: every run has the same steps.
         "trigger": {"min_examples": NEVER, "max_wait_s": NEVER, "refresh_examples": NEVER},
-        # Open, so that a method which forgets can be seen forgetting.
-        "gate": {"enabled": False},
-        "learner": {"metrics_port": 0},
-        "log": {"format": "text"},
     }
 
 
@@ -104,13 +142,15 @@ def _run(options: DemoOptions, dataset: Dataset, settings: Settings) -> int:
     display = Display()
     signals = Signals()
     running = supervisor(settings, settings.data_dir / LOG_FILE)
+    at_once = settings.method.name == ANALYTIC
     course = Course(
         dataset=dataset,
         groups=groups(dataset.classes, options.first, options.per_step),
         seed=options.seed,
         idle_s=options.idle,
-        rate=options.rate,
+        rate=options.rate or (PHOTOGRAPHS_RATE if at_once else RATE),
         step_timeout_s=options.step_timeout,
+        at_once=at_once,
     )
     _introduce(display, course, settings)
     session = SessionThread(course, settings.data_dir, display)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ from accrete import (
     AccreteError,
     Client,
     Event,
+    NotLearned,
     PhaseChanged,
     Progress,
     StepFailed,
@@ -31,6 +33,8 @@ AT_WORK = ("staging", "training", "gating", "committing")
 ATTEMPTS = LearnerServiceConfig.max_failures
 _LEARNED_S = 30.0
 """A version that is live has all that its group taught, unless a class had nothing to train on."""
+_LOOK_S = 1.0
+"""Between two looks at whether the learner is in trouble."""
 
 
 class SessionFailed(Exception):
@@ -49,6 +53,8 @@ class Course:
     rate: float
     """Predict calls per second."""
     step_timeout_s: float
+    at_once: bool = False
+    """Whether the learner learns each example as it comes, in as many versions as it likes, and is not asked to."""
 
 
 class Session:
@@ -92,7 +98,8 @@ class Session:
         """Teach a group, wait until its version is live, measure it."""
         calls_before, failed_before = len(self._traffic.calls), self._traffic.failures()
         ids = self._teach(group)
-        self._client.trigger_step()
+        if not self._course.at_once:
+            self._client.trigger_step()
         acknowledged = time.monotonic()
         version = self._wait(ids, len(self._rows) + 1)
         seconds = time.monotonic() - acknowledged
@@ -131,10 +138,14 @@ class Session:
         while time.monotonic() < deadline:
             if self._trouble is not None:
                 raise SessionFailed(self._trouble)
-            if self._client.status().version >= versions:
+            if self._course.at_once:
+                with suppress(NotLearned):
+                    return self._client.wait_learned(ids, timeout=_LOOK_S)
+            elif self._client.status().version >= versions:
                 return self._client.wait_learned(ids, timeout=_LEARNED_S)
-            time.sleep(0.1)
-        raise SessionFailed(f"version {versions} did not come within {self._course.step_timeout_s:.0f} s")
+            else:
+                time.sleep(0.1)
+        raise SessionFailed(f"what was taught was not learned within {self._course.step_timeout_s:.0f} s")
 
     def _measured(self, version: int, group: Sequence[str], known: Sequence[str], seconds: float) -> VersionRow:
         self._traffic.measuring = True
