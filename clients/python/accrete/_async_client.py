@@ -51,8 +51,9 @@ class AsyncClient:
         token: str | None = None,
     ) -> None:
         """See `Client`."""
+        where = endpoint(address, tls, token)
         self._caller = Caller(
-            transport=AsyncTransport(endpoint(address, tls, token)), timeout_s=timeout, retry=retry or NO_RETRY
+            transport=AsyncTransport(where), endpoint=where, timeout_s=timeout, retry=retry or NO_RETRY
         )
 
     async def __aenter__(self) -> Self:

@@ -63,8 +63,9 @@ class Client:
         Raises:
             InvalidInput: one of them cannot be used.
         """
+        where = endpoint(address, tls, token)
         self._caller = Caller(
-            transport=SyncTransport(endpoint(address, tls, token)), timeout_s=timeout, retry=retry or NO_RETRY
+            transport=SyncTransport(where), endpoint=where, timeout_s=timeout, retry=retry or NO_RETRY
         )
 
     def __enter__(self) -> Self:

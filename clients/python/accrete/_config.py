@@ -40,6 +40,10 @@ class Retry:
     attempts: int = 0
     """How often a call is made at most; 0 for as often as its deadline allows."""
 
+    first_s: float = 1.0
+    """Seconds that a server which has never answered this client is tried while nothing listens at its address. One
+    that has answered is waited for as long as the deadline allows."""
+
     def pause_s(self, error: AccreteError, attempt: int, generator: random.Random) -> float | None:
         """Return the seconds to wait after failed attempt number `attempt` (1, 2, ...); None to give up."""
         if self.attempts and attempt >= self.attempts:
@@ -91,7 +95,12 @@ class Endpoint:
     """Where to connect and how."""
 
     target: str
+    addresses: tuple[str, ...]
+    """The target's parts as they were given."""
+    local: bool
+    """Whether all of them are on this machine."""
     options: Options
+    tls: TlsConfig | None
     credentials: grpc.ChannelCredentials | None
     metadata: tuple[tuple[str, str], ...] = field(default=(), repr=False)
     """Sent with every call: the token, which no representation shows."""
@@ -126,14 +135,17 @@ def endpoint(
     parts = [part.strip() for part in given.split(",")]
     if not all(map(_is_address, parts)):
         raise InvalidInput(f'address "{given}": host:port, unix:path, or several ip:port with commas are allowed')
-    config = TlsConfig() if tls is True else tls
+    config = TlsConfig() if tls is True else tls or None
     local = all(map(_is_local, parts))
     metadata = _metadata(token if token is not None else environment.get(TOKEN_VARIABLE, ""))
     if metadata and not config and not local:
         raise InvalidInput(f'address "{given}": a token goes to other machines encrypted alone; set tls')
     return Endpoint(
         target=parts[0] if len(parts) == 1 else _several(parts),
+        addresses=tuple(parts),
+        local=local,
         options=_options(spread=len(parts) > 1 or parts[0].startswith("dns:"), local=local),
+        tls=config,
         credentials=config.credentials() if config else None,
         metadata=metadata,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Iterable
 
 from .._config import Retry
@@ -50,7 +51,8 @@ MAX_IDS = 10_000  # in one call
 async def wait_ready(caller: Caller, timeout: float | None) -> None:
     """Return once the server's health service says SERVING. Raises Unavailable when it does not in time."""
     deadline = Deadline(caller.seconds(timeout))
-    patient = dataclasses.replace(caller, retry=Retry(max_s=0.5))  # waiting is the point, whatever the client's policy
+    # Waiting is the point, whatever the client's policy.
+    patient = dataclasses.replace(caller, retry=Retry(max_s=0.5, first_s=math.inf))
     backoff = Backoff(patient, deadline)
     while await patient.call(HEALTH, b"", max(deadline.left_s(), 0.001)) != SERVING:
         await backoff.pause(Unavailable("the server is up, but its health is not SERVING"))

@@ -7,9 +7,10 @@ import time
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from .._config import Retry
-from .._errors import AccreteError, InvalidInput
+from .._config import Endpoint, Retry
+from .._errors import AccreteError, DeadlineExceeded, InvalidInput, Unavailable
 from .base import Transport
+from .diagnosis import Diagnosis, diagnose, judge_answer
 from .methods import Method
 
 Q = TypeVar("Q")
@@ -29,15 +30,24 @@ class Deadline:
         return self._end - time.monotonic()
 
 
+@dataclass(slots=True)
+class Contact:
+    """Whether the server has ever answered this client."""
+
+    made: bool = False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Caller:
     """What the calls of one client share."""
 
     transport: Transport
+    endpoint: Endpoint
     timeout_s: float
     retry: Retry
     generator: random.Random = field(default_factory=random.Random)
     """Jitters the pauses. It needs no seed, since no result depends on it."""
+    contact: Contact = field(default_factory=Contact)
 
     def __post_init__(self) -> None:
         self.seconds(self.timeout_s)
@@ -52,9 +62,26 @@ class Caller:
         backoff = Backoff(self, deadline)
         while True:
             try:
-                return await self.transport.unary(method, request, max(deadline.left_s(), _LEAST_S))
+                response = await self.transport.unary(method, request, max(deadline.left_s(), _LEAST_S))
             except AccreteError as error:
                 await backoff.pause(error)
+            else:
+                self.contact.made = True
+                return response
+
+    async def judge(self, error: AccreteError) -> Diagnosis | None:
+        """Return what keeps the server from being reached, if that is known, and say it in the error."""
+        answered = isinstance(error, Unavailable) and error.retry_after is not None
+        if not isinstance(error, Unavailable | DeadlineExceeded) or answered:
+            if not self.contact.made:
+                error.details = judge_answer(error.details, self.endpoint) or error.details
+            self.contact.made = True
+        if not isinstance(error, Unavailable) or answered:
+            return None
+        found = await self.transport.offload(lambda: diagnose(self.endpoint))
+        if found is not None:
+            error.details = found.text
+        return found
 
     def seconds(self, timeout: float | None) -> float:
         """Return the timeout, which is the client's own for None.
@@ -74,12 +101,17 @@ class Backoff:
     def __init__(self, caller: Caller, deadline: Deadline | None = None) -> None:
         self._caller = caller
         self._given = deadline
-        self.reset()
+        self._begin()
 
     def reset(self) -> None:
         """Note progress: without a given deadline, an outage that comes now has the full time again."""
+        self._caller.contact.made = True
+        self._begin()
+
+    def _begin(self) -> None:
         self._count = 0
         self._deadline = self._given
+        self._failing_since_s: float | None = None
 
     async def pause(self, error: AccreteError, seconds: float | None = None) -> None:
         """Wait until it is time to try again.
@@ -89,13 +121,24 @@ class Backoff:
             seconds: without a given deadline, how long after the first failure it is worth trying.
 
         Raises:
-            AccreteError: `error`, when the next attempt would come too late.
+            AccreteError: `error`, when the next attempt would come too late or waiting does not help.
         """
         self._count += 1
+        now_s = time.monotonic()
+        if self._failing_since_s is None:
+            self._failing_since_s = now_s
         if self._deadline is None:
             self._deadline = Deadline(self._caller.seconds(seconds))
         pause_s = self._caller.retry.pause_s(error, self._count, self._caller.generator)
-        if pause_s is None or pause_s >= self._deadline.left_s():
+        last = pause_s is None or pause_s >= self._deadline.left_s()
+        new = not self._caller.contact.made
+        if last or new:
+            found = await self._caller.judge(error)
+            left_s = self._failing_since_s + self._caller.retry.first_s - now_s
+            if found is not None and new and pause_s is not None:
+                last = last or found.hopeless or left_s <= 0
+                pause_s = min(pause_s, left_s)
+        if last or pause_s is None:
             error.attempts = self._count
             raise error
         await self._caller.transport.sleep(pause_s)

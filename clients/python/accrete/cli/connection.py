@@ -15,8 +15,10 @@ from .._config import ADDRESS_VARIABLE, DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, TOKE
 from .._errors import AccreteError, InvalidInput
 from .exits import UsageError
 
-_TOLD_AT = 3
-"""Failed attempts in a row before a person is told: what is over within half a second is not worth a line."""
+_FIRST_S = 0.5
+"""Seconds that are tried while nothing listens. A person wants to know; what is longer than that is no restart."""
+_TOLD_AT = 6
+"""Failed attempts in a row, about two seconds' worth, before a person is told of an outage that may pass."""
 _PANEL = "Connection"
 
 
@@ -68,7 +70,7 @@ class Connection:
         if self.ca or self.cert or self.key:
             tls = TlsConfig(root_certificates=self.ca, certificate=self.cert, private_key=self.key)
         try:
-            return Client(self.address, timeout=self.timeout, retry=_Telling(), tls=tls, token=_token(self.token_file))
+            return Client(self.address, timeout=self.timeout, retry=_Telling(first_s=_FIRST_S), tls=tls, token=_token(self.token_file))
         except InvalidInput as error:
             raise UsageError(error.details) from error
 
