@@ -1,8 +1,11 @@
 """The store, in which everything is that must last."""
 
+import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from accrete_model.artifact_store import ArtifactStore
 from accrete_storage import backup
@@ -108,14 +111,17 @@ class Store:
     def bind_model(self, description: str) -> None:
         """Tie what is stored to the form of the model's input, which the first call decides.
 
+        From then on no other store is taken for this one: where the address leads to one, it counts as away.
+
         Raises:
             StoreMisconfigured: what is stored has another form, or another schema than this release's.
         """
         with self._database.transaction() as pipeline:
-            for name, value in (("model", description), ("schema", SCHEMA)):
+            for name, value in (("model", description), ("schema", SCHEMA), ("identity", uuid.uuid4().hex)):
                 pipeline.hsetnx(self._keys.state, name, value)
-            pipeline.hmget(self._keys.state, "model", "schema")
-            model, schema = (value.decode() for value in pipeline.execute()[-1])
+            pipeline.hmget(self._keys.state, "model", "schema", "identity")
+            model, schema, identity = (value.decode() for value in pipeline.execute()[-1])
+        self._database.identity = partial(_check_identity, self._keys.state, identity)
         if schema != SCHEMA:
             raise StoreMisconfigured(f"the store has schema {schema}; this release reads schema {SCHEMA}")
         if model != description:
@@ -183,3 +189,19 @@ class Store:
             Fenced: another learner has the lease.
         """
         return self._steps.reject(reject)
+
+
+def _check_identity(key: str, identity: str, connection: Any) -> None:
+    """Check by its key in the state that a new connection leads to the same store as before.
+
+    Raises:
+        StoreMisconfigured: it does not.
+    """
+    connection.send_command("HGET", key, "identity")
+    found = connection.read_response()
+    if found != identity.encode():
+        what = "an empty one" if found is None else "another one"
+        raise StoreMisconfigured(
+            f"the store's address leads to {what} now, in which nothing is read or written; lead it back, or start the "
+            "node anew if that store is meant"
+        )

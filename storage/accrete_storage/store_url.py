@@ -4,11 +4,50 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 _ENCODED = "in a user's name and a password, write / as %2F, ? as %3F, # as %23, @ as %40, [ as %5B and % as %25"
-_ADDRESS = re.compile(r"(\w+)://(?:(.*)@([^@]*)|([^@]*))", re.DOTALL)
+SENTINEL = "redis+sentinel"
+_ADDRESS = re.compile(r"([\w+]+)://(?:(.*)@([^@]*)|([^@]*))", re.DOTALL)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SentinelAddress:
+    """A store whose primary Sentinel names."""
+
+    sentinels: tuple[tuple[str, int], ...]
+    service: str
+    database: int
+    username: str | None
+    password: str | None = field(repr=False)
+    """The store's own; Sentinel is asked without."""
+
+
+def sentinels(url: str) -> SentinelAddress | None:
+    """Return the parts of redis+sentinel://USER:PASSWORD@HOST:PORT,HOST:PORT/SERVICE/DATABASE; None for another kind.
+
+    Raises:
+        ValueError: it cannot be used. The message shows nothing of it.
+    """
+    scheme, _, rest = url.partition("://")
+    if scheme != SENTINEL:
+        return None
+    authority, _, path = rest.partition("/")
+    account, _, hosts = authority.rpartition("@")
+    service, _, database = path.partition("/")
+    found = [re.fullmatch(r"(\[[^\]]+\]|[^:\[\]@]+)(?::(\d{1,5}))?", host) for host in hosts.split(",")]
+    if not service or not re.fullmatch(r"\d*", database) or not all(found) or "@" in path or "?" in path:
+        raise ValueError(f"redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DATABASE is allowed; {_ENCODED}")
+    username, separator, password = account.partition(":")
+    return SentinelAddress(
+        sentinels=tuple((one[1].strip("[]"), int(one[2] or 26_379)) for one in found if one is not None),
+        service=unquote(service),
+        database=int(database or 0),
+        username=unquote(username) or None,
+        password=unquote(password) if separator else None,
+    )
 
 
 def check(url: str) -> None:
@@ -17,10 +56,12 @@ def check(url: str) -> None:
     The message shows nothing of it.
     """
     scheme, separator, _ = url.partition("://")
-    if not separator or scheme not in ("redis", "rediss", "unix"):
-        raise ValueError("one that begins with redis://, rediss:// or unix:// is allowed")
+    if not separator or scheme not in ("redis", "rediss", "unix", SENTINEL):
+        raise ValueError("one that begins with redis://, rediss://, unix:// or redis+sentinel:// is allowed")
     if re.search(r"[\x00-\x1f\x7f]", url):
         raise ValueError("control characters must be written as percent codes")
+    if sentinels(url) is not None:
+        return
     try:
         parts = urlsplit(url)
         _ = parts.port if scheme != "unix" else None

@@ -160,11 +160,85 @@ def test_add_tells_the_ids_also_when_the_wait_is_in_vain(accrete, state, photos)
     assert "not in the live version (1) in time; `accrete quarantine`" in err
 
 
-def test_whoever_waits_at_a_terminal_for_a_server_is_told_so_once(accrete, state, monkeypatch):
+def test_whoever_waits_at_a_terminal_is_told_what_ctrl_c_ends(accrete, photos, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    state.fail("GetStatus", grpc.StatusCode.UNAVAILABLE, details="the store is away", times=7)
-    status, _, told = accrete("status")
-    assert (status, told) == (0, "accrete: the store is away; trying again, for as long as --timeout says\n")
+    assert "Ctrl-C ends the waiting, not the learning" in accrete("add", photos, "--wait", "0.1")[2]
+
+
+def test_a_folder_behind_wait_is_told_where_it_goes(accrete, photos):
+    status, _, err = accrete("add", "--wait", photos)
+    assert status == exits.USAGE
+    assert "comes after the paths" in err
+
+
+def test_wait_reads_ids_from_stdin(accrete, state, monkeypatch):
+    state.examples.update({"a": te.Example(), "b": te.Example()})
+    state.learn(["a"])
+    monkeypatch.setattr(sys, "stdin", io.StringIO("a\nb\n"))
+    status, out, _ = accrete("wait", "-", "--timeout", "0.1", "--json")
+    assert status == exits.FAILED
+    assert json.loads(out) == {"learned": False, "version": 2, "waiting": ["b"]}
+    assert accrete("wait", "a")[:2] == (0, "learned in version 2\n")
+
+
+def test_status_prints_lines(accrete):
+    status, out, _ = accrete("status")
+    assert status == 0
+    assert "version    1\n" in out
+    assert "learner    training\n" in out
+    assert "pending    7, oldest 1 min 5 s\n" in out
+    assert "exemplars  40 of 60, 120.0 KiB\n" in out
+    assert "unknown    4.8 % of false alarms by the hold-out (10 images), 5.0 % allowed\n" in out
+    assert "input      32 x 32 x 3\n" in out
+
+
+def test_status_says_what_learning_waits_for(accrete, state):
+    state.blocked = "version 2 is damaged: v000002/head.safetensors does not match its checksum"
+    assert f"learner    blocked: {state.blocked}\n" in accrete("status")[1]
+
+
+def test_status_prints_json(accrete):
+    found = json.loads(accrete("status", "--json")[1])
+    assert (found["version"], found["phase"], found["input_shape"]) == (1, "training", [32, 32, 3])
+
+
+def test_classes_are_listed_in_aligned_columns(accrete):
+    status, out, _ = accrete("classes")
+    lines = out.splitlines()
+    assert status == 0
+    assert lines[1].split() == ["cat", "learned", "1", "0", "20", "5"]
+    assert lines[2].split() == ["héron", "pending", "-", "7", "0", "0"]
+    assert lines[0].index("state") == lines[1].index("learned") == lines[2].index("pending")
+    assert json.loads(accrete("classes", "--json")[1])[1]["label"] == "héron"
+
+
+def test_versions_are_listed_with_their_accuracy(accrete):
+    status, out, _ = accrete("versions")
+    assert status == 0
+    assert "old classes dropped" in out.splitlines()[1]
+    assert out.splitlines()[2].split()[:8] == ["1", "ready", "live", "2", "2", "95.0", "%", "of"]
+    assert out.splitlines()[2].split()[8:15] == ["20", "-", "95.0", "%", "of", "20", "-"]
+    found = json.loads(accrete("versions", "--json")[1])
+    assert found[1]["accuracy"]["old"] is None
+    assert (found[1]["accuracy"]["examples"], found[1]["accuracy"]["new_examples"]) == (20, 20)
+
+
+def test_what_is_set_aside_is_listed_with_its_reason(accrete):
+    status, out, _ = accrete("quarantine")
+    assert status == 0
+    assert out.splitlines()[1].split(maxsplit=3) == ["moth", "7", "3", "out of memory"]
+    assert json.loads(accrete("quarantine", "--json")[1])[0]["reason"] == "out of memory"
+    assert [one["awaiting_approval"] for one in json.loads(accrete("quarantine", "--json")[1])] == [False, True]
+
+
+def test_the_former_name_of_quarantine_still_works(accrete):
+    assert accrete("held") == accrete("quarantine")
+
+
+def test_what_is_set_aside_for_review_is_listed(accrete):
+    assert accrete("review")[1].splitlines()[1].split() == ["owl", "ann", "burst", "3", "90", "x"]
+    assert json.loads(accrete("review", "list", "--json")[1])[0]["ids"] == ["x", "y", "z"]
+    assert json.loads(accrete("review", "list", "owl", "--reason", "share", "--json")[1]) == []
 
 
 @pytest.mark.parametrize(
@@ -277,8 +351,7 @@ def test_an_error_is_one_line_on_stderr_and_an_exit_status(accrete, state, code,
 
 def test_no_server_ends_with_3(capsys, free_address):
     assert main(["status", "--timeout", "0.2", "--address", free_address]) == exits.UNREACHABLE
-    told = capsys.readouterr().err
-    assert told.startswith(f"accrete: nothing listens at {free_address}; start it with accrete up (after ")
+    assert "Connection refused" in capsys.readouterr().err
 
 
 def test_without_a_command_all_of_them_are_listed(capsys):

@@ -119,5 +119,5 @@ def test_a_server_that_is_not_there_is_unavailable(tmp_path: Path):
 
 def test_an_address_that_is_none_is_refused(tmp_path: Path):
     """Already by the configuration, before anything is connected to."""
-    with pytest.raises(ValueError, match="url = 'http://nobody'.*redis://, rediss:// or unix://"):
+    with pytest.raises(ValueError, match="url = 'http://nobody'.*redis://, rediss://, unix://"):
         connect("http://nobody", tmp_path)

@@ -19,9 +19,11 @@ WHOLE = {
     "redis://[::1]:6379": "redis://[::1]:6379",
     "unix:///a b/%23.sock?db=1": "unix:///a b/%23.sock",
     "unix://user:sekret@/x/y.sock": "unix://***@/x/y.sock",
+    "redis+sentinel://user:se%2Fkret@a,b:1/shop/2": "redis+sentinel://***@a,b:1/shop/2",
 }
 MISREAD = ["redis://:se/kret@h", "redis://:se#kret@h", "redis://:se?kret@h:3", "redis://:12/sekret@h"]
 MISREAD += ["redis://:se[kret@h", "redis://h?password=se@kret", "unix://:se/kret@/x.sock", "redis://:1?se@kret@h"]
+MISREAD += ["redis+sentinel://:se/kret@h/shop", "redis+sentinel://:se@kret@h:1/shop/x"]
 
 
 @pytest.mark.parametrize("url", WHOLE)
@@ -52,3 +54,15 @@ def test_any_path_of_a_socket_makes_an_address(path: str):
     url = store_url.socket_url(Path(path))
     store_url.check(url)
     assert redis.Redis.from_url(url).connection_pool.connection_kwargs["path"] == path
+
+
+def test_sentinels_are_read_from_an_address():
+    found = store_url.sentinels("redis+sentinel://me:se%2Fkret@one,two:1,[::1]:2/my%20shop/3")
+    assert found is not None
+    assert found.sentinels == (("one", 26379), ("two", 1), ("::1", 2))
+    assert (found.service, found.database, found.username, found.password) == ("my shop", 3, "me", "se/kret")
+    assert "kret" not in repr(found)
+    assert store_url.sentinels("redis://h:1") is None
+    for url in ("redis+sentinel://h:1", "redis+sentinel://h:1/", "redis+sentinel:///shop", "redis+sentinel://h/s/x"):
+        with pytest.raises(ValueError, match="SERVICE"):
+            store_url.check(url)

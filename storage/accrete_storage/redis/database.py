@@ -1,4 +1,10 @@
-"""The connection, as one pool with our errors and scripts, and none to a server that has lost its settings."""
+"""The connection, as one pool with our errors and scripts, to the server that the address means now.
+
+After a failover the address (a name, a virtual address, Sentinel's answer) leads to another server, while connections
+that stand may lead to the old one, which is a replica by then. So each new connection is checked (primary, settings,
+the same store as before), and whatever makes one connection suspect has all of them made anew before their next
+command.
+"""
 
 import contextlib
 import os
@@ -11,15 +17,27 @@ from typing import Any
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
+from redis.sentinel import Sentinel
 
+from accrete_storage import store_url
 from accrete_storage.errors import StorageError, StoreMisconfigured, StoreUnavailable
 from accrete_storage.redis import scripts
 
 SETTINGS = ("maxmemory-policy", "appendonly", "appendfsync", "no-appendfsync-on-rewrite", "save")
 """Settings of the server on which our guarantees depend."""
-_AWAY = (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError, redis.ReadOnlyError)
-_PASSING = ("MISCONF", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN", "BUSY", "NOREPLICAS", "UNKILLABLE")
+_AWAY = (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError)
+_REPLICA = (redis.ReadOnlyError, redis.exceptions.MasterDownError)
+"""The server is a replica by now, one that has lost its primary perhaps."""
+_MOVED = (redis.exceptions.MovedError, redis.exceptions.ClusterCrossSlotError)
+"""The server is a node of a cluster, and not the one that has our keys."""
+_MOVING = (redis.exceptions.AskError, redis.exceptions.TryAgainError, redis.exceptions.ClusterDownError)
+"""It is one of a cluster that is being changed."""
+_UNBLOCKED = "UNBLOCKED"
+"""First word of the reply to a read that waits while the server becomes a replica."""
+_PASSING = ("MISCONF", "BUSY", "NOREPLICAS", "UNKILLABLE", _UNBLOCKED)
 """First words of replies that mean "not now", and that nothing was written."""
+_SUSPECT = (redis.ConnectionError, redis.TimeoutError, *_REPLICA)
+"""After these, other connections may lead nowhere, or to a server that is not the right one any more."""
 _MAX_CONNECTIONS = 1024
 """One per thread that uses the store at a time; redis-py's own limit of 100 is below a large thread pool."""
 
@@ -47,6 +65,17 @@ def reachable() -> Iterator[None]:
         raise StoreUnavailable("the store is loading its data") from error
     except _AWAY as error:
         raise StoreUnavailable(f"the store does not answer: {error}") from error
+    except _REPLICA as error:
+        raise StoreUnavailable(
+            f"the store has become a replica ({error}); its address is resolved again with the next call"
+        ) from error
+    except _MOVED as error:
+        raise StoreMisconfigured(
+            f"the store is a node of a cluster, and another node has our keys ({error}): set store.url to that one, or "
+            "to a server that is in no cluster"
+        ) from error
+    except _MOVING as error:
+        raise StoreUnavailable(f"the store's cluster is being changed: {error}") from error
     except redis.OutOfMemoryError as error:
         raise StoreUnavailable(f"the store is out of memory (maxmemory): {error}") from error
     except redis.exceptions.NoPermissionError as error:
@@ -75,22 +104,29 @@ class Database:
 
         Each new connection is checked, since a server may be restarted with other settings.
         """
+        self.identity: Callable[[Any], None] | None = None
+        """Raises StoreMisconfigured where a connection leads to another store than before."""
+        self.generation = 0
+        """Counts how often all connections became suspect."""
+        self._run_id = ""
         # redis-py would send a command again after a lost reply; which are safe to repeat is known by our callers.
+        options: dict[str, Any] = {
+            "socket_timeout": timeout_s,
+            "socket_connect_timeout": timeout_s,
+            "retry": Retry(NoBackoff(), 0),
+            "max_connections": _MAX_CONNECTIONS,
+            "redis_connect_func": self._greet,
+            "command_packer": LargePieces(),
+            "decode_responses": False,
+            "protocol": 2,
+        }
         # Any, since redis-py types each reply as bytes or text, which our decode_responses decides.
-        self.client: Any = redis.Redis.from_url(
-            url,
-            socket_timeout=timeout_s,
-            socket_connect_timeout=timeout_s,
-            retry=Retry(NoBackoff(), 0),
-            max_connections=_MAX_CONNECTIONS,
-            redis_connect_func=self._greet,
-            command_packer=LargePieces(),
-            decode_responses=False,
-            protocol=2,
-        )
+        self.client: Any = _sentinel_client(url, options) or redis.Redis.from_url(url, **options)
         pool = self.client.connection_pool
-        if pool.connection_class is redis.UnixDomainSocketConnection:
-            pool.connection_class = _SocketConnection
+        kind = pool.connection_class
+        if kind is redis.UnixDomainSocketConnection:
+            kind = _SocketConnection
+        pool.connection_class = type("RenewedConnection", (_RenewedConnection, kind), {"database": self})
 
     def call(self, script: str, keys: Sequence[str], arguments: Sequence[Any] = ()) -> Any:
         """Run a script and return its reply; what it wrote is then on disk, since the server syncs before it replies.
@@ -133,15 +169,75 @@ class Database:
         self.client.close()
 
     def _greet(self, connection: Any) -> None:
+        """Check a new connection, before it is used.
+
+        Raises:
+            redis.ConnectionError: it leads to a server that must not be used. An error of redis-py's own, so that it
+                drops the connection: the store is away until the address leads to the right one, or it is set right.
+        """
+        connection.generation = self.generation
         connection.on_connect()
         if self.guard is None:
             return
+        connection.send_command("INFO", "server", "replication")
+        info = _read_info(connection.read_response())
+        if info.get("role") == "slave":
+            raise redis.ConnectionError(f"it is a replica of {info.get('master_host')}:{info.get('master_port')} now")
         connection.send_command("CONFIG", "GET", *SETTINGS)
         try:
             self.guard(read_settings(connection.read_response()))
+            if self.identity is not None and info.get("run_id") != self._run_id:
+                self.identity(connection)
         except StoreMisconfigured as error:
-            # An error of redis-py's own, so that it drops the connection: the store is away until it is set right.
             raise redis.ConnectionError(str(error)) from error
+        self._run_id = info.get("run_id", "")
+
+
+class _RenewedConnection:
+    """Mixed into a connection of redis-py: it is made anew before its next command once all are suspect."""
+
+    database: Database
+    generation = 0
+    _sock: Any
+
+    def send_packed_command(self, *arguments: Any, **named: Any) -> Any:
+        """Send a command, to where the address leads now."""
+        if self._sock is not None and self.generation != self.database.generation:
+            self.disconnect()  # type: ignore[attr-defined]
+        return super().send_packed_command(*arguments, **named)  # type: ignore[misc]
+
+    def read_response(self, *arguments: Any, **named: Any) -> Any:
+        """Read a reply; one that shows that the server is not the right one any more makes all connections suspect."""
+        try:
+            return super().read_response(*arguments, **named)  # type: ignore[misc]
+        except _SUSPECT:
+            self._suspect()
+            raise
+        except redis.ResponseError as error:
+            if str(error).startswith(_UNBLOCKED):
+                self._suspect()
+            raise
+
+    def _suspect(self) -> None:
+        if self.generation == self.database.generation:  # else another has found the same
+            self.database.generation += 1
+
+
+def _sentinel_client(url: str, options: dict[str, Any]) -> Any:
+    """Return a client of whichever server Sentinel names, or None for an address of another kind."""
+    address = store_url.sentinels(url)
+    if address is None:
+        return None
+    asking = {name: value for name, value in options.items() if name.startswith("socket_")}
+    known = Sentinel(address.sentinels, sentinel_kwargs={**asking, "retry": options["retry"]})
+    account = {"username": address.username, "password": address.password}
+    return known.master_for(address.service, db=address.database, **account, **options)
+
+
+def _read_info(reply: bytes) -> dict[str, str]:
+    """Return the lines "name:value" of a reply to INFO."""
+    lines = (line.partition(":") for line in _text(reply).splitlines() if ":" in line)
+    return {name: value for name, _, value in lines}
 
 
 class _SocketConnection(redis.UnixDomainSocketConnection):

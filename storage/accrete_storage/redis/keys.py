@@ -23,7 +23,7 @@ class Keys:
     @property
     def state(self) -> str:
         """Hash: active, pinned, latest, revision, epoch, last_step, reserved, reserved_by, paused, phase, step_request,
-        model, schema, features (the backbone that made them)."""
+        model, schema, identity, features (the backbone that made them)."""
         return self._key("state")
 
     @property

@@ -9,6 +9,7 @@ import redis
 from accrete_storage.config import StoreConfig
 from accrete_storage.errors import StoreMisconfigured
 from accrete_storage.redis.database import SETTINGS, Database, reachable, read_settings
+from accrete_storage.redis.keys import Keys
 
 MINIMUM = (7, 0)
 
@@ -27,8 +28,10 @@ def check_server(info: Mapping[str, Any]) -> None:
     """Check the reply to INFO.
 
     Raises:
-        StoreMisconfigured: for a server older than Redis 7.0, or a replica.
+        StoreMisconfigured: for a server older than Redis 7.0, a replica, or Sentinel itself.
     """
+    if info.get("redis_mode") == "sentinel":
+        raise StoreMisconfigured("that is Sentinel and no store: write redis+sentinel://HOST:PORT/SERVICE")
     found = str(info.get("redis_version", "0"))
     if version_tuple(found) < MINIMUM:
         raise StoreMisconfigured(f"the store is Redis {found}; Redis 7.0 or newer, or Valkey, is needed")
@@ -81,6 +84,7 @@ def check(database: Database, config: StoreConfig) -> None:
     guard = partial(check_settings, ack=config.ack)
     with reachable():
         check_server(database.client.info())
+        database.client.exists(Keys(config.prefix).state)  # a cluster's node says whether it is the one that has it
         try:
             settings = read_settings(database.client.config_get(*SETTINGS))
         except redis.ResponseError as error:

@@ -1,0 +1,283 @@
+"""A store whose address changes hands: two real servers, one of which is the other's replica, killed and promoted."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import redis
+
+from accrete_storage.config import HoldoutConfig, StoreConfig
+from accrete_storage.errors import StoreMisconfigured, StoreUnavailable
+from accrete_storage.examples.pending import Outcome
+from accrete_storage.redis.database import reachable
+from accrete_storage.store import Store
+from benchmarks.waiting import free_port, until
+
+from .conftest import examples, lease
+
+pytestmark = pytest.mark.integration
+
+SETTINGS = ["--save", "", "--appendonly", "yes", "--appendfsync", "always", "--repl-diskless-sync-delay", "0"]
+
+
+class Node:
+    """One redis-server, on a port for its replicas and at a socket."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.port = free_port()
+        self.socket = folder / "s"
+        arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.socket)]
+        command = ["redis-server", *arguments, "--dir", str(folder), *SETTINGS]
+        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+        self.client = redis.Redis(unix_socket_path=str(self.socket))
+        until(self._answers)
+
+    def follow(self, other: Node) -> None:
+        """Become the other's replica, and return once it has all of it."""
+        self.client.replicaof("127.0.0.1", str(other.port))
+        until(lambda: self.client.info("replication").get("master_link_status") == "up")
+
+    def caught_up(self, other: Node) -> None:
+        """Return once it has what the other has written by now."""
+        written = other.client.info("replication")["master_repl_offset"]
+        until(lambda: self.client.info("replication")["slave_repl_offset"] >= written)
+
+    def promote(self) -> None:
+        self.client.replicaof("NO", "ONE")
+
+    def end(self) -> None:
+        self.client.close()
+        self.process.kill()
+        self.process.wait()
+
+    def _answers(self) -> bool:
+        try:
+            return bool(self.client.ping())
+        except redis.ConnectionError:
+            return False
+
+
+class Address:
+    """What stands for a name, or a virtual address, that leads to one server or another."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    @property
+    def url(self) -> str:
+        return f"unix://{self._path}"
+
+    def lead_to(self, node: Node) -> None:
+        new = self._path.with_suffix(".new")
+        new.symlink_to(node.socket)
+        os.replace(new, self._path)
+
+
+@pytest.fixture
+def nodes(tmp_path: Path) -> Iterator[tuple[Node, Node]]:
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not on the PATH")
+    pair = Node(tmp_path / "a"), Node(tmp_path / "b")
+    pair[1].follow(pair[0])
+    yield pair
+    for node in pair:
+        node.end()
+
+
+@pytest.fixture
+def address(nodes: tuple[Node, Node], tmp_path: Path) -> Address:
+    address = Address(tmp_path / "address")
+    address.lead_to(nodes[0])
+    return address
+
+
+@pytest.fixture
+def connect(tmp_path: Path) -> Iterator[Callable[[str], Store]]:
+    opened: list[Store] = []
+
+    def connect(url: str) -> Store:
+        store = Store.connect(StoreConfig(url=url, timeout_s=2), HoldoutConfig(share=0.0), data_dir=tmp_path)
+        opened.append(store)
+        store.bind_model("2x2x1")
+        return store
+
+    yield connect
+    for store in opened:
+        store.close()
+
+
+def added_at_last(store: Store, label: str, count: int) -> int:
+    """Add as a caller does that tries again; returns how many tries were refused."""
+    refused = 0
+    while True:
+        try:
+            assert set(store.pending.add(examples(label, count))) <= {Outcome.STORED, Outcome.DUPLICATE}
+            return refused
+        except StoreUnavailable:
+            refused += 1
+            assert refused < 200
+            time.sleep(0.02)
+
+
+def test_a_primary_that_becomes_a_replica_costs_one_call_and_no_example(nodes, address, connect):
+    old, new = nodes
+    store, other = connect(address.url), connect(address.url)
+    store.pending.add(examples("before", 3))
+    mine = lease(store)
+    new.caught_up(old)
+    new.promote()
+    address.lead_to(new)
+    old.follow(new)  # and keeps its connections: reads are answered, writes are not
+    assert added_at_last(store, "after", 3) == 1
+    assert {label: count.examples for label, count in store.pending.counts().items()} == {"before": 3, "after": 3}
+    mine.renew()  # on another connection of the pool, which is made anew before it is used
+    assert added_at_last(other, "other", 1) == 1
+    assert new.client.dbsize() == len(new.client.keys())
+    assert new.client.hexists("{accrete}:state", "identity")
+
+
+def test_a_read_that_waits_on_a_primary_that_becomes_a_replica_goes_on_at_the_new_one(nodes, address, connect):
+    old, new = nodes
+    store = connect(address.url)
+    last = store.events.last_id()
+    new.caught_up(old)
+    new.promote()
+    address.lead_to(new)
+    old.follow(new)
+    with pytest.raises(StoreUnavailable):
+        store.control.pause()
+    store.control.pause()
+    store.events.append("failed", {"reason": "x"})
+    assert [event.kind for event in store.events.read(last)] == ["failed"]
+
+
+def test_a_primary_that_is_killed_is_replaced_by_the_one_promoted(nodes, address, connect):
+    old, new = nodes
+    store = connect(address.url)
+    store.pending.add(examples("before", 3))
+    new.caught_up(old)
+    old.end()
+    with pytest.raises(StoreUnavailable):
+        store.pending.add(examples("after", 1))
+    address.lead_to(new)
+    with pytest.raises(StoreUnavailable, match=f"it is a replica of 127.0.0.1:{old.port} now"):
+        store.pending.add(examples("after", 1))  # before it is promoted, it is told what it is
+    new.promote()
+    assert added_at_last(store, "after", 1) == 0
+    assert store.pending.total().examples == 4
+
+
+def test_a_replica_is_refused_at_the_start_and_names_its_primary(nodes, connect):
+    with pytest.raises(StoreMisconfigured, match=f"is a replica .* primary 127.0.0.1:{nodes[0].port}"):
+        connect(f"unix://{nodes[1].socket}")
+
+
+def test_another_store_at_the_same_address_is_refused_by_name_until_the_address_leads_back(nodes, address, connect):
+    old, new = nodes
+    store = connect(address.url)
+    store.pending.add(examples("a", 1))
+    new.promote()
+    new.client.flushall()
+    address.lead_to(new)
+    old.client.client_kill_filter(_type="normal", skipme=True)
+    with pytest.raises(StoreUnavailable):
+        store.pending.add(examples("a", 1, start=1))
+    with pytest.raises(StoreUnavailable, match="leads to an empty one now, in which nothing is read or written"):
+        store.pending.add(examples("a", 1, start=1))
+    assert new.client.dbsize() == 0
+    connect(address.url)  # another node begins there
+    with pytest.raises(StoreUnavailable, match="leads to another one now"):
+        store.pending.add(examples("a", 1, start=1))
+    address.lead_to(old)
+    assert added_at_last(store, "a", 2) == 0
+    assert store.pending.total().examples == 2
+
+
+@pytest.mark.parametrize(
+    ("reply", "error", "says"),
+    [
+        ("LOADING Redis is loading the dataset in memory", StoreUnavailable, "loading"),
+        ("MISCONF Errors writing to the AOF file: No space left", StoreUnavailable, "cannot write"),
+        ("NOREPLICAS Not enough good replicas to write.", StoreUnavailable, "cannot write"),
+        ("MASTERDOWN Link with MASTER is down", StoreUnavailable, "has become a replica"),
+        ("READONLY You can't write against a read only replica.", StoreUnavailable, "has become a replica"),
+        ("UNBLOCKED force unblock from blocking operation", StoreUnavailable, "UNBLOCKED"),
+        ("CLUSTERDOWN The cluster is down", StoreUnavailable, "cluster is being changed"),
+        ("TRYAGAIN Multiple keys request during rehashing of slot", StoreUnavailable, "cluster is being changed"),
+        ("ASK 3999 127.0.0.1:6381", StoreUnavailable, "cluster is being changed"),
+        ("MOVED 3999 127.0.0.1:6381", StoreMisconfigured, "another node has our keys"),
+        ("CROSSSLOT Keys in request don't hash to the same slot", StoreMisconfigured, "another node has our keys"),
+        ("NOPERM User has no permissions", StoreMisconfigured, "may not do"),
+    ],
+)
+def test_each_reply_of_a_server_that_cannot_has_its_meaning(nodes, address, connect, reply, error, says):
+    store = connect(address.url)
+    script = f"return redis.error_reply({reply!r})"
+    with pytest.raises(error, match=says), reachable():
+        store._database.client.eval(script, 0)
+    assert store.pending.add(examples("a", 1)) == [Outcome.STORED]
+
+
+def test_a_node_of_a_cluster_without_our_keys_is_refused_by_name(tmp_path, connect):
+    if shutil.which("redis-server") is None:
+        pytest.skip("redis-server is not on the PATH")
+    path = tmp_path / "s"
+    command = ["redis-server", "--port", str(free_port()), "--unixsocket", str(path), "--dir", str(tmp_path), *SETTINGS]
+    process = subprocess.Popen([*command, "--cluster-enabled", "yes"], stdout=subprocess.DEVNULL)
+    try:
+        until(path.exists)
+        with pytest.raises((StoreUnavailable, StoreMisconfigured), match="cluster"):
+            connect(f"unix://{path}")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def test_sentinel_names_the_primary_also_after_a_failover(nodes, tmp_path, connect):
+    old, new = nodes
+    port = free_port()
+    config = tmp_path / "sentinel.conf"
+    config.write_text(
+        f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\n"
+        f"sentinel monitor shop 127.0.0.1 {old.port} 1\nsentinel down-after-milliseconds shop 300\n"
+    )
+    process = subprocess.Popen(["redis-server", str(config), "--sentinel"], stdout=subprocess.DEVNULL)
+    try:
+        with redis.Redis(port=port) as sentinel:
+            until(lambda: _replicas(sentinel) == [new.port])
+            with pytest.raises(StoreMisconfigured, match="that is Sentinel and no store"):
+                connect(f"redis://127.0.0.1:{port}")
+            with pytest.raises(StoreUnavailable, match="No master found for 'nobody'"):
+                connect(f"redis+sentinel://127.0.0.1:{port}/nobody")
+            store = connect(f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{port}/shop/0")
+            store.pending.add(examples("before", 2))
+            new.caught_up(old)
+            until(lambda: _fails_over(sentinel))
+            until(lambda: new.client.info("replication")["role"] == "master")
+            old.end()
+            added_at_last(store, "after", 2)
+            assert store.pending.total().examples == 4
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _replicas(sentinel: redis.Redis) -> list[int]:
+    try:
+        return [int(one["port"]) for one in sentinel.sentinel_slaves("shop")]
+    except redis.RedisError:
+        return []
+
+
+def _fails_over(sentinel: redis.Redis) -> bool:
+    try:
+        return bool(sentinel.execute_command("SENTINEL", "FAILOVER", "shop"))
+    except redis.ResponseError:  # it does not know enough of the replica yet
+        return False
