@@ -41,7 +41,8 @@ def protocol(options: ProtocolOptions) -> int:
     A method is NAME, NAME+SELECTION, NAME@RULE or NAME+SELECTION@RULE, as in icarl@head, lucir+mnemonics or
     finetune+random@knn; ~NAME trains later tasks by weight transfer. docs/methods.md has all names.
 
-    --out gets results.json, results.md, and with --figures accuracy curves, confusion matrices, features and exemplars.
+    --out gets results.json, .md, .csv and .tex, and with --figures accuracy curves, confusion matrices, features and
+    exemplars as PNG, PDF and SVG. progress.txt there says how far it is, as do the lines where there is no terminal.
 
     Example:
         accrete bench protocol --data cifar100:datasets --methods lucir,icarl,lwf --base 50 --step 5 --out b50

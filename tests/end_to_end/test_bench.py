@@ -62,7 +62,8 @@ def test_methods_are_compared_reported_and_drawn(digits: Path, tmp_path: Path) -
     ]
     assert "| icarl " in (tmp_path / "results.md").read_text()
     pictures = {path.name for path in (tmp_path / "figures").iterdir()}
-    assert pictures == {"accuracy.png", "confusion.png", "features.png", "exemplars.png"}
+    names = ("accuracy", "confusion", "features", "exemplars")
+    assert pictures == {f"{name}.{suffix}" for name in names for suffix in ("png", "pdf", "svg")}
     other = bench(*flags, "--memory", "60", "--out", tmp_path)
     assert other.returncode == 2
     assert "holds another protocol (memory" in other.stderr

@@ -62,6 +62,34 @@ def test_curves_name_every_method_its_last_accuracy_and_the_protocol(tmp_path: P
         assert text in found
 
 
+def test_curves_have_a_line_for_chance_and_one_for_joint_training(tmp_path: Path):
+    found = words(figures.accuracy_curves([run("lucir")], tmp_path / "curves.svg"))
+    assert "chance  16.7" in found
+    assert "No joint line: joint was not run." in found.replace("\n", " ")
+    found = words(figures.accuracy_curves([run("lucir"), run("joint", level=0.9)], tmp_path / "both.svg"))
+    assert "joint  31.0" in found
+    assert "No joint line" not in found
+
+
+def test_the_caption_is_broken_between_its_parts(tmp_path: Path):
+    narrow = figure_style.figure(3.6, 3)
+    figure_style.footnote(
+        narrow, "CIFAR-100, 100 classes; order: seed 1993; memory: 20 exemplars per class; 2 seeds. Bands."
+    )
+    assert narrow.get_supxlabel().split("\n") == [
+        "CIFAR-100, 100 classes; order: seed 1993;",
+        "memory: 20 exemplars per class; 2 seeds. Bands.",
+    ]
+
+
+def test_a_picture_for_the_screen_has_two_for_paper_beside_it(tmp_path: Path):
+    path = figures.accuracy_curves([run("lucir")], tmp_path / "curves.png")
+    assert path.read_bytes().startswith(b"\x89PNG")
+    assert path.with_suffix(".pdf").read_bytes().startswith(b"%PDF")
+    assert b"/Type3" not in path.with_suffix(".pdf").read_bytes()
+    assert "lucir" in words(path.with_suffix(".svg"))
+
+
 def test_one_seed_has_no_band_and_says_none(tmp_path: Path):
     found = words(figures.accuracy_curves([run("lucir")], tmp_path / "one.svg", rules=("head",)))
     assert "lucir  18.0" in found
@@ -120,6 +148,19 @@ def test_confusion_matrices_are_drawn_side_by_side(tmp_path: Path, count: int):
     assert all(title in words(path) for title in matrices)
 
 
+def test_few_classes_have_their_names_and_fewer_their_numbers(tmp_path: Path):
+    matrix = np.array([[199, 1, 0], [30, 170, 0], [0, 0, 0]])
+    path = tmp_path / "confusion.svg"
+    three = ("ant", "bee", "cat")
+    found = words(figures.confusion_matrices({"lucir": matrix}, path, class_counts=(2, 1), names=three))
+    assert [found.split("\n").count(f" {name} ") for name in three] == [2, 2, 2]
+    assert {" 100 ", " <1 ", " 15 ", " 85 "} <= set(found.split("\n"))
+    many = np.eye(13, dtype=np.int64)
+    names = tuple(f"class {index}" for index in range(13))
+    found = words(figures.confusion_matrices({"lucir": many}, path, class_counts=(13,), names=names))
+    assert "class 1" not in found
+
+
 @pytest.mark.parametrize("counts", [(3, 1), (5, 1)])
 def test_a_matrix_of_another_size_is_refused(tmp_path: Path, counts: tuple[int, ...]):
     with pytest.raises(ValueError, match="as many classes as arrived"):
@@ -148,6 +189,15 @@ def test_maps_name_their_classes_once(tmp_path: Path):
     names = tuple(f"class {index}" for index in range(9))
     path = exemplar_figures.feature_maps({"herding": found, "random": found}, names, tmp_path / "map.svg")
     assert [words(path).count(name) for name in (*names, "herding", "random")] == [1] * 11
+
+
+def test_a_picture_says_which_classes_it_leaves_out(tmp_path: Path):
+    found = FeatureMap(points=np.ones((1, 2)), classes=np.zeros(1, int), exemplar=np.zeros(1, bool))
+    note = "The first 12 classes to arrive, of 100."
+    path = exemplar_figures.feature_maps({"one": found}, ("ant",), tmp_path / "map.svg", note=note)
+    assert note in words(path)
+    rows = {"one": np.zeros((1, 8, 8, 3), np.uint8)}
+    assert note in words(exemplar_figures.gallery(rows, tmp_path / "gallery.svg", note=note))
 
 
 def test_a_map_may_have_a_class_without_an_exemplar(tmp_path: Path):

@@ -227,9 +227,10 @@ def test_the_caption_tells_memories_orders_and_epochs_apart():
     )
 
 
-def test_both_files_are_written_and_nothing_else_stays(tmp_path: Path):
+def test_all_files_are_written_and_nothing_else_stays(tmp_path: Path):
     first, second = report.write(tmp_path / "new", [run()])
-    assert sorted((tmp_path / "new").iterdir()) == [first, second]
+    others = [first.with_suffix(".csv"), second.with_suffix(".tex")]
+    assert sorted((tmp_path / "new").iterdir()) == sorted([first, second, *others])
     assert read(first.read_text()) == (run(),)
     assert second.read_text() == report.to_markdown([run()])
 
@@ -247,3 +248,16 @@ def test_the_results_that_are_kept_can_be_read(folder: str):
 def test_the_caption_names_a_schedule_that_is_not_the_methods_own():
     other = replace(PROTOCOL, epochs="25%", training=TrainingConfig(schedule="knee"))
     assert "; augmentation: each method's own; schedule: knee; network: resnet32." in report.caption(other.to_dict())
+
+
+def test_the_table_for_a_paper_is_latex_and_every_accuracy_is_in_a_csv_file(tmp_path: Path):
+    report.write(tmp_path, [run(), run("wa_50%", 2)])
+    latex = (tmp_path / "results.tex").read_text().splitlines()
+    assert r"    \toprule" in latex
+    assert any(line.startswith(r"    wa\_50\% & ") and line.endswith(r"\\") for line in latex)
+    header = latex[latex.index(r"    \toprule") + 1]
+    assert header.count("&") == latex[latex.index(r"    \midrule") + 1].count("&")
+    rows = (tmp_path / "results.csv").read_text().splitlines()
+    assert rows[0] == "method,seed,task,classes,rule,top1,top5,exemplars,images,seconds"
+    assert rows[1] == "lucir,1,1,2,head,0.800000,0.900000,7,100,2.500"
+    assert len(rows) == 1 + 2 * 3 * 2

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from accrete_experiments.protocols.spec import Protocol
 
 PROTOCOL_FILE = "protocol.json"
+PROGRESS_FILE = "progress.txt"
+"""How far it is, in a line."""
 
 
 class BenchError(Exception):
@@ -173,16 +175,16 @@ def _run_all(plans: Sequence[Plan], dataset: Dataset, folder: Path, display: Dis
     from accrete_experiments.protocols.run import Busy
     from accrete_experiments.protocols.run import run as run_plan
 
-    with display.runs(sum(len(plan.tasks) for plan in plans)) as bar:
+    with display.runs(sum(len(plan.tasks) for plan in plans), folder / PROGRESS_FILE) as bar:
         for plan in plans:
             if _run_file(folder, plan.name).exists():
-                bar.skip(len(plan.tasks))
+                bar.skip(len(plan.tasks), ran=False)
                 continue
             try:
                 finished = run_plan(plan, dataset, folder, bar.progress(plan.name))
             except Busy:
                 display.say(f"{plan.name}: another process works on it")
-                bar.skip(len(plan.tasks))
+                bar.skip(len(plan.tasks), ran=False)
                 continue
             bar.skip(len(plan.tasks))
             write_json(_run_file(folder, plan.name), finished.to_dict())

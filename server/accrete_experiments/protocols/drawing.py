@@ -24,14 +24,15 @@ from accrete_model.card import ModelCard
 from accrete_model.reader import read_card
 
 FIGURES_FOLDER = "figures"
-#: Classes and exemplars that a picture has room for.
-_CLASSES_SHOWN, _EXEMPLARS_SHOWN, _POINTS_A_CLASS = 5, 3, 80
+#: What a picture has room for. Of more classes than can be told apart it says how many it leaves out.
+_CLASSES_SHOWN, _PICTURES_SHOWN, _POINTS_A_CLASS = 12, 16, 80
 
 
 def draw(folder: Path, plans: Sequence[Plan], runs: Sequence[Run], data: Dataset) -> list[Path]:
     """Write accuracy curves, confusion matrices, features with exemplars, and a gallery, and return their paths.
 
-    The last three show each method's run with the first seed, where its last task's files are still there.
+    Each picture is written as PNG, whose path is returned, and beside it as PDF and SVG. The last three show each
+    method's run with the first seed, where its last task's files are still there.
 
     Args:
         folder: of the protocol.
@@ -48,13 +49,26 @@ def draw(folder: Path, plans: Sequence[Plan], runs: Sequence[Run], data: Dataset
     some = next(iter(shown.values()))
     counts = [len(task) for task in some.tasks]
     matrices = {name: _confusion(folder, plan, data) for name, plan in shown.items()}
-    paths.append(figures.confusion_matrices(matrices, home / "confusion.png", class_counts=counts))
+    paths.append(
+        figures.confusion_matrices(matrices, home / "confusion.png", class_counts=counts, names=_names(some, data))
+    )
     keeping = {name: plan for name, plan in shown.items() if len(_memory(folder, plan).y)}
     if keeping:
         paths.append(_draw_features(folder, keeping, data, home / "features.png"))
     if keeping and data.train_x.ndim == 4:
         paths.append(_draw_gallery(folder, keeping, data, home / "exemplars.png"))
     return paths
+
+
+def _names(plan: Plan, data: Dataset) -> list[str]:
+    """Return the classes' names in order of arrival."""
+    return [data.names[index] for task in plan.tasks for index in task]
+
+
+def _left_out(plan: Plan) -> str:
+    """Return a line that says which classes a picture shows, if not all."""
+    classes = sum(len(task) for task in plan.tasks)
+    return "" if classes <= _CLASSES_SHOWN else f"The first {_CLASSES_SHOWN} classes to arrive, of {classes}."
 
 
 def _first_of_each(folder: Path, plans: Sequence[Plan]) -> dict[str, Plan]:
@@ -113,16 +127,17 @@ def _draw_features(folder: Path, plans: Mapping[str, Plan], data: Dataset, path:
             classes=classes,
             exemplar=np.arange(len(classes)) >= len(rows),
         )
-    return exemplar_figures.feature_maps(maps, [data.names[index] for index in shown], path)
+    return exemplar_figures.feature_maps(maps, [data.names[index] for index in shown], path, note=_left_out(some))
 
 
 def _draw_gallery(folder: Path, plans: Mapping[str, Plan], data: Dataset, path: Path) -> Path:
     """Return the first exemplars of the first classes, one row per method."""
     rows, some = {}, next(iter(plans.values()))
     shown = [index for task in some.tasks for index in task][:_CLASSES_SHOWN]
+    each = max(1, _PICTURES_SHOWN // len(shown))
     for name, plan in plans.items():
         memory = _memory(folder, plan)
-        first = [memory.x[memory.y == label][:_EXEMPLARS_SHOWN] for label in range(len(shown))]
+        first = [memory.x[memory.y == label][:each] for label in range(len(shown))]
         rows[name] = torch.cat(first).float().numpy()
-    columns = [data.names[index] for index in shown for _ in range(_EXEMPLARS_SHOWN)]
-    return exemplar_figures.gallery(rows, path, columns=columns)
+    columns = [data.names[index] for index in shown for _ in range(each)]
+    return exemplar_figures.gallery(rows, path, columns=columns, note=_left_out(some))

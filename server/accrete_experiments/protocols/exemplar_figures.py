@@ -65,7 +65,9 @@ def project(features: NDArray[Any], *, seed: int, perplexity: float = 30.0) -> N
     return found
 
 
-def feature_maps(maps: Mapping[str, FeatureMap], names: Sequence[str], path: Path, *, columns: int = 3) -> Path:
+def feature_maps(
+    maps: Mapping[str, FeatureMap], names: Sequence[str], path: Path, *, columns: int = 3, note: str = ""
+) -> Path:
     """Draw one panel per way of choosing exemplars, with small faint points for examples and large outlined exemplars.
 
     As in Liu et al. (Mnemonics Training, CVPR 2020).
@@ -75,6 +77,7 @@ def feature_maps(maps: Mapping[str, FeatureMap], names: Sequence[str], path: Pat
         names: of the classes, by index. Up to seven have a colour each; beyond, markers tell those of one colour apart.
         path: of the picture to write.
         columns: panels side by side.
+        note: a line above all of it.
 
     Raises:
         ValueError: without a map.
@@ -85,6 +88,8 @@ def feature_maps(maps: Mapping[str, FeatureMap], names: Sequence[str], path: Pat
     down = -(-len(maps) // across)
     figure = style.figure(3.2 * across, 3.3 * down + 0.3)
     panels = figure.subplots(down, across, squeeze=False)
+    if note:
+        figure.suptitle(note, fontsize=style.FONT_POINTS - 1, color=style.INK)
     for axes, (title, found) in zip(panels.flat, maps.items(), strict=False):
         _draw_map(axes, found)
         axes.set_title(title, fontsize=style.FONT_POINTS + 1, color=style.INK)
@@ -105,7 +110,7 @@ def feature_maps(maps: Mapping[str, FeatureMap], names: Sequence[str], path: Pat
     return style.save(figure, path)
 
 
-def gallery(rows: Mapping[str, NDArray[Any]], path: Path, *, columns: Sequence[str] = ()) -> Path:
+def gallery(rows: Mapping[str, NDArray[Any]], path: Path, *, columns: Sequence[str] = (), note: str = "") -> Path:
     """Draw exemplars as pictures, one row per kind and one column per exemplar.
 
     Args:
@@ -113,6 +118,7 @@ def gallery(rows: Mapping[str, NDArray[Any]], path: Path, *, columns: Sequence[s
             and in size.
         path: of the picture to write.
         columns: what stands above each column, such as the class; equal neighbours are written once.
+        note: a line below all of it.
 
     Raises:
         ValueError: without an image, or with images of another form.
@@ -124,13 +130,14 @@ def gallery(rows: Mapping[str, NDArray[Any]], path: Path, *, columns: Sequence[s
         if images.ndim != 4 or images.shape[3] not in (1, 3):
             raise ValueError(f"{name}: must be [m, H, W, 1 or 3], not {list(images.shape)}")
     beside, above = 0.1 + style.LETTER_INCHES * max(map(len, rows)), 0.25 if columns else 0.05
-    width, height = beside + _ROW_INCHES * across + 0.05, above + _ROW_INCHES * len(rows) + 0.05
+    below = 0.25 if note else 0.05
+    width, height = beside + _ROW_INCHES * across + 0.05, above + _ROW_INCHES * len(rows) + below
     figure = style.figure(width, height, fitted=False)  # pictures of one size close together need exact margins
     figure.subplots_adjust(
         left=beside / width,
         right=1 - 0.05 / width,
         top=1 - above / height,
-        bottom=0.05 / height,
+        bottom=below / height,
         wspace=0.06,
         hspace=0.06,
     )
@@ -144,6 +151,8 @@ def gallery(rows: Mapping[str, NDArray[Any]], path: Path, *, columns: Sequence[s
             shown = np.clip(np.rint(image.astype(np.float32)), 0, 255).astype(np.uint8)
             axes.imshow(shown[..., 0] if shown.shape[2] == 1 else shown, cmap="gray", vmin=0, vmax=255)
         line[0].set_ylabel(name, rotation=0, ha="right", va="center", fontsize=style.FONT_POINTS, color=style.INK)
+    if note:
+        figure.text(0.05 / width, 0.06 / height, note, fontsize=style.FONT_POINTS - 1, color=style.INK)
     for index, (axes, title) in enumerate(zip(panels[0], columns, strict=False)):
         if index == 0 or columns[index - 1] != title:
             axes.set_title(title, fontsize=style.FONT_POINTS, color=style.INK, loc="left")

@@ -61,9 +61,18 @@ def bare(axes: Axes) -> None:
 
 
 def footnote(figure: Figure, text: str) -> None:
-    """Small lines below everything, as wide as the figure."""
-    lines = textwrap.fill(text, int(figure.get_figwidth() / LETTER_INCHES / 0.75))
-    figure.supxlabel(lines, x=0.01, ha="left", fontsize=7, color=INK)
+    """Small lines below everything, as wide as the figure, broken between the parts that semicolons separate."""
+    room = int(figure.get_figwidth() / LETTER_INCHES / 0.75)
+    lines = [""]
+    for part in text.replace(". ", ".; ").split("; "):
+        joint = " " if lines[-1].endswith(".") else "; "
+        longer = f"{lines[-1]}{joint}{part}" if lines[-1] else part
+        if len(longer) <= room:
+            lines[-1] = longer
+        else:  # a part that is wider than the figure alone is broken between words
+            lines[-1] += "" if lines[-1].endswith(".") or not lines[-1] else ";"
+            lines += textwrap.wrap(part, room)
+    figure.supxlabel("\n".join(filter(None, lines)), x=0.01, ha="left", fontsize=7, color=INK)
 
 
 def apart(wanted: Sequence[float], gap: float) -> list[float]:
@@ -93,9 +102,15 @@ def line_height(axes: Axes) -> float:
 
 
 def save(figure: Figure, path: Path) -> Path:
-    """Write it as the suffix says (.png, .svg, .pdf), the same bytes for the same figure, and return the path."""
+    """Write it as the suffix says (.png, .svg, .pdf), the same bytes for the same figure, and return the path.
+
+    Beside a .png, for the screen, stand a .pdf and a .svg, for paper.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(path.suffix.lower())
-    with matplotlib.rc_context({"svg.hashsalt": path.name}):
-        figure.savefig(path, dpi=200, metadata=metadata)
+    suffixes = (".png", ".pdf", ".svg") if path.suffix.lower() == ".png" else (path.suffix,)
+    for suffix in suffixes:
+        metadata = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(suffix.lower())
+        # Type 42 fonts, since journals refuse matplotlib's default of type 3.
+        with matplotlib.rc_context({"svg.hashsalt": path.name, "pdf.fonttype": 42}):
+            figure.savefig(path.with_suffix(suffix), dpi=200, metadata=metadata)
     return path

@@ -21,10 +21,16 @@ from accrete_experiments.protocols.results import Run
 
 TITLES = {HEAD: "CNN (head)", NME: "NME (nearest mean of exemplars)"}
 _PANEL_INCHES = 3.6
+JOINT = "joint"
+"""The method that trains with everything: what the others are measured against."""
+_NAMED, _NUMBERED = 12, 10
+"""Classes up to which a matrix has room for their names, and for a number in each cell."""
 
 
 def accuracy_curves(runs: Sequence[Run], path: Path, *, rules: Sequence[str] = (HEAD, NME)) -> Path:
     """Accuracy on all classes seen after each task: a line a method, a panel a rule, bands of one standard deviation.
+
+    A dotted line is chance. Joint training, where it was run, is black and dashed.
 
     Args:
         runs: finished runs of one protocol; those that are not finished are left out.
@@ -50,14 +56,17 @@ def accuracy_curves(runs: Sequence[Run], path: Path, *, rules: Sequence[str] = (
     numbers = {name: index for index, name in enumerate(methods)}
     for axes, (rule, found) in zip(panels, curves.items(), strict=True):
         for name, values in found.items():
-            _draw_curve(axes, seen, values, numbers[name])
+            _draw_curve(axes, seen, values, numbers[name], joint=name == JOINT)
+        axes.plot(seen, [100.0 / classes for classes in seen], ":", color="#888888", linewidth=1.0)
         _dress_curves(axes, seen, TITLES.get(rule, rule))
     panels[0].set_ylabel("Top-1 accuracy on the classes seen (%)", color=style.INK)
     band = " Bands: ± one standard deviation." if any(len(of_method) > 1 for of_method in methods.values()) else ""
-    style.footnote(figure, report.caption(groups[0].protocol, _seeds(methods)) + band)
+    lines = " Dotted: chance." if JOINT in methods else f" Dotted: chance. No {JOINT} line: {JOINT} was not run."
+    style.footnote(figure, report.caption(groups[0].protocol, _seeds(methods)) + band + lines)
     figure.draw_without_rendering()  # places the axes, so that lines of text have a height in percent
     for axes, found in zip(panels, curves.values(), strict=True):
-        _label_ends(axes, seen[-1], {name: values[-1] for name, values in found.items()}, numbers)
+        ends = {name: (values[-1].mean, _color(numbers[name], joint=name == JOINT)) for name, values in found.items()}
+        _label_ends(axes, seen[-1], {**ends, "chance": (100.0 / seen[-1], "#888888")})
     return style.save(figure, path)
 
 
@@ -68,16 +77,23 @@ def confusion(true: NDArray[Any], predicted: NDArray[Any], classes: int) -> NDAr
 
 
 def confusion_matrices(
-    matrices: Mapping[str, NDArray[Any]], path: Path, *, class_counts: Sequence[int], columns: int = 3
+    matrices: Mapping[str, NDArray[Any]],
+    path: Path,
+    *,
+    class_counts: Sequence[int],
+    names: Sequence[str] = (),
+    columns: int = 3,
 ) -> Path:
     """Which class is taken for which, a panel a method, classes in order of arrival, lines between tasks.
 
-    As in Rebuffi et al. (iCaRL, CVPR 2017). Shades follow the square root, so that rare confusions show.
+    As in Rebuffi et al. (iCaRL, CVPR 2017). Shades follow the square root, so that rare confusions show. Few classes
+    have their names at the edges, and fewer a percentage in each cell.
 
     Args:
         matrices: by title, counts [C, C]: true class down, predicted class across.
         path: of the picture to write.
         class_counts: classes that arrived in each task.
+        names: of the classes, in order of arrival.
         columns: panels side by side.
 
     Raises:
@@ -88,15 +104,22 @@ def confusion_matrices(
         raise ValueError(f"matrices must be [{size}, {size}], as many classes as arrived")
     across = min(columns, len(matrices))
     down = -(-len(matrices) // across)
-    figure = style.figure(3.0 * across + 0.9, 3.0 * down + 0.4)
+    named = names if len(names) == size <= _NAMED else ()
+    margin = style.LETTER_INCHES * max(map(len, named), default=0)
+    panel = max(3.0, 0.42 * size) if size <= _NUMBERED else 3.0
+    figure = style.figure(panel * across + margin + 0.9, panel * down + margin + 0.4)
     panels = figure.subplots(down, across, squeeze=False, sharex=True, sharey=True)
     norm = PowerNorm(0.5, vmin=0.0, vmax=100.0)
     shades = LinearSegmentedColormap.from_list("shares", ["#FFFFFF", "#9ECAE1", "#2171B5", "#08306B"])
     for place, (axes, (title, matrix)) in enumerate(zip(panels.flat, matrices.items(), strict=False)):
         totals = np.maximum(matrix.sum(axis=1, keepdims=True), 1)
-        axes.imshow(100.0 * matrix / totals, cmap=shades, norm=norm, interpolation="nearest")
+        shares = 100.0 * matrix / totals
+        axes.imshow(shares, cmap=shades, norm=norm, interpolation="nearest")
+        if size <= _NUMBERED:
+            _number(axes, shares)
         axes.set_title(title, fontsize=style.FONT_POINTS + 1, color=style.INK)
-        _dress_matrix(axes, np.cumsum(class_counts)[:-1] - 0.5, lowest=place + across >= len(matrices))
+        lowest = place + across >= len(matrices)
+        _dress_matrix(axes, np.cumsum(class_counts)[:-1] - 0.5, named, lowest=lowest)
     for axes in panels.flat[len(matrices) :]:
         axes.remove()
     figure.supxlabel("Predicted class, by order of arrival", fontsize=style.FONT_POINTS, color=style.INK)
@@ -125,13 +148,17 @@ def _curves(methods: Mapping[str, Sequence[Run]], rule: str) -> dict[str, list[S
     return found
 
 
-def _draw_curve(axes: Axes, seen: Sequence[int], values: Sequence[Spread], index: int) -> None:
+def _color(index: int, *, joint: bool) -> str:
+    return "#000000" if joint else style.color(index)
+
+
+def _draw_curve(axes: Axes, seen: Sequence[int], values: Sequence[Spread], index: int, *, joint: bool) -> None:
     means = np.array([value.mean for value in values])
-    colour = style.color(index)
+    colour = _color(index, joint=joint)
     if values[0].deviation is not None:
         half = np.array([value.deviation or 0.0 for value in values])
         axes.fill_between(seen, means - half, means + half, color=colour, alpha=0.18, linewidth=0)
-    form = style.dashes(index)
+    form = "--" if joint else style.dashes(index)
     axes.plot(seen, means, form, color=colour, marker=style.marker(index), markersize=3.5, linewidth=1.5)
 
 
@@ -144,33 +171,46 @@ def _dress_curves(axes: Axes, seen: Sequence[int], title: str) -> None:
     axes.tick_params(labelleft=True)
 
 
-def _dress_matrix(axes: Axes, bounds: NDArray[Any], *, lowest: bool) -> None:
+def _number(axes: Axes, shares: NDArray[Any]) -> None:
+    """Write each percentage into its cell, zeros left out."""
+    for (row, column), share in np.ndenumerate(shares):
+        if share > 0:
+            text = "<1" if share < 1 else f"{share:.0f}"
+            colour = "white" if share > 25 else style.INK  # by the shade behind it
+            axes.text(column, row, text, ha="center", va="center", fontsize=style.FONT_POINTS - 2, color=colour)
+
+
+def _dress_matrix(axes: Axes, bounds: NDArray[Any], names: Sequence[str], *, lowest: bool) -> None:
     for lines in (axes.axhline, axes.axvline):
         for bound in bounds:
             lines(bound, color="#BBBBBB", linewidth=0.4)
     axes.tick_params(colors=style.INK, labelsize=style.FONT_POINTS - 1, labelbottom=lowest)
-    for axis in (axes.xaxis, axes.yaxis):
-        axis.set_major_locator(MaxNLocator(integer=True))  # classes are whole
+    if names:
+        axes.set_xticks(range(len(names)), names, rotation=45, ha="right", rotation_mode="anchor")
+        axes.set_yticks(range(len(names)), names)
+    else:
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_locator(MaxNLocator(integer=True))  # classes are whole
     axes.spines[:].set_color("#999999")
 
 
-def _label_ends(axes: Axes, end: int, last: Mapping[str, Spread], numbers: Mapping[str, int]) -> None:
-    """Each line's name and last accuracy at its end, moved apart where they would touch."""
-    places = style.apart([value.mean for value in last.values()], style.line_height(axes))
-    for (name, value), place in zip(last.items(), places, strict=True):
+def _label_ends(axes: Axes, end: int, last: Mapping[str, tuple[float, str]]) -> None:
+    """Each line's name and last accuracy at its end, in its colour, moved apart where they would touch."""
+    places = style.apart([value for value, _ in last.values()], style.line_height(axes))
+    for (name, (value, colour)), place in zip(last.items(), places, strict=True):
         axes.annotate(
-            f"{name}  {value.mean:.1f}",
-            xy=(end, value.mean),
+            f"{name}  {value:.1f}",
+            xy=(end, value),
             xytext=(1.05, place),
             textcoords=axes.get_yaxis_transform(),
             fontsize=style.FONT_POINTS,
-            color=style.color(numbers[name]),
+            color=colour,
             va="center",
             annotation_clip=False,
             # From the left end of the words, so that no line crosses another's words.
             arrowprops={
                 "arrowstyle": "-",
-                "color": style.color(numbers[name]),
+                "color": colour,
                 "linewidth": 0.6,
                 "relpos": (0.0, 0.5),
                 "shrinkA": 0.0,

@@ -1,9 +1,11 @@
-"""What a comparison found, as JSON and as Markdown. Standard library alone.
+"""What a comparison found, as JSON, Markdown, CSV and LaTeX. Standard library alone.
 
 Figures stand in one table only where all their settings are the same: another kind or size of memory, other data, other
 epochs or another augmentation make another table.
 """
 
+import csv
+import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -99,15 +101,85 @@ def to_json(runs: Iterable[Run]) -> str:
 def write(folder: Path, runs: Sequence[Run], *, name: str = "results") -> tuple[Path, Path]:
     """Write `<name>.json` and `<name>.md` into a folder, which is made, and return their paths.
 
+    Beside them stand `<name>.csv`, a row for each accuracy, and `<name>.tex`, the tables for a paper.
+
     Raises:
         OSError: when that fails; a file that stood there is then still whole.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    texts = {folder / f"{name}.json": to_json(runs), folder / f"{name}.md": to_markdown(runs)}
-    for path, text in texts.items():
-        write_text(path, text)
-    first, second = texts
-    return first, second
+    texts = {"json": to_json(runs), "md": to_markdown(runs), "csv": to_csv(runs), "tex": to_latex(runs)}
+    for suffix, text in texts.items():
+        write_text(folder / f"{name}.{suffix}", text)
+    return folder / f"{name}.json", folder / f"{name}.md"
+
+
+def to_csv(runs: Iterable[Run]) -> str:
+    """A row for each run, task and rule, with shares of 1; nothing where nothing was measured."""
+    text = io.StringIO()
+    rows = csv.writer(text, lineterminator="\n")
+    rows.writerow(["method", "seed", "task", "classes", "rule", "top1", "top5", "exemplars", "images", "seconds"])
+    for run in runs:
+        for task in run.tasks:
+            for rule in task.scores:
+                figures = [measures.top1(task, rule), measures.top5(task, rule)]
+                shares = ["" if value is None else f"{value:.6f}" for value in figures]
+                seconds = f"{sum(task.seconds.values()):.3f}"
+                rows.writerow(
+                    [
+                        run.method,
+                        run.seed,
+                        task.number,
+                        task.classes,
+                        rule,
+                        *shares,
+                        task.exemplars,
+                        task.images,
+                        seconds,
+                    ]
+                )
+    return text.getvalue()
+
+
+def to_latex(runs: Iterable[Run]) -> str:
+    """For each protocol a table of the summary, for LaTeX with the package booktabs."""
+    return "\n".join(_latex(comparison) for comparison in comparisons(runs) if comparison.methods)
+
+
+def _latex(comparison: Comparison) -> str:
+    columns = _summary_columns(comparison)
+    lines = [
+        " & ".join(map(_escaped, columns)),
+        *(" & ".join(map(_escaped, row)) for row in zip(*columns.values(), strict=True)),
+    ]
+    header, *rows = (f"    {line} \\\\" for line in lines)
+    return "\n".join(
+        [
+            "\\begin{table}",
+            "  \\centering",
+            f"  \\caption{{{_escaped(caption(comparison.protocol))}}}",
+            f"  \\begin{{tabular}}{{l{'r' * (len(columns) - 1)}}}",
+            "    \\toprule",
+            header,
+            "    \\midrule",
+            *rows,
+            "    \\bottomrule",
+            "  \\end{tabular}",
+            "\\end{table}",
+            "",
+        ]
+    )
+
+
+def _escaped(text: str) -> str:
+    """Return a text as LaTeX prints it."""
+    special = {
+        "\\": r"\textbackslash{}",
+        "~": r"\textasciitilde{}",
+        "^": r"\textasciicircum{}",
+        "±": r"$\pm$",
+        _NOTHING: "--",
+    }
+    return "".join(special.get(one, f"\\{one}" if one in "&%$#_{}" else one) for one in text)
 
 
 def to_markdown(runs: Iterable[Run]) -> str:
@@ -189,6 +261,10 @@ def _where(run: Run) -> str:
 
 
 def _summary_table(comparison: Comparison) -> str:
+    return _table(_summary_columns(comparison))
+
+
+def _summary_columns(comparison: Comparison) -> dict[str, list[str]]:
     rows = [(name, len(runs), summary(runs)) for name, runs in comparison.methods.items()]
     titles: dict[str, Callable[[Mapping[str, Spread | None]], str]] = {
         "CNN avg (%)": lambda found: _percent(found["cnn_average"]),
@@ -205,8 +281,7 @@ def _summary_table(comparison: Comparison) -> str:
     }
     cells = {title: [show(found) for _, _, found in rows] for title, show in titles.items()}
     cells = {title: column for title, column in cells.items() if set(column) != {_NOTHING}}
-    columns = {"Method": [name for name, _, _ in rows], **cells, "Seeds": [str(seeds) for _, seeds, _ in rows]}
-    return _table(columns)
+    return {"Method": [name for name, _, _ in rows], **cells, "Seeds": [str(seeds) for _, seeds, _ in rows]}
 
 
 def _task_table(comparison: Comparison, rule: str) -> str:
