@@ -87,6 +87,17 @@ def png_with(data: bytes, chunks: Sequence[bytes], *, last: bool = False, behind
     return data[:at] + b"".join(chunks) + data[at:] + behind
 
 
+def _with_wrong_checksum(data: bytes) -> bytes:
+    """Return a PNG of which no checksum of the pixels is right; zlib's own is, so that they are known to be whole."""
+    found = bytearray(data)
+    at = data.index(b"IDAT")
+    while found[at : at + 4] == b"IDAT":
+        end = at + 4 + int.from_bytes(found[at - 4 : at])
+        found[end] ^= 0xFF
+        at = end + 8
+    return bytes(found)
+
+
 def png_resplit(data: bytes, size: int) -> bytes:
     """Return a PNG whose pixels come in chunks of `size` bytes."""
     out, at = PNG_SIGNATURE, 8
@@ -184,6 +195,7 @@ def odd_pngs(data: bytes) -> dict[str, bytes]:
         "wrong checksum of a text": png_with(data, [chunk(b"tEXt", b"a\0b", sound=False)]),
         "wrong checksum of a time": png_with(data, [chunk(b"tIME", bytes(7), sound=False)]),
         "wrong checksum behind the pixels": png_with(data, [chunk(b"tEXt", b"a\0b", sound=False)], last=True),
+        "wrong checksum of the pixels": _with_wrong_checksum(data),
         "short pHYs": png_with(data, [chunk(b"pHYs", b"\0\0")]),
         "empty pHYs": png_with(data, [chunk(b"pHYs", b"")]),
         "short gAMA": png_with(data, [chunk(b"gAMA", b"\1")]),

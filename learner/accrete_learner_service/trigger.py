@@ -13,6 +13,8 @@ Cause = Literal["count", "age", "hand", "deletion"]
 
 #: A class in quarantine is tried again once it has this many times the examples that the failed step had.
 QUARANTINE_GROWTH = 1.5
+#: Labels that are named in what is waited for.
+_TOLD = 5
 #: Settling ends after this many times `settle_s`, whether or not examples still come.
 SETTLE_LIMIT = 10
 
@@ -50,19 +52,65 @@ def decide(
         by_hand: whether an operator asked for it.
 
     Returns:
-        None when nothing starts. A new class without an example to train on never takes part, and there is no step
-        without any: examples for the hold-out alone wait.
+        None when nothing starts. There is no step without an example to train on: those for the hold-out alone wait,
+        unless their class is new, which then trains on some of them.
     """
     free = {
         label: count
         for label, count in pending.items()
-        if (label in known or _trainable(count) > 0) and (by_hand or not _stays_out(count, quarantined.get(label)))
+        if count.examples and (by_hand or not _stays_out(count, quarantined.get(label)))
     }
-    if not any(_trainable(count) > 0 for count in free.values()):
+    if not any(_trainable(count) > 0 or label not in known for label, count in free.items()):
         return None
     if by_hand:
         return Decision(labels=frozenset(free), reason="asked for by hand", cause="hand")
     return _by_age(free, config, now_ms) or _by_count(free, known, config)
+
+
+def waits_for(
+    pending: Mapping[str, PendingCount],
+    *,
+    known: Collection[str],
+    quarantined: Mapping[str, int],
+    config: TriggerConfig,
+    now_ms: int,
+) -> list[str]:
+    """Return what keeps a step from starting, as sentences for people; the parameters are those of `decide`.
+
+    Nothing where a step starts, or nothing is pending but what is in quarantine.
+    """
+    free = {
+        label: count
+        for label, count in pending.items()
+        if count.examples and not _stays_out(count, quarantined.get(label))
+    }
+    if not free or decide(pending, known=known, quarantined=quarantined, config=config, now_ms=now_ms) is not None:
+        return []
+    new = {label: count.examples for label, count in free.items() if label not in known}
+    short = [
+        f"{label} has {count} of {config.min_examples}"
+        for label, count in sorted(new.items())
+        if count < config.min_examples
+    ]
+    found = []
+    if short:
+        more = f" and {len(short) - _TOLD} more labels" if len(short) > _TOLD else ""
+        found.append(f"examples of new labels: {', '.join(short[:_TOLD])}{more} (trigger.min_examples)")
+    needed, setting = (
+        (config.classes_per_step, "classes_per_step") if known else (config.first_classes, "first_classes")
+    )
+    ready = len(new) - len(short)
+    if new and ready < needed:
+        found.append(f"new labels with enough examples: {ready} of {needed} (trigger.{setting})")
+    old = sum(_trainable(count) for label, count in free.items() if label in known)
+    if old:
+        found.append(f"new examples of known labels: {old} of {config.refresh_examples} (trigger.refresh_examples)")
+    if new or old:
+        left_s = max(0.0, config.max_wait_s - (now_ms - min(count.oldest_ms for count in free.values())) / 1000)
+        found.append(f"or {left_s:.0f} s more, when the oldest has waited {config.max_wait_s:g} s (trigger.max_wait_s)")
+    else:
+        found.append("an example to train on: those that are pending are all set aside to measure by")
+    return found
 
 
 def _trainable(count: PendingCount) -> int:

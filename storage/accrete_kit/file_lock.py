@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import time
 from pathlib import Path
@@ -9,6 +10,8 @@ from types import TracebackType
 from typing import Self
 
 _RETRY_S = 0.05
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+"""What flock(2) says on file systems without locks, such as NFS or FUSE mounts."""
 
 
 class AlreadyLocked(Exception):
@@ -30,11 +33,20 @@ class FileLock:
 
         Raises:
             AlreadyLocked: when another holder has it.
-            OSError: when the file cannot be opened.
+            OSError: when the file cannot be opened, or its file system keeps no locks.
         """
         self._file = path.open("a")
         try:
             self._acquire(timeout_s)
+        except OSError as error:
+            self._file.close()
+            if error.errno not in _NO_LOCKS:
+                raise
+            raise OSError(
+                f"{path.parent}: its file system keeps no locks ({error.strerror}), without which two processes could "
+                "write there at once; use a folder on a local disk, or mount it with locks (NFS: start its lock "
+                "service, or mount with local_lock=flock where one machine alone uses it)"
+            ) from error
         except BaseException:
             self._file.close()
             raise

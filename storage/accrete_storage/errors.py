@@ -73,9 +73,9 @@ class QuotaExceeded(StorageError):
 class NotFound(StorageError):
     """No such version, label or id."""
 
-    def __init__(self, kind: str, name: str) -> None:
-        """Say that there is no `kind`, as in "version", "label" or "id", called `name`."""
-        super().__init__(f"no such {kind}: {name}")
+    def __init__(self, kind: str, name: str, instead: str = "") -> None:
+        """Say that there is no `kind`, as in "version", "label" or "id", called `name`, and what there is `instead`."""
+        super().__init__(f"no such {kind}: {name}{f'; {instead}' if instead else ''}")
         self.kind = kind
         self.name = name
 

@@ -1,5 +1,7 @@
 """One holder at a time, among processes and within one."""
 
+import errno
+import os
 import subprocess
 import sys
 import threading
@@ -50,3 +52,17 @@ def test_a_child_that_does_not_inherit_it_does_not_hold_it(tmp_path: Path) -> No
     finally:
         child.kill()
         child.wait()
+
+
+@pytest.mark.parametrize("number", [errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP])
+def test_a_file_system_without_locks_is_told_with_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", refuse)  # no such file system is at hand
+    for timeout_s in (0.0, None):
+        with pytest.raises(OSError, match="keeps no locks .* use a folder on a local disk") as told:
+            FileLock(tmp_path / "lock", timeout_s=timeout_s)
+        assert str(told.value).startswith(f"{tmp_path}: ")

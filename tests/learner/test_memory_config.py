@@ -30,3 +30,11 @@ def test_a_bad_budget_is_refused_by_field_and_value(field: str, value: Any):
 def test_no_class_has_no_share():
     with pytest.raises(ValueError, match="classes = 0"):
         MemoryConfig().per_class(0)
+
+
+def test_a_total_that_keeps_nothing_of_any_class_is_told():
+    assert "less than one exemplar for each of 21 classes" in MemoryConfig(kind="total", size=20).too_small(21)
+    assert not MemoryConfig(kind="total", size=20).too_small(20)
+    assert not MemoryConfig(kind="total", size=20).too_small(0)
+    assert not MemoryConfig(kind="total", size=0).too_small(5)
+    assert not MemoryConfig(kind="per_class", size=1).too_small(3000)

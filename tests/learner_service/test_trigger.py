@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 import pytest
 
 from accrete_learner_service.config import TriggerConfig
-from accrete_learner_service.trigger import Decision, Settling, decide
+from accrete_learner_service.trigger import Decision, Settling, decide, waits_for
 from accrete_storage.examples.pending import PendingCount
 
 CONFIG = TriggerConfig(classes_per_step=2, first_classes=3, min_examples=20, max_wait_s=60, refresh_examples=50)
@@ -75,12 +75,18 @@ CASES = [
         reason="asked for by hand",
     ),
     Case(name="hold-out examples alone wait", pending={"old": pending(3, holdout=3, age_s=99)}),
-    Case(name="hold-out examples alone wait, by hand", pending={"a": pending(3, holdout=3)}, by_hand=True),
+    Case(name="hold-out examples alone wait, by hand", pending={"old": pending(3, holdout=3)}, by_hand=True),
     Case(
-        name="a new class with hold-out examples alone is left out",
+        name="a new class whose few examples were all set aside is learned all the same",
+        pending={"a": pending(3, holdout=3, age_s=60)},
+        labels={"a"},
+        reason="the oldest pending example has waited 60 s",
+    ),
+    Case(
+        name="it comes along by hand, too",
         pending={"a": pending(2, holdout=2), "old": pending(1)},
         by_hand=True,
-        labels={"old"},
+        labels={"old", "a"},
         reason="asked for by hand",
     ),
     Case(name="a class in quarantine is left out", pending={"a": pending(29), "b": pending(20)}, quarantined={"a": 20}),
@@ -142,3 +148,56 @@ def test_a_step_by_hand_does_not_wait():
 
 def test_nothing_decided_starts_nothing():
     assert not Settling(TriggerConfig(settle_s=0)).over(None, 1, 0)
+
+
+WAITS = {
+    "nothing": ({}, ("old",), {}, []),
+    "what starts": ({"a": pending(20), "b": pending(20)}, ("old",), {}, []),
+    "what is in quarantine": ({"a": pending(29)}, ("old",), {"a": 20}, []),
+    "short": (
+        {"b": pending(3, age_s=20), "a": pending(19)},
+        ("old",),
+        {},
+        [
+            "examples of new labels: a has 19 of 20, b has 3 of 20 (trigger.min_examples)",
+            "new labels with enough examples: 0 of 2 (trigger.classes_per_step)",
+            "or 40 s more, when the oldest has waited 60 s (trigger.max_wait_s)",
+        ],
+    ),
+    "first": (
+        {"a": pending(20), "b": pending(20)},
+        (),
+        {},
+        [
+            "new labels with enough examples: 2 of 3 (trigger.first_classes)",
+            "or 59 s more, when the oldest has waited 60 s (trigger.max_wait_s)",
+        ],
+    ),
+    "known": (
+        {"old": pending(9, holdout=2)},
+        ("old",),
+        {},
+        [
+            "new examples of known labels: 7 of 50 (trigger.refresh_examples)",
+            "or 59 s more, when the oldest has waited 60 s (trigger.max_wait_s)",
+        ],
+    ),
+    "hold-out": (
+        {"old": pending(2, holdout=2)},
+        ("old",),
+        {},
+        ["an example to train on: those that are pending are all set aside to measure by"],
+    ),
+}
+
+
+@pytest.mark.parametrize("case", WAITS)
+def test_what_is_waited_for_is_told(case: str):
+    found, known, quarantined, told = WAITS[case]
+    assert waits_for(found, known=known, quarantined=quarantined, config=CONFIG, now_ms=NOW) == told
+
+
+def test_of_many_labels_some_are_named():
+    many = {f"label {number}": pending(1) for number in range(3000)}
+    first = waits_for(many, known=(), quarantined={}, config=CONFIG, now_ms=NOW)[0]
+    assert first.endswith("label 1000 has 1 of 20 and 2995 more labels (trigger.min_examples)")

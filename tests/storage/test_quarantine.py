@@ -25,6 +25,21 @@ def test_what_is_set_aside_says_why_and_starts_steps_again_when_an_operator_says
     assert store.pending.total().examples == 6
 
 
+def test_what_cannot_be_retried_or_approved_says_what_can_be_done_instead(store: Store):
+    mine = lease(store)
+    store.pending.add(examples("failed", 2))
+    set_aside(store, mine, failed=2)
+    with pytest.raises(NotFound, match="failed; it is set aside: retry failed"):
+        store.quarantine.approve("failed")
+    store._database.client.hset(
+        store._keys.quarantine, "new", '{"count": 1, "attempts": 0, "reason": "", "awaiting": true}'
+    )
+    with pytest.raises(NotFound, match="new; it awaits approval: approve new"):
+        store.quarantine.retry("new")
+    with pytest.raises(NotFound, match="unheard$"):
+        store.quarantine.retry("unheard")
+
+
 def test_what_is_dropped_is_gone_and_may_be_sent_again(store: Store, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("accrete_storage.examples.quarantine._AT_ONCE", 2)
     mine = lease(store)

@@ -33,3 +33,12 @@ class MemoryConfig:
         if classes < 1:
             raise ValueError(f"classes = {classes}: must be at least 1")
         return self.size if self.kind == "per_class" else self.size // classes
+
+    def too_small(self, classes: int) -> str:
+        """Return, for people, that a total keeps no exemplar of so many classes; empty where it does, or is to be 0."""
+        if not self.size or not classes or self.per_class(classes):
+            return ""
+        return (
+            f"memory.size = {self.size} in total is less than one exemplar for each of {classes} classes, so none is "
+            f"kept of any: set it to {classes} or more, or memory.kind to per_class"
+        )

@@ -75,6 +75,8 @@ def commit(
         Fenced: another learner holds the lease.
     """
     per_class = context.config.memory.per_class(len(inputs.labels))
+    if too_small := context.config.memory.too_small(len(inputs.labels)):
+        log.warning("memory.too_small", extra=fields(reason=too_small))
     shared = share_exemplars(
         exemplars,
         inputs.labels,

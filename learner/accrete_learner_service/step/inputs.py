@@ -103,6 +103,9 @@ def read_inputs(
         chosen, left_over = choose_holdout(old_holdout, set_aside, cap=holdout_config.cap, per_principal=per_principal)
         again = store.memory.exemplars(label) if label in lost else []
         training = [*again, *(entry.example for entry in entries if not entry.holdout), *left_over]
+        if not training and label not in known and chosen:
+            # By chance all of its few images were set aside. A class that is never learned needs no measure.
+            chosen, training = chosen[: len(chosen) // 2], chosen[len(chosen) // 2 :]
         if not training and not (entries and label in known):
             continue
         new += training

@@ -99,7 +99,10 @@ class Quarantine:
             pending = self._end(label, entry, only_empty=False)
             if pending >= 0:
                 return pending
-        raise NotFound(kind, label)
+        instead = ""
+        if entry is not None:
+            instead = f"it awaits approval: approve {label}" if not awaiting else f"it is set aside: retry {label}"
+        raise NotFound(kind, label, instead)
 
     def _stored(self, label: str) -> bytes | None:
         with reachable():

@@ -13,6 +13,9 @@ from accrete_storage.redis.keys import Keys
 
 T = TypeVar("T")
 
+REASONS = ("contradiction", "duplicates", "burst", "share")
+"""Why an example may be in review."""
+
 _AT_ONCE = 1000
 """Examples that one script moves, which takes an instant, so that others need not wait."""
 _IDS = 10

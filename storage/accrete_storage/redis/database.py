@@ -229,7 +229,8 @@ def _sentinel_client(url: str, options: dict[str, Any]) -> Any:
     if address is None:
         return None
     asking = {name: value for name, value in options.items() if name.startswith("socket_")}
-    known = Sentinel(address.sentinels, sentinel_kwargs={**asking, "retry": options["retry"]})
+    kind: Any = Sentinel  # redis-py leaves its types out
+    known = kind(address.sentinels, sentinel_kwargs={**asking, "retry": options["retry"]})
     account = {"username": address.username, "password": address.password}
     return known.master_for(address.service, db=address.database, **account, **options)
 
