@@ -9,6 +9,8 @@ from collections.abc import Callable
 
 from accrete_kit import dependencies
 from accrete_kit.atomic_file import write_text
+from accrete_learner.method_names import ANALYTIC
+from accrete_learner_service.waiting import pending_waits_for
 from accrete_node import log, presets
 from accrete_node.describe import render
 from accrete_node.exit_status import CANNOT_START
@@ -28,7 +30,7 @@ def serve(settings: Settings) -> int:
     from accrete_server.app import serve as run  # the learner's process has no use for gRPC
     from accrete_server.settings import ServerSettings
 
-    memory = settings.memory
+    memory, trigger, closed = settings.memory, settings.trigger, settings.method.name == ANALYTIC
 
     def checked() -> None:
         check_serving(settings)
@@ -38,6 +40,8 @@ def serve(settings: Settings) -> int:
                 spec=settings.input_spec,
                 method=settings.method.name,
                 exemplar_budget=lambda classes: classes * memory.per_class(classes) if classes else 0,
+                waits_for=lambda store: pending_waits_for(store, trigger, learns_all=closed),
+                warnings=lambda classes: [text for text in (memory.too_small(classes),) if text],
                 server=settings.server,
                 store=settings.store,
                 holdout=settings.holdout,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import sys
@@ -23,6 +24,8 @@ from accrete_node.weights import check_fit, check_weights
 from accrete_storage.embedded.server import EmbeddedStore, claim
 from accrete_storage.errors import StorageError
 from accrete_storage.store_url import shown
+
+_log = logging.getLogger(__name__)
 
 _PREDECESSORS_S = 10.0
 """Longer than a server takes to drain."""
@@ -154,7 +157,8 @@ def _announce(settings: Settings, signals: Signals) -> None:
     while signals.count == 0:
         server, learner = addresses(settings.data_dir), addresses(settings.data_dir, "learner")
         if server is not None and learner is not None:
-            print(banner(settings, server, learner), flush=True)
+            _log.info("node.ready", extra={"address": server["address"], "data_dir": str(settings.data_dir.resolve())})
+            print(banner(settings, server, learner), flush=True)  # on standard output alone, and the log on the other
             return
         time.sleep(0.05)
 

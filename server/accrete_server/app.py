@@ -30,6 +30,7 @@ from accrete_server.open_inference.service import OpenInference
 from accrete_server.open_inference.triton_metrics import TritonMetrics
 from accrete_server.operate.reporting import Reporter
 from accrete_server.operate.service import Operation
+from accrete_server.operate.step_progress import StepProgress
 from accrete_server.predict.admission import Admission
 from accrete_server.predict.batcher import Batcher, Request
 from accrete_server.predict.pipeline import Pipeline
@@ -112,7 +113,8 @@ class Server:
         load_failures = LoadFailures()
         loader = Loader(artifacts, settings.engine, settings.spec, self.metrics.model)
         swapper = Swapper(self.slots, loader, load_failures, self.metrics.model, settings.data_dir)
-        self._store_sync = StoreSync(self._connection, swapper, self._hub, self.metrics)
+        self._progress = StepProgress()
+        self._store_sync = StoreSync(self._connection, swapper, self._progress.note, self._hub, self.metrics)
 
         # What callers reach: gRPC, the page of metrics, and the file that says where both are.
         guard = Guard(access)
@@ -125,7 +127,7 @@ class Server:
             "/inference.GRPCInferenceService/ModelInfer": self.predict_admission,
             "/accrete.v1.Teaching/AddExamples": self.teach_admission,
         }
-        self._interceptor = CallInterceptor(self.metrics.requests, guard, threads, admissions)
+        self._interceptor = CallInterceptor(self.metrics.requests, guard, threads, admissions, settings.node)
         self._grpc = make_grpc_server(config, threads, self._interceptor)
         self._health = Health(self._grpc)
         if access.reflection:
@@ -172,7 +174,7 @@ class Server:
         teaching_pb2_grpc.add_TeachingServicer_to_server(teaching, self._grpc)
 
     def _add_operating(self, settings: ServerSettings, artifacts: ArtifactStore, load_failures: LoadFailures) -> None:
-        reporter = Reporter(self._connection, self.slots, settings)
+        reporter = Reporter(self._connection, self.slots, settings, self._progress)
         operation = Operation(self._config, self._connection, self.slots, artifacts, reporter, load_failures)
         operation_pb2_grpc.add_OperationServicer_to_server(operation, self._grpc)
 

@@ -34,6 +34,10 @@ class ServerConfig:
     metrics_port: Port = 9464
     """Port of `/metrics`; 0: any free one, written to `server.json`."""
 
+    node: str = ""
+    """The node's name in `accrete status`, on which callers may insist (`--node`): a script that reaches another node
+    by mistake is refused. Empty: the machine's name and the data directory's, such as "shop/accrete-data"."""
+
     model_name: Annotated[str, MinLen(1)] = "accrete"
     """The model's name to clients of the Open Inference Protocol, which ask for one."""
 

@@ -56,6 +56,14 @@ class State:
     pinned: bool = False
     paused: bool = False
     blocked: str = ""
+    status: dict[str, Any] = field(default_factory=dict)
+    """Fields of GetStatus that are otherwise than they are here."""
+    held: list[op.HeldLabel] = field(
+        default_factory=lambda: [
+            op.HeldLabel(label="moth", pending=7, attempts=3, reason="out of memory"),
+            op.HeldLabel(label="owl", pending=2, reason="the label is new", awaiting_approval=True),
+        ]
+    )
     max_images: int = 64
     max_batch: int = 256
     events: list[te.Event] = field(default_factory=list)
@@ -251,33 +259,36 @@ class Operation(_Entry, operation_pb2_grpc.OperationServicer):
 
     def GetStatus(self, request, context):  # noqa: N802
         self.enter("GetStatus", request, context)
-        return op.GetStatusResponse(
-            version=self.state.version,
-            active_version=self.state.version,
-            pinned=self.state.pinned,
-            classes=2,
-            provisional_classes=1,
-            phase=ty.BLOCKED if self.state.blocked else ty.TRAINING,
-            paused=self.state.paused,
-            learner_alive=True,
-            pending=7,
-            oldest_pending_ms=65_000,
-            exemplars=40,
-            exemplar_bytes=122_880,
-            exemplar_budget=60,
-            holdout=10,
-            engine="onnxruntime CPUExecutionProvider",
-            method="lucir",
-            release="0.1.0",
-            store_alive=True,
-            store="valkey 9.1.2",
-            input_shape=[32, 32, 3],
-            held_labels=["moth"],
-            in_review=3,
-            phase_reason=self.state.blocked,
-            unknown_rate=0.05,
-            false_alarm_rate=0.048,
-        )
+        fields: dict[str, Any] = {
+            "version": self.state.version,
+            "active_version": self.state.version,
+            "pinned": self.state.pinned,
+            "classes": 2,
+            "provisional_classes": 1,
+            "phase": ty.BLOCKED if self.state.blocked else ty.TRAINING,
+            "paused": self.state.paused,
+            "learner_alive": True,
+            "pending": 7,
+            "oldest_pending_ms": 65_000,
+            "exemplars": 40,
+            "exemplar_bytes": 122_880,
+            "exemplar_budget": 60,
+            "holdout": 10,
+            "engine": "onnxruntime CPUExecutionProvider",
+            "method": "lucir",
+            "release": "0.1.0",
+            "store_alive": True,
+            "store": "valkey 9.1.2",
+            "input_shape": [32, 32, 3],
+            "held_labels": ["moth"],
+            "in_review": 3,
+            "phase_reason": self.state.blocked,
+            "unknown_rate": 0.05,
+            "false_alarm_rate": 0.048,
+            "node": "shop",
+            "data_dir": "/srv/accrete",
+        }
+        return op.GetStatusResponse(**fields | self.state.status)
 
     def ListClasses(self, request, context):  # noqa: N802
         self.enter("ListClasses", request, context)
@@ -331,10 +342,7 @@ class Operation(_Entry, operation_pb2_grpc.OperationServicer):
 
     def ListHeld(self, request, context):  # noqa: N802
         self.enter("ListHeld", request, context)
-        moth = op.HeldLabel(label="moth", pending=7, attempts=3, reason="out of memory")
-        return op.ListHeldResponse(
-            labels=[moth, op.HeldLabel(label="owl", pending=2, reason="the label is new", awaiting_approval=True)]
-        )
+        return op.ListHeldResponse(labels=self.state.held)
 
     def ApproveLabel(self, request, context):  # noqa: N802
         self.enter("ApproveLabel", request, context)

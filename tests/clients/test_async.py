@@ -125,7 +125,7 @@ def test_a_watch_goes_on_after_a_broken_connection(run, state):
     async def work(client):
         labels = []
         async for event in client.watch(after="0"):
-            labels.append(event.what.label)
+            labels.append(event.label)
             if len(labels) == 2:
                 break
             await asyncio.to_thread(state.drop_watchers)

@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 import grpc
 import numpy as np
@@ -21,9 +21,18 @@ import pytest
 import typer
 
 from accrete.cli import exits, main, output
+from accrete.v1 import operation_pb2 as op
 from accrete.v1 import teaching_pb2 as te
 from accrete.v1 import types_pb2 as ty
+from benchmarks.waiting import until
 from tests.clients.memory_server import ACCURACY
+
+
+class Terminal(io.StringIO):
+    """What stands for a person's."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 @pytest.fixture
@@ -82,6 +91,23 @@ def test_predict_prints_json(accrete, photos):
             "features": [9.0, 2.0],
         }
     ]
+
+
+def test_predict_answers_the_others_where_one_file_is_bad_and_names_it(accrete, photos):
+    (photos / "cat/broken.png").write_bytes(b"bad")
+    (photos / "odd.npy").write_bytes(b"no array")
+    files = (photos / "cat/a.png", photos / "cat/broken.png", photos / "odd.npy", photos / "cat/b.png")
+    status, out, _ = accrete("predict", *files, "--top-k", "1")
+    assert status == exits.FAILED
+    lines = out.splitlines()
+    assert [line.split()[0] for line in lines[1:3]] == [str(files[0]), str(files[3])]
+    assert lines[4] == f"refused: {files[1]}: not an image"
+    assert lines[5].startswith(f"refused: {files[2]}: ")
+    status, out, _ = accrete("predict", *files, "--json")
+    assert status == exits.FAILED
+    assert [one.get("label") for one in json.loads(out)] == ["cat", None, None, "cat"]
+    assert json.loads(out)[1] == {"image": str(files[1]), "refused": f"{files[1]}: not an image"}
+    assert accrete("predict", files[1])[1] == f"refused: {files[1]}: not an image\n"
 
 
 def test_predict_reads_stdin_and_arrays(accrete, state, monkeypatch, tmp_path):
@@ -165,6 +191,98 @@ def test_whoever_waits_at_a_terminal_is_told_what_ctrl_c_ends(accrete, photos, m
     assert "Ctrl-C ends the waiting, not the learning" in accrete("add", photos, "--wait", "0.1")[2]
 
 
+PROGRESS = te.Progress(version=2, stage="train", done=3, total=20, loss=0.5)
+MOTH, OWL = (
+    op.HeldLabel(label="moth", pending=7, reason="out of memory", attempts=3),
+    op.HeldLabel(label="owl", pending=1, awaiting_approval=True),
+)
+
+
+@pytest.fixture
+def quick_looks(monkeypatch):
+    monkeypatch.setattr("accrete.cli.waiting._LOOK_S", 0.01)
+
+
+def test_waiting_shows_how_far_the_learner_is_in_a_line_that_moves(quick_looks, accrete, state, photos, monkeypatch):
+    state.status = {"progress": PROGRESS, "stage_left_ms": 102_000}
+    told = Terminal()
+    monkeypatch.setattr(sys, "stderr", told)
+
+    def learn_once_told():
+        until(lambda: "train 3 of 20" in told.getvalue())
+        state.learn(state.examples)
+
+    threading.Thread(target=learn_once_told, daemon=True).start()
+    assert accrete("add", photos, "--wait", "60")[0] == 0
+    assert "\r\x1b[Kversion 2: train 3 of 20, loss 0.500, 1 min 42 s left" in told.getvalue()
+
+
+def test_waiting_prints_a_line_for_each_stage_where_lines_do_not_move(quick_looks, accrete, state, photos):
+    waits = "examples of new labels: heron has 2 of 20 (trigger.min_examples)"
+    state.status = {"phase": ty.WAITING, "waits_for": [waits, "or 80 s more"], "held_labels": [], "in_review": 0}
+
+    def learn_after_some_looks():
+        until(lambda: len(state.requests("GetStatus")) > 4)
+        state.status = {"progress": PROGRESS}
+        before = len(state.requests("GetStatus"))
+        until(lambda: len(state.requests("GetStatus")) > before + 4)
+        state.learn(state.examples)
+
+    threading.Thread(target=learn_after_some_looks, daemon=True).start()
+    status, out, err = accrete("add", photos, "--wait", "60")
+    assert (status, out.splitlines()[-1]) == (0, "learned in version 2")
+    assert err.splitlines()[-2:] == [
+        f"waiting for {waits}; or 80 s more",
+        "version 2: train 3 of 20, loss 0.500",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("status", "held", "reason"),
+    [
+        ({"phase": ty.PAUSED, "paused": True}, [], "learning is paused; `accrete resume` lets it go on"),
+        (
+            {"phase": ty.BLOCKED, "phase_reason": "version 3 is damaged"},
+            [],
+            "learning is blocked: version 3 is damaged",
+        ),
+        ({"held_labels": ["owl"]}, [OWL], "owl awaits approval (`accrete approve`, or `accrete drop`)"),
+        ({"held_labels": ["moth"]}, [MOTH], "moth is set aside: out of memory (`accrete retry`, or `accrete drop`)"),
+        ({"in_review": 3}, [], "3 of owl are set aside for review: burst (`accrete review release`"),
+    ],
+)
+@pytest.mark.parametrize("waiting", ["add", "wait"])
+def test_waiting_in_vain_ends_with_the_reason(quick_looks, accrete, state, photos, waiting, status, held, reason):
+    label = "owl" if "owl" in reason else "moth"
+    (photos / "cat").rename(photos / label)
+    (photos / "heron" / "c.png").unlink()
+    pending = label if held else "other"
+    state.classes = [op.ClassInfo(label=pending, state=ty.PENDING, pending=2 if held else 0)]
+    state.status = {"phase": ty.WAITING, "held_labels": [], "in_review": 0} | status
+    state.held = held
+    if waiting == "wait":
+        state.examples["a"] = te.Example()
+        code, out, err = accrete("wait", "a", "--timeout", "600")
+        err = out
+    else:
+        code, _, err = accrete("add", photos, "--wait", "600")
+    assert code == exits.FAILED
+    assert f"waiting is in vain: {reason}" in err
+
+
+def test_waiting_goes_on_while_anything_of_it_may_still_be_learned(quick_looks, accrete, state, photos):
+    state.classes = [op.ClassInfo(label=label, state=ty.PENDING, pending=1) for label in ("cat", "heron")]
+    state.held = [op.HeldLabel(label="cat", pending=1, awaiting_approval=True)]
+    state.status = {"phase": ty.WAITING, "held_labels": ["cat"], "in_review": 0}
+
+    def learn_after_some_looks():
+        until(lambda: len(state.requests("GetStatus")) > 5)
+        state.learn(state.examples)
+
+    threading.Thread(target=learn_after_some_looks, daemon=True).start()
+    assert accrete("add", photos, "--wait", "60")[0] == 0
+
+
 def test_a_folder_behind_wait_is_told_where_it_goes(accrete, photos):
     status, _, err = accrete("add", "--wait", photos)
     assert status == exits.USAGE
@@ -184,6 +302,7 @@ def test_wait_reads_ids_from_stdin(accrete, state, monkeypatch):
 def test_status_prints_lines(accrete):
     status, out, _ = accrete("status")
     assert status == 0
+    assert "node       shop, data /srv/accrete\n" in out
     assert "version    1\n" in out
     assert "learner    training\n" in out
     assert "pending    7, oldest 1 min 5 s\n" in out
@@ -246,7 +365,7 @@ def test_what_is_set_aside_for_review_is_listed(accrete):
     [
         (["activate", "1"], "version 1 is live, pinned\n", {"version": 1, "pinned": True}),
         (
-            ["discard", "3"],
+            ["discard", "3", "--yes"],
             "version 3 is given up, steps start from version 2; to be learned again: moth\n",
             {"base": 2, "relearned": ["moth"]},
         ),
@@ -257,10 +376,10 @@ def test_what_is_set_aside_for_review_is_listed(accrete):
         (["retry", "moth"], "7 pending examples of moth may start a step\n", {"pending": 7}),
         (["approve", "owl"], "owl is approved, with 2 pending examples\n", {"pending": 2}),
         (["review", "release", "owl"], "released 3 examples\n", {"released": 3}),
-        (["review", "drop", "--principal", "ann"], "dropped 3 examples\n", {"dropped": 3}),
-        (["drop", "moth"], "dropped 7 examples of moth\n", {"dropped": 7}),
+        (["review", "drop", "--principal", "ann", "--yes"], "dropped 3 examples\n", {"dropped": 3}),
+        (["drop", "moth", "--yes"], "dropped 7 examples of moth\n", {"dropped": 7}),
         (
-            ["forget", "cat"],
+            ["forget", "cat", "-y"],
             "forgot cat: 1 pending, 2 exemplars, 3 hold-out\n",
             {"pending": 1, "exemplars": 2, "holdout": 3},
         ),
@@ -272,9 +391,56 @@ def test_control(accrete, arguments, text, found):
     assert (status, json.loads(out)) == (0, found)
 
 
+DESTRUCTIVE = {
+    "forget cat": "0 pending examples, 20 exemplars and 5 of the hold-out are removed for good",
+    "forget unheard": "unheard is not answered any more, and all that is kept of it",
+    "delete a b": "2 examples are removed for good",
+    "drop moth": "7 pending examples of moth are removed",
+    "discard 3": "Version 3 is given up for good",
+    "review drop owl --reason burst": "chosen by: owl, burst",
+}
+
+
+@pytest.mark.parametrize("command", DESTRUCTIVE)
+def test_what_cannot_be_undone_says_what_it_costs_and_asks(accrete, state, monkeypatch, command):
+    changing = {"ForgetClass", "DeleteExamples", "DropHeld", "DiscardVersion", "DropReview"}
+
+    def changed() -> list[str]:
+        return [name for name, _ in state.calls if name in changing]
+
+    status, out, err = accrete(*command.split())
+    assert (status, out) == (exits.USAGE, "")
+    assert DESTRUCTIVE[command] in err
+    assert err.endswith("Nothing was done: there is nobody to ask, and --yes is not given\n")
+    for answer, expected, calls in (("n\n", exits.FAILED, 0), ("", exits.FAILED, 0), ("y\n", 0, 1)):
+        stdin = io.StringIO(answer)
+        stdin.isatty = lambda: True
+        monkeypatch.setattr(sys, "stdin", stdin)
+        state.examples["a"] = te.Example()
+        status, _, err = accrete(*command.split())
+        assert len(changed()) == calls
+        assert status == expected or calls  # the server does not know some of them
+        assert DESTRUCTIVE[command] in err
+
+
+@pytest.mark.parametrize("command", ["predict {}", "add {}", "add --label cat {}", "add --table {}", "eval {}"])
+def test_a_path_that_is_not_there_is_wrong_usage(accrete, state, tmp_path, command):
+    missing = tmp_path / "nowhere"
+    status, out, err = accrete(*command.format(missing).split())
+    assert (status, out) == (exits.USAGE, "")
+    assert str(missing) in err
+    assert not state.calls
+
+
+def test_a_reason_that_there_is_not_lists_those_that_there_are(accrete):
+    status, _, err = accrete("review", "--reason", "nonsense")
+    assert status == exits.USAGE
+    assert all(reason in err for reason in ("contradiction", "duplicates", "burst", "share"))
+
+
 def test_delete(accrete, state):
     state.examples["a"] = te.Example()
-    assert accrete("delete", "a", "b")[:2] == (0, "1 deleted, 1 unknown\n")
+    assert accrete("delete", "a", "b", "--yes")[:2] == (0, "1 deleted, 1 unknown\n")
 
 
 @pytest.mark.parametrize(
@@ -301,27 +467,50 @@ def test_an_accuracy_is_told_with_the_images_that_it_is_of(accrete, state, value
 def test_watch_prints_a_line_for_each_event(accrete, state):
     state.emit(phase=te.PhaseChanged(phase=ty.STAGING, reason="2 new classes"))
     state.emit(progress=te.Progress(version=2, stage="train", done=3, total=20, loss=0.5))
+    state.emit(progress=te.Progress(version=2, stage="train", done=20, total=20, loss=0.25))
     state.emit(progress=te.Progress(version=2, stage="export", done=1, total=1, loss=float("nan")))
     state.emit(committed=te.VersionCommitted(version=2, new_labels=["cat"], accuracy=ACCURACY, step_seconds=1.5))
     state.emit(activated=te.VersionActivated(version=2, pinned=True))
     state.emit(rejected=te.StepRejected(version=3, reason="worse", accuracy=ACCURACY))
     state.emit(failed=te.StepFailed(reason="killed", attempt=2))
+    state.emit(discarded=te.StepDiscarded(reason="examples were deleted"))
     state.emit(forgotten=te.ClassForgotten(label="cat"))
     state.emit(provisional=te.ClassProvisional(label="dog", examples=5))
     state.emit(reviewed=te.ExamplesReviewed(label="dog", examples=9, reasons=["burst", "share"]))
-    status, out, _ = accrete("watch", "--after", "0", "--count", "10")
+    status, out, _ = accrete("watch", "--after", "0", "--count", "12")
     assert status == 0
     assert [line[10:] for line in out.splitlines()] == [
         "phase        staging: 2 new classes",
-        "progress     version 2: train 3 of 20, loss 0.500",
+        "progress     version 2: train 20 of 20, loss 0.250",
         "progress     version 2: export 1 of 1",
         "committed    version 2: cat in 1.5 s; accuracy all 95.0 % of 20, new 95.0 % of 20",
         "activated    version 2 (pinned)",
         "rejected     version 3: worse; accuracy all 95.0 % of 20, new 95.0 % of 20",
         "failed       attempt 2: killed",
+        "discarded    examples were deleted; it is run anew",
         "forgotten    cat",
         "provisional  dog, from 5 examples",
         "reviewed     dog: 9 examples set aside (burst, share)",
+    ]
+
+
+def test_how_far_a_step_is_moves_in_one_line_on_a_terminal(accrete, state, monkeypatch):
+    def emit(seconds: int, **what: Any) -> None:
+        state.emit(**what)
+        state.events[-1].time_ms = 1_700_000_000_000 + seconds * 1000
+
+    emit(0, phase=te.PhaseChanged(phase=ty.TRAINING))
+    for done in (1, 2, 3):
+        emit(done * 10, progress=te.Progress(version=2, stage="train", done=done, total=3, loss=0.5))
+    out = Terminal()
+    monkeypatch.setattr(sys, "stdout", out)
+    assert accrete("watch", "--after", "0", "--count", "4")[0] == 0
+    parts = out.getvalue().split("\r\x1b[K")
+    assert [part[10:] for part in parts if part] == [
+        "phase        training\n",
+        "progress     version 2: train 1 of 3, loss 0.500, 20 s left",
+        "progress     version 2: train 2 of 3, loss 0.500, 10 s left",
+        "progress     version 2: train 3 of 3, loss 0.500\n",
     ]
 
 
@@ -351,7 +540,8 @@ def test_an_error_is_one_line_on_stderr_and_an_exit_status(accrete, state, code,
 
 def test_no_server_ends_with_3(capsys, free_address):
     assert main(["status", "--timeout", "0.2", "--address", free_address]) == exits.UNREACHABLE
-    assert "Connection refused" in capsys.readouterr().err
+    told = capsys.readouterr().err
+    assert told.startswith(f"accrete: nothing listens at {free_address}; start it with accrete up")
 
 
 def test_without_a_command_all_of_them_are_listed(capsys):
@@ -359,11 +549,11 @@ def test_without_a_command_all_of_them_are_listed(capsys):
     assert "accrete add photos/ --wait" in capsys.readouterr().err
 
 
-def test_whoever_waits_at_a_terminal_for_a_server_is_told_so_once(capsys, free_address, monkeypatch):
+def test_whoever_waits_at_a_terminal_for_a_server_is_told_so_once(accrete, state, monkeypatch):
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
-    assert main(["status", "--timeout", "3", "--address", free_address]) == exits.UNREACHABLE
-    told = capsys.readouterr().err.splitlines()
-    assert [line.endswith("trying again, for as long as --timeout says") for line in told] == [True, False]
+    state.fail("GetStatus", grpc.StatusCode.UNAVAILABLE, details="the store is away", times=7)
+    status, _, told = accrete("status")
+    assert (status, told) == (0, "accrete: the store is away; trying again, for as long as --timeout says\n")
 
 
 @pytest.mark.parametrize(

@@ -9,8 +9,10 @@ import socket
 import subprocess
 import threading
 from collections.abc import Iterator
+from concurrent import futures
 from pathlib import Path
 
+import grpc
 import pytest
 
 import accrete
@@ -77,9 +79,11 @@ def refused(address: str, **options: object) -> str:
                 await client.status()
             return caught.value.details
 
-    with accrete.Client(address, timeout=PATIENT, **options) as client:  # type: ignore[arg-type]
-        with pytest.raises(accrete.Unavailable) as caught:
-            client.status()
+    with (
+        accrete.Client(address, timeout=PATIENT, **options) as client,  # type: ignore[arg-type]
+        pytest.raises(accrete.Unavailable) as caught,
+    ):
+        client.status()
     assert asyncio.run(asynchronously()) == caught.value.details
     return caught.value.details
 
@@ -163,26 +167,19 @@ def test_waiting_until_a_server_is_ready_waits_for_its_start(server):
 
 
 def test_a_sound_server_that_says_unavailable_is_not_taken_for_something_else(server, state):
-    import grpc
-
     state.fail("GetStatus", grpc.StatusCode.UNAVAILABLE, details="the store is away", times=3)
     with accrete.Client(server.address, timeout=20, retry=FAST) as client:
         assert client.status().version == 1
 
 
-def test_another_grpc_server_is_told(free_address):
-    from concurrent import futures
-
-    import grpc
-
+def test_another_grpc_server_is_told():
     other = grpc.server(futures.ThreadPoolExecutor(1))
     port = other.add_insecure_port("127.0.0.1:0")
     other.start()
     try:
-        with accrete.Client(f"127.0.0.1:{port}") as client:
-            with pytest.raises(accrete.IncompatibleServer, match="something else answers on this port") as caught:
-                client.status()
-        assert caught.value.attempts == 1
+        told = "something else answers on this port"
+        with accrete.Client(f"127.0.0.1:{port}") as client, pytest.raises(accrete.IncompatibleServer, match=told):
+            client.status()
     finally:
         other.stop(0).wait()
 

@@ -10,13 +10,18 @@ import pytest
 from accrete import (
     Accuracy,
     Activation,
+    Client,
     DeleteReport,
     ForgetReport,
     HeldLabel,
+    InvalidInput,
     NotFound,
     NotNow,
+    StepProgress,
     Unavailable,
 )
+from accrete._config import endpoint
+from accrete.v1 import teaching_pb2 as te
 
 
 def test_status_has_every_field_of_the_answer(client):
@@ -120,3 +125,34 @@ def test_without_a_server_waiting_for_it_ends_in_time(client, server):
     with pytest.raises(Unavailable) as caught:
         client.wait_ready(timeout=0.3)
     assert caught.value.code is grpc.StatusCode.UNAVAILABLE
+
+
+@pytest.mark.parametrize("call", ["forget_class", "retry_held", "approve", "drop_held"])
+def test_a_label_that_is_a_number_is_told_that_labels_are_text(client, state, call):
+    with pytest.raises(InvalidInput, match='label is 7, of type int; labels are text, such as "7"'):
+        getattr(client, call)(7)
+    assert not state.calls
+
+
+def test_the_status_has_the_node_and_how_far_a_step_is(client, state):
+    state.status = {
+        "progress": te.Progress(version=2, stage="train", done=3, total=20, loss=0.5),
+        "stage_left_ms": 1500,
+    }
+    status = client.status()
+    assert (status.node, status.data_dir) == ("shop", "/srv/accrete")
+    assert status.progress == StepProgress(version=2, stage="train", done=3, total=20, loss=0.5, left_s=1.5)
+    state.status = {"waits_for": ["more"], "warnings": ["none is kept"]}
+    status = client.status()
+    assert (status.progress, status.waits_for, status.warnings) == (None, ("more",), ("none is kept",))
+
+
+def test_every_call_says_which_node_it_is_meant_for(server, monkeypatch):
+    for given, variable, sent in (("shöp", None, "shöp"), (None, "shop", "shop"), (None, None, None)):
+        monkeypatch.delenv("ACCRETE_NODE", raising=False)
+        if variable:
+            monkeypatch.setenv("ACCRETE_NODE", variable)
+        expected = () if sent is None else (("accrete-node-bin", sent.encode()),)
+        assert endpoint(server.address, False, node=given).metadata == expected
+        with Client(server.address, node=given) as client:
+            assert client.status().version == 1

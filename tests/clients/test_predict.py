@@ -127,16 +127,22 @@ def test_a_pickled_npy_file_is_refused_unread(client, tmp_path):
         ("/nowhere/a.png", "No such file"),
     ],
 )
-def test_an_input_that_cannot_be_used_is_named_before_anything_is_sent(client, state, image, given, says):
-    with pytest.raises(InvalidInput, match=says) as caught:
-        client.predict([image, given])
-    assert caught.value.details.startswith("images[1]: ")
+def test_an_input_that_cannot_be_used_is_named_and_the_others_are_answered(client, state, image, given, says):
+    predictions = client.predict([image, given])
+    assert predictions[0].label == "cat"
+    assert says in predictions[1].refused
+    assert predictions[1].refused.startswith("/nowhere/a.png: " if isinstance(given, str) else "images[1]: ")
+    assert len(state.requests("Predict")[0].images) == 1
+    with pytest.raises(InvalidInput, match=says):
+        predictions[1].label  # noqa: B018
+    state.calls.clear()
+    with pytest.raises(InvalidInput, match=says):
+        client.predict(given)
     assert not state.calls
 
 
 def test_an_object_that_is_no_image_is_refused_by_its_type(client):
-    with pytest.raises(InvalidInput, match=r"images\[0\]: a dict"):
-        client.predict([{}])
+    assert client.predict([{}])[0].refused.startswith("images[0]: a dict; an array, bytes")
 
 
 def test_more_images_than_a_call_takes_are_split_and_come_back_in_order(client, state):
@@ -160,19 +166,42 @@ def test_a_call_is_halved_while_the_server_says_that_it_is_too_much(client, stat
 def test_one_image_that_is_too_much_is_an_error(client, state):
     state.max_images = 0
     with pytest.raises(LimitExceeded, match="max_images") as caught:
-        client.predict([b"a", b"b"])
+        client.predict(b"a")
     assert caught.value.retry_after is None
+    assert [one.refused for one in client.predict([b"a", b"b"])] == ["images[0]: max_images", "images[1]: max_images"]
 
 
-def test_an_image_that_the_server_refuses_is_named_also_behind_a_split(client):
-    with pytest.raises(InvalidInput, match=r"^images\[66\]: not an image"):
-        client.predict([b"good"] * 66 + [b"bad"])
+def test_images_that_the_server_refuses_are_told_in_their_places_also_behind_a_split(client, state):
+    images = [b"bad" if n % 11 == 3 else bytes(n + 1) for n in range(100)]
+    predictions = client.predict(images, features=True)
+    for n, (image, prediction) in enumerate(zip(images, predictions, strict=True)):
+        if image == b"bad":
+            assert prediction.refused == f"images[{n}]: not an image"
+        else:
+            assert not prediction.refused
+            assert prediction.features[0] == len(image)
+    state.max_images = 5  # halved and refused at once
+    assert [one.refused for one in client.predict(images)] == [one.refused for one in predictions]
+
+
+def test_a_batch_of_bad_images_alone_takes_a_call_for_each_at_most(client, state):
+    assert all(one.refused for one in client.predict([b"bad"] * 64))
+    assert len(state.requests("Predict")) == 64
 
 
 def test_a_file_that_the_server_refuses_is_named(client, tmp_path):
     (tmp_path / "broken.jpg").write_bytes(b"bad")
-    with pytest.raises(InvalidInput, match=r"^images\[1\]: .*broken\.jpg: not an image"):
-        client.predict([b"good", tmp_path / "broken.jpg"])
+    refused = f"{tmp_path / 'broken.jpg'}: not an image"
+    assert [one.refused for one in client.predict([b"good", tmp_path / "broken.jpg"])] == ["", refused]
+    with pytest.raises(InvalidInput) as caught:
+        client.predict(tmp_path / "broken.jpg")
+    assert caught.value.details == refused
+
+
+def test_what_is_wrong_with_the_call_rather_than_an_image_is_raised(client, state):
+    state.fail("Predict", grpc.StatusCode.INVALID_ARGUMENT, details="top_k: 0 to 1000 is allowed")
+    with pytest.raises(InvalidInput, match="top_k"):
+        client.predict([b"a", b"b"])
 
 
 def test_no_model_yet_has_an_error_of_its_own(client, state, image):

@@ -81,7 +81,7 @@ def test_a_kill_in_the_middle_of_a_step_loses_nothing_and_learns_everything_once
 def _wait_for_training(address: str, training: threading.Event) -> None:
     with Client(address) as client:
         for event in client.watch():
-            match event.what:
+            match event:
                 case Progress(stage="train", version=2):
                     training.set()
                     return

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import IO
 from urllib.parse import unquote
 
 import pytest
@@ -36,12 +37,12 @@ Up = Callable[..., "subprocess.Popen[str]"]
 def up(tmp_path: Path) -> Iterator[Up]:
     started: list[subprocess.Popen[str]] = []
 
-    def start(*arguments: str | int) -> subprocess.Popen[str]:
+    def start(*arguments: str | int, stderr: int | IO[str] = subprocess.STDOUT) -> subprocess.Popen[str]:
         command = [sys.executable, "-m", "accrete", "up", "--data-dir", str(tmp_path / "data"), *SMALL]
         process = subprocess.Popen(
             [*command, "--set", "server.metrics_port=0", *map(str, arguments)],
             stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
+            stderr=stderr,
             text=True,
         )
         started.append(process)
@@ -68,7 +69,8 @@ def unfit_store(tmp_path: Path) -> Iterator[str]:
 
 
 def test_it_tells_where_everything_is_and_ends_in_order(up: Up, tmp_path: Path):
-    process = up("--port", 0)
+    with (tmp_path / "log").open("w") as log:
+        process = up("--port", 0, stderr=log)
     assert process.stdout is not None
     until(lambda: addresses(tmp_path / "data") and addresses(tmp_path / "data", "learner"))
     found = addresses(tmp_path / "data")
@@ -78,10 +80,13 @@ def test_it_tells_where_everything_is_and_ends_in_order(up: Up, tmp_path: Path):
         line = process.stdout.readline()
         assert line, lines
         lines += line
-    assert f"Accrete serves on {found['address']}" in lines
+    assert lines.startswith(f"Accrete serves on {found['address']}\n")
     process.send_signal(signal.SIGINT)
-    process.communicate(timeout=30)
+    rest, _ = process.communicate(timeout=30)
     assert process.returncode == 0
+    assert rest == ""  # the log is on the other stream, and has nothing but JSON
+    events = [json.loads(line)["event"] for line in (tmp_path / "log").read_text().splitlines()]
+    assert "node.ready" in events
     assert addresses(tmp_path / "data") is None
 
 

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import importlib.metadata
 import shutil
+import socket
 
 import grpc
+import pytest
 
+import accrete
 from accrete.v1 import operation_pb2, types_pb2
 from accrete_storage.config import TeachingConfig
 from accrete_storage.versions.commit import Reject
 from benchmarks.waiting import until
 from tests.model.artifacts import Recipe
-from tests.server.world import Running, example, failure, ids_of, labels_of
+from tests.server.world import Running, example, failure, ids_of, labels_of, pixels
 
 
 def _classes(running: Running) -> dict[str, operation_pb2.ClassInfo]:
@@ -28,6 +31,45 @@ def test_the_status_of_a_fresh_server(world):
     assert status.release == importlib.metadata.version("accrete")
     assert status.store.startswith(("valkey ", "redis "))
     assert (list(status.input_shape), status.method) == ([4, 4, 3], "finetune")
+
+
+def test_the_status_names_the_node_and_its_data(world):
+    status = world.server().status()
+    assert status.node == f"{socket.gethostname()}/{world.data_dir.name}"
+    assert status.data_dir == str(world.data_dir.resolve())
+    assert world.server(node="shöp").status().node == "shöp"
+
+
+def test_a_call_for_another_node_is_refused_and_changes_nothing(world):
+    running = world.server(node="shöp")
+    told = "node: this is 'shöp', and 'other' was asked for; nothing was done"
+    with accrete.Client(running.server.address, node="other") as client:
+        for call in (
+            client.status,
+            client.pause,
+            lambda: client.add_examples([("cat", pixels())]),
+            lambda: list(client.stream_examples([("cat", pixels())])),
+            lambda: next(iter(client.watch(timeout=1))),
+            lambda: client.wait_ready(1),
+        ):
+            with pytest.raises(accrete.InvalidInput, match=told):
+                call()
+    assert (running.status().pending, running.status().paused) == (0, False)
+    with accrete.Client(running.server.address, node="shöp") as client:
+        assert client.add_examples([("cat", pixels())]).stored == 1
+
+
+def test_the_status_tells_how_far_a_step_is_while_it_runs(world):
+    running = world.server()
+    lease = world.store.acquire_lease("me")
+    world.store.control.set_phase(lease.epoch, "training", "")
+    body = {"version": 1, "stage": "train", "done": 1, "total": 4, "loss": 0.5}
+    world.store.events.append("progress", body)
+    until(lambda: running.status().HasField("progress"))
+    found = running.status().progress
+    assert (found.version, found.stage, found.done, found.total, found.loss) == (1, "train", 1, 4, 0.5)
+    world.store.control.set_phase(lease.epoch, "gating", "")
+    assert not running.status().HasField("progress")
 
 
 def test_the_status_of_one_that_has_learned(world):

@@ -39,3 +39,6 @@ def test_an_operator_lists_releases_and_drops_and_a_teacher_waits(world: World) 
     assert (failed.code, failed.details) == (grpc.StatusCode.NOT_FOUND, "no such example in review: principal ''")
     failed = failure(lambda: call.ReleaseReview(operation_pb2.ReleaseReviewRequest(), timeout=300))
     assert failed.code is grpc.StatusCode.INVALID_ARGUMENT
+    failed = failure(lambda: call.DropReview(operation_pb2.DropReviewRequest(reason="nonsense"), timeout=300))
+    assert failed.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert failed.details == "reason: 'nonsense'; contradiction, duplicates, burst, share are allowed"

@@ -121,8 +121,8 @@ def _epochs(node: Node) -> float:
     """Return how many epochs the step has behind it, once the learner tells the next ones."""
     with node.client() as client:
         for event in client.watch(timeout=10):
-            if isinstance(event.what, Progress):
-                return float(event.what.done)
+            if isinstance(event, Progress):
+                return float(event.done)
     raise RuntimeError("the node's events have ended")
 
 

@@ -49,9 +49,10 @@ class AsyncClient:
         retry: Retry | None = Retry(),  # noqa: B008
         tls: bool | TlsConfig = False,
         token: str | None = None,
+        node: str | None = None,
     ) -> None:
         """See `Client`."""
-        where = endpoint(address, tls, token)
+        where = endpoint(address, tls, token, node=node)
         self._caller = Caller(
             transport=AsyncTransport(where), endpoint=where, timeout_s=timeout, retry=retry or NO_RETRY
         )
@@ -104,9 +105,8 @@ class AsyncClient:
         timeout: float | None = None,
     ) -> Prediction | list[Prediction]:
         """See `Client.predict`."""
-        return await prediction.predict(
-            self._caller, images, top_k=top_k, features=features, unknown_rate=unknown_rate, timeout=timeout
-        )
+        options = prediction.Options(top_k=top_k, features=features, unknown_rate=unknown_rate)
+        return await prediction.predict(self._caller, images, options, timeout)
 
     async def add_examples(
         self,

@@ -37,8 +37,9 @@ class Client:
     """A connection to an Accrete server, which threads may share. Close it, or use it in a `with` statement.
 
     Every call has a deadline of `timeout` seconds (None for the client's), in which it is made again, as `retry` says,
-    when the server does not respond or asks to come back later. Nothing is done twice by that. Every call may raise any
-    AccreteError.
+    when the server does not respond or asks to come back later. Nothing is done twice by that. A server that has never
+    answered this client is told to be missing within about a second (`Retry.first_s`), where nothing listens or
+    something else does; `wait_ready` waits for one that is about to start. Every call may raise any AccreteError.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Client:
         retry: Retry | None = Retry(),  # noqa: B008
         tls: bool | TlsConfig = False,
         token: str | None = None,
+        node: str | None = None,
     ) -> None:
         """Prepare a connection, which is made with the first call.
 
@@ -59,11 +61,13 @@ class Client:
             retry: when a call is made again. None for never.
             tls: whether to encrypt, and with which certificates.
             token: who calls, where the server asks. None for the environment's ACCRETE_TOKEN, if set.
+            node: the name of the node that is meant (`Status.node`): every call that reaches another is refused there
+                with InvalidInput, and changes nothing. None for the environment's ACCRETE_NODE, if set.
 
         Raises:
             InvalidInput: one of them cannot be used.
         """
-        where = endpoint(address, tls, token)
+        where = endpoint(address, tls, token, node=node)
         self._caller = Caller(
             transport=SyncTransport(where), endpoint=where, timeout_s=timeout, retry=retry or NO_RETRY
         )
@@ -132,17 +136,15 @@ class Client:
             timeout: seconds for each call.
 
         Returns:
-            A prediction for one image, a list for several.
+            A prediction for one image, a list for several. Of several, one that cannot be used has the reason, with its
+            file's name, in `Prediction.refused`, and the others are answered all the same.
 
         Raises:
             NoModel: nothing has been learned yet.
-            InvalidInput: an image cannot be used, which the message names.
+            InvalidInput: a parameter, or the one image that was given, cannot be used, which the message names.
         """
-        return run(
-            prediction.predict(
-                self._caller, images, top_k=top_k, features=features, unknown_rate=unknown_rate, timeout=timeout
-            )
-        )
+        options = prediction.Options(top_k=top_k, features=features, unknown_rate=unknown_rate)
+        return run(prediction.predict(self._caller, images, options, timeout))
 
     def add_examples(
         self, examples: Iterable[ExampleLike], *, batch_size: int = BATCH_SIZE, timeout: float | None = None
@@ -258,6 +260,9 @@ class Client:
 
     def watch(self, *, after: str = "", timeout: float | None = None) -> Iterator[Event]:
         """Yield what the learner does, without an end.
+
+        Each event is of the class of what happened, with `id`, `time_ms` and `kind` besides its own fields:
+        `match event: case VersionCommitted(version=number): ...`
 
         A broken connection is made anew, and loses nothing once an event has been seen.
 

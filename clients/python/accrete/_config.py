@@ -18,6 +18,8 @@ from ._errors import AccreteError, InvalidInput, LimitExceeded, Unavailable
 DEFAULT_ADDRESS = "127.0.0.1:50051"
 ADDRESS_VARIABLE = "ACCRETE_ADDRESS"
 TOKEN_VARIABLE = "ACCRETE_TOKEN"
+NODE_VARIABLE = "ACCRETE_NODE"
+NODE_KEY = "accrete-node-bin"
 DEFAULT_TIMEOUT_S = 30.0  # a server that is restarted is back well within it
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024  # the server's own default limit
 
@@ -102,8 +104,8 @@ class Endpoint:
     options: Options
     tls: TlsConfig | None
     credentials: grpc.ChannelCredentials | None
-    metadata: tuple[tuple[str, str], ...] = field(default=(), repr=False)
-    """Sent with every call: the token, which no representation shows."""
+    metadata: tuple[tuple[str, str | bytes], ...] = field(default=(), repr=False)
+    """Sent with every call: the token, which no representation shows, and the node that it is meant for."""
 
     def channel(self, interface: Any) -> Any:
         """Open a channel of gRPC's blocking or asyncio interface, the module `grpc` or `grpc.aio`."""
@@ -117,6 +119,8 @@ def endpoint(
     tls: bool | TlsConfig,
     token: str | None = None,
     environment: Mapping[str, str] | None = None,
+    *,
+    node: str | None = None,
 ) -> Endpoint:
     """Return the endpoint for what a caller gave.
 
@@ -126,6 +130,7 @@ def endpoint(
         tls: whether and how to encrypt.
         token: who calls. None for the environment's ACCRETE_TOKEN, if set.
         environment: None for the process's own.
+        node: the name of the node that calls are meant for. None for the environment's ACCRETE_NODE, if set.
 
     Raises:
         InvalidInput: one of them cannot be used.
@@ -140,6 +145,7 @@ def endpoint(
     metadata = _metadata(token if token is not None else environment.get(TOKEN_VARIABLE, ""))
     if metadata and not config and not local:
         raise InvalidInput(f'address "{given}": a token goes to other machines encrypted alone; set tls')
+    meant_for = node if node is not None else environment.get(NODE_VARIABLE, "")
     return Endpoint(
         target=parts[0] if len(parts) == 1 else _several(parts),
         addresses=tuple(parts),
@@ -147,11 +153,11 @@ def endpoint(
         options=_options(spread=len(parts) > 1 or parts[0].startswith("dns:"), local=local),
         tls=config,
         credentials=config.credentials() if config else None,
-        metadata=metadata,
+        metadata=(*metadata, *([(NODE_KEY, meant_for.encode(errors="replace"))] if meant_for else [])),
     )
 
 
-def _metadata(token: str) -> tuple[tuple[str, str], ...]:
+def _metadata(token: str) -> tuple[tuple[str, str | bytes], ...]:
     token = token.strip()
     if not token:
         return ()

@@ -104,12 +104,16 @@ class DeadlineExceeded(AccreteError, TimeoutError):
 class NotLearned(DeadlineExceeded):
     """`wait_learned` ran out of time."""
 
-    def __init__(self, details: str = "", *, waiting: Sequence[str] = (), version: int = 0) -> None:
+    def __init__(
+        self, details: str = "", *, waiting: Sequence[str] = (), version: int = 0, in_vain: bool = False
+    ) -> None:
         super().__init__(details)
         self.waiting = tuple(waiting)
         """The ids that are not in the live version yet."""
         self.version = version
         """The live version; 0 for none."""
+        self.in_vain = in_vain
+        """More time would not help before somebody does what the message says."""
 
 
 class Cancelled(AccreteError):

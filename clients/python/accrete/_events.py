@@ -1,16 +1,42 @@
-"""What the learner does, as `watch` yields it."""
+"""What the learner does, as `watch` yields it: each event is of the class of what happened, so that
+
+    match event:
+        case VersionCommitted(version=number): ...
+
+works, and type checkers know which fields there are.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import ClassVar, Self, TypeAlias
 
 from ._results import Accuracy, Phase
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class PhaseChanged:
+class _Happened:
+    """What every event has."""
+
+    kind: ClassVar[str] = ""
+    """Its name on the wire; empty if unknown."""
+
+    id: str = ""
+    """Grows with time; `watch(after=event.id)` goes on from here."""
+    time_ms: int = 0
+    """Milliseconds since 1970, by the store's clock."""
+
+    @property
+    def what(self) -> Self:
+        """The event itself, for callers that were written when it was apart from id and time."""
+        return self
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PhaseChanged(_Happened):
     """The learner does something else from now on."""
+
+    kind: ClassVar[str] = "phase"
 
     phase: Phase
     reason: str
@@ -18,8 +44,10 @@ class PhaseChanged:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Progress:
+class Progress(_Happened):
     """How far a step has come."""
+
+    kind: ClassVar[str] = "progress"
 
     version: int
     """The number the version will have."""
@@ -33,8 +61,10 @@ class Progress:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class VersionCommitted:
+class VersionCommitted(_Happened):
     """A step has ended in a new version."""
+
+    kind: ClassVar[str] = "committed"
 
     version: int
     new_labels: tuple[str, ...]
@@ -43,16 +73,20 @@ class VersionCommitted:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class VersionActivated:
+class VersionActivated(_Happened):
     """A version is to go live on all servers."""
+
+    kind: ClassVar[str] = "activated"
 
     version: int
     pinned: bool
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StepRejected:
+class StepRejected(_Happened):
     """A candidate did not pass the gate; the old version serves on."""
+
+    kind: ClassVar[str] = "rejected"
 
     version: int
     reason: str
@@ -60,8 +94,10 @@ class StepRejected:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class StepFailed:
+class StepFailed(_Happened):
     """A step ended without a candidate."""
+
+    kind: ClassVar[str] = "failed"
 
     reason: str
     attempt: int
@@ -69,15 +105,28 @@ class StepFailed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ClassForgotten:
+class StepDiscarded(_Happened):
+    """A step was given up for a reason not its own, such as a deletion of what it learned from, and is run anew."""
+
+    kind: ClassVar[str] = "discarded"
+
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassForgotten(_Happened):
     """A class was removed by request."""
+
+    kind: ClassVar[str] = "forgotten"
 
     label: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ClassProvisional:
+class ClassProvisional(_Happened):
     """A new class can be predicted from its prototype, before any training step."""
+
+    kind: ClassVar[str] = "provisional"
 
     label: str
     examples: int
@@ -85,8 +134,10 @@ class ClassProvisional:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class ExamplesReviewed:
+class ExamplesReviewed(_Happened):
     """Examples were set aside for review rather than learned. `Client.review` lists all that are."""
+
+    kind: ClassVar[str] = "reviewed"
 
     label: str
     examples: int
@@ -96,32 +147,38 @@ class ExamplesReviewed:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Unrecognised:
+class Unrecognised(_Happened):
     """An event of a newer server that this client does not know."""
 
 
-What: TypeAlias = (
+Event: TypeAlias = (
     PhaseChanged
     | Progress
     | VersionCommitted
     | VersionActivated
     | StepRejected
     | StepFailed
+    | StepDiscarded
     | ClassForgotten
     | ClassProvisional
     | ExamplesReviewed
     | Unrecognised
 )
+"""One thing that happened. All have `id`, `time_ms` and `kind`."""
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Event:
-    """One thing that happened. `match event.what: case VersionCommitted(version=number): ...`"""
-
-    id: str
-    """Grows with time; `watch(after=event.id)` goes on from here."""
-    time_ms: int
-    """Milliseconds since 1970, by the store's clock."""
-    kind: str
-    """phase, progress, committed, activated, rejected, failed, forgotten, provisional or reviewed; empty if unknown."""
-    what: What
+KINDS: dict[str, type[Event]] = {
+    one.kind: one
+    for one in (
+        PhaseChanged,
+        Progress,
+        VersionCommitted,
+        VersionActivated,
+        StepRejected,
+        StepFailed,
+        StepDiscarded,
+        ClassForgotten,
+        ClassProvisional,
+        ExamplesReviewed,
+    )
+}
+"""The classes by their names on the wire."""

@@ -81,8 +81,7 @@ def to_example(given: ExampleLike, index: int) -> Example:
 
 def fill_example(message: teaching_pb2.Example, example: Example) -> None:
     """Fill the message of an example. Raises InvalidInput with a reason."""
-    if not isinstance(example.label, str):
-        raise InvalidInput(f"its label is {_told(example.label)}; labels are text{_quoted(example.label)}")
+    check_label(example.label, "its label")
     if not isinstance(example.id, str):
         raise InvalidInput(f"its id is {_told(example.id)}; ids are text{_quoted(example.id)}")
     fill_image(message.image, example.image)
@@ -93,6 +92,12 @@ def fill_example(message: teaching_pb2.Example, example: Example) -> None:
             message.metadata.update(example.metadata)
     except (AttributeError, TypeError, ValueError) as error:  # not UTF-8; metadata that is not strings
         raise InvalidInput(f"its label, id or metadata cannot be sent: {error}") from error
+
+
+def check_label(label: object, name: str = "label") -> None:
+    """Raise InvalidInput for a label that is no text, such as a number."""
+    if not isinstance(label, str):
+        raise InvalidInput(f"{name} is {_told(label)}; labels are text{_quoted(label)}")
 
 
 def image_message(image: ImageLike) -> types_pb2.Image:

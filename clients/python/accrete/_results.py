@@ -9,6 +9,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from ._errors import InvalidInput
+
 Outcome = Literal["stored", "duplicate", "refused"]
 ClassState = Literal["pending", "provisional", "learned", "forgotten", "unknown"]
 Phase = Literal["waiting", "staging", "training", "gating", "committing", "paused", "blocked", "unknown"]
@@ -56,18 +58,27 @@ class Prediction:
     """Share of images of known classes that are called unknown, by the hold-out; 0 when nothing is."""
     features: NDArray[np.float32] | None = field(default=None, compare=False)
     """The model's feature vector, float32 [d], when asked for."""
+    refused: str = ""
+    """Why the image cannot be used, with its file's name, where it was one of several; `ranked` is empty then, and
+    `label` and its like raise InvalidInput. Empty for an answer."""
 
     @property
     def label(self) -> str:
-        return self.ranked[0].label
+        return self._best.label
 
     @property
     def probability(self) -> float:
-        return self.ranked[0].probability
+        return self._best.probability
 
     @property
     def provisional(self) -> bool:
-        return self.ranked[0].provisional
+        return self._best.provisional
+
+    @property
+    def _best(self) -> RankedLabel:
+        if self.refused:
+            raise InvalidInput(self.refused)
+        return self.ranked[0]
 
     def doubt(self, threshold: float = SURE) -> Doubt | None:
         """Return why a person should look at this, or None where the answer may be taken as it is.
@@ -163,6 +174,23 @@ class Accuracy:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class StepProgress:
+    """How far the step is that runs."""
+
+    version: int
+    """The number that its version will have."""
+    stage: str
+    """"train", "rebalance", "exemplars", "evaluate" or "export"."""
+    done: int
+    """Epochs or parts, of `total`."""
+    total: int
+    loss: float | None
+    """Mean training loss of the last epoch; None in stages that have none."""
+    left_s: float | None
+    """Seconds that the stage will still take at its pace so far; None while that is not known."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Status:
     """The state of the server, the learner and the store."""
 
@@ -203,6 +231,16 @@ class Status:
     """The server's setting: the share of false alarms at which images are called unknown; 0 for off."""
     false_alarm_rate: float
     """What the live version's hold-out allows of that; 0 when nothing is called unknown."""
+    node: str = ""
+    """The node's name, which a client may insist on."""
+    data_dir: str = ""
+    """The data directory, on the server's machine."""
+    progress: StepProgress | None = None
+    """How far the step is that runs; None while none does, and before its first progress."""
+    waits_for: tuple[str, ...] = ()
+    """What pending examples wait for before a step starts, as sentences for people."""
+    warnings: tuple[str, ...] = ()
+    """Settings that come to nothing with what is stored, as sentences for people."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

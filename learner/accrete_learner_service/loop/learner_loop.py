@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import shutil
 import threading
@@ -208,6 +209,8 @@ class Learner:
     def _discarded(self, reason: str) -> None:
         log.info("step.discarded", extra=fields(reason=reason))
         self._metrics.count_step("discarded")
+        with contextlib.suppress(StoreUnavailable):  # it may be why
+            self._context.store.events.append("discarded", {"reason": reason})
 
     def _failed(self, due: DueStep, reason: str) -> None:
         """Report a failure and decide what is due after it.

@@ -178,7 +178,7 @@ class Session:
                 self._trouble = f"watching ended: {error}"
 
     def _note(self, event: Event) -> None:
-        match event.what:
+        match event:
             case PhaseChanged(phase=phase):
                 self._traffic.learning = phase in AT_WORK
                 if self._traffic.learning:

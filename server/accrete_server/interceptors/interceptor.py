@@ -19,6 +19,8 @@ from accrete_server.interceptors.threads import CallThreads, InPlace
 from accrete_server.metrics.collectors import RequestMetrics
 from accrete_server.predict.admission import Admission
 
+NODE_KEY = "accrete-node-bin"
+"""Metadata by which a call insists on a node's name, in UTF-8."""
 PREFIXES = ("/accrete.v1.", "/inference.")
 """Paths of the services that are ours."""
 
@@ -33,7 +35,12 @@ class CallInterceptor(Interceptor):
     """Wraps each handler once: those of our services in all of it, others (health, reflection) in the guard alone."""
 
     def __init__(
-        self, metrics: RequestMetrics, guard: Guard, threads: CallThreads, admissions: Mapping[str, Admission[Any]]
+        self,
+        metrics: RequestMetrics,
+        guard: Guard,
+        threads: CallThreads,
+        admissions: Mapping[str, Admission[Any]],
+        node: str,
     ) -> None:
         """Wrap no handler yet.
 
@@ -42,7 +49,9 @@ class CallInterceptor(Interceptor):
             guard: Who may call what.
             threads: The threads that calls run on.
             admissions: By path, the admission of calls of one request, which are refused while its line is full.
+            node: The node's name, which a call may insist on.
         """
+        self._node = node
         self.metrics = metrics
         self.guard = guard
         self.under_way = 0
@@ -71,6 +80,17 @@ class CallInterceptor(Interceptor):
             return handler
         wrapped = self._wrapped[path] = self._wrap(handler, path)
         return wrapped
+
+    def check_node(self, context: grpc.ServicerContext) -> None:
+        """Check that the call is meant for this node, where it insists on one.
+
+        Raises:
+            InvalidInput: it is meant for another.
+        """
+        for name, value in context.invocation_metadata():
+            if name == NODE_KEY and value != self._node.encode():
+                asked = value.decode(errors="replace") if isinstance(value, bytes) else value
+                raise InvalidInput(f"node: this is {self._node!r}, and {asked!r} was asked for; nothing was done")
 
     def _refusal(self, path: str, admission: Admission[Any]) -> Handler:
         """Return a handler that refuses where gRPC hands the call over, without a thread and without its message.
@@ -108,6 +128,7 @@ class CallInterceptor(Interceptor):
         def handle(request: Any, context: grpc.ServicerContext) -> Any:
             try:
                 self.guard.admit(path, context)
+                self.check_node(context)
             except Exception as error:
                 _abort(status_of(error, path), context)
             return inner(request, context)
@@ -171,12 +192,19 @@ class _CallUnderWay:
         self._started = time.perf_counter()
 
     def let_in(self) -> Principal:
-        """Find who calls, and leave it in `CALLER` for the handler. Raises Unauthenticated or PermissionDenied."""
+        """Find who calls, and leave it in `CALLER` for the handler.
+
+        Raises:
+            Unauthenticated: nobody knows who calls.
+            PermissionDenied: the principal has not the role.
+            InvalidInput: the call is meant for another node.
+        """
         guard, principal = self._interceptor.guard, ANYONE
         if guard.asks:
             principal = self.principal = guard.caller_of(self._path, self._context)
             guard.check(principal, self._path)
         CALLER.set(principal)
+        self._interceptor.check_node(self._context)
         return principal
 
     def fail(self, error: Exception) -> NoReturn:

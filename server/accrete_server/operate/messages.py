@@ -5,7 +5,7 @@ from __future__ import annotations
 from accrete.v1 import operation_pb2
 from accrete_server.errors import InvalidInput
 from accrete_server.teach import events
-from accrete_storage.examples.review import ReviewGroup, Selection
+from accrete_storage.examples.review import REASONS, ReviewGroup, Selection
 from accrete_storage.versions.record import VersionRecord
 
 _STATES = {
@@ -50,9 +50,11 @@ def selection(request: operation_pb2.ReleaseReviewRequest | operation_pb2.DropRe
     """Return which of the examples in review a request is about.
 
     Raises:
-        InvalidInput: the request names no label, principal or reason.
+        InvalidInput: the request names no label, principal or reason, or a reason that there is not.
     """
     given = {field.name: value for field, value in request.ListFields()}
     if not given:
         raise InvalidInput("selection: empty; a label, a principal or a reason is needed")
+    if given.get("reason", REASONS[0]) not in REASONS:
+        raise InvalidInput(f"reason: {given['reason']!r}; {', '.join(REASONS)} are allowed")
     return Selection(**given)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterable, Mapping
 from importlib import metadata
 
 from accrete.v1 import operation_pb2, types_pb2
+from accrete_server.operate.step_progress import StepProgress
 from accrete_server.settings import ServerSettings
 from accrete_server.store_connection import StoreConnection
 from accrete_server.teach import events
@@ -20,10 +22,13 @@ from accrete_storage.store import Store
 class Reporter:
     """Put together what this server and the store know."""
 
-    def __init__(self, connection: StoreConnection, slots: Slots, settings: ServerSettings) -> None:
+    def __init__(
+        self, connection: StoreConnection, slots: Slots, settings: ServerSettings, progress: StepProgress
+    ) -> None:
         self._connection = connection
         self._slots = slots
         self._settings = settings
+        self._progress = progress
 
     def status(self) -> operation_pb2.GetStatusResponse:
         """Return the status, in which the part of a store that does not answer stays 0."""
@@ -32,17 +37,35 @@ class Reporter:
             release=metadata.version("accrete"),
             input_shape=self._settings.spec.shape,
             unknown_rate=self._settings.server.unknown_rate,
+            node=self._settings.node,
+            data_dir=os.fsencode(self._settings.data_dir.resolve()).decode(errors="replace"),
         )
         self._add_live(status)
         try:
             store = self._connection.store()
             stored = _stored(store)
-            if self._settings.exemplar_budget is not None:
-                stored.exemplar_budget = self._settings.exemplar_budget(_learned_classes(store))
+            self._add_settings(stored, store)
         except StorageError:  # the status says store_alive = false
             return status
         status.MergeFrom(stored)
+        self._add_progress(status)
         return status
+
+    def _add_settings(self, status: operation_pb2.GetStatusResponse, store: Store) -> None:
+        """Add what the learner's settings make of what is stored."""
+        classes = _learned_classes(store)
+        if self._settings.exemplar_budget is not None:
+            status.exemplar_budget = self._settings.exemplar_budget(classes)
+        if self._settings.warnings is not None:
+            status.warnings.extend(self._settings.warnings(classes))
+        if self._settings.waits_for is not None and status.phase == types_pb2.WAITING:
+            status.waits_for.extend(self._settings.waits_for(store))
+
+    def _add_progress(self, status: operation_pb2.GetStatusResponse) -> None:
+        reached = self._progress.reached()
+        if reached is not None and status.phase == types_pb2.TRAINING and status.learner_alive:
+            status.progress.CopyFrom(events.progress(reached.body))
+            status.stage_left_ms = reached.left_ms
 
     def classes(self) -> list[operation_pb2.ClassInfo]:
         """Return every label of the live version, then provisional ones, then those that are only pending.

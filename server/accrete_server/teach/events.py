@@ -50,17 +50,20 @@ def _phase(wire: teaching_pb2.Event, body: Mapping[str, Any]) -> None:
     wire.phase.CopyFrom(teaching_pb2.PhaseChanged(phase=phase(body["phase"]), reason=body.get("reason", "")))
 
 
-def _progress(wire: teaching_pb2.Event, body: Mapping[str, Any]) -> None:
+def progress(body: Mapping[str, Any]) -> teaching_pb2.Progress:
+    """Return on the wire how far a step is."""
     loss = body.get("loss")
-    wire.progress.CopyFrom(
-        teaching_pb2.Progress(
-            version=body["version"],
-            stage=body["stage"],
-            done=body["done"],
-            total=body["total"],
-            loss=math.nan if loss is None else loss,
-        )
+    return teaching_pb2.Progress(
+        version=body["version"],
+        stage=body["stage"],
+        done=body["done"],
+        total=body["total"],
+        loss=math.nan if loss is None else loss,
     )
+
+
+def _progress(wire: teaching_pb2.Event, body: Mapping[str, Any]) -> None:
+    wire.progress.CopyFrom(progress(body))
 
 
 def _committed(wire: teaching_pb2.Event, body: Mapping[str, Any]) -> None:
@@ -90,6 +93,10 @@ def _failed(wire: teaching_pb2.Event, body: Mapping[str, Any]) -> None:
     wire.failed.CopyFrom(teaching_pb2.StepFailed(reason=body["reason"], attempt=body.get("attempt", 1)))
 
 
+def _discarded(wire: teaching_pb2.Event, body: Mapping[str, Any]) -> None:
+    wire.discarded.CopyFrom(teaching_pb2.StepDiscarded(reason=body["reason"]))
+
+
 def _forgotten(wire: teaching_pb2.Event, body: Mapping[str, Any]) -> None:
     wire.forgotten.CopyFrom(teaching_pb2.ClassForgotten(label=body["label"]))
 
@@ -109,6 +116,7 @@ _KINDS = {
     "activated": _activated,
     "rejected": _rejected,
     "failed": _failed,
+    "discarded": _discarded,
     "forgotten": _forgotten,
     "provisional": _provisional,
     "reviewed": _reviewed,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Callable
 
 from accrete_kit.failpoints import around
 from accrete_kit.periodic import PeriodicTask
@@ -29,9 +30,26 @@ class StoreSync:
     An outage of the store changes nothing about what is served. No error ends the thread.
     """
 
-    def __init__(self, connection: StoreConnection, swapper: Swapper, hub: EventHub, metrics: Metrics) -> None:
+    def __init__(
+        self,
+        connection: StoreConnection,
+        swapper: Swapper,
+        heard: Callable[[list[StoredEvent]], None],
+        hub: EventHub,
+        metrics: Metrics,
+    ) -> None:
+        """Do nothing yet.
+
+        Args:
+            connection: to the store.
+            swapper: what follows the store's versions.
+            heard: called with all events as they come, before watchers have them.
+            hub: where watchers wait for them.
+            metrics: gauges of the store.
+        """
         self._connection = connection
         self._swapper = swapper
+        self._heard = heard
         self._hub = hub
         self._metrics = metrics
         self._last_event: str | None = None  # id of the last event that was passed on
@@ -92,6 +110,7 @@ class StoreSync:
         events = store.events.read(after, max(1, int(wait_s * 1000)))
         if events:
             self._last_event = events[-1].id
+            self._heard(events)
             with around("announce"):
                 self._hub.publish(events)
         return events

@@ -53,6 +53,21 @@ def status(response: operation_pb2.GetStatusResponse) -> results.Status:
         phase=_phase(response.phase),
         input_shape=tuple(response.input_shape),
         held_labels=tuple(response.held_labels),
+        waits_for=tuple(response.waits_for),
+        warnings=tuple(response.warnings),
+        progress=_progress(response) if response.HasField("progress") else None,
+    )
+
+
+def _progress(response: operation_pb2.GetStatusResponse) -> results.StepProgress:
+    one = response.progress
+    return results.StepProgress(
+        version=one.version,
+        stage=one.stage,
+        done=one.done,
+        total=one.total,
+        loss=_measured(one.loss),
+        left_s=response.stage_left_ms / 1000 or None,
     )
 
 
@@ -107,26 +122,11 @@ def accuracy(one: teaching_pb2.Accuracy) -> results.Accuracy:
 
 
 def event(message: teaching_pb2.Event) -> events.Event:
+    """Return an event. Its names are the wire's; only the types of some values differ."""
     kind = message.WhichOneof("what") or ""
-    what = _what(kind, getattr(message, kind)) if kind else events.Unrecognised()
-    return events.Event(id=message.id, time_ms=message.time_ms, kind=kind, what=what)
-
-
-_KINDS: dict[str, type[Any]] = {
-    "phase": events.PhaseChanged,
-    "progress": events.Progress,
-    "committed": events.VersionCommitted,
-    "activated": events.VersionActivated,
-    "rejected": events.StepRejected,
-    "failed": events.StepFailed,
-    "forgotten": events.ClassForgotten,
-    "provisional": events.ClassProvisional,
-    "reviewed": events.ExamplesReviewed,
-}
-
-
-def _what(kind: str, body: Any) -> events.What:
-    """Return an event's body. Its names are the wire's; only the types of some values differ."""
+    if kind not in events.KINDS:
+        return events.Unrecognised(id=message.id, time_ms=message.time_ms)
+    body = getattr(message, kind)
     fields = {field.name: getattr(body, field.name) for field in body.DESCRIPTOR.fields}
     if "phase" in fields:
         fields["phase"] = _phase(fields["phase"])
@@ -134,10 +134,22 @@ def _what(kind: str, body: Any) -> events.What:
         fields["accuracy"] = accuracy(fields["accuracy"])
     for name in fields.keys() & {"new_labels", "reasons"}:
         fields[name] = tuple(fields[name])
-    return cast(events.What, _KINDS[kind](**fields))
+    made: Any = events.KINDS[kind]
+    return cast(events.Event, made(id=message.id, time_ms=message.time_ms, **fields))
 
 
-_CONVERTED = {"phase", "state", "accuracy", "labels", "new_labels", "input_shape", "held_labels"}
+_CONVERTED = {
+    "phase",
+    "state",
+    "accuracy",
+    "labels",
+    "new_labels",
+    "input_shape",
+    "held_labels",
+    "progress",
+    "waits_for",
+    "warnings",
+}
 
 
 def _plain_fields(message: Any, kind: type[Any]) -> list[str]:

@@ -6,13 +6,12 @@ import os
 from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 
-from .._errors import InvalidInput, LimitExceeded
+from .._errors import InvalidInput
 from .._evaluation import Evaluation, Evaluator, RefusedImage
 from .._inputs import Example, image_message, source_of
-from .._results import Prediction
 from .._transport.batching import batches
 from .._transport.caller import Caller
-from ..v1 import prediction_pb2, types_pb2
+from ..v1 import types_pb2
 from . import operation, prediction
 from .folder import find_images
 from .progress import Report, shown
@@ -41,12 +40,14 @@ async def evaluate(
     known = [one.label for one in await operation.classes(caller, timeout) if one.state in ("learned", "provisional")]
     evaluator = Evaluator(known, threshold=threshold, worst=worst)
     refused: list[RefusedImage] = []
+    options = prediction.Options(top_k=1, unknown_rate=unknown_rate)
     done, total = 0, len(found.examples)
     with shown(progress, "images") as report:
         report(0, total)
         messages = _messages(caller, found.examples, refused)
         async for batch in batches(messages, count=prediction.MAX_IMAGES, limit=prediction.MAX_BYTES, size=_size):
-            for example, outcome in await _answered(caller, batch, unknown_rate, timeout):
+            answers = await prediction.answered(caller, [message for _, message in batch], options, timeout)
+            for (example, _), outcome in zip(batch, answers, strict=True):
                 if isinstance(outcome, str):
                     refused.append(_refused(example, outcome))
                 else:
@@ -68,29 +69,6 @@ async def _messages(
             refused.append(_refused(example, error.details))
         else:
             yield example, message
-
-
-async def _answered(
-    caller: Caller, batch: Sequence[_Sent], unknown_rate: float, timeout: float | None
-) -> list[tuple[Example, Prediction | str]]:
-    """Return the prediction for each image, or why the server refused it.
-
-    One image that cannot be used fails a whole call, so the call is halved until that image is alone.
-    """
-    request = prediction_pb2.PredictRequest(
-        images=[message for _, message in batch], top_k=1, unknown_rate=unknown_rate
-    )
-    try:
-        predictions = await prediction.send(caller, request, timeout)
-    except (InvalidInput, LimitExceeded) as error:
-        if isinstance(error, LimitExceeded) and error.retry_after is not None:
-            raise
-        if len(batch) == 1:
-            return [(batch[0][0], error.details.removeprefix("images[0]: "))]
-        middle = len(batch) // 2
-        first = await _answered(caller, batch[:middle], unknown_rate, timeout)
-        return first + await _answered(caller, batch[middle:], unknown_rate, timeout)
-    return [(example, found) for (example, _), found in zip(batch, predictions, strict=True)]
 
 
 def _size(sent: _Sent) -> int:

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 
 from .._config import Retry
 from .._errors import NotFound, Unavailable
-from .._inputs import to_ids
+from .._inputs import check_label, to_ids
 from .._results import (
     Activation,
     ClassInfo,
@@ -108,14 +108,17 @@ async def held(caller: Caller, timeout: float | None) -> list[HeldLabel]:
 
 
 async def retry_held(caller: Caller, label: str, timeout: float | None) -> int:
+    check_label(label)
     return (await caller.call(RETRY_HELD, op.RetryHeldRequest(label=label), timeout)).pending
 
 
 async def approve(caller: Caller, label: str, timeout: float | None) -> int:
+    check_label(label)
     return (await caller.call(APPROVE_LABEL, op.ApproveLabelRequest(label=label), timeout)).pending
 
 
 async def drop_held(caller: Caller, label: str, timeout: float | None) -> int:
+    check_label(label)
     return (await caller.call(DROP_HELD, op.DropHeldRequest(label=label), timeout)).dropped
 
 
@@ -159,6 +162,7 @@ async def delete_examples(caller: Caller, ids: Iterable[str], timeout: float | N
 
 
 async def forget_class(caller: Caller, label: str, timeout: float | None) -> ForgetReport:
+    check_label(label)
     response = await caller.call(FORGET_CLASS, op.ForgetClassRequest(label=label), timeout)
     return ForgetReport(
         pending=response.pending_deleted, exemplars=response.exemplars_deleted, holdout=response.holdout_deleted

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import cast
 
 from .._config import MAX_MESSAGE_BYTES
 from .._errors import IncompatibleServer, InvalidInput, LimitExceeded, NoModel, NotNow
 from .._inputs import ImageLike, image_message, is_one, is_quick, source_of
-from .._results import Prediction
+from .._results import Prediction, Timings
 from .._transport.batching import batches, each
 from .._transport.caller import Caller
 from .._transport.methods import PREDICT
@@ -20,64 +21,132 @@ MAX_IMAGES = 64  # in one call; the server's default limit
 MAX_BYTES = MAX_MESSAGE_BYTES // 2
 
 
+_NAMED = re.compile(r"^images\[(\d+)\]: ")
+_NO_TIMINGS = Timings(decode_ms=0.0, queue_ms=0.0, compute_ms=0.0, total_ms=0.0)
+
+Answer = Prediction | str
+"""What became of an image: its prediction, or why it was refused."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is asked about each image."""
+
+    top_k: int
+    features: bool = False
+    unknown_rate: float = 0.0
+
+    def request(self, images: Iterable[types_pb2.Image]) -> prediction_pb2.PredictRequest:
+        """Return the request for some images."""
+        return prediction_pb2.PredictRequest(
+            images=images, top_k=self.top_k, features=self.features, unknown_rate=self.unknown_rate
+        )
+
+
 async def predict(
-    caller: Caller,
-    images: ImageLike | Iterable[ImageLike],
-    *,
-    top_k: int,
-    features: bool,
-    unknown_rate: float,
-    timeout: float | None,
+    caller: Caller, images: ImageLike | Iterable[ImageLike], options: Options, timeout: float | None
 ) -> Prediction | list[Prediction]:
-    """Return a prediction for one image, a list for several; `timeout` is for each call that they are split into."""
-    single = is_one(images)
-    given = cast(list[ImageLike], [images] if single else list(cast(Iterable[ImageLike], images)))
-    messages = [await _message(caller, image, index) for index, image in enumerate(given)]
-    found: list[Prediction] = []
-    async for batch in batches(each(messages), count=MAX_IMAGES, limit=MAX_BYTES, size=types_pb2.Image.ByteSize):
-        request = prediction_pb2.PredictRequest(images=batch, top_k=top_k, features=features, unknown_rate=unknown_rate)
-        found += await send(caller, request, timeout, given, offset=len(found))
-    return found[0] if single else found
+    """Return a prediction for one image, a list for several; `timeout` is for each call that they are split into.
+
+    Raises:
+        InvalidInput: one image cannot be used. Of several, it is told in its place.
+    """
+    if is_one(images):
+        return await _predict_one(caller, cast(ImageLike, images), options, timeout)
+    given = list(cast(Iterable[ImageLike], images))
+    found: dict[int, Answer] = {}
+    messages: list[tuple[int, types_pb2.Image]] = []
+    for index, image in enumerate(given):
+        try:
+            messages.append((index, await _message(caller, image)))
+        except InvalidInput as error:
+            found[index] = error.details
+    async for batch in batches(each(messages), count=MAX_IMAGES, limit=MAX_BYTES, size=lambda one: one[1].ByteSize()):
+        answers = await answered(caller, [message for _, message in batch], options, timeout)
+        found |= {index: answer for (index, _), answer in zip(batch, answers, strict=True)}
+    return [
+        _refused(image, index, one) if isinstance(one := found[index], str) else one
+        for index, image in enumerate(given)
+    ]
 
 
-async def _message(caller: Caller, image: ImageLike, index: int) -> types_pb2.Image:
+async def _predict_one(caller: Caller, image: ImageLike, options: Options, timeout: float | None) -> Prediction:
     try:
-        return image_message(image) if is_quick(image) else await caller.transport.offload(lambda: image_message(image))
+        message = await _message(caller, image)
     except InvalidInput as error:
-        raise InvalidInput(f"images[{index}]: {error.details}") from error
+        error.details = _told(image, 0, error.details)
+        raise
+    try:
+        found = await send(caller, options.request([message]), timeout)
+    except (InvalidInput, LimitExceeded) as error:
+        error.details = _told(image, 0, error.details) if _NAMED.match(error.details) else error.details
+        raise
+    return found[0]
 
 
-def _named(details: str, given: Sequence[ImageLike], offset: int) -> str:
-    """Rewrite a server's "images[3]: ...", which counts within its call, to the caller's count and the file's name."""
+async def answered(
+    caller: Caller, images: Sequence[types_pb2.Image], options: Options, timeout: float | None
+) -> list[Answer]:
+    """Return the answer for each image of one call.
 
-    def name(found: re.Match[str]) -> str:
-        index = offset + int(found[1])
-        source = source_of(given[index]) if index < len(given) else ""
-        return f"images[{index}]: {source}: " if source else f"images[{index}]: "
+    An image that cannot be used fails a call, which is made again without it, with the fewer images the more of them
+    were refused: each refusal costs the decoding of the others.
 
-    return re.sub(r"^images\[(\d+)\]: ", name, details)
+    Raises:
+        AccreteError: the call fails for another reason than one of its images.
+    """
+    found: dict[int, Answer] = {}
+    while left := [index for index in range(len(images)) if index not in found]:
+        refusals = sum(isinstance(one, str) for one in found.values())
+        left = left[: max(1, len(images) // max(1, refusals))]
+        request = options.request([images[index] for index in left])
+        try:
+            predictions = await send(caller, request, timeout)
+        except (InvalidInput, LimitExceeded) as error:
+            named = _NAMED.match(error.details)
+            if named is None or int(named[1]) >= len(left):
+                raise
+            found[left[int(named[1])]] = _NAMED.sub("", error.details)
+        else:
+            found |= dict(zip(left, predictions, strict=True))
+    return [found[index] for index in range(len(images))]
+
+
+async def _message(caller: Caller, image: ImageLike) -> types_pb2.Image:
+    return image_message(image) if is_quick(image) else await caller.transport.offload(lambda: image_message(image))
+
+
+def _refused(image: ImageLike, index: int, reason: str) -> Prediction:
+    return Prediction(ranked=(), version=0, timings=_NO_TIMINGS, refused=_told(image, index, reason))
+
+
+def _told(image: ImageLike, index: int, reason: str) -> str:
+    """Return why an image is refused, after the name of its file or else its place among those given."""
+    source, reason = source_of(image), _NAMED.sub("", reason)
+    if source:
+        return reason if reason.startswith(f"{source}: ") else f"{source}: {reason}"
+    return f"images[{index}]: {reason}"
 
 
 async def send(
-    caller: Caller,
-    request: prediction_pb2.PredictRequest,
-    timeout: float | None,
-    given: Sequence[ImageLike] = (),
-    offset: int = 0,
+    caller: Caller, request: prediction_pb2.PredictRequest, timeout: float | None, offset: int = 0
 ) -> list[Prediction]:
-    """Return predictions for the images of a request, which begin at `offset` of what was given.
+    """Return predictions for the images of a request, which begin at `offset` of what a caller counts.
 
     The request is halved while the server says that it is too much at once.
     """
     try:
         response = await caller.call(PREDICT, request, timeout)
     except LimitExceeded as error:
-        if error.retry_after is not None or len(request.images) == 1:
+        if error.retry_after is not None:
+            raise
+        if len(request.images) == 1:
+            error.details = f"images[{offset}]: {_NAMED.sub('', error.details)}"
             raise
     except NotNow as error:
         raise NoModel(error.details, attempts=error.attempts) from error
     except InvalidInput as error:
-        error.details = _named(error.details, given, offset)
+        error.details = _NAMED.sub(lambda found: f"images[{offset + int(found[1])}]: ", error.details)
         raise
     else:
         if len(response.predictions) != len(request.images):
@@ -85,7 +154,7 @@ async def send(
         return predictions(response, features=request.features)
     found: list[Prediction] = []
     for part in _halves(request):
-        found += await send(caller, part, timeout, given, offset + len(found))
+        found += await send(caller, part, timeout, offset + len(found))
     return found
 
 

@@ -11,7 +11,15 @@ from typing import Annotated
 import typer
 
 from .._client import Client
-from .._config import ADDRESS_VARIABLE, DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S, TOKEN_VARIABLE, Retry, TlsConfig
+from .._config import (
+    ADDRESS_VARIABLE,
+    DEFAULT_ADDRESS,
+    DEFAULT_TIMEOUT_S,
+    NODE_VARIABLE,
+    TOKEN_VARIABLE,
+    Retry,
+    TlsConfig,
+)
 from .._errors import AccreteError, InvalidInput
 from .exits import UsageError
 
@@ -63,6 +71,14 @@ class Connection:
             metavar="FILE", help=f"File that holds the token. [default: ${TOKEN_VARIABLE}]", rich_help_panel=_PANEL
         ),
     ] = None
+    node: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"Refuse to talk to another node than this; `accrete status` tells names. [default: ${NODE_VARIABLE}]",
+            rich_help_panel=_PANEL,
+        ),
+    ] = None
 
     def client(self) -> Client:
         """Return the client that the options ask for. Raises UsageError."""
@@ -70,7 +86,14 @@ class Connection:
         if self.ca or self.cert or self.key:
             tls = TlsConfig(root_certificates=self.ca, certificate=self.cert, private_key=self.key)
         try:
-            return Client(self.address, timeout=self.timeout, retry=_Telling(first_s=_FIRST_S), tls=tls, token=_token(self.token_file))
+            return Client(
+                self.address,
+                timeout=self.timeout,
+                retry=_Telling(first_s=_FIRST_S),
+                tls=tls,
+                token=_token(self.token_file),
+                node=self.node,
+            )
         except InvalidInput as error:
             raise UsageError(error.details) from error
 

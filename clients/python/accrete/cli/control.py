@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from .._results import Activation
+from .confirm import Yes, confirm
 from .connection import Connection
 from .options import Ids, Output, read_ids
 
@@ -38,15 +39,16 @@ def _show_activation(output: Output, activation: Activation) -> None:
     output.show(activation, f"version {activation.version} is live{pinned}")
 
 
-def discard(version: Version, connection: Connection, output: Output) -> None:
+def discard(version: Version, connection: Connection, output: Output, yes: Yes = False) -> None:
     """Give up a version whose files are damaged, when they cannot be brought back (from a backup, say).
 
     If it is the newest, steps go on from the one before it, and classes that this one does not know are learned again
     from their exemplars. This cannot be undone.
 
     Example:
-        accrete discard 12
+        accrete discard 12 --yes
     """
+    confirm(f"Version {version} is given up for good, and what only it knows is learned again", yes=yes)
     with connection.client() as client:
         discarded = client.discard(version)
     again = f"; to be learned again: {', '.join(discarded.relearned)}" if discarded.relearned else ""
@@ -112,7 +114,7 @@ def approve(label: str, connection: Connection, output: Output) -> None:
     output.show({"pending": pending}, f"{label} is approved, with {pending} pending examples")
 
 
-def drop(label: str, connection: Connection, output: Output) -> None:
+def drop(label: str, connection: Connection, output: Output, yes: Yes = False) -> None:
     """Remove the pending examples of a label in quarantine (see `accrete quarantine`).
 
     What is learned of it stays, and the examples may be sent again.
@@ -121,30 +123,44 @@ def drop(label: str, connection: Connection, output: Output) -> None:
         accrete drop heron
     """
     with connection.client() as client:
+        if not yes:
+            found = next((one.pending for one in client.held() if one.label == label), None)
+            if found is not None:  # else the server says that it is not in quarantine
+                confirm(f"{found} pending examples of {label} are removed", yes=yes)
         dropped = client.drop_held(label)
     output.show({"dropped": dropped}, f"dropped {dropped} examples of {label}")
 
 
-def forget(label: str, connection: Connection, output: Output) -> None:
+def forget(label: str, connection: Connection, output: Output, yes: Yes = False) -> None:
     """Remove a class: its examples and its predictions at once, its share of the weights with the next step.
 
-    This cannot be undone.
+    This cannot be undone, so it says what is removed, and asks.
 
     Example:
         accrete forget heron
     """
     with connection.client() as client:
+        if not yes:
+            found = next((one for one in client.classes() if one.label == label), None)
+            kept = "all that is kept of it"
+            if found is not None:
+                kept = (
+                    f"{found.pending} pending examples, {found.exemplars} exemplars and {found.holdout} of the hold-out"
+                )
+            confirm(f"{label} is not answered any more, and {kept} are removed for good", yes=yes)
         report = client.forget_class(label)
     kept = f"{report.pending} pending, {report.exemplars} exemplars, {report.holdout} hold-out"
     output.show(report, f"forgot {label}: {kept}")
 
 
-def delete(ids: Ids, connection: Connection, output: Output) -> None:
-    """Remove examples from wherever they are kept: pending, exemplars, hold-out. This cannot be undone.
+def delete(ids: Ids, connection: Connection, output: Output, yes: Yes = False) -> None:
+    """Remove examples from wherever they are kept: pending, exemplars, hold-out. This cannot be undone, so it asks.
 
     Example:
-        accrete delete 5f3a 77c1
+        accrete delete 5f3a 77c1 --yes
     """
+    given = read_ids(ids)
+    confirm(f"{len(given)} examples are removed for good, from wherever they are kept", yes=yes)
     with connection.client() as client:
-        report = client.delete_examples(read_ids(ids))
+        report = client.delete_examples(given)
     output.show(report, f"{report.deleted} deleted, {len(report.unknown)} unknown")

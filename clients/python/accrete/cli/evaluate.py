@@ -48,6 +48,8 @@ def eval(
         accrete eval photos-kept-aside/
         accrete eval photos-kept-aside/ --json | jq .all
     """
+    if not folder.is_dir():
+        raise exits.UsageError(f"{folder}: no such folder")
     with connection.client() as client:
         found = client.evaluate(folder, threshold=threshold, unknown_rate=unknown_rate, worst=worst)
     output.show(_json(found), _text(found))

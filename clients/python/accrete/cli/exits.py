@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 OK = 0
 FAILED = 1
@@ -27,6 +27,11 @@ NEEDS_SERVER = (
 
 class UsageError(Exception):
     """What was asked for on the command line makes no sense."""
+
+
+def and_more(texts: Sequence[str]) -> str:
+    """Return how many there are beyond the first, for behind it."""
+    return f" (nor are there {len(texts) - 1} others of those named)" if len(texts) > 1 else ""
 
 
 def guarded(run: Callable[[], int | None]) -> int:

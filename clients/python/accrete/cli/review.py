@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 import typer
 
+from .confirm import Yes, confirm
 from .connection import Connection
 from .options import Output
 from .output import table
+
+Reason = Literal["contradiction", "duplicates", "burst", "share"]
 
 
 def review(
@@ -19,7 +22,11 @@ def review(
     ] = "list",
     label: Annotated[str | None, typer.Argument(metavar="LABEL", help="Of this label alone.")] = None,
     principal: Annotated[str | None, typer.Option(metavar="NAME", help="Taught by this principal alone.")] = None,
-    reason: Annotated[str | None, typer.Option(metavar="REASON", help="Set aside for this reason alone.")] = None,
+    reason: Annotated[
+        Reason | None,
+        typer.Option(metavar="REASON", help=f"Set aside for this reason alone: {', '.join(get_args(Reason))}."),
+    ] = None,
+    yes: Yes = False,
 ) -> None:
     """List the examples that were set aside rather than learned, by label, principal and reason.
 
@@ -29,7 +36,7 @@ def review(
     `release` has them learned after all, `drop` removes them: those that fit all that is given.
 
     Example:
-        accrete review drop heron --principal shop-app --reason duplicates
+        accrete review drop heron --principal shop-app --reason duplicates --yes
     """
     with connection.client() as client:
         if action == "release":
@@ -37,6 +44,8 @@ def review(
             output.show({"released": released}, f"released {released} examples")
             return
         if action == "drop":
+            chosen = ", ".join(filter(None, (label, principal, reason))) or "nothing, which is refused"
+            confirm(f"What is set aside for review is removed for good; chosen by: {chosen}", yes=yes)
             dropped = client.drop_review(label, principal=principal, reason=reason)
             output.show({"dropped": dropped}, f"dropped {dropped} examples")
             return

@@ -8,6 +8,7 @@ from .._results import Status, VersionInfo
 from .connection import Connection
 from .options import Output
 from .output import duration, local_time, measured, pairs, percent, size, table
+from .waiting import progress_line
 
 
 def status(connection: Connection, output: Output) -> None:
@@ -29,9 +30,12 @@ def _status_lines(status: Status) -> list[tuple[str, object]]:
     oldest = f", oldest {duration(status.oldest_pending_ms)}" if status.pending else ""
     kept = f"{status.exemplars} of {status.exemplar_budget}, {size(status.exemplar_bytes)}"
     lines: list[tuple[str, object]] = [
+        ("node", f"{status.node or '-'}, data {status.data_dir or '-'}"),
         ("version", live + catching_up),
         ("classes", f"{status.classes}, {status.provisional_classes} provisional"),
         ("learner", f"{learner}{', paused' if status.paused and learner != 'paused' else ''}"),
+        *([("step", progress_line(status.progress))] if status.progress else []),
+        *(("waits for" if not place else "", text) for place, text in enumerate(status.waits_for)),
         ("method", status.method),
         ("pending", f"{status.pending}{oldest}"),
         ("exemplars", kept),
@@ -43,7 +47,7 @@ def _status_lines(status: Status) -> list[tuple[str, object]]:
         ("release", status.release),
     ]
     waiting = [("set aside", ", ".join(status.held_labels)), ("in review", status.in_review)]
-    return lines + [(name, value) for name, value in waiting if value]
+    return lines + [(name, value) for name, value in waiting if value] + [("warning", one) for one in status.warnings]
 
 
 def _unknown(status: Status) -> str:

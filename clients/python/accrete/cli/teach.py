@@ -14,13 +14,14 @@ from .._calls.example_batches import BATCH_SIZE
 from .._calls.folder import FoundImages, find_images, read_table, told
 from .._calls.progress import shown
 from .._client import Client
-from .._errors import NotLearned
+from .._errors import InvalidInput, NotLearned
 from .._inputs import Example
 from .._results import AddReport
 from . import exits
 from .connection import Connection
 from .options import Ids, Output, read_ids
 from .output import plain, table, to_json
+from .waiting import wait_learned
 
 _SHOWN = 20  # refused examples that are listed for people; JSON has all
 _DEFAULT_WAIT_S = 600.0
@@ -64,7 +65,8 @@ def add(
     Give a tree with one folder for each label, files with --label, or CSV files with --table, whose files are named
     from the CSV file's folder. JPEG, PNG, WebP, BMP, AVIF, HEIC and .npy files count (HEIC where the server has its
     extra); others in a tree, and hidden ones, are passed over and counted. Adding the same again stores nothing twice.
-    Exit status 1 when any image was refused; the others are stored all the same.
+    Exit status 1 when any image was refused; the others are stored all the same. --wait shows how far the learner is,
+    and ends with 1 at once where it is in vain: learning is paused, or all that waits is set aside.
 
     Example:
         accrete add photos/ --dry-run
@@ -91,9 +93,9 @@ def add(
         try:
             if wait is not None and report.ids:
                 _tell_of_waiting(wait)
-                version = client.wait_learned(report.ids, wait)
+                version = wait_learned(client, report.ids, found.labels.keys(), wait)
         except NotLearned as error:
-            error.details += f"; {_WHY}"
+            error.details += "" if error.in_vain else f"; {_WHY}"
             raise
         finally:
             if output.json:  # also when the wait is in vain: the ids are in it
@@ -110,12 +112,18 @@ def _tell_of_waiting(seconds: float) -> None:
 
 
 def _found(paths: list[Path], label: str | None, table_of: bool) -> FoundImages:
-    """Return what the paths hold. Raises InvalidInput."""
+    """Return what the paths hold. Raises UsageError."""
     if label is not None:
+        missing = [str(path) for path in paths if not path.exists()]
+        if missing:
+            raise exits.UsageError(f"{missing[0]}: no such file{exits.and_more(missing)}; nothing was stored")
         return FoundImages([Example(label, path) for path in paths])
     found = FoundImages()
     for path in paths:
-        one = read_table(path) if table_of else find_images(path)
+        try:
+            one = read_table(path) if table_of else find_images(path)
+        except InvalidInput as error:
+            raise exits.UsageError(error.details) from error
         found.examples += one.examples
         found.skipped += one.skipped
         found.warnings += one.warnings
@@ -163,7 +171,8 @@ def _text(report: AddReport) -> str:
 def wait(ids: Ids, connection: Connection, output: Output) -> int:
     """Return when the examples with these ids are in the live version.
 
-    Exit status 1 when they are not in time, which --timeout says.
+    Exit status 1 when they are not in time, which --timeout says, or at once when they cannot be before somebody acts:
+    learning is paused, or all that is pending is set aside.
 
     Example:
         accrete add photos/ --json | jq -r '.ids[]' | accrete wait - --timeout 600
@@ -171,11 +180,12 @@ def wait(ids: Ids, connection: Connection, output: Output) -> int:
     given = read_ids(ids)
     with connection.client() as client:
         try:
-            version, waiting = client.wait_learned(given, connection.timeout), list[str]()
+            version, waiting = wait_learned(client, given, None, connection.timeout), list[str]()
+            text = f"learned in version {version}"
         except NotLearned as error:
             version, waiting = error.version, list(error.waiting)
-    text = f"learned in version {version}"
-    if waiting:
-        text = f"{len(waiting)} of {len(given)} are not in version {version} yet; {_WHY}"
+            text = f"{len(waiting)} of {len(given)} are not in version {version} yet; {_WHY}"
+            if error.in_vain:
+                text = error.details
     output.show({"learned": not waiting, "version": version, "waiting": waiting}, text)
     return exits.FAILED if waiting else exits.OK

@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
+import sys
+from collections.abc import Iterable
 from typing import Annotated
 
 import typer
@@ -12,8 +14,9 @@ import typer
 from .. import _events as events
 from .._results import Accuracy
 from .connection import Connection
+from .moving_line import MovingLine
 from .options import Output
-from .output import local_time, measured, plain, to_json
+from .output import duration, local_time, measured, plain, to_json
 
 
 def watch(
@@ -26,27 +29,62 @@ def watch(
 ) -> None:
     """Print a line for each thing that the learner does, until Ctrl-C, across broken connections.
 
-    With --json, print one JSON object per line.
+    How far a step is moves in one line on a terminal; elsewhere a line tells of each stage that is through. With
+    --json, print one JSON object per line for every event.
 
     Example:
         accrete watch --after 0
     """
     with connection.client() as client, contextlib.suppress(KeyboardInterrupt):  # this is how a watch ends
-        for event in itertools.islice(client.watch(after=after), count):
-            print(_json(event) if output.json else line(event), flush=True)
+        shown = itertools.islice(client.watch(after=after), count)
+        if output.json:
+            for event in shown:
+                print(_json(event), flush=True)
+        else:
+            _show(shown)
+
+
+def _show(shown: Iterable[events.Event]) -> None:
+    pace = _Pace()
+    with MovingLine(sys.stdout) as moving:
+        for event in shown:
+            if isinstance(event, events.Progress) and event.done < event.total:
+                if sys.stdout.isatty():
+                    moving.show(f"{line(event)}{pace.left(event)}", event.stage)
+                continue
+            pace.begin(event)
+            moving.clear()
+            print(line(event), flush=True)
+
+
+class _Pace:
+    """How long a stage will still take, by the times of its events."""
+
+    def __init__(self) -> None:
+        self._began_ms: int | None = None
+
+    def begin(self, event: events.Event) -> None:
+        """Note that the next stage begins with this event."""
+        self._began_ms = event.time_ms
+
+    def left(self, event: events.Progress) -> str:
+        """Return it for people; nothing where it is not known."""
+        if self._began_ms is None or not event.done:
+            return ""
+        left_ms = (event.time_ms - self._began_ms) / event.done * (event.total - event.done)
+        return f", {duration(round(left_ms))} left"
 
 
 def _json(event: events.Event) -> str:
-    body = {"id": event.id, "time_ms": event.time_ms, "kind": event.kind, **plain(event.what)}
-    return to_json(body, indent=None)
+    return to_json({"id": event.id, "time_ms": event.time_ms, "kind": event.kind, **plain(event)}, indent=None)
 
 
 def line(event: events.Event) -> str:
     """Return an event for people, such as "14:03:11  committed    version 3: ..."."""
-    return f"{local_time(event.time_ms, '%H:%M:%S')}  {event.kind:<11}  {_told(event.what)}".rstrip()
+    return f"{local_time(event.time_ms, '%H:%M:%S')}  {event.kind:<11}  {_told(event)}".rstrip()
 
 
-def _told(what: events.What) -> str:
+def _told(what: events.Event) -> str:
     match what:
         case events.PhaseChanged():
             return f"{what.phase}{f': {what.reason}' if what.reason else ''}"
@@ -62,6 +100,8 @@ def _told(what: events.What) -> str:
             return f"version {what.version}: {what.reason}{_measured(what.accuracy)}"
         case events.StepFailed():
             return f"attempt {what.attempt}: {what.reason}"
+        case events.StepDiscarded():
+            return f"{what.reason}; it is run anew"
         case events.ClassForgotten():
             return what.label
         case events.ClassProvisional():

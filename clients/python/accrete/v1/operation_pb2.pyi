@@ -65,6 +65,12 @@ class GetStatusResponse(_message.Message):
     FALSE_ALARM_RATE_FIELD_NUMBER: _builtins.int
     IN_REVIEW_FIELD_NUMBER: _builtins.int
     PHASE_REASON_FIELD_NUMBER: _builtins.int
+    PROGRESS_FIELD_NUMBER: _builtins.int
+    STAGE_LEFT_MS_FIELD_NUMBER: _builtins.int
+    NODE_FIELD_NUMBER: _builtins.int
+    DATA_DIR_FIELD_NUMBER: _builtins.int
+    WAITS_FOR_FIELD_NUMBER: _builtins.int
+    WARNINGS_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """The version this server answers from; 0: none yet."""
     active_version: _builtins.int
@@ -103,6 +109,12 @@ class GetStatusResponse(_message.Message):
     """Examples set aside for review, not counted in `pending`; `ListReview` says why."""
     phase_reason: _builtins.str
     """What started the phase or, in BLOCKED, what stands in its way; for people."""
+    stage_left_ms: _builtins.int
+    """Milliseconds that the stage of `progress` will still take at its pace so far; 0: not known."""
+    node: _builtins.str
+    """The node's name (the setting `server.node`), which a call may insist on by the metadata `accrete-node-bin`."""
+    data_dir: _builtins.str
+    """The data directory, on the server's machine."""
     @_builtins.property
     def input_shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """What an image must be: [height, width, channels], or [length] for an embedding."""
@@ -112,6 +124,18 @@ class GetStatusResponse(_message.Message):
         """Labels whose pending examples are set aside: of failed and rejected steps, and new ones that wait for approval;
         `ListHeld` says why.
         """
+
+    @_builtins.property
+    def progress(self) -> _teaching_pb2.Progress:
+        """How far the step is that runs; unset while none does, and before the first progress that this server saw of it."""
+
+    @_builtins.property
+    def waits_for(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What pending examples wait for before a step starts, a sentence for people each; none while nothing is pending."""
+
+    @_builtins.property
+    def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Settings that come to nothing with what is stored, a sentence for people each."""
 
     def __init__(
         self,
@@ -141,10 +165,16 @@ class GetStatusResponse(_message.Message):
         false_alarm_rate: _builtins.float = ...,
         in_review: _builtins.int = ...,
         phase_reason: _builtins.str = ...,
+        progress: _teaching_pb2.Progress | None = ...,
+        stage_left_ms: _builtins.int = ...,
+        node: _builtins.str = ...,
+        data_dir: _builtins.str = ...,
+        waits_for: _abc.Iterable[_builtins.str] | None = ...,
+        warnings: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_version", b"active_version", "classes", b"classes", "engine", b"engine", "exemplar_budget", b"exemplar_budget", "exemplar_bytes", b"exemplar_bytes", "exemplars", b"exemplars", "false_alarm_rate", b"false_alarm_rate", "held_labels", b"held_labels", "holdout", b"holdout", "in_review", b"in_review", "input_shape", b"input_shape", "learner_alive", b"learner_alive", "method", b"method", "oldest_pending_ms", b"oldest_pending_ms", "paused", b"paused", "pending", b"pending", "phase", b"phase", "phase_reason", b"phase_reason", "pinned", b"pinned", "provisional_classes", b"provisional_classes", "release", b"release", "store", b"store", "store_alive", b"store_alive", "unknown_rate", b"unknown_rate", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_version", b"active_version", "classes", b"classes", "data_dir", b"data_dir", "engine", b"engine", "exemplar_budget", b"exemplar_budget", "exemplar_bytes", b"exemplar_bytes", "exemplars", b"exemplars", "false_alarm_rate", b"false_alarm_rate", "held_labels", b"held_labels", "holdout", b"holdout", "in_review", b"in_review", "input_shape", b"input_shape", "learner_alive", b"learner_alive", "method", b"method", "node", b"node", "oldest_pending_ms", b"oldest_pending_ms", "paused", b"paused", "pending", b"pending", "phase", b"phase", "phase_reason", b"phase_reason", "pinned", b"pinned", "progress", b"progress", "provisional_classes", b"provisional_classes", "release", b"release", "stage_left_ms", b"stage_left_ms", "store", b"store", "store_alive", b"store_alive", "unknown_rate", b"unknown_rate", "version", b"version", "waits_for", b"waits_for", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -266,6 +266,7 @@ class Event(_message.Message):
     FORGOTTEN_FIELD_NUMBER: _builtins.int
     PROVISIONAL_FIELD_NUMBER: _builtins.int
     REVIEWED_FIELD_NUMBER: _builtins.int
+    DISCARDED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Grows with time; give it as `after` to go on from here."""
     time_ms: _builtins.int
@@ -288,6 +289,8 @@ class Event(_message.Message):
     def provisional(self) -> Global___ClassProvisional: ...
     @_builtins.property
     def reviewed(self) -> Global___ExamplesReviewed: ...
+    @_builtins.property
+    def discarded(self) -> Global___StepDiscarded: ...
     def __init__(
         self,
         *,
@@ -302,12 +305,13 @@ class Event(_message.Message):
         forgotten: Global___ClassForgotten | None = ...,
         provisional: Global___ClassProvisional | None = ...,
         reviewed: Global___ExamplesReviewed | None = ...,
+        discarded: Global___StepDiscarded | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["activated", b"activated", "committed", b"committed", "failed", b"failed", "forgotten", b"forgotten", "phase", b"phase", "progress", b"progress", "provisional", b"provisional", "rejected", b"rejected", "reviewed", b"reviewed", "what", b"what"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activated", b"activated", "committed", b"committed", "discarded", b"discarded", "failed", b"failed", "forgotten", b"forgotten", "phase", b"phase", "progress", b"progress", "provisional", b"provisional", "rejected", b"rejected", "reviewed", b"reviewed", "what", b"what"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activated", b"activated", "committed", b"committed", "failed", b"failed", "forgotten", b"forgotten", "id", b"id", "phase", b"phase", "progress", b"progress", "provisional", b"provisional", "rejected", b"rejected", "reviewed", b"reviewed", "time_ms", b"time_ms", "what", b"what"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activated", b"activated", "committed", b"committed", "discarded", b"discarded", "failed", b"failed", "forgotten", b"forgotten", "id", b"id", "phase", b"phase", "progress", b"progress", "provisional", b"provisional", "rejected", b"rejected", "reviewed", b"reviewed", "time_ms", b"time_ms", "what", b"what"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["phase", "progress", "committed", "activated", "rejected", "failed", "forgotten", "provisional", "reviewed"]  # noqa: Y015
+    _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["phase", "progress", "committed", "activated", "rejected", "failed", "forgotten", "provisional", "reviewed", "discarded"]  # noqa: Y015
     _WhichOneofArgType_what: _TypeAlias = _typing.Literal["what", b"what"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_what) -> _WhichOneofReturnType_what | None: ...
 
@@ -473,6 +477,27 @@ class StepFailed(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___StepFailed: _TypeAlias = StepFailed  # noqa: Y015
+
+@_typing.final
+class StepDiscarded(_message.Message):
+    """A step was given up for a reason that is not its own, such as a deletion of what it learned from, and is run anew."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___StepDiscarded: _TypeAlias = StepDiscarded  # noqa: Y015
 
 @_typing.final
 class ClassForgotten(_message.Message):
