@@ -413,9 +413,7 @@ def test_what_cannot_be_undone_says_what_it_costs_and_asks(accrete, state, monke
     assert DESTRUCTIVE[command] in err
     assert err.endswith("Nothing was done: there is nobody to ask, and --yes is not given\n")
     for answer, expected, calls in (("n\n", exits.FAILED, 0), ("", exits.FAILED, 0), ("y\n", 0, 1)):
-        stdin = io.StringIO(answer)
-        stdin.isatty = lambda: True
-        monkeypatch.setattr(sys, "stdin", stdin)
+        monkeypatch.setattr(sys, "stdin", Terminal(answer))
         state.examples["a"] = te.Example()
         status, _, err = accrete(*command.split())
         assert len(changed()) == calls
