@@ -248,6 +248,7 @@ def test_an_example_deleted_during_a_step_is_not_learned(start: Start, store: St
     record = learner.version(1)
     assert sum(record.consumed.values()) == 59
     assert "step.discarded" in learner.log()
+    assert learner.event("discarded") == {"reason": "examples were deleted or a class was forgotten during the step"}
     kept = [*store.memory.exemplars(gone.label), *store.memory.holdout(gone.label)]
     assert gone.id not in {example.id for example in kept}
 
