@@ -40,6 +40,12 @@ def _run(folder: Path, what: str, work: Callable[[], Backup]) -> int:
     except (StorageError, ModelError, SettingsError, OSError, ValueError) as error:
         print(f"accrete: {error}", file=sys.stderr)
         return CANNOT_START
+    for number, reason in found.damaged.items():
+        print(
+            f"accrete: without version {number}, which is damaged: {reason}. Bring its files back, or give it up with "
+            f"`accrete discard {number}`",
+            file=sys.stderr,
+        )
     print(f"{what} {found.keys} keys and {len(found.versions)} versions: {folder}")
     return 0
 

@@ -12,7 +12,7 @@ import shutil
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +57,16 @@ class Backup:
     keys: int
     versions: dict[int, str]
     """Digests of the manifests of the versions that are ready."""
+    damaged: dict[int, str] = field(default_factory=dict)
+    """What is wrong with ready versions whose files the backup lacks for that; restored, they are as damaged."""
 
 
 def take(database: Database, keys: Keys, artifacts: ArtifactStore, folder: Path) -> Backup:
     """Write a backup while everything runs.
 
     The store serves nothing else while it is read (about a second per gigabyte), and needs as much memory again
-    meanwhile. When a step retires a version while it is copied, the backup begins anew.
+    meanwhile. When a step retires a version while it is copied, the backup begins anew. One that is damaged is left out
+    and named: examples and the other versions are worth the more then.
 
     Args:
         database: of the store.
@@ -72,23 +75,21 @@ def take(database: Database, keys: Keys, artifacts: ArtifactStore, folder: Path)
         folder: is made where it is missing, and must be empty.
 
     Raises:
-        BackupUnusable: the folder is not empty.
-        CorruptArtifact: a version is damaged.
+        BackupUnusable: the folder is not empty, or steps retired versions faster than they could be copied.
         StoreUnavailable: the store does not answer.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         raise BackupUnusable(f"{folder} is not empty: a backup goes into a folder of its own")
-    for attempt in range(1, _ATTEMPTS + 1):
+    damaged: dict[int, str] = {}
+    for _ in range(_ATTEMPTS):
         ready, entries = _snapshot(database, keys)
-        try:
-            _copy_versions(artifacts, ArtifactStore(folder / _VERSIONS), ready)
-        except CorruptArtifact:
-            if attempt == _ATTEMPTS:
-                raise
-            continue
-        return _write(folder, entries, ready)
-    raise AssertionError("the last attempt returns or raises")
+        copied, found = _copy_versions(artifacts, ArtifactStore(folder / _VERSIONS), ready)
+        # What a step retired meanwhile is not ready at the next look.
+        if found == {number: reason for number, reason in damaged.items() if number in ready}:
+            return _write(folder, entries, copied, found)
+        damaged = found
+    raise BackupUnusable(f"versions were retired while they were copied, {_ATTEMPTS} times: pause learning meanwhile")
 
 
 def read(folder: Path) -> Backup:
@@ -102,7 +103,8 @@ def read(folder: Path) -> Backup:
         stored = json.loads((folder / MANIFEST).read_text())
         if stored.pop("format") != _FORMAT:
             raise BackupUnusable(f"{folder} was written by another release")
-        stored["versions"] = {int(number): digest for number, digest in stored["versions"].items()}
+        for name in ("versions", "damaged"):
+            stored[name] = {int(number): what for number, what in stored.get(name, {}).items()}
         backup = Backup(folder=folder, **stored)
         with (folder / _STORE).open("rb") as file:
             digest = hashlib.file_digest(file, "sha256").hexdigest()
@@ -126,12 +128,14 @@ def restore(backup: Backup, database: Database, keys: Keys, artifacts: ArtifactS
 
     Raises:
         BackupUnusable: something is there already.
+        CorruptArtifact: the backup changed since it was read.
     """
     with reachable():
         there = next(iter(database.client.scan_iter(match=_pattern(keys), count=1_000)), None)
     if there is not None or artifacts.list():
         raise BackupUnusable("the store or the folder of versions is not empty: a backup is restored into new ones")
-    _copy_versions(ArtifactStore(backup.folder / _VERSIONS), artifacts, backup.versions)
+    for number, digest in backup.versions.items():
+        _copy_version(ArtifactStore(backup.folder / _VERSIONS), artifacts, number, digest)
     state = keys.state.removeprefix(keys.beginning)
     last = [entry for entry in _entries(backup.folder) if entry[0] == state]
     for batch in _batches(entry for entry in _entries(backup.folder) if entry[0] != state):
@@ -152,17 +156,32 @@ def _pattern(keys: Keys) -> str:
     return "".join(f"\\{letter}" if letter in "*?[]^\\" else letter for letter in keys.beginning) + "*"
 
 
-def _copy_versions(source: ArtifactStore, to: ArtifactStore, versions: dict[int, str]) -> None:
+def _copy_versions(
+    source: ArtifactStore, to: ArtifactStore, versions: dict[int, str]
+) -> tuple[dict[int, str], dict[int, str]]:
+    """Return the digests of the versions that were copied, and what is wrong with the others, by number."""
+    copied, damaged = {}, {}
     for number, digest in versions.items():
-        if number not in to.list():
-            working = to.path(number).with_name(f".copy-{number}")
-            shutil.rmtree(working, ignore_errors=True)
-            try:
-                shutil.copytree(source.verify(number, digest), working)
-            except OSError as error:  # removed in the middle
-                raise CorruptArtifact(f"version {number} went away: {error}") from error
-            to.publish(working, number)
-        _copy_backbone(to.verify(number, digest), source.backbones, to.backbones)
+        try:
+            _copy_version(source, to, number, digest)
+        except CorruptArtifact as error:
+            to.remove(number)
+            damaged[number] = str(error)
+        else:
+            copied[number] = digest
+    return copied, damaged
+
+
+def _copy_version(source: ArtifactStore, to: ArtifactStore, number: int, digest: str) -> None:
+    if number not in to.list():
+        working = to.path(number).with_name(f".copy-{number}")
+        shutil.rmtree(working, ignore_errors=True)
+        try:
+            shutil.copytree(source.verify(number, digest), working)
+        except OSError as error:  # removed in the middle
+            raise CorruptArtifact(f"version {number} went away: {error}") from error
+        to.publish(working, number)
+    _copy_backbone(to.verify(number, digest), source.backbones, to.backbones)
 
 
 def _copy_backbone(version: Path, source: Path, to: Path) -> None:
@@ -194,7 +213,7 @@ def _telling(version: Path) -> Iterator[None]:
         raise CorruptArtifact(f"{version.name} cannot be loaded: {error}") from error
 
 
-def _write(folder: Path, entries: list[Entry], versions: dict[int, str]) -> Backup:
+def _write(folder: Path, entries: list[Entry], versions: dict[int, str], damaged: dict[int, str]) -> Backup:
     digest = hashlib.sha256()
     with (folder / _STORE).open("wb") as file:
         for entry in entries:
@@ -210,8 +229,10 @@ def _write(folder: Path, entries: list[Entry], versions: dict[int, str]) -> Back
         digest=digest.hexdigest(),
         keys=len(entries),
         versions=versions,
+        damaged=damaged,
     )
-    body: dict[str, Any] = {name: getattr(backup, name) for name in Backup.__dataclass_fields__ if name != "folder"}
+    left_out = {"folder"} if damaged else {"folder", "damaged"}  # earlier releases read one without damaged versions
+    body: dict[str, Any] = {name: getattr(backup, name) for name in Backup.__dataclass_fields__ if name not in left_out}
     write_json(folder / MANIFEST, {"format": _FORMAT} | body)
     return backup
 

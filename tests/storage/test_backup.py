@@ -138,11 +138,37 @@ def test_a_backup_goes_into_a_folder_of_its_own(taught: Store, artifacts: Artifa
     assert [one.name for one in (tmp_path / "full").iterdir()] == ["file"]
 
 
-def test_a_damaged_version_is_not_backed_up(taught: Store, artifacts: ArtifactStore, tmp_path: Path):
+def test_a_damaged_version_is_left_out_and_named(
+    taught: Store, artifacts: ArtifactStore, empty: tuple[Store, ArtifactStore], tmp_path: Path
+):
     (artifacts.path(1) / "weights").write_bytes(b"other")
-    with pytest.raises(CorruptArtifact, match="weights"):
-        taught.back_up(tmp_path / "backup", artifacts)
-    assert not (tmp_path / "backup" / MANIFEST).exists()
+    before = everything(taught)
+    taken = taught.back_up(tmp_path / "backup", artifacts)
+    assert (taken.versions, list(taken.damaged)) == ({}, [1])
+    assert "v000001/weights has 5 bytes, not 256" in taken.damaged[1]
+    found = read(tmp_path / "backup")
+    assert found == taken
+    store, versions = empty
+    store.restore(found, versions)
+    assert everything(store) == before, "examples, exemplars and the record are there all the same"
+    assert versions.list() == []
+
+
+def test_a_version_that_a_step_retires_while_it_is_copied_is_not_called_damaged(
+    taught: Store, artifacts: ArtifactStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    verify = ArtifactStore.verify
+
+    def retired_meanwhile(self: ArtifactStore, version: int, digest: str | None = None) -> Path:
+        if taught.registry.version(1).state == "ready":
+            artifacts.remove(1)
+            taught.registry.discard(1, "retired")
+        return verify(self, version, digest)
+
+    monkeypatch.setattr(ArtifactStore, "verify", retired_meanwhile)
+    taken = taught.back_up(tmp_path / "backup", artifacts)
+    assert (taken.versions, taken.damaged) == ({}, {})
+    assert read(tmp_path / "backup") == taken
 
 
 @pytest.fixture
@@ -170,7 +196,7 @@ def test_a_backup_has_the_frozen_backbone_of_a_version(
     load(versions.path(1), 1, EngineConfig(device="cpu")).close()
 
 
-def test_a_damaged_backbone_of_a_version_is_neither_backed_up_nor_restored(
+def test_a_version_with_a_damaged_backbone_is_neither_backed_up_nor_restored(
     on_frozen: Store, artifacts: ArtifactStore, tmp_path: Path
 ):
     on_frozen.back_up(tmp_path / "good", artifacts)
@@ -179,9 +205,9 @@ def test_a_damaged_backbone_of_a_version_is_neither_backed_up_nor_restored(
         graph.write_bytes(graph.read_bytes()[:-1])
     with pytest.raises(CorruptArtifact, match="v000001 cannot be loaded: read: backbone"):
         read(tmp_path / "good")
-    with pytest.raises(CorruptArtifact, match="v000001 cannot be loaded: read: backbone"):
-        on_frozen.back_up(tmp_path / "backup", artifacts)
-    assert not (tmp_path / "backup" / MANIFEST).exists()
+    taken = on_frozen.back_up(tmp_path / "backup", artifacts)
+    assert "v000001 cannot be loaded: read: backbone" in taken.damaged[1]
+    assert ArtifactStore(tmp_path / "backup" / "versions").list() == []
 
 
 @pytest.mark.parametrize("spoil", ["unfinished", "store.bin", "versions/v000001/weights", MANIFEST])
