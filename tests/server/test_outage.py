@@ -84,6 +84,26 @@ def test_a_server_started_without_the_store_serves_what_was_served_last(world):
 
 
 @pytest.mark.own_store
+def test_without_the_store_a_damaged_version_gives_way_to_the_one_before_without_what_was_forgotten_since(world):
+    names = ("cat", "dog", "owl")
+    world.publish(1, Recipe(labels=names))
+    running = world.server()
+    world.publish(2, Recipe(labels=names))
+    running.serves(2)
+    running.operation.ForgetClass(operation_pb2.ForgetClassRequest(label="dog"), timeout=300)
+    world.publish(3, Recipe(labels=("cat", "owl")))
+    running.serves(3)
+    until(lambda: json.loads((world.data_dir / "active.json").read_text())["version"] == 3)
+    world.stop(running)
+    world.kill_store()
+    for version in (2, 3):
+        (world.artifacts.path(version) / "head.safetensors").write_bytes(b"")
+    answer = world.server().predict(1, top_k=10)
+    assert answer.version == 1
+    assert set(labels_of(answer)[0]) == {"cat", "owl"}
+
+
+@pytest.mark.own_store
 def test_a_server_started_without_the_store_and_without_memory_waits_for_both(world):
     world.publish(1)
     world.kill_store()

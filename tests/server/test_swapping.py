@@ -16,7 +16,8 @@ from safetensors.numpy import load_file, save_file
 
 from accrete.v1 import operation_pb2, prediction_pb2
 from accrete_model.config import EngineConfig
-from accrete_model.loaded_version import load
+from accrete_model.loaded_version import LoadedVersion, load
+from accrete_server.versions.loading import Loader
 from benchmarks.waiting import until
 from tests.model.artifacts import Recipe
 from tests.server.world import Running, World, failure, pixels, raw
@@ -92,6 +93,49 @@ def test_a_version_never_goes_back_on_its_own(world):
     load_on.stop()
     versions = [answer.version for answer in load_on.answers]
     assert versions == sorted(versions)
+
+
+def _held_up(monkeypatch: pytest.MonkeyPatch, version: int) -> tuple[threading.Event, threading.Event]:
+    """Holds the loading of a version up at its end, as a slow disk does: (it got there, it may go on)."""
+    there, go_on = threading.Event(), threading.Event()
+    load = Loader.load
+
+    def slow(self: Loader, number: int, digest: str | None) -> LoadedVersion:
+        loaded = load(self, number, digest)
+        if number == version:
+            there.set()
+            assert go_on.wait(300)
+        return loaded
+
+    monkeypatch.setattr(Loader, "load", slow)
+    return there, go_on
+
+
+def test_a_version_that_was_being_loaded_does_not_go_live_after_another_was_activated(world, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    world.publish(1)
+    running = world.server()
+    there, go_on = _held_up(monkeypatch, 2)
+    world.publish(2)
+    assert there.wait(300)
+    _activate(running, 1)
+    go_on.set()
+    until(lambda: [record.version for record in caplog.records if record.message == "version.passed_over"] == [2])
+    assert running.status().version == 1
+    assert running.server.metrics.registry.get_sample_value("accrete_swaps_total") == 1
+
+
+def test_a_version_that_a_newer_one_followed_while_it_was_loaded_goes_live(world, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    world.publish(1)
+    running = world.server()
+    there, go_on = _held_up(monkeypatch, 2)
+    world.publish(2)
+    assert there.wait(300)
+    world.publish(3)
+    go_on.set()
+    running.serves(3)
+    assert [record.version for record in caplog.records if record.message == "version.live"] == [1, 2, 3]
 
 
 def _remove(path: pathlib.Path) -> None:

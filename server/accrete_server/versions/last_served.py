@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from accrete_kit.atomic_file import write_json
 
@@ -17,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class LastServed:
-    """The live version and which labels were masked in it."""
+    """A version that was live, and which labels are masked in it."""
 
     version: int
     digest: str
@@ -25,32 +27,37 @@ class LastServed:
     revision: int = 0
 
 
-def write_last_served(data_dir: Path, served: LastServed) -> None:
-    """Write what is served, atomically and durably.
+def write_last_served(data_dir: Path, served: Sequence[LastServed]) -> None:
+    """Write what is served and what was before it, newest first and one at least, atomically and durably.
 
     Raises:
         OSError: it cannot be written.
     """
-    write_json(data_dir / NAME, {"schema": SCHEMA, **asdict(served)})
+    newest, *before = map(asdict, served)
+    write_json(data_dir / NAME, {"schema": SCHEMA, **newest, "before": before})
 
 
-def read_last_served(data_dir: Path) -> LastServed | None:
-    """Return what was written last, or None when there is nothing.
+def read_last_served(data_dir: Path) -> tuple[LastServed, ...]:
+    """Return what was written last, nothing when there is nothing.
 
     What cannot be read is logged and counts as nothing.
     """
     try:
-        fields = json.loads((data_dir / NAME).read_text("utf-8"))
-        if fields["schema"] != SCHEMA:
-            raise ValueError(f"schema {fields['schema']}")
-        return LastServed(
-            version=int(fields["version"]),
-            digest=str(fields["digest"]),
-            masked=tuple(str(label) for label in fields["masked"]),
-            revision=int(fields["revision"]),
-        )
+        newest = json.loads((data_dir / NAME).read_text("utf-8"))
+        if newest["schema"] != SCHEMA:
+            raise ValueError(f"schema {newest['schema']}")
+        return tuple(map(_parse, (newest, *newest.get("before", ()))))  # earlier releases kept the newest alone
     except FileNotFoundError:
-        return None
+        return ()
     except (OSError, ValueError, KeyError, TypeError) as error:
         _log.warning("last_served.unreadable", extra={"file": NAME, "reason": str(error)})
-        return None
+        return ()
+
+
+def _parse(fields: Mapping[str, Any]) -> LastServed:
+    return LastServed(
+        version=int(fields["version"]),
+        digest=str(fields["digest"]),
+        masked=tuple(str(label) for label in fields["masked"]),
+        revision=int(fields["revision"]),
+    )

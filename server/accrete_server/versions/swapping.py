@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +25,9 @@ from accrete_storage.store import Store
 from accrete_storage.versions.prototypes import StoredPrototypes
 from accrete_storage.versions.record import VersionRecord
 from accrete_storage.versions.registry import ActiveState
+
+REMEMBERED = 3
+"""Versions that were served last and are tried at a start without the store."""
 
 ROOM_S = 30.0
 """How long a candidate waits for requests that still hold a retired version in memory."""
@@ -59,16 +63,19 @@ class Swapper:
         self._refresh(store, state)
 
     def serve_last_served(self) -> None:
-        """Load what was live last, unless a version is live. For a server without the store."""
-        served = self._last_served
-        if self._slots.live is not None or served is None:
+        """Load what was live last, or before that where it is broken, unless a version is live.
+
+        For a server without the store.
+        """
+        if self._slots.live is not None:
             return
-        loaded = self._try(served.version, served.digest)
-        if loaded is not None:
-            masked = frozenset(served.masked)
-            self._put(
-                View(slot=Slot(loaded), classifier=loaded.classifier(masked), masked=masked, revision=served.revision)
-            )
+        for served in self._last_served:
+            loaded = self._try(served.version, served.digest)
+            if loaded is not None:
+                masked = frozenset(served.masked)
+                classifier = loaded.classifier(masked)
+                self._put(View(slot=Slot(loaded), classifier=classifier, masked=masked, revision=served.revision))
+                return
 
     def tidy(self) -> None:
         """Free the versions that are no longer used, and count those that are."""
@@ -83,8 +90,26 @@ class Swapper:
         for record in candidates:
             loaded = self._try(record.version, record.digest, store)
             if loaded is not None:
-                self._put(self._view(store, Slot(loaded), record, store.registry.state()))
+                self._put_if_wanted(store, record, loaded, asked=version)
                 return
+
+    def _put_if_wanted(self, store: Store, record: VersionRecord, loaded: LoadedVersion, *, asked: int) -> None:
+        """Make a version live, unless an older one, or any by hand, was made the active one in place of `asked`.
+
+        One that a newer version followed meanwhile goes live: where steps follow each other faster than versions load,
+        none ever would.
+        """
+        try:
+            view = self._view(store, Slot(loaded), record, store.registry.state())
+            now = store.registry.state()  # the last look before it goes live
+        except BaseException:
+            loaded.close()
+            raise
+        if now.version != asked and (now.pinned or now.version < record.version):
+            _log.info("version.passed_over", extra={"version": record.version, "active": now.version})
+            loaded.close()
+            return
+        self._put(view)
 
     def _try(self, version: int, digest: str, store: Store | None = None) -> LoadedVersion | None:
         """Return the loaded version, or None when it is broken or there is no room for it now."""
@@ -116,7 +141,7 @@ class Swapper:
         if _differ(view, live):
             self._slots.put(view)
             self._show(view)
-        self._write_last_served(record, view)
+        self._write_last_served(store, record, view)
 
     def _view(self, store: Store, slot: Slot, record: VersionRecord, state: ActiveState) -> View:
         masked = frozenset(record.labels).difference(record.kept_labels(store.registry.forgotten()))
@@ -151,20 +176,37 @@ class Swapper:
         newest_ms = max((position_key(position)[0] for position in view.learned.values()), default=0)
         self._metrics.newest_learned.set(newest_ms / 1000)
 
-    def _write_last_served(self, record: VersionRecord, view: View) -> None:
-        served = LastServed(
+    def _write_last_served(self, store: Store, record: VersionRecord, view: View) -> None:
+        newest = LastServed(
             version=record.version,
             digest=record.digest,
             masked=tuple(sorted(view.masked)),
             revision=view.revision,
         )
-        if served != self._last_served:
-            try:
-                with around("remember"):
-                    write_last_served(self._data_dir, served)
-                self._last_served = served
-            except OSError as error:  # a full disk must not stop serving; it is tried again at the next look
-                _log.error("last_served.not_written", extra={"reason": str(error)})
+        if self._last_served[:1] == (newest,):
+            return
+        before = [served for served in self._last_served if served.version != newest.version][: REMEMBERED - 1]
+        last = (newest, *(now for served in before if (now := _at_revision(store, served, view.revision))))
+        try:
+            with around("remember"):
+                write_last_served(self._data_dir, last)
+            self._last_served = last
+        except OSError as error:  # a full disk must not stop serving; it is tried again at the next look
+            _log.error("last_served.not_written", extra={"reason": str(error)})
+
+
+def _at_revision(store: Store, served: LastServed, revision: int) -> LastServed | None:
+    """Return what was served with the masks that it has now, or None when it may not serve any more."""
+    if served.revision == revision:
+        return served
+    try:
+        record = store.registry.version(served.version)
+    except NotFound:
+        return None
+    if record.state != "ready" or record.digest != served.digest:
+        return None
+    masked = frozenset(record.labels).difference(record.kept_labels(store.registry.forgotten()))
+    return replace(served, masked=tuple(sorted(masked)), revision=revision)
 
 
 def _others_ready(records: Iterable[VersionRecord], version: int) -> list[VersionRecord]:
