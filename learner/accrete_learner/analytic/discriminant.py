@@ -3,7 +3,11 @@
 All classes share one covariance, and the score of a class is its log density but for what all classes have in common:
 f_k(x) = z' P m_k - m_k' P m_k / 2, with z = x - c, m_k the class's mean less c, c the mean of the class means,
 P = (S + r I)^-1, S the scatter within the classes and r a shrinkage relative to the mean total scatter of a feature.
-r > 0 keeps the system regular while there are fewer examples than features, from one example per class on.
+r > 0 keeps the system regular while there are fewer examples than features, from one example per class on. r is taken
+from a grid, so that it mostly stays as it is when an example is added.
+
+An example x that is added to a class of n changes S by n / (n + 1) u u', u = x - m_k, P by rank one (Sherman and
+Morrison), and all else by rank one too: a solved system is brought up to date in a hundredth of the time of solving it.
 
 Drawing the means: a mean of few examples is noisy, its m' P m is too large by that noise, and the class loses to those
 with many. Under a Gaussian prior over class means, seen through P, the expected means given the observed ones are
@@ -20,13 +24,57 @@ Shapes: N examples, d feature length, C classes that have examples.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 import numpy as np
 from scipy import linalg
 
-from accrete_learner.analytic.statistics import Doubles, Statistics
+from accrete_learner.analytic.statistics import Doubles, Labels, Statistics
+
+#: Values of the shrinkage in each doubling.
+_GRID: Final = 8
+#: Examples that are added to a solved system before it is solved anew, which keeps rounding and memory small.
+MOST_ADDED: Final = 64
+_LEAST: Final = np.finfo(np.float64).tiny
+
+
+@dataclass(frozen=True, kw_only=True)
+class Precision:
+    """P, as it was factored and as it has changed since."""
+
+    factor: Doubles
+    """[d, d], the lower Cholesky factor of a sum S + r I; the upper part is not set."""
+    directions: Doubles
+    """[d, a], of the examples added since."""
+    strengths: Doubles
+    """[a]. P is the inverse of the factored sum less directions @ diag(strengths) @ directions.T."""
+
+    @property
+    def changes(self) -> int:
+        """a."""
+        return len(self.strengths)
+
+    def times(self, vector: Doubles) -> Doubles:
+        """Return P vector [d]."""
+        product: Doubles = linalg.cho_solve((self.factor, True), vector, check_finite=False)
+        product -= self.directions @ (self.strengths * (self.directions.T @ vector))
+        return product
+
+    def norms(self, features: Doubles) -> Doubles:
+        """Return z' P z [n] of features z [n, d]."""
+        whitened = linalg.solve_triangular(self.factor, features.T, lower=True, check_finite=False)
+        norms: Doubles = np.einsum("dn,dn->n", whitened, whitened)
+        norms -= np.square(features @ self.directions) @ self.strengths
+        return norms
+
+    def changed(self, direction: Doubles, strength: float) -> Precision:
+        """Return P less strength * direction direction'."""
+        return Precision(
+            factor=self.factor,
+            directions=np.column_stack([self.directions, direction]),
+            strengths=np.append(self.strengths, strength),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,18 +82,20 @@ class Solution:
     """The solved system for one shrinkage, from which heads for any drawing follow cheaply."""
 
     shrinkage: float
+    ridge: float
+    """r."""
     counts: Doubles
     """[C]."""
     centre: Doubles
     """[d], the mean of the class means."""
-    means: Doubles
-    """[C, d], less the centre."""
-    factor: Doubles
-    """[d, d], the lower Cholesky factor of S + r I; the upper part is not set."""
+    precision: Precision
+    """P."""
     solved: Doubles
-    """[d, C], P M'."""
+    """[d, C], P M', M the class means less the centre [C, d]."""
     kernel: Doubles
     """[C, C], K = M P M'."""
+    _inverses: dict[float, Doubles] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """By drawing."""
 
     def noise(self, drawing: float) -> Doubles:
         """Return the diagonal of Q [C]: on average over classes `drawing` times the mean of K's diagonal."""
@@ -53,18 +103,17 @@ class Solution:
         noise: Doubles = drawing * np.trace(self.kernel) / inverse.sum() * inverse
         return noise
 
-    def inverse(self, noise: Doubles) -> Doubles:
-        """Return (K + Q)^-1 [C, C], given the diagonal of Q, which is above 0."""
-        lower, _ = linalg.lapack.dpotrf(self.kernel + np.diag(noise), lower=1, clean=1)
-        lower, _ = linalg.lapack.dpotri(lower, lower=1)
-        inverse: Doubles = lower + np.tril(lower, -1).T
-        return inverse
+    def inverse(self, drawing: float) -> Doubles:
+        """Return (K + Q)^-1 [C, C] for a drawing above 0; again at no cost."""
+        if drawing not in self._inverses:
+            lower, _ = linalg.lapack.dpotrf(self.kernel + np.diag(self.noise(drawing)), lower=1, clean=1)
+            lower, _ = linalg.lapack.dpotri(lower, lower=1)
+            self._inverses[drawing] = lower + np.tril(lower, -1).T
+        return self._inverses[drawing]
 
     def norms(self, features: Doubles) -> Doubles:
         """Return z' P z [n] of features [n, d]."""
-        whitened = linalg.solve_triangular(self.factor, (features - self.centre).T, lower=True, check_finite=False)
-        norms: Doubles = np.einsum("dn,dn->n", whitened, whitened)
-        return norms
+        return self.precision.norms(features - self.centre)
 
     def head(self, drawing: float) -> tuple[Doubles, Doubles]:
         """Return the weight [C, d] and bias [C] of the scores x @ weight.T + bias."""
@@ -72,12 +121,14 @@ class Solution:
         if not noise.any():
             weight, norms = self.solved.T, np.diag(self.kernel)
         else:
-            drawn = np.eye(len(noise)) - self.inverse(noise) * noise  # [C, C], the transpose of K (K + Q)^-1
-            weight, norms = (self.solved @ drawn).T, np.einsum("jk,jk->k", drawn, self.kernel @ drawn)
+            # With T = (K + Q)^-1 and K T = I - Q T, the drawn means' products are K - Q + Q T Q, and need none of K.
+            inverse = self.inverse(drawing)
+            weight = (self.solved - (self.solved @ inverse) * noise).T
+            drawn = np.eye(len(noise)) - inverse * noise
+            products = self.kernel + noise[:, None] * inverse * noise
+            products[np.diag_indices_from(products)] -= noise
+            norms = np.einsum("jk,jk->k", drawn, products)
         return np.ascontiguousarray(weight), -norms / 2 - weight @ self.centre
-
-
-_LEAST: Final = np.finfo(np.float64).tiny
 
 
 def solve(statistics: Statistics, shrinkage: float) -> Solution:
@@ -96,10 +147,8 @@ def solve(statistics: Statistics, shrinkage: float) -> Solution:
     counts, sums = statistics.counts[present], statistics.sums[present]
     scaled = sums / np.sqrt(counts)[:, None]
     within = statistics.gram - scaled.T @ scaled
-    total = np.trace(statistics.gram) - np.square(sums.sum(axis=0)).sum() / counts.sum()
-    # All examples may be one point, of which only the length says anything about the scale.
-    scale = total if total > 1e-12 * np.trace(statistics.gram) else np.trace(statistics.gram)
-    within[np.diag_indices_from(within)] += max(shrinkage * scale / len(within), _LEAST)
+    ridge = ridge_of(statistics, shrinkage)
+    within[np.diag_indices_from(within)] += ridge
     try:
         factor: Doubles = linalg.cholesky(within, lower=True, overwrite_a=True, check_finite=False)
     except linalg.LinAlgError as error:
@@ -107,13 +156,103 @@ def solve(statistics: Statistics, shrinkage: float) -> Solution:
     means = sums / counts[:, None]
     centre = means.mean(axis=0)
     means -= centre
-    solved: Doubles = linalg.cho_solve((factor, True), means.T, check_finite=False)
+    whitened = linalg.solve_triangular(factor, means.T, lower=True, check_finite=False)
+    kernel: Doubles = whitened.T @ whitened
+    solved: Doubles = linalg.solve_triangular(
+        factor, whitened, lower=True, trans=1, overwrite_b=True, check_finite=False
+    )
+    none = np.zeros((len(factor), 0))
     return Solution(
         shrinkage=shrinkage,
+        ridge=ridge,
         counts=counts,
         centre=centre,
-        means=means,
-        factor=factor,
+        precision=Precision(factor=factor, directions=none, strengths=none[0]),
         solved=solved,
-        kernel=means @ solved,
+        kernel=kernel,
+    )
+
+
+def ridge_of(statistics: Statistics, shrinkage: float) -> float:
+    """Return r for statistics of at least one example, the nearest of `_GRID` values in each doubling."""
+    every = np.trace(statistics.gram)
+    total = every - np.square(statistics.sums.sum(axis=0)).sum() / statistics.counts.sum()
+    # All examples may be one point, of which only the length says anything about the scale.
+    scale = total if total > 1e-12 * every else every
+    wanted = max(shrinkage * scale / statistics.feature_length, _LEAST)
+    return float(2.0 ** (np.rint(np.log2(wanted) * _GRID) / _GRID))
+
+
+def with_examples(
+    solution: Solution, before: Statistics, after: Statistics, features: Doubles, labels: Labels
+) -> Solution | None:
+    """Return the solved system with a few examples more, or None when it has to be solved anew.
+
+    That is so when they are many, when r becomes another, or when a class gets its first example and is not the last.
+
+    Args:
+        solution: of the examples before.
+        before: their statistics.
+        after: with those that come.
+        features: [n, d] of the examples that come, as the sums count them.
+        labels: [n], their classes in `after`.
+    """
+    if len(labels) + solution.precision.changes > MOST_ADDED:
+        return None
+    if ridge_of(after, solution.shrinkage) != solution.ridge:
+        return None
+    grown = before.grown(after.class_count)
+    counts, sums = grown.counts.copy(), grown.sums.copy()
+    for feature, label in zip(features, labels, strict=True):
+        if counts[label]:
+            row = int(np.count_nonzero(counts[:label]))
+            solution = _with_example(solution, feature, sums[label] / counts[label], row)
+        elif counts[label:].any():
+            return None
+        else:
+            solution = _with_class(solution, feature)
+        counts[label] += 1
+        sums[label] += feature
+    return solution
+
+
+def _with_example(solution: Solution, feature: Doubles, mean: Doubles, row: int) -> Solution:
+    """Return the solved system with one example more of the class in a row, whose mean was `mean`."""
+    counts = solution.counts.copy()
+    count = counts[row]
+    counts[row] += 1
+    apart = feature - mean  # u
+    along = solution.precision.times(apart)  # P u
+    products = apart @ solution.solved  # M P u
+    length = apart @ along  # u' P u
+    left = 1 / (1 + count / (count + 1) * length)
+    moved = np.full(len(counts), -1 / len(counts))  # of each mean less the centre, in units of u / (n + 1)
+    moved[row] += 1
+    change = moved * (left / (count + 1)) - count / (count + 1) * left * products
+    kernel = solution.kernel + np.outer(products, change) + np.outer(moved, products + length * change) / (count + 1)
+    return replace(
+        solution,
+        counts=counts,
+        centre=solution.centre + apart / ((count + 1) * len(counts)),
+        precision=solution.precision.changed(along, count / (count + 1) * left),
+        solved=solution.solved + np.outer(change, along).T,
+        kernel=(kernel + kernel.T) / 2,
+    )
+
+
+def _with_class(solution: Solution, feature: Doubles) -> Solution:
+    """Return the solved system with a further class of one example, which has no scatter."""
+    classes = len(solution.counts) + 1
+    apart = feature - solution.centre
+    along = solution.precision.times(apart)
+    products, length = apart @ solution.solved, apart @ along
+    old = solution.kernel - (products[:, None] + products) / classes + length / classes**2
+    beside = (products - length / classes) * ((classes - 1) / classes)
+    own = length * ((classes - 1) / classes) ** 2
+    return replace(
+        solution,
+        counts=np.append(solution.counts, 1.0),
+        centre=solution.centre + apart / classes,
+        solved=np.column_stack([solution.solved - along[:, None] / classes, along * ((classes - 1) / classes)]),
+        kernel=np.block([[old, beside[:, None]], [beside, own]]),
     )

@@ -6,7 +6,7 @@ Shapes: n examples that judge, d feature length, C classes.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import numpy as np
@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from accrete_learner.analytic import leave_one_out
 from accrete_learner.analytic.calibration import best_factor, log_losses
-from accrete_learner.analytic.discriminant import Solution, solve
+from accrete_learner.analytic.discriminant import MOST_ADDED, Solution, solve, with_examples
 from accrete_learner.analytic.judgement import Judgement
 from accrete_learner.analytic.statistics import Doubles, Labels, Statistics, as_labels, on_grid
 
@@ -56,15 +56,46 @@ class AnalyticHead:
     temperature: float
     """By which the scores were divided."""
     judgement: Judgement
+    solution: Solution
+    """Of the system at the usual shrinkage."""
 
 
-def fit(statistics: Statistics, features: ArrayLike, labels: ArrayLike) -> AnalyticHead:
+@dataclass(frozen=True, kw_only=True)
+class Earlier:
+    """A system that was solved before, and the examples that came since."""
+
+    solution: Solution
+    """As a head had it."""
+    statistics: Statistics
+    """Over the examples that it was solved for."""
+    features: Floats
+    """[n, d] of those that came since."""
+    labels: Labels
+    """[n], their classes."""
+
+    @classmethod
+    def of(cls, solution: Solution, statistics: Statistics) -> Earlier:
+        """Return what was solved just now."""
+        none = np.zeros((0, statistics.feature_length), np.float32)
+        return cls(solution=solution, statistics=statistics, features=none, labels=np.zeros(0, np.int64))
+
+    def with_examples(self, features: Floats, labels: Labels) -> Earlier | None:
+        """Return this with further examples [n, d] of classes [n], or None where they are too many to be of use."""
+        if len(self.labels) + len(labels) > MOST_ADDED:
+            return None
+        return replace(
+            self, features=np.concatenate([self.features, features]), labels=np.concatenate([self.labels, labels])
+        )
+
+
+def fit(statistics: Statistics, features: ArrayLike, labels: ArrayLike, earlier: Earlier | None = None) -> AnalyticHead:
     """Return the head of all examples.
 
     Args:
         statistics: over all examples.
         features: [n, d] of examples that are among them and judge, say the ones of `sample.choose`. There may be none.
         labels: [n], their classes.
+        earlier: spares most of the solving where few examples came since. Its head is the same but for rounding.
 
     Raises:
         ValueError: when there is no example, a feature is not finite, or a shape or a class does not fit.
@@ -76,7 +107,12 @@ def fit(statistics: Statistics, features: ArrayLike, labels: ArrayLike) -> Analy
     present = np.flatnonzero(statistics.counts)
     x, y, rows = x[judged], y[judged], np.searchsorted(present, y[judged])
 
-    answers = _chosen(statistics, x, rows)
+    solution = None
+    if earlier is not None:
+        since = on_grid(earlier.features), as_labels(earlier.labels, statistics.class_count)
+        solution = with_examples(earlier.solution, earlier.statistics, statistics, *since)
+    solution = solution or solve(statistics, SHRINKAGE)
+    answers = _chosen(statistics, solution, x, rows)
     weight, bias = answers.solution.head(answers.drawing)
 
     means = statistics.means()
@@ -98,6 +134,7 @@ def fit(statistics: Statistics, features: ArrayLike, labels: ArrayLike) -> Analy
             nearness=nearness_without(statistics, x, y),
             class_count=len(means),
         ),
+        solution=solution,
     )
 
 
@@ -110,7 +147,8 @@ def nearness_without(statistics: Statistics, features: Doubles, labels: Labels) 
         labels: [n], classes of two examples or more.
     """
     rows, length = np.arange(len(labels)), np.linalg.norm(features, axis=1)
-    with_sums = features @ statistics.sums.T
+    kind = leave_one_out.precision_for(statistics.class_count)
+    with_sums = (features.astype(kind) @ statistics.sums.T.astype(kind)).astype(np.float64)
     lengths = np.tile(np.linalg.norm(statistics.sums, axis=1), (len(labels), 1))
     own = with_sums[rows, labels]
     with_sums[rows, labels] = own - length**2
@@ -137,24 +175,25 @@ class _Answers:
         return bool(gains.mean() > _CLEARLY * gains.std() / np.sqrt(len(gains)))
 
 
-def _chosen(statistics: Statistics, x: Doubles, rows: Labels) -> _Answers:
-    """Return the answers for all examples with the shrinkage that is best, and the drawing that is then best."""
-    solution = solve(statistics, SHRINKAGE)
+def _chosen(statistics: Statistics, solution: Solution, x: Doubles, rows: Labels) -> _Answers:
+    """Return the answers for all examples with the shrinkage that is best, and the drawing that is then best.
+
+    Given is the system at the usual shrinkage.
+    """
+    first, others = slice(_MOST), slice(_MOST, None)
     of = leave_one_out.products(solution, x, rows)
-    best = _answers(solution, of, DRAWING)
+    usual = _answers(solution, of.part(first), DRAWING)
     if len(rows) < _FEWEST:
-        return best
-    first = slice(_MOST)
-    usual = _calibrated(solution, of.part(first), DRAWING, best.scores[first])
+        return usual
     if statistics.example_count <= _ENOUGH * statistics.feature_length:
-        other = solve(statistics, STRONGER_SHRINKAGE)
-        answers = _answers(other, leave_one_out.products(other, x[first], rows[first]), DRAWING)
+        stronger = solve(statistics, STRONGER_SHRINKAGE)
+        answers = _answers(stronger, leave_one_out.products(stronger, x[first], rows[first]), DRAWING)
         if answers.clearly_better(usual):
-            of = leave_one_out.products(other, x, rows)
-            solution, usual, best = other, answers, _answers(other, of, DRAWING)
-    if _answers(solution, of.part(first), WEAKER_DRAWING).clearly_better(usual):
-        best = _answers(solution, of, WEAKER_DRAWING)
-    return best
+            of, usual = leave_one_out.products(stronger, x, rows), answers
+    weaker = _answers(usual.solution, of.part(first), WEAKER_DRAWING)
+    best = weaker if weaker.clearly_better(usual) else usual
+    scores = leave_one_out.scores(best.solution, of.part(others), best.drawing)
+    return _calibrated(best.solution, of, best.drawing, np.concatenate([best.scores, scores]))
 
 
 def _answers(solution: Solution, of: leave_one_out.Products, drawing: float) -> _Answers:

@@ -11,14 +11,20 @@ Shapes: n examples, d feature length, C classes that have examples. Names as in 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from accrete_learner.analytic.discriminant import Solution
 from accrete_learner.analytic.statistics import Doubles, Labels
 
 #: Scores that are computed at a time, so that what they need stays in the processor's cache.
 _CHUNK = 2**15
+#: Classes from which on scores are computed in float32, which halves their time; they judge, and are not served.
+SINGLE_FROM = 200
+
+Reals = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,14 +33,19 @@ class Products:
 
     labels: Labels
     """[n], rows of the solution; each has two examples or more."""
-    with_means: Doubles
-    """[n, C], M P z."""
+    with_means: Reals
+    """[n, C], M P z, of the precision in which scores are computed."""
     norms: Doubles
     """[n], z' P z."""
 
     def part(self, which: slice) -> Products:
         """Return the products of some of the examples."""
         return Products(labels=self.labels[which], with_means=self.with_means[which], norms=self.norms[which])
+
+
+def precision_for(classes: int) -> type[np.floating[Any]]:
+    """Return the type of products and scores for so many classes."""
+    return np.float32 if classes >= SINGLE_FROM else np.float64
 
 
 def products(solution: Solution, features: Doubles, labels: Labels) -> Products:
@@ -45,25 +56,30 @@ def products(solution: Solution, features: Doubles, labels: Labels) -> Products:
     """
     if (solution.counts[labels] < 2).any():
         raise ValueError("a class with one example has nothing to be judged by without it")
+    kind = precision_for(len(solution.counts))
+    apart = features - solution.centre
     return Products(
         labels=labels,
-        with_means=(features - solution.centre) @ solution.solved,
+        with_means=apart.astype(kind) @ solution.solved.astype(kind),
         norms=solution.norms(features),
     )
 
 
 def scores(solution: Solution, of: Products, drawing: float) -> Doubles:
     """Return the scores [n, C] of each example by the head without it."""
+    kind = of.with_means.dtype
     noise = solution.noise(drawing)
     inverse = doubled = None
     if noise.any():
-        inverted = solution.inverse(noise)
-        inverse, doubled = _Symmetric.of(inverted), _Symmetric.of((inverted * noise) @ inverted)
-    result = np.empty_like(of.with_means)
-    size = max(1, _CHUNK // result.shape[1])
+        inverted = solution.inverse(drawing).astype(kind)
+        half = inverted * np.sqrt(noise).astype(kind)
+        inverse, doubled = _Symmetric.of(inverted), _Symmetric.of(half @ half.T)
+    kernel = solution.kernel.astype(kind)
+    result = np.empty(of.with_means.shape)
+    size = max(1, _CHUNK // len(solution.counts))
     for start in range(0, len(result), size):
         part = slice(start, start + size)
-        result[part] = _scores(solution, of.part(part), noise, inverse, doubled)
+        result[part] = _scores(solution.counts, kernel, of.part(part), noise, inverse, doubled)
     return result
 
 
@@ -71,46 +87,58 @@ def scores(solution: Solution, of: Products, drawing: float) -> Doubles:
 class _Symmetric:
     """A symmetric matrix and what is asked of it for every part."""
 
-    matrix: Doubles
+    matrix: Reals
     """[C, C]."""
-    diagonal: Doubles
-    mean: Doubles
+    diagonal: Reals
+    mean: Reals
     """[C], of its rows."""
 
     @classmethod
-    def of(cls, matrix: Doubles) -> _Symmetric:
+    def of(cls, matrix: Reals) -> _Symmetric:
         return cls(matrix, np.diag(matrix).copy(), matrix.mean(axis=0))
 
-    def times(self, g: Doubles, own: Labels) -> Doubles:
+    def times(self, g: Reals, own: Labels) -> Reals:
         """Return the matrix times g, a and e_c of each example [3, n, C]."""
         columns = self.matrix[own]
         return np.stack([g @ self.matrix, columns - self.mean, columns])
 
 
 def _scores(
-    solution: Solution, of: Products, noise: Doubles, inverse: _Symmetric | None, doubled: _Symmetric | None
-) -> Doubles:
-    """Return the scores [n, C], given T = (K + Q)^-1 and T Q T, or neither for Q = 0."""
-    rows, classes, own = np.arange(len(of.labels)), len(solution.counts), of.labels
-    count = solution.counts[own]
+    counts: Doubles,
+    kernel: Reals,
+    of: Products,
+    noise: Doubles,
+    inverse: _Symmetric | None,
+    doubled: _Symmetric | None,
+) -> Reals:
+    """Return the scores [n, C], given T = (K + Q)^-1 and T Q T, or neither for Q = 0.
+
+    What there is one number of per example is float64; arrays [n, C] are of the products' type.
+    """
+    rows, classes, own = np.arange(len(of.labels)), len(counts), of.labels
+    kind = of.with_means.dtype
+    count = counts[own]
     step, growth = 1 / (count - 1), count / (count - 1)
-    kernel = solution.kernel
     g = of.with_means - kernel[own]  # M P u
     to_example = of.norms - of.with_means[rows, own]  # u' P z
     h = to_example - g[rows, own]  # u' P u
     gain = growth / (1 - growth * h)
     sigma = 1 + gain * h
-    a = np.full((len(rows), classes), -1 / classes)
+    a = np.full((len(rows), classes), -1 / classes, kind)
     a[rows, own] += 1
+
+    def each(numbers: Doubles) -> Reals:
+        column: Reals = numbers.astype(kind)[:, None]
+        return column
 
     # b = M P z and the diagonal of K, both without the example.
     along_g = gain * to_example + step * sigma / classes
     along_a = -step * to_example - step * h * along_g
-    b = of.with_means + along_g[:, None] * g + along_a[:, None] * a
+    b = of.with_means + each(along_g) * g + each(along_a) * a
     cross, square = -step * sigma, step**2 * h * sigma
-    norms = np.diag(kernel) + gain[:, None] * g * g + (2 * cross[:, None] * g + square[:, None] * a) * a
+    norms = np.diag(kernel) + each(gain) * g * g + (each(2 * cross) * g + each(square) * a) * a
     if inverse is None or doubled is None:
-        plain: Doubles = b - norms / 2
+        plain: Reals = b - norms / 2
         return plain
 
     # T changes by -TU Z (TU)', with U = [g, a, e_c] and Z = (Y^-1 + U' T U)^-1, where K + Q changes by U Y U'.
@@ -119,10 +147,10 @@ def _scores(
     change[:, 0, 0], change[:, 1, 1], change[:, 2, 2] = gain, square, more
     change[:, 0, 1] = change[:, 1, 0] = cross
     t_u, e_u = inverse.times(g, own), doubled.times(g, own)  # [3, n, C]
-    z = np.asarray(np.linalg.solve(np.eye(3) + change @ _inner(g, rows, own, t_u), change), dtype=np.float64)
+    z = np.linalg.solve(np.eye(3) + change @ _inner(g, rows, own, t_u), change).astype(kind)
     z_u = _mixed(z, t_u)
     # T b without the example's part; b = g + K e_c + ... and T K e_c = e_c - Q_c T e_c.
-    t_b = (1 + along_g)[:, None] * t_u[0] + along_a[:, None] * t_u[1] - noise[own][:, None] * t_u[2]
+    t_b = each(1 + along_g) * t_u[0] + each(along_a) * t_u[1] - each(noise[own]) * t_u[2]
     t_b[rows, own] += 1
     for vector, product in zip(z_u, _inner_with(g, rows, own, t_b), strict=True):
         t_b -= product[:, None] * vector
@@ -131,25 +159,25 @@ def _scores(
     for vector, product in zip(z_u, t_u[:, rows, own], strict=True):
         own_column -= product[:, None] * vector
     twice = doubled.diagonal + ((_mixed(_inner(g, rows, own, e_u), z_u) - 2 * e_u) * z_u).sum(axis=0)
-    twice += more[:, None] * own_column**2
-    noise_without = np.tile(noise, (len(rows), 1))
-    noise_without[rows, own] += more
+    twice += each(more) * own_column**2
+    noise_without = np.tile(noise.astype(kind), (len(rows), 1))
+    noise_without[rows, own] += more.astype(kind)
     drawn = norms - 2 * noise_without + noise_without**2 * (3 * diagonal - twice)
-    result: Doubles = b - noise_without * t_b - drawn / 2
+    result: Reals = b - noise_without * t_b - drawn / 2
     return result
 
 
-def _mixed(small: Doubles, vectors: Doubles) -> Doubles:
+def _mixed(small: Reals, vectors: Reals) -> Reals:
     """Return a matrix [n, 3, 3] times three vectors of each example [3, n, C]."""
     return np.stack([sum(small[:, row, k, None] * vectors[k] for k in range(3)) for row in range(3)])
 
 
-def _inner_with(g: Doubles, rows: Labels, own: Labels, vector: Doubles) -> Doubles:
+def _inner_with(g: Reals, rows: Labels, own: Labels, vector: Reals) -> Reals:
     """Return the products of g, a and e_c with one vector of each example [n, C]: [3, n]."""
     at_own = vector[rows, own]
     return np.stack([np.einsum("nk,nk->n", g, vector), at_own - vector.mean(axis=1), at_own])
 
 
-def _inner(g: Doubles, rows: Labels, own: Labels, vectors: Doubles) -> Doubles:
+def _inner(g: Reals, rows: Labels, own: Labels, vectors: Reals) -> Reals:
     """Return the products of g, a and e_c with three vectors of each example [3, n, C]: [n, 3, 3]."""
     return np.stack([_inner_with(g, rows, own, vector) for vector in vectors]).transpose(2, 1, 0)

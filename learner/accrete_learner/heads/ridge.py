@@ -150,16 +150,10 @@ class Ridge:
         statistics: Mapping[str, Tensor] | None,
         generator: torch.Generator,
     ) -> tuple[RandomFeaturesHead, dict[str, Tensor]]:
-        """Return the head after these examples, and the statistics to go on from.
+        """See `ClosedForm.fit`.
 
-        Args:
-            features: [N, d] of the new examples under the backbone that serves.
-            labels: [N] int64.
-            class_count: C.
-            parent_head: as exported, with the `projection` that its statistics were gathered through.
-            statistics: as this function returned in the step before. None starts the sums here; classes that are known
-                without sums are then at a disadvantage.
-            generator: its seed gives the projection where the sums start. It is not drawn from.
+        The parent's head brings the `projection` that the statistics were gathered through. Where the sums start, the
+        generator's seed gives it; it is not drawn from. Classes that are known without sums are then at a disadvantage.
 
         Raises:
             ValueError: when there is no solution, or the statistics are of another width than the projection.

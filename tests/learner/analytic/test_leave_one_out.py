@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from accrete_learner.analytic import Statistics, leave_one_out
-from accrete_learner.analytic.discriminant import solve
+from accrete_learner.analytic.discriminant import MOST_ADDED, ridge_of, solve, with_examples
 from accrete_learner.analytic.head import nearness_without
 from accrete_learner.analytic.statistics import Doubles, Labels, on_grid
 
@@ -46,7 +46,8 @@ def test_the_scores_are_those_of_a_head_that_never_saw_the_example(
     statistics = Statistics.empty(length, len(COUNTS)).with_examples(x, y)
     solution = solve(statistics, shrinkage)
     scores = leave_one_out.scores(solution, leave_one_out.products(solution, x, y), drawing)
-    ridge = shrinkage * np.square(x - x.mean(axis=0)).sum() / length
+    ridge = solution.ridge
+    assert ridge == pytest.approx(shrinkage * np.square(x - x.mean(axis=0)).sum() / length, rel=0.05)
     noise = drawing * np.trace(solution.kernel) / np.sum(1 / np.array(COUNTS))
     expected = np.array([refitted(x, y, example, ridge, noise) for example in range(len(y))])
     np.testing.assert_allclose(scores, expected, rtol=1e-9, atol=1e-9 * np.abs(expected).max())
@@ -57,12 +58,23 @@ def test_the_head_itself_has_the_scores_of_the_definition(drawing: float) -> Non
     x, y = data(8)
     solution = solve(Statistics.empty(8, len(COUNTS)).with_examples(x, y), 0.1)
     weight, bias = solution.head(drawing)
-    ridge = 0.1 * np.square(x - x.mean(axis=0)).sum() / 8
+    ridge = solution.ridge
     noise = drawing * np.trace(solution.kernel) / np.sum(1 / np.array(COUNTS))
     # The definition leaves one out: a stranger, whom it then does not.
     asked = np.random.default_rng(7).standard_normal((5, 8))
     expected = [refitted(np.r_[x, [z]], np.r_[y, 0], len(y), ridge, noise) for z in asked]
     np.testing.assert_allclose(asked @ weight.T + bias, expected, rtol=1e-9)
+
+
+def test_for_many_classes_scores_of_less_precision_are_good_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = data(40)
+    solution = solve(Statistics.empty(40, len(COUNTS)).with_examples(x, y), 0.1)
+    exact = leave_one_out.scores(solution, leave_one_out.products(solution, x, y), 1.0)
+    monkeypatch.setattr(leave_one_out, "SINGLE_FROM", len(COUNTS))
+    products = leave_one_out.products(solution, x, y)
+    assert products.with_means.dtype == np.float32
+    found = leave_one_out.scores(solution, products, 1.0)
+    np.testing.assert_allclose(found, exact, atol=1e-4 * np.abs(exact).max())
 
 
 def test_an_example_that_is_alone_in_its_class_is_not_judged() -> None:
@@ -80,3 +92,40 @@ def test_nearness_is_to_means_without_the_example() -> None:
         means = np.array([x[kept & (y == c)].mean(axis=0) for c in range(len(COUNTS))])
         cosines = means @ x[example] / np.linalg.norm(means, axis=1) / np.linalg.norm(x[example])
         assert found == pytest.approx(cosines.max(), abs=1e-12)
+
+
+def same_ridge(before: Statistics, after: Statistics) -> float:
+    """Return a shrinkage at which r is the same for both."""
+    return next(one for one in (0.1 + n / 1000 for n in range(20)) if ridge_of(before, one) == ridge_of(after, one))
+
+
+@pytest.mark.parametrize("length", [8, 40], ids=["more examples than features", "fewer"])
+@pytest.mark.parametrize("added", [[3], [6], [6, 6, 2, 3, 2, 7]], ids=["known class", "new class", "several"])
+def test_a_system_that_is_brought_up_to_date_is_the_one_that_is_solved(length: int, added: list[int]) -> None:
+    x, y = data(length)
+    y = np.r_[y, added]
+    x = np.r_[x, on_grid(0.1 * np.random.default_rng(1).standard_normal((len(added), length)))]
+    before = Statistics.empty(length, len(COUNTS)).with_examples(x[: -len(added)], y[: -len(added)])
+    after = before.grown(max(y) + 1).with_examples(x[-len(added) :], np.array(added))
+    shrinkage = same_ridge(before, after)
+    found = with_examples(solve(before, shrinkage), before, after, x[-len(added) :], np.array(added))
+    wanted = solve(after, shrinkage)
+    assert found is not None
+    for name in ("counts", "centre", "solved", "kernel"):
+        np.testing.assert_allclose(getattr(found, name), getattr(wanted, name), rtol=1e-9, atol=1e-12)
+    asked = np.random.default_rng(2).standard_normal((5, length))
+    np.testing.assert_allclose(found.norms(asked), wanted.norms(asked), rtol=1e-9)
+
+
+def test_a_system_is_solved_anew_where_it_cannot_be_brought_up_to_date() -> None:
+    x, y = data(8)
+    before = Statistics.empty(8, len(COUNTS)).with_examples(x, y)
+    solution = solve(before, 0.1)
+    far = before.with_examples(100 * x[:1], y[:1])
+    assert with_examples(solution, before, far, 100 * x[:1], y[:1]) is None, "r is another"
+    many = before.with_examples(np.tile(x[:1], (MOST_ADDED + 1, 1)), np.repeat(y[:1], MOST_ADDED + 1))
+    assert with_examples(solution, before, many, np.tile(x[:1], (65, 1)), np.repeat(y[:1], 65)) is None
+    gap = Statistics.empty(8, 7).with_examples(x, np.where(y > 2, y + 1, y))
+    filled = gap.with_examples(x[:1], [3])
+    shrinkage = same_ridge(gap, filled)
+    assert with_examples(solve(gap, shrinkage), gap, filled, x[:1], np.array([3])) is None, "a class before others"
