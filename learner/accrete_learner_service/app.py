@@ -12,6 +12,8 @@ from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
+from threadpoolctl import threadpool_limits
+
 from accrete_kit import atomic_file
 from accrete_kit.file_lock import AlreadyLocked, FileLock
 from accrete_kit.periodic import PeriodicTask
@@ -120,6 +122,9 @@ def _work(
             task.start()
             stack.callback(task.stop, _LAST_CALL_S)
         lower_priority(config.own_nice)
+        if analytic is not None:
+            # Where others use the cores, several threads of a BLAS wait for each other, and take many times as long.
+            stack.enter_context(threadpool_limits(1, user_api="blas"))
         Learner(context, metrics, stopping, analytic).run()
     if failures:
         raise RuntimeError(f"the learner stops: {failures[0]}") from failures[0]

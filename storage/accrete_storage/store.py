@@ -161,7 +161,8 @@ class Store:
             step_id: of the step.
             exemplars: the whole new list of each label named.
             holdout: likewise.
-            features: packed features by label and id, which are added to those that are kept.
+            features: packed features by label and id, which are added to those that are kept, or replace all of them
+                where the commit says that they are of another backbone.
         """
         self._steps.stage(step_id, exemplars, holdout, features or {})
 
@@ -176,8 +177,7 @@ class Store:
             InputsChanged: examples of the step were deleted or a class forgotten.
             StoreUnavailable: whether it was committed is unknown; stage and commit the same step again.
         """
-        known = set(commit.record.labels)
-        return self._steps.commit(commit, [label for label in self.memory.labels() if label not in known])
+        return self._steps.commit(commit, self.memory.labels())
 
     def reject(self, reject: Reject) -> bool:
         """Record a rejected version, and put its examples into quarantine.

@@ -53,7 +53,7 @@ def parent(**changes: object) -> VersionRecord:
 def test_what_was_learned_adds_up_over_versions():
     step = inputs([parent()])
     accuracy = summarise_step(step, {})
-    made = build_record(step, {}, accuracy, method="icarl", stage_seconds={}, step_seconds=1.0)
+    made = build_record(step, {}, accuracy, method="icarl", stage_seconds={}, step_seconds=1.0, digest="")
     assert made.learned == {ZERO: "5-0", ONE: "2-0", TWO: "6-0"}
     assert made.since == {ZERO: 1, ONE: 1, TWO: 9}
     assert (made.parent, made.revision, made.new_labels) == (1, 4, [TWO])
@@ -62,7 +62,7 @@ def test_what_was_learned_adds_up_over_versions():
 def test_a_forgotten_class_leaves_no_trace_in_the_next_record():
     step = inputs([parent()], labels=(ONE, TWO), old_count=1, new=digits(2, 3), consumed={TWO: "6-0"})
     accuracy = summarise_step(step, {})
-    made = build_record(step, {}, accuracy, method="icarl", stage_seconds={}, step_seconds=1.0)
+    made = build_record(step, {}, accuracy, method="icarl", stage_seconds={}, step_seconds=1.0, digest="")
     assert (set(made.learned), set(made.since)) == ({ONE, TWO}, {ONE, TWO})
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import shutil
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -83,13 +85,35 @@ def test_a_backbone_that_does_not_run_as_it_says_is_not_kept(store: BackboneStor
     assert store.list() == []
 
 
-def test_what_killed_processes_left_is_removed_and_nothing_else(store: BackboneStore):
-    digest = store.put(small_backbone())
-    root = store.path(digest).parent
-    for left in (".incoming-x", ".removed-y"):
-        shutil.copytree(store.path(digest), root / left)
-    store.clean()
-    assert [entry.name for entry in root.iterdir()] == [digest]
+def _age(path: Path, seconds: float) -> None:
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+
+
+def test_what_nothing_refers_to_is_removed_once_it_is_old(store: BackboneStore):
+    needed, other, young = (store.put(small_backbone(name=name)) for name in ("needed", "other", "young"))
+    root = store.path(needed).parent
+    for left in (".incoming-old", ".removed-old", ".incoming-young"):
+        shutil.copytree(store.path(needed), root / left)
+        _age(root / left, 100 if left.endswith("old") else 0)
+    for digest in (needed, other):
+        _age(store.path(digest), 100)
+    assert store.retain([needed], younger_s=60) == (other,)
+    assert {entry.name for entry in root.iterdir()} == {needed, young, ".incoming-young"}
+    assert store.get(needed).name == "needed"
+
+
+def test_a_backbone_that_is_put_again_is_young_again(store: BackboneStore):
+    made = small_backbone()
+    digest = store.put(made)
+    _age(store.path(digest), 100)
+    assert store.put(made) == digest
+    assert store.retain([], younger_s=60) == ()
+    assert store.list() == [digest]
+
+
+def test_a_folder_that_was_never_made_has_nothing_to_remove(store: BackboneStore):
+    assert store.retain([], younger_s=0) == ()
 
 
 def test_processes_that_put_the_same_one_at_once_agree(store: BackboneStore):

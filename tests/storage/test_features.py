@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -90,19 +91,36 @@ def test_a_step_whose_examples_were_deleted_commits_no_feature(store: Store, lea
     assert store.features.of("a", "float16")[0] == []
 
 
-def test_another_backbone_begins_without_features(store: Store, learner: Learner):
-    store.features.begin("one", {})
-    learner.learn("a", 0, 3)
+def test_features_of_another_backbone_take_the_place_of_all_others_with_the_commit(store: Store, learner: Learner):
+    first, _ = learner.prepare("a", 0, 3)
+    assert store.commit(replace(first, backbone="one"))
+    learner.learn("b", 0, 3)
+    commit, made = learner.prepare("a", 10, 2)
     assert store.features.backbone() == "one"
-    store.features.begin("other", {"a": pack_features(["a-1"], vectors(1), "float16")})
+    assert len(store.features.of("b", "float16")[0]) == 3
+    assert store.commit(replace(commit, backbone="other"))
     assert store.features.backbone() == "other"
-    assert store.features.of("a", "float16")[0] == ["a-1"]
-    assert store.memory.exemplars("a")
+    named, found = store.features.of("a", "float16")
+    assert named == ["a-10", "a-11"]
+    assert np.array_equal(found, made)
+    assert store.features.of("b", "float16")[0] == []
+    assert store.memory.exemplars("b")
+
+
+def test_a_change_of_backbone_whose_examples_were_deleted_meanwhile_changes_nothing(store: Store, learner: Learner):
+    first, _ = learner.prepare("a", 0, 3)
+    assert store.commit(replace(first, backbone="one"))
+    commit, _ = learner.prepare("a", 10, 2)
+    store.control.delete_examples(["a-1"])
+    with pytest.raises(InputsChanged):
+        store.commit(replace(commit, backbone="other"))
+    assert store.features.backbone() == "one"
+    assert store.features.of("a", "float16")[0] == ["a-0", "a-2"]
 
 
 def test_a_backup_has_the_features(store: Store, learner: Learner, connect: Connect, tmp_path: Path):
-    store.features.begin("one", {})
-    learner.learn("a", 0, 3)
+    commit, _ = learner.prepare("a", 0, 3)
+    assert store.commit(replace(commit, backbone="one"))
     artifacts = ArtifactStore(tmp_path / "versions")
     (tmp_path / "candidate").mkdir()
     (tmp_path / "candidate" / "weights").write_text("of nobody")

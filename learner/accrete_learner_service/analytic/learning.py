@@ -8,37 +8,32 @@ Shapes: n examples, d feature length, C classes.
 from __future__ import annotations
 
 import logging
-import shutil
-import uuid
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from accrete_kit.stopwatch import Stopwatch
-from accrete_learner.analytic import AnalyticHead, fit
+from accrete_learner.analytic import AnalyticHead
 from accrete_learner.metrics import Tally
-from accrete_learner.trainer.job import CANDIDATE_FOLDER
-from accrete_learner_service.analytic.arrivals import Arrivals, read_arrivals
+from accrete_learner_service.analytic.arrivals import BATCH, Arrivals, read_arrivals
 from accrete_learner_service.analytic.extractor import FrozenExtractor
 from accrete_learner_service.analytic.ledger import Ledger, read_ledger
 from accrete_learner_service.errors import NothingToLearn
+from accrete_learner_service.evaluation.measure import Measured
 from accrete_learner_service.labels import known_labels
 from accrete_learner_service.runtime.logs import fields
-from accrete_learner_service.runtime.status import Outcome, Progress
-from accrete_learner_service.step.committing import commit, publish, reject, reserve_number
+from accrete_learner_service.runtime.status import Progress
+from accrete_learner_service.step.attempt import attempt
+from accrete_learner_service.step.conclusion import Candidate, FinishedStep, conclude
 from accrete_learner_service.step.context import LearnerContext
 from accrete_learner_service.step.gate import judge
 from accrete_learner_service.step.inputs import Inputs
-from accrete_learner_service.step.record import build_record, summarise_step
-from accrete_learner_service.step.step_runner import BY_HAND_FILE, FinishedStep
 from accrete_learner_service.trigger import Decision
 from accrete_model.card import ModelCard
-from accrete_model.writer import write_head, write_nearness
+from accrete_model.writer import write_head
 from accrete_storage.examples.example import Example
-from accrete_storage.examples.features import pack_features
+from accrete_storage.examples.features import pack_features, rounded
 from accrete_storage.examples.ids import holdout_rank, position_key
 from accrete_storage.store import Store
 from accrete_storage.versions.record import VersionRecord
@@ -49,16 +44,6 @@ log = logging.getLogger(__name__)
 FEATURES_S = 1.0
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Candidate:
-    """What a step would make of the ledger."""
-
-    ledger: Ledger
-    head: AnalyticHead
-    tallies: dict[str, Tally]
-    """By label, of answers of heads that never saw the image that they answer."""
-
-
 class AnalyticLearner:
     """Learns by a closed form. For one thread, which has the lease while it learns."""
 
@@ -67,22 +52,26 @@ class AnalyticLearner:
         self._extractor = extractor
         self._ledger: Ledger | None = None
 
+    @property
+    def backbone(self) -> str:
+        """Digest of the frozen backbone."""
+        return self._extractor.digest
+
     def forget(self) -> None:
         """Drop what is kept in memory, since another learner may have worked meanwhile."""
         self._ledger = None
 
-    def is_outdated(self, store: Store, parent: VersionRecord | None) -> bool:
-        """Return whether the newest version is not what the store's features give now.
-
-        Examples that it was solved from were deleted since, or the backbone is another.
+    def outdated(self, store: Store, parent: VersionRecord | None) -> str:
+        """Return why the newest version is not what the store's features give now; "" where it is.
 
         Raises:
             StoreUnavailable: the store does not answer.
         """
         if parent is None:
-            return bool(store.memory.labels())
-        other = store.features.backbone() != self._extractor.digest
-        return other or parent.revision != store.registry.state().revision
+            return "a version was given up" if store.memory.labels() else ""
+        if store.features.backbone() != self._extractor.digest:
+            return "the backbone is another"
+        return "examples were deleted" if parent.revision != store.registry.state().revision else ""
 
     def learn(self, context: LearnerContext, decision: Decision, check: Callable[[int], None]) -> FinishedStep:
         """Learn what is pending of the decision's labels, or as much as fits into a second.
@@ -101,95 +90,59 @@ class AnalyticLearner:
             StoreUnavailable: the store did not answer while the inputs were read. Later on it is waited for.
             OSError: the disk is full or not there.
         """
-        step_id = uuid.uuid4().hex
-        folder = context.work / step_id
-        watch = Stopwatch()
         store = context.store
-        try:
-            folder.mkdir(parents=True)
-            if decision.cause == "hand":
-                (folder / BY_HAND_FILE).touch()
+        with attempt(context.work, decision) as now:
             context.reporter.status("staging", decision.reason)
-            with watch.stage("staging"):
+            with now.watch.stage("staging"):
                 revision = store.registry.state().revision
                 still_counts = partial(check, revision)
-                parent = store.registry.latest_ready()
-                ledger = self._read_ledger(context, parent, revision, still_counts)
-            with watch.stage("features"):
+                parent, versions = store.registry.latest_ready(), store.registry.versions()
+                known = known_labels(parent, store.registry.forgotten())
+                same = store.features.backbone() == self._extractor.digest
+                features: dict[str, dict[str, bytes]] = {}
+                if same:
+                    ledger = self._read_ledger(store, known, revision)
+                else:
+                    ledger, features = self._embed_again(context, known, revision, still_counts)
+            with now.watch.stage("features"):
                 arrivals = read_arrivals(
-                    store,
-                    decision.labels,
-                    self._extractor,
-                    seconds=FEATURES_S,
-                    check=still_counts,
+                    store, decision.labels, self._extractor, seconds=FEATURES_S, check=still_counts
                 )
             context.reporter.status("training")
-            with watch.stage("solving"):
-                candidate = _solve(ledger, arrivals)
-            inputs = _inputs(store, candidate.ledger, arrivals, parent)
-            verdict = judge(
-                candidate.tallies, _tallies_of(parent), new_labels=inputs.new_labels, config=context.config.gate
-            )
-            inputs = replace(inputs, version=reserve_number(context, still_counts))
-            accuracy = summarise_step(inputs, candidate.tallies)
-            record = build_record(
-                inputs,
-                candidate.tallies,
-                accuracy,
-                method=context.config.method.name,
-                stage_seconds=watch.seconds,
-                step_seconds=watch.total,
-            )
-            context.reporter.status("committing")
-            outcome: Outcome
+            with now.watch.stage("solving"):
+                ledger, head = _solve(ledger, arrivals)
+            inputs = _inputs(ledger, arrivals, known, parent, versions)
+            measured = _measured(ledger, head)
+            # Another backbone is what was asked for, and may have fewer examples to learn from.
+            before = _tallies_of(parent) if same else {}
+            verdict = judge(measured.tallies, before, new_labels=inputs.new_labels, config=context.config.gate)
             if verdict.accepted:
-                outcome = "committed"
-                with watch.stage("publishing"):
-                    _write(folder / CANDIDATE_FOLDER, candidate, inputs.labels, self._extractor, record.method)
-                    digest = publish(context, folder, record.version)
-                record = replace(record, digest=digest, step_seconds=watch.total)
-                with watch.stage("committing"):
-                    commit(
-                        context,
-                        inputs,
-                        record,
-                        step_id=step_id,
-                        exemplars=_exemplars(context, arrivals, len(inputs.labels)),
-                        features=self._packed(arrivals),
-                        check=still_counts,
-                    )
-                self._ledger = candidate.ledger
-            else:
-                outcome = "rejected"
-                record = replace(record, state="rejected", reason=verdict.reason)
-                reject(context, inputs, record, step_id=step_id, check=still_counts)
-            log.info(
-                f"step.{outcome}",
-                extra=fields(
-                    version=record.version,
-                    new=len(arrivals.examples),
-                    gate=verdict.reason,
-                    accuracy=accuracy.to_dict(),
-                    seconds={stage: round(seconds, 3) for stage, seconds in watch.seconds.items()},
-                ),
+                with now.watch.stage("publishing"):
+                    _write(now.candidate, ledger, head, inputs.labels, self._extractor, context.config.method.name)
+            made = Candidate(
+                inputs=inputs,
+                measured=measured,
+                verdict=verdict,
+                exemplars=partial(_exemplars, context, arrivals),
+                features=self._with_packed(features, arrivals),
+                backbone="" if same else self._extractor.digest,
             )
-            return FinishedStep(outcome=outcome, seconds={**watch.seconds, "total": watch.total})
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
+            finished = conclude(context, now, made, still_counts)
+            if verdict.accepted:
+                self._ledger = ledger
+            return finished
 
-    def _read_ledger(
-        self, context: LearnerContext, parent: VersionRecord | None, revision: int, check: Callable[[], None]
-    ) -> Ledger:
+    def _read_ledger(self, store: Store, known: Sequence[str], revision: int) -> Ledger:
         """Return all that is learned, from memory unless examples were deleted since."""
-        store, extractor = context.store, self._extractor
         if self._ledger is not None and self._ledger.revision == revision:
             return self._ledger
-        if store.features.backbone() != extractor.digest:
-            self._change_backbone(context, check)
-        known = known_labels(parent, store.registry.forgotten())
-        labels = [*known, *sorted(set(store.memory.labels()).difference(known))]
+        extractor = self._extractor
         self._ledger = read_ledger(
-            store, labels, feature_length=extractor.feature_length, kind=extractor.kind, revision=revision
+            store,
+            _labels(store, known),
+            feature_length=extractor.feature_length,
+            kind=extractor.kind,
+            revision=revision,
         )
         log.info(
             "features.read",
@@ -197,50 +150,93 @@ class AnalyticLearner:
         )
         return self._ledger
 
-    def _change_backbone(self, context: LearnerContext, check: Callable[[], None]) -> None:
-        """Compute the features of all exemplars anew, which are all that is left of what was learned before."""
-        store, extractor = context.store, self._extractor
-        labels = store.memory.labels()
-        before = sum(len(store.features.of(label, extractor.kind)[0]) for label in labels)
-        features, kept = {}, 0
-        for done, label in enumerate(labels, 1):
-            check()
-            if exemplars := store.memory.exemplars(label):
-                ids = [one.id for one in exemplars]
-                features[label] = pack_features(ids, extractor(exemplars), extractor.kind)
-                kept += len(ids)
-            context.reporter.progress(0, Progress(stage="embedding", done=done, total=len(labels), loss=None))
-        store.features.begin(extractor.digest, features)
-        if before or kept:
-            lost = max(0, before - kept)
-            log.warning("backbone.changed", extra=fields(backbone=extractor.digest[:12], examples=kept, lost=lost))
+    def _embed_again(
+        self, context: LearnerContext, known: Sequence[str], revision: int, check: Callable[[], None]
+    ) -> tuple[Ledger, dict[str, dict[str, bytes]]]:
+        """Return the ledger of the examples that are kept, and their features, packed by label and id.
 
-    def _packed(self, arrivals: Arrivals) -> dict[str, dict[str, bytes]]:
-        packed: dict[str, dict[str, bytes]] = {}
+        Nothing is written, so that a learner that is killed meanwhile finds all as it was.
+        """
+        store, extractor = context.store, self._extractor
+        labels = _labels(store, known)
+        left = sum(count.exemplars + count.holdout for count in store.memory.counts().values())
+        lost = max(0, store.features.count(labels) - left)
+        log.warning("backbone.changed", extra=fields(backbone=extractor.digest[:12], examples=left, lost=lost))
+        if left or lost:
+            reason = f"the backbone is another: {left} examples are learned anew, {lost} are lost, for none is kept"
+            context.reporter.status("staging", reason)
+        arrived, packed = [], {}
+        for done, label in enumerate(labels, 1):
+            examples = _kept(store, label)
+            rows = []
+            for start in range(0, len(examples), BATCH):
+                check()
+                rows.append(rounded(extractor(examples[start : start + BATCH]), extractor.kind))
+            if rows:
+                ids, features = [one.id for one in examples], np.concatenate(rows)
+                arrived.append((label, ids, features))
+                packed[label] = pack_features(ids, features, extractor.kind)
+            context.reporter.progress(0, Progress(stage="embedding", done=done, total=len(labels), loss=None))
+        return Ledger.empty(extractor.feature_length, revision).with_examples(arrived), packed
+
+    def _with_packed(
+        self, features: Mapping[str, Mapping[str, bytes]], arrivals: Arrivals
+    ) -> dict[str, dict[str, bytes]]:
+        """Return packed features by label and id, with those of arrivals."""
+        packed = {label: dict(by_id) for label, by_id in features.items()}
         for label in arrivals.counts:
-            examples, features = arrivals.of(label)
-            packed[label] = pack_features([one.id for one in examples], features, self._extractor.kind)
+            examples, found = arrivals.of(label)
+            own = pack_features([one.id for one in examples], found, self._extractor.kind)
+            packed[label] = packed.get(label, {}) | own
         return packed
 
 
-def _solve(ledger: Ledger, arrivals: Arrivals) -> _Candidate:
+def _labels(store: Store, known: Sequence[str]) -> list[str]:
+    """Return all labels of which something is kept, those that the newest version knows first and in its order."""
+    return [*known, *sorted(set(store.memory.labels()).difference(known))]
+
+
+def _kept(store: Store, label: str) -> list[Example]:
+    """Return the examples of a label that are kept, without those that a step made of others.
+
+    The feature of such a one would outlive the deletion of what it was made of.
+    """
+    at_hand = (*store.memory.exemplars(label), *store.memory.holdout(label))
+    return list({one.id: one for one in at_hand if not one.made_from}.values())
+
+
+def _solve(ledger: Ledger, arrivals: Arrivals) -> tuple[Ledger, AnalyticHead]:
+    """Return the ledger with the arrivals, and its head."""
     arrived = [(label, *arrivals.of(label)) for label in sorted(arrivals.first, key=_by_arrival(arrivals.first))]
     grown = ledger.with_examples((label, [one.id for one in own], features) for label, own, features in arrived)
     if not grown.labels:
         raise NothingToLearn("no example is left")
-    features, classes = grown.measured()
-    head = fit(grown.statistics, features, classes)
-    judged = zip(grown.labels, head.judgement.by_class(), strict=True)
-    tallies = {label: Tally(hits=int(hits), total=int(total)) for label, (hits, total) in judged if total}
-    return _Candidate(ledger=grown, head=head, tallies=tallies)
+    head, grown = grown.solved()
+    return grown, head
+
+
+def _measured(ledger: Ledger, head: AnalyticHead) -> Measured:
+    """Return the answers of heads that never saw the image that they answer."""
+    judged = zip(ledger.labels, head.judgement.by_class(), strict=True)
+    return Measured(
+        tallies={label: Tally(hits=int(hits), total=int(total)) for label, (hits, total) in judged if total},
+        nearness=head.judgement.nearness.astype(np.float32),
+        features={},
+    )
 
 
 def _by_arrival(first: Mapping[str, str]) -> Callable[[str], tuple[tuple[int, int], str]]:
     return lambda label: (position_key(first[label]), label)
 
 
-def _inputs(store: Store, ledger: Ledger, arrivals: Arrivals, parent: VersionRecord | None) -> Inputs:
-    known = set(known_labels(parent, store.registry.forgotten()))
+def _inputs(
+    ledger: Ledger,
+    arrivals: Arrivals,
+    known_before: Sequence[str],
+    parent: VersionRecord | None,
+    versions: Sequence[VersionRecord],
+) -> Inputs:
+    known = set(known_before)
     old = [label for label in ledger.labels if label in known]
     lost = known.difference(old)
     if lost:
@@ -249,7 +245,7 @@ def _inputs(store: Store, ledger: Ledger, arrivals: Arrivals, parent: VersionRec
         revision=ledger.revision,
         version=0,
         parent=parent,
-        versions=store.registry.versions(),
+        versions=versions,
         labels=(*old, *(label for label in ledger.labels if label not in known)),
         old_count=len(old),
         new=arrivals.examples,
@@ -271,13 +267,13 @@ def _tallies_of(parent: VersionRecord | None) -> dict[str, Tally]:
     }
 
 
-def _exemplars(context: LearnerContext, arrivals: Arrivals, class_count: int) -> dict[str, list[Example]]:
+def _exemplars(context: LearnerContext, arrivals: Arrivals, inputs: Inputs) -> dict[str, list[Example]]:
     """Return the exemplars of the classes with arrivals: those that come first by their ids' rank.
 
     A frozen backbone needs none to learn. They are for another backbone, for a deep step and for people to look at, so
     a sample that does not depend on the order of arrival is what is wanted.
     """
-    per_class = context.config.memory.per_class(class_count)
+    per_class = context.config.memory.per_class(len(inputs.labels))
     chosen = {}
     for label in arrivals.counts:
         at_hand = {one.id: one for one in (*context.store.memory.exemplars(label), *arrivals.of(label)[0])}
@@ -285,10 +281,17 @@ def _exemplars(context: LearnerContext, arrivals: Arrivals, class_count: int) ->
     return chosen
 
 
-def _write(folder: Path, candidate: _Candidate, labels: Sequence[str], extractor: FrozenExtractor, method: str) -> None:
+def _write(
+    folder: Path,
+    ledger: Ledger,
+    head: AnalyticHead,
+    labels: Sequence[str],
+    extractor: FrozenExtractor,
+    method: str,
+) -> None:
     """Write the files of a version, its classes in the order of `labels`."""
-    rows = [candidate.ledger.labels.index(label) for label in labels]
-    head = candidate.head
+    row_of = {label: row for row, label in enumerate(ledger.labels)}
+    rows = [row_of[label] for label in labels]
     card = ModelCard(
         backbone=extractor.name,
         frozen=extractor.digest,
@@ -305,5 +308,3 @@ def _write(folder: Path, candidate: _Candidate, labels: Sequence[str], extractor
         head={"weight": head.weight[rows], "bias": head.bias[rows], "means": head.means[rows]},
         golden_features=extractor.golden_features,
     )
-    if head.judgement.total:
-        write_nearness(folder, head.judgement.nearness.astype(np.float32))

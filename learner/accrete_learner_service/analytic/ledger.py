@@ -9,11 +9,11 @@ Shapes: n examples, d feature length, C classes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from accrete_learner.analytic import Statistics, choose
+from accrete_learner.analytic import AnalyticHead, Earlier, Statistics, choose, fit
 from accrete_model.vectors import Floats
 from accrete_storage.examples.features import Kind
 from accrete_storage.examples.ids import holdout_rank
@@ -52,6 +52,8 @@ class Ledger:
     statistics: Statistics
     classes: Mapping[str, _Class]
     """By label, in the order of the statistics' classes."""
+    earlier: Earlier | None = None
+    """What was solved for it, or for a part of it."""
 
     @classmethod
     def empty(cls, feature_length: int, revision: int) -> Ledger:
@@ -83,9 +85,23 @@ class Ledger:
         if not rows:
             return self
         row_of = {label: row for row, label in enumerate(classes)}
-        statistics = self.statistics.grown(len(classes))
-        statistics = statistics.with_examples(np.concatenate(features), np.array([row_of[label] for label in rows]))
-        return Ledger(revision=self.revision, statistics=statistics, classes=classes)
+        x, y = np.concatenate(features), np.array([row_of[label] for label in rows])
+        return Ledger(
+            revision=self.revision,
+            statistics=self.statistics.grown(len(classes)).with_examples(x, y),
+            classes=classes,
+            earlier=self.earlier and self.earlier.with_examples(x, y),
+        )
+
+    def solved(self) -> tuple[AnalyticHead, Ledger]:
+        """Return the head, and the ledger whose next one is solved for in less time.
+
+        Raises:
+            ValueError: there is no example.
+        """
+        features, classes = self.measured()
+        head = fit(self.statistics, features, classes, self.earlier)
+        return head, replace(self, earlier=Earlier.of(head.solution, self.statistics))
 
     def measured(self) -> tuple[Floats, list[int]]:
         """Return the features [n, d] of the examples that measure, at most `MEASURED`, and their classes."""

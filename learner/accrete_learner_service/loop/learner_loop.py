@@ -7,6 +7,7 @@ import logging
 import shutil
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 from accrete_kit.backoff import wait_after
@@ -14,12 +15,13 @@ from accrete_learner_service.analytic.learning import AnalyticLearner
 from accrete_learner_service.errors import Blocked, Interrupted, NothingToLearn
 from accrete_learner_service.labels import known_labels, lost_labels
 from accrete_learner_service.loop.due_step import DueStep
-from accrete_learner_service.loop.retention import drop_records, retire
+from accrete_learner_service.loop.retention import clear_backbones, retire
 from accrete_learner_service.review.review import Reviewer
 from accrete_learner_service.runtime.logs import fields
 from accrete_learner_service.runtime.metrics import Metrics
+from accrete_learner_service.step.attempt import left_by_hand
 from accrete_learner_service.step.context import LearnerContext
-from accrete_learner_service.step.step_runner import BY_HAND_FILE, learn_pending
+from accrete_learner_service.step.step_runner import learn_pending
 from accrete_learner_service.trigger import Decision, Settling, decide
 from accrete_storage.errors import Fenced, InputsChanged, StoreUnavailable
 from accrete_storage.versions.record import VersionRecord
@@ -32,8 +34,8 @@ REVISION_CHECK_S = 1.0
 BLOCKED_S = 5.0
 #: Seconds between the beginnings of two steps of a closed form: while a stream flows, versions are not more frequent.
 ANALYTIC_EVERY_S = 1.0
-#: Records of its versions that are kept, since each step reads them.
-ANALYTIC_RECORDS = 100
+#: Records of its versions that are kept at most and at least, and labels in them all, since each step reads them.
+MOST_RECORDS, FEWEST_RECORDS, LABELS_IN_RECORDS = 100, 10, 10_000
 
 
 class Learner:
@@ -64,6 +66,8 @@ class Learner:
         self._checked_s = 0.0
         self._store_away = False
         self._began_s = 0.0
+        self._unjudged = ""
+        """What is to be known of the newest version while nothing else is going on."""
         self._resolved = -1
         """The revision that a closed form has taken notice of, even where it left nothing to learn."""
 
@@ -108,7 +112,7 @@ class Learner:
         elif self._due is not None and self._due.blocked:
             context.reporter.status("blocked", self._due.blocked)
         else:
-            context.reporter.status("waiting")
+            context.reporter.status("waiting", self._unjudged)
 
     def _take_over(self) -> bool:
         """Get the lease if it is free, and clear away what an earlier learner left half done."""
@@ -117,14 +121,14 @@ class Learner:
         self._hand_back()
         if not context.lease.acquire():
             return False
-        if any(context.work.glob(f"*/{BY_HAND_FILE}")):
+        if left_by_hand(context.work):
             context.store.control.request_step()
         shutil.rmtree(context.work, ignore_errors=True)
         context.work.mkdir(parents=True, exist_ok=True)
         if self._analytic is not None:
             self._analytic.forget()
             self._resolved = -1
-        self._retire()
+        self._retire(context.store.registry.versions())
         return True
 
     def _hand_back(self) -> None:
@@ -157,8 +161,8 @@ class Learner:
             now_ms=int(time.time() * 1000),
             by_hand=by_hand,
         )
-        if decision is None and analytic is not None and self._is_outdated(analytic, parent):
-            return DueStep(decision=Decision(labels=frozenset(), reason="examples were deleted", cause="deletion"))
+        if decision is None and analytic is not None and (reason := self._outdated(analytic, parent)):
+            return DueStep(decision=Decision(labels=frozenset(), reason=reason, cause="outdated"))
         if by_hand and decision is None and lost_labels(store, known):
             decision = Decision(labels=frozenset(), reason="a version was given up", cause="hand")
         if by_hand and decision is None:
@@ -167,13 +171,13 @@ class Learner:
         settled = self._settling.over(decision, arrived, time.monotonic())
         return DueStep(decision=decision) if decision is not None and settled else None
 
-    def _is_outdated(self, analytic: AnalyticLearner, parent: VersionRecord | None) -> bool:
-        """Return whether a closed form is to be solved again, without new examples. Once for each revision."""
+    def _outdated(self, analytic: AnalyticLearner, parent: VersionRecord | None) -> str:
+        """Return why a closed form is to be solved again without new examples. Once for each revision."""
         revision = self._context.store.registry.state().revision
-        if revision == self._resolved or not analytic.is_outdated(self._context.store, parent):
-            return False
+        if revision == self._resolved or not (reason := analytic.outdated(self._context.store, parent)):
+            return ""
         self._resolved = revision
-        return True
+        return reason
 
     def _attempt(self, due: DueStep) -> None:
         """Make one attempt at a step. What is due stays due unless the step ends for good."""
@@ -204,7 +208,7 @@ class Learner:
         else:
             self._due = due.then()
             self._metrics.count_step(finished.outcome, finished.seconds)
-            self._retire()
+            self._retire(finished.versions)
 
     def _discarded(self, reason: str) -> None:
         log.info("step.discarded", extra=fields(reason=reason))
@@ -237,11 +241,20 @@ class Learner:
             return  # the quarantine reports the failure, too
         store.events.append("failed", event)
 
-    def _retire(self) -> None:
+    def _retire(self, versions: Sequence[VersionRecord]) -> None:
+        """Remove what nothing needs of all versions, oldest first."""
         context = self._context
-        retire(context.store, context.artifacts, keep=context.config.keep_versions, epoch=context.lease.epoch)
-        if self._analytic is not None:
-            drop_records(context.store, keep=ANALYTIC_RECORDS)
+        newest = next((record for record in reversed(versions) if record.state == "ready"), None)
+        self._unjudged = f"version {newest.version}: {newest.reason}" if newest is not None and newest.reason else ""
+        retire(
+            context.store,
+            context.artifacts,
+            versions,
+            keep=context.config.keep_versions,
+            epoch=context.lease.epoch,
+            keep_records=None if self._analytic is None else _records(newest),
+        )
+        clear_backbones(context.store, context.artifacts, "" if self._analytic is None else self._analytic.backbone)
 
     def _check(self, revision: int) -> None:
         """End a step that cannot count any more.
@@ -265,3 +278,9 @@ class Learner:
             return self._context.store.registry.state().revision
         except StoreUnavailable:
             return None  # the lease's thread decides how long that may last, and the commit checks again
+
+
+def _records(newest: VersionRecord | None) -> int:
+    """Return how many records of versions of a closed form are kept."""
+    labels = 1 if newest is None else max(1, len(newest.labels))
+    return min(MOST_RECORDS, max(FEWEST_RECORDS, LABELS_IN_RECORDS // labels))

@@ -1,18 +1,28 @@
-"""Which versions' files are removed. The newest stay for a roll-back, and whatever is active or newest stays anyway."""
+"""Which versions' files are removed. The newest stay for a roll-back, and whatever is active or newest stays anyway.
+
+Frozen backbones that nothing refers to any more go after them.
+"""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 
 from accrete_kit.failpoints import around
 from accrete_learner_service.runtime.logs import fields
 from accrete_model.artifact_store import ArtifactStore
+from accrete_model.errors import LoadError
+from accrete_model.frozen import BackboneStore
+from accrete_model.reader import read_card
 from accrete_storage.errors import StorageError, VersionUnusable
 from accrete_storage.store import Store
 from accrete_storage.versions.record import VersionRecord
 
 log = logging.getLogger(__name__)
+
+#: Seconds for which a backbone stays that nothing refers to yet; far more than a step takes from putting it to its end.
+YOUNG_BACKBONE_S = 3600.0
 
 
 def to_retire(versions: Sequence[VersionRecord], *, active: int, keep: int) -> list[int]:
@@ -33,37 +43,89 @@ def to_drop(versions: Sequence[VersionRecord], *, keep: int) -> list[int]:
     return [record.version for record in newest_first[keep:] if record.state != "ready"]
 
 
-def drop_records(store: Store, *, keep: int) -> None:
-    """Drop the oldest records of a method that makes versions by the second. Only between steps.
+def to_keep(artifacts: ArtifactStore) -> frozenset[str] | None:
+    """Return the digests of the frozen backbones that versions with files refer to; None when one cannot be read.
+
+    Versions without files cannot be loaded, so no server is about to.
+    """
+    digests = set()
+    for version in artifacts.list():
+        try:
+            digests.add(read_card(artifacts.path(version)).frozen)
+        except LoadError as error:
+            log.warning("backbones.kept", extra=fields(version=version, reason=str(error)))
+            return None
+    return frozenset(digests)
+
+
+def clear_backbones(store: Store, artifacts: ArtifactStore, configured: str) -> None:
+    """Remove frozen backbones that no version, no stored feature and not the configuration refers to. After `retire`.
+
+    One that was put there within the hour stays: a step may be about to publish a version that refers to it.
+
+    Args:
+        store: says what the features are of.
+        artifacts: the versions.
+        configured: digest of the configuration's backbone, "" for one that is trained.
 
     Raises:
         StoreUnavailable: the store does not answer.
     """
-    store.registry.drop(to_drop(store.registry.versions(), keep=keep))
+    backbones = BackboneStore(artifacts.backbones)
+    if set(backbones.list()) <= {configured} or (referred := to_keep(artifacts)) is None:
+        return
+    try:
+        gone = backbones.retain({configured, store.features.backbone(), *referred}, younger_s=YOUNG_BACKBONE_S)
+    except OSError as error:
+        log.warning("backbones.not_removed", extra=fields(reason=str(error)))
+        return
+    if gone:
+        log.info("backbones.removed", extra=fields(digests=[digest[:12] for digest in gone]))
 
 
-def retire(store: Store, artifacts: ArtifactStore, *, keep: int, epoch: int) -> None:
-    """Mark versions retired, then remove files that no version needs. Only between steps.
+def retire(
+    store: Store,
+    artifacts: ArtifactStore,
+    versions: Sequence[VersionRecord],
+    *,
+    keep: int,
+    epoch: int,
+    keep_records: int | None = None,
+) -> None:
+    """Mark versions retired, then remove files and records that nothing needs. Only between steps.
 
     In this order, so that a kill in between leaves files without a use rather than a version without files. Up to the
     greatest number in use now, lest a learner that stalls here removes what the next one publishes.
+
+    Args:
+        store: holds the records.
+        artifacts: hold the files.
+        versions: all, as they are after the step; a state that changed since is looked at before it is changed.
+        keep: ready versions whose files stay.
+        epoch: of the lease.
+        keep_records: of a method that makes versions by the second; None for all.
 
     Raises:
         Fenced: another learner holds the lease.
         StoreUnavailable: the store does not answer.
     """
     upto = store.registry.greatest_number(epoch)
-    for version in to_retire(store.registry.versions(), active=store.registry.state().version, keep=keep):
+    gone = set()
+    for version in to_retire(versions, active=store.registry.state().version, keep=keep):
         try:
             with around("retire"):
                 store.registry.mark_retired(version)
         except VersionUnusable as error:  # it was activated in between
             log.info("version.not_retired", extra=fields(version=version, reason=str(error)))
             continue
+        gone.add(version)
         log.info("version.retired", extra=fields(version=version))
-    for version in to_remove(store.registry.versions(), artifacts.list(), upto=upto):
+    versions = [replace(record, state="retired") if record.version in gone else record for record in versions]
+    for version in to_remove(versions, artifacts.list(), upto=upto):
         try:
             artifacts.remove(version)
         except (OSError, StorageError) as error:
             log.warning("version.not_removed", extra=fields(version=version, reason=str(error)))
     artifacts.clean(upto)
+    if keep_records is not None:
+        store.registry.drop(to_drop(versions, keep=keep_records))

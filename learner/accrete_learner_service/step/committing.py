@@ -56,7 +56,8 @@ def commit(
     *,
     step_id: str,
     exemplars: Mapping[str, Sequence[Example]],
-    features: Mapping[str, Mapping[str, bytes]] | None = None,
+    features: Mapping[str, Mapping[str, bytes]],
+    backbone: str,
     check: Callable[[], None],
 ) -> None:
     """Write the new memory and the version's record, and make it the active version, all at once.
@@ -68,6 +69,7 @@ def commit(
         step_id: of the step; committing it again changes nothing.
         exemplars: the whole new list of each class whose exemplars were chosen anew, in rank order.
         features: packed, by label and id, of examples that a closed form learned.
+        backbone: that these are of, where it is not the stored features'; else "".
         check: called before each further try; what it raises ends the step.
 
     Raises:
@@ -91,6 +93,7 @@ def commit(
         record=record,
         consumed=inputs.consumed,
         per_class=per_class,
+        backbone=backbone,
         event={
             "version": record.version,
             "new_labels": record.new_labels,

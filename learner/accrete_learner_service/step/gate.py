@@ -1,11 +1,13 @@
-"""The check that a candidate must pass before it may serve, as pure arithmetic over hits on one hold-out."""
+"""The check that a candidate must pass before it may serve, as pure arithmetic over hits."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import math
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from accrete_learner.metrics import Tally, accuracy
+from accrete_learner.analytic.calibration import wilson_interval
+from accrete_learner.metrics import Tally
 from accrete_learner_service.config import GateConfig
 
 
@@ -16,6 +18,8 @@ class Verdict:
     accepted: bool
     reason: str
     """Why, as a sentence for people, with the numbers."""
+    judged: bool = True
+    """False: there were too few examples to judge by."""
 
 
 def judge(
@@ -29,13 +33,14 @@ def judge(
 
     Args:
         candidate: the candidate's hits per label.
-        parent: the parent's hits per label that both know, on the same examples.
+        parent: the parent's hits per label that both know.
         new_labels: labels that the parent does not know.
         config: what is allowed.
 
     Returns:
-        Rejected when the old classes lost more than `max_old_drop`, or the new ones are below `min_new`. Either group
-        passes, and the reason says so, while it has fewer than `min_holdout` examples.
+        Rejected when the old classes lost more than `max_old_drop`, or the new ones are below `min_new`, and by more
+        than so few examples may show by chance. Either group passes, and is not judged, while it has fewer than
+        `min_holdout` examples.
     """
     if not config.enabled:
         return Verdict(accepted=True, reason="the gate is open")
@@ -47,31 +52,59 @@ def judge(
     failed = [verdict for verdict in verdicts if not verdict.accepted]
     if failed:
         return Verdict(accepted=False, reason="; ".join(verdict.reason for verdict in failed))
-    return Verdict(accepted=True, reason="; ".join(v.reason for v in verdicts) or "there is nothing to compare with")
+    reason = "; ".join(verdict.reason for verdict in verdicts) or "there is nothing to compare with"
+    return Verdict(accepted=True, reason=reason, judged=all(verdict.judged for verdict in verdicts))
+
+
+def drop_is_sure(before: Tally, after: Tally) -> bool:
+    """Return whether a share of hits is lower than another beyond chance, by the 95 % interval of their difference.
+
+    Where both are of the same examples the interval is wider than it need be: what is sure is so all the more.
+
+    Source: Newcombe, Interval estimation for the difference between independent proportions (Statistics in Medicine
+    1998), method 10.
+    """
+    shares = before.hits / before.total, after.hits / after.total
+    lowest, highest = wilson_interval(before.hits, before.total)[0], wilson_interval(after.hits, after.total)[1]
+    return shares[0] - shares[1] > math.hypot(shares[0] - lowest, highest - shares[1])
 
 
 def _judge_old(candidate: Mapping[str, Tally], parent: Mapping[str, Tally], config: GateConfig) -> Verdict:
-    before, after = accuracy(parent), accuracy(candidate, parent.keys())
-    count = sum(tally.total for tally in parent.values())
-    if before is None or after is None or count < config.min_holdout:
-        return Verdict(accepted=True, reason=_too_few("old", count, config))
-    numbers = f"accuracy on the old classes went from {before:.3f} to {after:.3f} on {count} examples"
+    before = _together(parent.values())
+    after = _together(tally for label, tally in candidate.items() if label in parent)
+    fewest = min(before.total, after.total)
+    if fewest < config.min_holdout:
+        return _too_few("old", fewest, config)
+    lost = before.hits / before.total - after.hits / after.total
+    numbers = (
+        f"accuracy on the old classes went from {before.hits / before.total:.3f} on {before.total} examples to "
+        f"{after.hits / after.total:.3f} on {after.total}"
+    )
     # The tolerance keeps 0.9 - 0.8 from being more than 0.1.
-    if before - after > config.max_old_drop + 1e-9:
-        return Verdict(accepted=False, reason=f"{numbers}; a drop of {config.max_old_drop:g} is allowed")
-    return Verdict(accepted=True, reason=numbers)
+    if lost <= config.max_old_drop + 1e-9:
+        return Verdict(accepted=True, reason=numbers)
+    if not drop_is_sure(before, after):
+        return Verdict(accepted=True, reason=f"{numbers}, which may be chance")
+    return Verdict(accepted=False, reason=f"{numbers}; a drop of {config.max_old_drop:g} is allowed")
 
 
 def _judge_new(candidate: Mapping[str, Tally], config: GateConfig) -> Verdict:
-    reached = accuracy(candidate)
-    count = sum(tally.total for tally in candidate.values())
-    if reached is None or count < config.min_holdout:
-        return Verdict(accepted=True, reason=_too_few("new", count, config))
-    numbers = f"accuracy on the new classes is {reached:.3f} on {count} examples"
-    if reached < config.min_new - 1e-9:
+    found = _together(candidate.values())
+    if found.total < config.min_holdout:
+        return _too_few("new", found.total, config)
+    numbers = f"accuracy on the new classes is {found.hits / found.total:.3f} on {found.total} examples"
+    if wilson_interval(found.hits, found.total)[1] < config.min_new:
         return Verdict(accepted=False, reason=f"{numbers}; {config.min_new:g} is asked for")
-    return Verdict(accepted=True, reason=numbers)
+    chance = ", which may be chance" if found.hits / found.total < config.min_new - 1e-9 else ""
+    return Verdict(accepted=True, reason=f"{numbers}{chance}")
 
 
-def _too_few(which: str, count: int, config: GateConfig) -> str:
-    return f"not judged on the {which} classes: {count} hold-out examples, {config.min_holdout} needed"
+def _together(tallies: Iterable[Tally]) -> Tally:
+    chosen = list(tallies)
+    return Tally(hits=sum(tally.hits for tally in chosen), total=sum(tally.total for tally in chosen))
+
+
+def _too_few(which: str, count: int, config: GateConfig) -> Verdict:
+    images = "no example measures them" if not count else f"{count} examples measure them"
+    reason = f"not judged on the {which} classes: {images}, {config.min_holdout} are needed"
+    return Verdict(accepted=True, reason=reason, judged=False)

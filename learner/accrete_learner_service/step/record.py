@@ -28,8 +28,9 @@ def build_record(
     method: str,
     stage_seconds: Mapping[str, float],
     step_seconds: float,
+    digest: str,
 ) -> VersionRecord:
-    """Return the record of an accepted candidate. Its digest is known once its files are published."""
+    """Return the record of an accepted candidate whose published files have the digest."""
     parent = inputs.parent
     learned_so_far = learned_positions(inputs.versions)
     learned = {label: learned_so_far[label] for label in inputs.labels if label in learned_so_far}
@@ -43,7 +44,7 @@ def build_record(
         labels=list(inputs.labels),
         new_labels=list(inputs.new_labels),
         method=method,
-        digest="",
+        digest=digest,
         accuracy=accuracy.to_dict(),
         class_accuracy=class_accuracy(tallies),
         class_examples={label: tally.total for label, tally in tallies.items() if tally.total},

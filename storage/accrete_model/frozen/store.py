@@ -6,9 +6,12 @@ Shapes: G golden inputs, d feature length.
 from __future__ import annotations
 
 import errno
+import os
 import re
 import shutil
 import tempfile
+import time
+from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -80,6 +83,8 @@ class BackboneStore:
             OSError: when it cannot be written.
         """
         digest = backbone.digest
+        with suppress(OSError):  # it is not there, or another user's, who keeps it as young
+            os.utime(self.path(digest))
         if self._is_whole(digest):
             return digest
         golden = _golden(backbone)
@@ -142,11 +147,29 @@ class BackboneStore:
                 folder.rename(gone / folder.name)  # nobody finds half of it
             shutil.rmtree(gone)
 
-    def clean(self) -> None:
-        """Remove what killed processes left. No other process may be putting a backbone there."""
-        for prefix in (_INCOMING, _REMOVED):
-            for left in self._root.glob(f"{prefix}*"):
-                shutil.rmtree(left, ignore_errors=True)
+    def retain(self, needed: Collection[str], *, younger_s: float) -> tuple[str, ...]:
+        """Remove all other backbones, and what killed processes left, and return the digests that went.
+
+        Args:
+            needed: digests of the backbones that stay.
+            younger_s: what was put here less than so many seconds ago stays too: whoever put it may be about to refer
+                to it.
+
+        Raises:
+            OSError: one cannot be removed.
+        """
+        if not self._root.is_dir():
+            return ()
+        oldest = time.time() - younger_s
+        # A folder is as old as the last time that it was put here.
+        old = [entry for entry in self._root.iterdir() if entry.stat().st_mtime < oldest]
+        for entry in old:
+            if entry.name.startswith((_INCOMING, _REMOVED)):
+                shutil.rmtree(entry, ignore_errors=True)
+        gone = tuple(entry.name for entry in old if _DIGEST.fullmatch(entry.name) and entry.name not in needed)
+        for digest in gone:
+            self.remove(digest)
+        return gone
 
     def _is_whole(self, digest: str) -> bool:
         try:

@@ -5,7 +5,7 @@ A commit writes them, and a deletion or forgetting removes them, so that what is
 Shapes: n examples of a label, d feature length.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
@@ -39,10 +39,17 @@ class FeatureStore:
         self._keys = keys
 
     def backbone(self) -> str:
-        """Return what `begin` was last told, "" while there are no features."""
+        """Return the digest of the backbone that they are of, "" while there are none."""
         with reachable():
             value: bytes | None = self._database.client.hget(self._keys.state, "features")
         return (value or b"").decode()
+
+    def count(self, labels: Iterable[str]) -> int:
+        """Return how many features the labels have together."""
+        with reachable(), self._database.client.pipeline(transaction=False) as pipeline:
+            for label in labels:
+                pipeline.hlen(self._keys.features(label))
+            return sum(pipeline.execute())
 
     def of(self, label: str, kind: Kind) -> tuple[list[str], NDArray[np.float32]]:
         """Return the ids of a label's examples, sorted, and their features [n, d]; [0, 0] where there are none.
@@ -59,20 +66,3 @@ class FeatureStore:
             raise CorruptRecord(f"the features of {label!r} are of several lengths")
         rows = np.frombuffer(b"".join(stored[name.encode()] for name in ids), _DTYPES[kind])
         return ids, rows.reshape(len(ids), -1).astype(np.float32)
-
-    def begin(self, backbone: str, features: Mapping[str, Mapping[str, bytes]]) -> None:
-        """Replace all features by those of another backbone, at once.
-
-        Args:
-            backbone: its digest.
-            features: packed, by label and id, of the examples that are kept.
-        """
-        with reachable():
-            labels = [label.decode() for label in self._database.client.smembers(self._keys.kept)]
-        with self._database.transaction() as pipeline:
-            for label in labels:
-                pipeline.delete(self._keys.features(label))
-            for label, by_id in features.items():
-                pipeline.hset(self._keys.features(label), mapping=dict(by_id))
-            pipeline.hset(self._keys.state, "features", backbone)
-            pipeline.execute()

@@ -72,6 +72,8 @@ class Commit:
     """By label, the last position that the step learned."""
     per_class: int
     """Exemplars that each class may keep."""
+    backbone: str = ""
+    """Digest of the backbone that the staged features are of, where it is not the stored features': those go."""
     activate: bool = True
     event: dict[str, Any] = field(default_factory=dict)
 
@@ -123,12 +125,12 @@ class Steps:
             pipeline.pexpire(key, _STAGED_EXPIRY_MS)
             pipeline.execute()
 
-    def commit(self, commit: Commit, dropped: Sequence[str]) -> bool:
+    def commit(self, commit: Commit, kept: Sequence[str]) -> bool:
         """End a step in one write.
 
         Args:
             commit: of the step, whose lists are staged.
-            dropped: labels of which something is kept and that are not in the record.
+            kept: labels of which something is kept; of those that are not in the record it is dropped.
 
         Returns:
             False when this step was committed before.
@@ -168,9 +170,11 @@ class Steps:
                 for (step, label), length in self._features.items()
                 if step == commit.step_id
             ],
+            "backbone": commit.backbone,
+            "stale": [plan.key(keys.features(label)) for label in (kept if commit.backbone else ())],
             "drops": [
                 [label, *(plan.key(key(label)) for key in (keys.exemplars, keys.holdout, keys.features))]
-                for label in dropped
+                for label in sorted(set(kept).difference(record.labels))
             ],
         }
         with around("commit"):

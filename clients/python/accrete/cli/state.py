@@ -25,8 +25,8 @@ def status(connection: Connection, output: Output) -> None:
 def _status_lines(status: Status) -> list[tuple[str, object]]:
     live = f"{status.version or 'none yet'}{' (pinned)' if status.pinned else ''}"
     catching_up = f", version {status.active_version} is loading" if status.active_version != status.version else ""
-    blocked = f": {status.phase_reason}" if status.phase == "blocked" else ""
-    learner = f"{status.phase}{blocked}" if status.learner_alive else "not running"
+    told = status.phase in ("blocked", "waiting") and status.phase_reason
+    learner = f"{status.phase}{f': {status.phase_reason}' if told else ''}" if status.learner_alive else "not running"
     oldest = f", oldest {duration(status.oldest_pending_ms)}" if status.pending else ""
     kept = f"{status.exemplars} of {status.exemplar_budget}, {size(status.exemplar_bytes)}"
     lines: list[tuple[str, object]] = [

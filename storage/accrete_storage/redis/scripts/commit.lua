@@ -3,7 +3,8 @@
 -- names by number.
 -- ARGV[1]: the plan (JSON), with epoch, revision, step_id, version, record, activate, event, activated, quota,
 --   consumed: {label, stream, first position that stays}, moves: {label, from, to, length, kind}, trims: {label, exemplars},
---   drops: {label, exemplars, holdout, features}, features: {label, from, to, length}.
+--   drops: {label, exemplars, holdout, features}, features: {label, from, to, length}, backbone (or ''), stale: features
+--   of another backbone.
 -- Returns OK, DONE (this step was committed before), FENCED, CHANGED.
 local plan = cjson.decode(ARGV[1])
 local state, versions, events, quarantine = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -19,6 +20,8 @@ for _, one in ipairs(plan.features) do
   if redis.call('HLEN', KEYS[one[2]]) ~= one[4] then return 'CHANGED' end
 end
 
+for _, key in ipairs(plan.stale) do redis.call('DEL', KEYS[key]) end
+if plan.backbone ~= '' then redis.call('HSET', state, 'features', plan.backbone) end
 for _, one in ipairs(plan.features) do
   local label, from, to = one[1], KEYS[one[2]], KEYS[one[3]]
   if redis.call('EXISTS', to) == 0 then
