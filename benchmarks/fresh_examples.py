@@ -120,27 +120,32 @@ def run(folder: Path, size: Size, rounds: int) -> Found:
     started = time.perf_counter()
     node.start()
     try:
-        with node.client() as client, node.store() as store:
+        with node.client() as client:
             client.wait_ready(600)
             until(lambda: client.status().version > 0, seconds=1800, what="the first version")
             found.start = time.perf_counter() - started
-            inputs, chance = _inputs(size), random.Random(1993)
-            for number in range(rounds):
-                time.sleep(chance.uniform(*_APART_S))
-                found.new.append(_time(client, store, next(inputs), f"new {number}", found))
-                time.sleep(chance.uniform(*_APART_S))
-                label = _label(chance.randrange(size.classes))
-                found.known.append(_time(client, store, next(inputs), label, found))
-            for _ in range(min(rounds, 10)):
-                time.sleep(chance.uniform(*_APART_S))
-                _time(client, store, next(inputs), _label(0), Found())
-                found.second.append(_time(client, store, next(inputs), _label(1), Found()))
+            with node.store() as store:
+                _teach(client, store, size, rounds, found)
     except BaseException:
         print(node.log()[-3000:])
         raise
     finally:
         node.stop()
     return found
+
+
+def _teach(client: Client, store: Store, size: Size, rounds: int, found: Found) -> None:
+    """Teach single examples, and at last two at once."""
+    inputs, chance = _inputs(size), random.Random(1993)
+    for number in range(rounds):
+        time.sleep(chance.uniform(*_APART_S))
+        found.new.append(_time(client, store, next(inputs), f"new {number}", found))
+        time.sleep(chance.uniform(*_APART_S))
+        found.known.append(_time(client, store, next(inputs), _label(chance.randrange(size.classes)), found))
+    for _ in range(min(rounds, 10)):
+        time.sleep(chance.uniform(*_APART_S))
+        _time(client, store, next(inputs), _label(0), Found())
+        found.second.append(_time(client, store, next(inputs), _label(1), Found()))
 
 
 def _time(client: Client, store: Store, tensor: NDArray[Any], label: str, found: Found) -> float:

@@ -56,28 +56,28 @@ class AnalyticHead:
     temperature: float
     """By which the scores were divided."""
     judgement: Judgement
-    solution: Solution
-    """Of the system at the usual shrinkage."""
+    solutions: tuple[Solution, ...]
+    """The systems that were solved, each at another shrinkage."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Earlier:
-    """A system that was solved before, and the examples that came since."""
+    """Systems that were solved before, and the examples that came since."""
 
-    solution: Solution
-    """As a head had it."""
+    solutions: tuple[Solution, ...]
+    """As a head had them."""
     statistics: Statistics
-    """Over the examples that it was solved for."""
+    """Over the examples that they were solved for."""
     features: Floats
     """[n, d] of those that came since."""
     labels: Labels
     """[n], their classes."""
 
     @classmethod
-    def of(cls, solution: Solution, statistics: Statistics) -> Earlier:
+    def of(cls, head: AnalyticHead, statistics: Statistics) -> Earlier:
         """Return what was solved just now."""
         none = np.zeros((0, statistics.feature_length), np.float32)
-        return cls(solution=solution, statistics=statistics, features=none, labels=np.zeros(0, np.int64))
+        return cls(solutions=head.solutions, statistics=statistics, features=none, labels=np.zeros(0, np.int64))
 
     def with_examples(self, features: Floats, labels: Labels) -> Earlier | None:
         """Return this with further examples [n, d] of classes [n], or None where they are too many to be of use."""
@@ -107,12 +107,8 @@ def fit(statistics: Statistics, features: ArrayLike, labels: ArrayLike, earlier:
     present = np.flatnonzero(statistics.counts)
     x, y, rows = x[judged], y[judged], np.searchsorted(present, y[judged])
 
-    solution = None
-    if earlier is not None:
-        since = on_grid(earlier.features), as_labels(earlier.labels, statistics.class_count)
-        solution = with_examples(earlier.solution, earlier.statistics, statistics, *since)
-    solution = solution or solve(statistics, SHRINKAGE)
-    answers = _chosen(statistics, solution, x, rows)
+    solver = _Solver(statistics, earlier)
+    answers = _chosen(solver, x, rows)
     weight, bias = answers.solution.head(answers.drawing)
 
     means = statistics.means()
@@ -134,7 +130,7 @@ def fit(statistics: Statistics, features: ArrayLike, labels: ArrayLike, earlier:
             nearness=nearness_without(statistics, x, y),
             class_count=len(means),
         ),
-        solution=solution,
+        solutions=tuple(solver.solutions.values()),
     )
 
 
@@ -175,18 +171,42 @@ class _Answers:
         return bool(gains.mean() > _CLEARLY * gains.std() / np.sqrt(len(gains)))
 
 
-def _chosen(statistics: Statistics, solution: Solution, x: Doubles, rows: Labels) -> _Answers:
-    """Return the answers for all examples with the shrinkage that is best, and the drawing that is then best.
+class _Solver:
+    """Solves the system at one shrinkage or another, from what was solved earlier where that is possible."""
 
-    Given is the system at the usual shrinkage.
-    """
+    def __init__(self, statistics: Statistics, earlier: Earlier | None) -> None:
+        self.statistics = statistics
+        self.solutions: dict[float, Solution] = {}
+        """By shrinkage, those that were asked for."""
+        self._earlier = earlier
+
+    def at(self, shrinkage: float) -> Solution:
+        """Return the solved system."""
+        if shrinkage not in self.solutions:
+            self.solutions[shrinkage] = self._updated(shrinkage) or solve(self.statistics, shrinkage)
+        return self.solutions[shrinkage]
+
+    def _updated(self, shrinkage: float) -> Solution | None:
+        if self._earlier is None:
+            return None
+        features = on_grid(self._earlier.features)
+        labels = as_labels(self._earlier.labels, self.statistics.class_count)
+        for solution in self._earlier.solutions:
+            if solution.shrinkage == shrinkage:
+                return with_examples(solution, self._earlier.statistics, self.statistics, features, labels)
+        return None
+
+
+def _chosen(solver: _Solver, x: Doubles, rows: Labels) -> _Answers:
+    """Return the answers for all examples with the shrinkage that is best, and the drawing that is then best."""
+    statistics, solution = solver.statistics, solver.at(SHRINKAGE)
     first, others = slice(_MOST), slice(_MOST, None)
     of = leave_one_out.products(solution, x, rows)
     usual = _answers(solution, of.part(first), DRAWING)
     if len(rows) < _FEWEST:
         return usual
     if statistics.example_count <= _ENOUGH * statistics.feature_length:
-        stronger = solve(statistics, STRONGER_SHRINKAGE)
+        stronger = solver.at(STRONGER_SHRINKAGE)
         answers = _answers(stronger, leave_one_out.products(stronger, x[first], rows[first]), DRAWING)
         if answers.clearly_better(usual):
             of, usual = leave_one_out.products(stronger, x, rows), answers

@@ -101,7 +101,7 @@ class Ledger:
         """
         features, classes = self.measured()
         head = fit(self.statistics, features, classes, self.earlier)
-        return head, replace(self, earlier=Earlier.of(head.solution, self.statistics))
+        return head, replace(self, earlier=Earlier.of(head, self.statistics))
 
     def measured(self) -> tuple[Floats, list[int]]:
         """Return the features [n, d] of the examples that measure, at most `MEASURED`, and their classes."""
