@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import time
@@ -19,84 +18,27 @@ from accrete_storage.examples.pending import Outcome
 from accrete_storage.redis.database import reachable
 from accrete_storage.store import Store
 from benchmarks.waiting import free_port, until
+from tests.support.redis_pair import SETTINGS, Address, Node, fail_over, primary_and_replica
 
 from .conftest import examples, lease
 
 pytestmark = pytest.mark.integration
 
-SETTINGS = ["--save", "", "--appendonly", "yes", "--appendfsync", "always", "--repl-diskless-sync-delay", "0"]
 
-
-class Node:
-    """One redis-server, on a port for its replicas and at a socket."""
-
-    def __init__(self, folder: Path) -> None:
-        folder.mkdir()
-        self.port = free_port()
-        self.socket = folder / "s"
-        arguments = ["--port", str(self.port), "--bind", "127.0.0.1", "--unixsocket", str(self.socket)]
-        command = ["redis-server", *arguments, "--dir", str(folder), *SETTINGS]
-        self.process = subprocess.Popen(command, stdout=subprocess.DEVNULL)
-        self.client = redis.Redis(unix_socket_path=str(self.socket))
-        until(self._answers)
-
-    def follow(self, other: Node) -> None:
-        """Become the other's replica, and return once it has all of it."""
-        self.client.replicaof("127.0.0.1", str(other.port))
-        until(lambda: self.client.info("replication").get("master_link_status") == "up")
-
-    def caught_up(self, other: Node) -> None:
-        """Return once it has what the other has written by now."""
-        written = other.client.info("replication")["master_repl_offset"]
-        until(lambda: self.client.info("replication")["slave_repl_offset"] >= written)
-
-    def promote(self) -> None:
-        self.client.replicaof("NO", "ONE")
-
-    def end(self) -> None:
-        self.client.close()
-        self.process.kill()
-        self.process.wait()
-
-    def _answers(self) -> bool:
-        try:
-            return bool(self.client.ping())
-        except redis.ConnectionError:
-            return False
-
-
-class Address:
-    """What stands for a name, or a virtual address, that leads to one server or another."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    @property
-    def url(self) -> str:
-        return f"unix://{self._path}"
-
-    def lead_to(self, node: Node) -> None:
-        new = self._path.with_suffix(".new")
-        new.symlink_to(node.socket)
-        os.replace(new, self._path)
+@pytest.fixture
+def pair(tmp_path: Path) -> Iterator[tuple[Node, Node, Address]]:
+    with primary_and_replica(tmp_path) as found:
+        yield found
 
 
 @pytest.fixture
-def nodes(tmp_path: Path) -> Iterator[tuple[Node, Node]]:
-    if shutil.which("redis-server") is None:
-        pytest.skip("redis-server is not on the PATH")
-    pair = Node(tmp_path / "a"), Node(tmp_path / "b")
-    pair[1].follow(pair[0])
-    yield pair
-    for node in pair:
-        node.end()
+def nodes(pair: tuple[Node, Node, Address]) -> tuple[Node, Node]:
+    return pair[:2]
 
 
 @pytest.fixture
-def address(nodes: tuple[Node, Node], tmp_path: Path) -> Address:
-    address = Address(tmp_path / "address")
-    address.lead_to(nodes[0])
-    return address
+def address(pair: tuple[Node, Node, Address]) -> Address:
+    return pair[2]
 
 
 @pytest.fixture
@@ -132,10 +74,7 @@ def test_a_primary_that_becomes_a_replica_costs_one_call_and_no_example(nodes, a
     store, other = connect(address.url), connect(address.url)
     store.pending.add(examples("before", 3))
     mine = lease(store)
-    new.caught_up(old)
-    new.promote()
-    address.lead_to(new)
-    old.follow(new)  # and keeps its connections: reads are answered, writes are not
+    fail_over(old, new, address)  # reads are still answered by connections to the old one, and writes are not
     assert added_at_last(store, "after", 3) == 1
     assert {label: count.examples for label, count in store.pending.counts().items()} == {"before": 3, "after": 3}
     mine.renew()  # on another connection of the pool, which is made anew before it is used
@@ -148,10 +87,7 @@ def test_a_read_that_waits_on_a_primary_that_becomes_a_replica_goes_on_at_the_ne
     old, new = nodes
     store = connect(address.url)
     last = store.events.last_id()
-    new.caught_up(old)
-    new.promote()
-    address.lead_to(new)
-    old.follow(new)
+    fail_over(old, new, address)
     with pytest.raises(StoreUnavailable):
         store.control.pause()
     store.control.pause()
