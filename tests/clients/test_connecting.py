@@ -125,6 +125,15 @@ def test_something_else_that_answers_is_told_at_the_first_attempt(answer, what):
         assert caught.value.attempts == 1
 
 
+def test_something_that_says_nothing_is_given_the_time_and_then_told():
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,  # takes connections, and never looks at them
+        accrete.Client(f"127.0.0.1:{listener.getsockname()[1]}", timeout=0.5) as client,
+        pytest.raises(accrete.DeadlineExceeded, match="something listens at .* and says nothing"),
+    ):
+        client.status()
+
+
 def test_a_name_that_nobody_knows_is_told():
     assert "nosuch.invalid:50051: the host's name is not known" in refused("nosuch.invalid:50051")
 

@@ -76,7 +76,7 @@ class Caller:
             if not self.contact.made:
                 error.details = judge_answer(error.details, self.endpoint) or error.details
             self.contact.made = True
-        if not isinstance(error, Unavailable) or answered:
+        if answered or not isinstance(error, Unavailable | DeadlineExceeded):
             return None
         found = await self.transport.offload(lambda: diagnose(self.endpoint))
         if found is not None:
@@ -132,10 +132,10 @@ class Backoff:
         pause_s = self._caller.retry.pause_s(error, self._count, self._caller.generator)
         last = pause_s is None or pause_s >= self._deadline.left_s()
         new = not self._caller.contact.made
-        if last or new:
+        if new or (last and isinstance(error, Unavailable)):
             found = await self._caller.judge(error)
             left_s = self._failing_since_s + self._caller.retry.first_s - now_s
-            if found is not None and new and pause_s is not None:
+            if found is not None and new and not found.slow and pause_s is not None:
                 last = last or found.hopeless or left_s <= 0
                 pause_s = min(pause_s, left_s)
         if last or pause_s is None:

@@ -32,6 +32,8 @@ class Diagnosis:
     text: str
     hopeless: bool
     """Whether waiting does not help: what answers is not the server, or is to be asked otherwise."""
+    slow: bool = False
+    """Whether it may be a server that is stuck or far away, which is worth the whole of a deadline."""
 
 
 def diagnose(endpoint: Endpoint, environment: Mapping[str, str] | None = None) -> Diagnosis | None:
@@ -42,9 +44,11 @@ def diagnose(endpoint: Endpoint, environment: Mapping[str, str] | None = None) -
     found = [_diagnose(address, endpoint.tls) for address in endpoint.addresses]
     if None in found:
         return None
-    first = next((one for one in found if one is not None and one.hopeless), found[0])
-    if len(found) > 1 and first is not None and not first.hopeless:
-        return Diagnosis(text=f"{first.text} (nor is there a server at the other addresses)", hopeless=False)
+    known = [one for one in found if one is not None]
+    first = next((one for one in known if one.hopeless), known[0])
+    if len(known) > 1 and not first.hopeless:
+        text = f"{first.text} (nor is there a server at the other addresses)"
+        return Diagnosis(text=text, hopeless=False, slow=any(one.slow for one in known))
     return first
 
 
@@ -70,7 +74,8 @@ def _diagnose(address: str, tls: TlsConfig | None) -> Diagnosis | None:
     except socket.gaierror as error:
         return Diagnosis(text=f"{address}: the host's name is not known ({error.strerror})", hopeless=False)
     except TimeoutError:
-        return None  # slow, or behind a filter that says nothing
+        text = f"{address} does not answer: no machine has this address, or a firewall drops what is sent to it"
+        return Diagnosis(text=text, hopeless=False, slow=True)
     except OSError as error:
         return Diagnosis(text=f"{address} cannot be reached: {error.strerror or error}", hopeless=False)
 
@@ -99,7 +104,7 @@ def _of_plain(connection: socket.socket, address: str) -> Diagnosis | None:
     try:
         first = _first_bytes(connection)
     except TimeoutError:
-        return None  # a server may be busy
+        return _silent(address)
     except OSError:
         first = b""  # hung up on
     if _is_http2(first):
@@ -123,7 +128,7 @@ def _of_tls(connection: socket.socket, address: str, tls: TlsConfig) -> Diagnosi
         )
         return Diagnosis(text=text, hopeless=True)
     except TimeoutError:
-        return None
+        return _silent(address)
     except ssl.SSLError as error:
         if "CERTIFICATE" in (error.reason or "") or "HANDSHAKE_FAILURE" in (error.reason or ""):
             text = f"{address} asks for a certificate of this caller that it accepts: --cert and --key ({error.reason})"
@@ -176,6 +181,11 @@ def _first_bytes(connection: socket.socket) -> bytes:
     while len(found) < _FRAME_BYTES and (more := connection.recv(256)):
         found += more
     return found
+
+
+def _silent(address: str) -> Diagnosis:
+    text = f"something listens at {address} and says nothing: it does not speak gRPC, or is a server that is stuck"
+    return Diagnosis(text=text, hopeless=False, slow=True)
 
 
 def _is_http2(first: bytes) -> bool:
