@@ -56,10 +56,11 @@ def serve(settings: Settings) -> int:
 
 def learn(settings: Settings) -> int:
     """Run the learner until it is told to end, and return the exit status."""
-    from accrete_learner_service.app import learn as run
 
     def checked() -> None:
         check_learning(settings)
+        from accrete_learner_service.app import learn as run  # needs what has been checked
+
         check_weights(settings)
         run(settings.learner_service, settings.store, settings.holdout, settings.data_dir)
 
