@@ -12,6 +12,7 @@ Augmentation = Literal["auto", "none", "crop", "crop_flip", "eeil", "strong"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
 ScheduleChoice = Literal["own", "knee"]
+DeepSteps = Literal["auto", "off"]
 Rule = Literal["head", "nme", "knn", "mlp", "svm"]
 RuleChoice = Literal["", "head", "nme", "knn", "mlp", "svm"]
 Selection = Literal[
@@ -216,6 +217,9 @@ class TrainingConfig:
     """Let torch.compile make the network faster before it trains, on a GPU with captured graphs. For GPUs, where small
     kernels that are launched one by one wait for each other; a CPU gains nothing and compiles for some 20 s per
     step."""
+    max_minutes: float | None = None
+    """Minutes that a training may take, by the time of its first batches. Epochs that do not fit are left out, one at
+    least is made, and `status` says so. None: 10 for a deep step on a CPU, no bound for all else."""
     threads: int = 0
     """CPU threads of the trainer. 0 is all cores that it may use, by affinity and its container's quota, which its low
     priority makes safe."""
@@ -234,11 +238,44 @@ class TrainingConfig:
         decay = self.weight_decay
         _check(decay is None or 0.0 <= decay <= 1.0, "weight_decay", decay, "must be 0 to 1")
         _check(0 <= self.threads <= 1024, "threads", self.threads, "must be 0 (all cores) to 1024")
+        minutes = self.max_minutes
+        allowed = "must be above 0 and at most 100000"
+        _check(minutes is None or 0.0 < minutes <= 100_000.0, "max_minutes", minutes, allowed)
         _check(0 <= self.seed < 2**63, "seed", self.seed, "must be 0 to 2**63 - 1")
         _check_choice("augmentation", self.augmentation, get_args(Augmentation))
         _check_choice("schedule", self.schedule, get_args(ScheduleChoice))
         _check_choice("precision", self.precision, ("auto", "float32", "bfloat16"))
         _check_choice("device", self.device, ("auto", "cpu", "cuda"))
+
+
+@dataclass(frozen=True, kw_only=True)
+class DeepConfig:
+    """Deep steps, which train the backbone that the method `analytic` learns on. Only `efficientnet_lite0` is trained.
+
+    Raises:
+        ValueError: on a field out of range; the message names the field, its value and what is allowed.
+    """
+
+    steps: DeepSteps = "auto"
+    """`auto`: when nothing was learned for `idle_s` and enough is new, or by hand (`accrete trigger --deep`). `off`:
+    none, and a backbone that one tuned gives way to the one it came from at the next start."""
+    idle_s: float = 60.0
+    """Seconds without a step before a deep one starts by itself."""
+    growth: float = 0.2
+    """Share of examples or classes that must be new since the last deep step."""
+    margin: float = 0.01
+    """Accuracy that the tuned backbone must gain on images that it did not see, to be used; 0.01: one point. The gain
+    must also be surely above nothing, by the spread of the differences (one-sided, 95 %). A negative margin allows a
+    loss, and asks for nothing sure: for a backbone that is to be replaced, since it saw what was deleted."""
+    epochs: int = 20
+    """Times that each example is taken, at most; `training.max_minutes` may allow fewer."""
+
+    def __post_init__(self) -> None:
+        _check_choice("steps", self.steps, get_args(DeepSteps))
+        _check(0.0 <= self.idle_s <= 1e6, "idle_s", self.idle_s, "must be 0 to 1000000 seconds")
+        _check(0.0 <= self.growth <= 100.0, "growth", self.growth, "must be 0 to 100; 0.2 is a fifth more")
+        _check(-1.0 <= self.margin <= 1.0, "margin", self.margin, "must be -1 to 1")
+        _check(1 <= self.epochs <= 100_000, "epochs", self.epochs, "must be 1 to 100000")
 
 
 @dataclass(frozen=True, kw_only=True)

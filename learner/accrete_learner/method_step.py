@@ -5,6 +5,7 @@ The method names the choice for each stage. `trainer.run_job` runs a step from f
 Shapes: N new examples, E exemplars, d feature length, O classes known before the step, C classes in all.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -22,7 +23,7 @@ from accrete_learner.heads import Head
 from accrete_learner.memory import calibration_split, exemplars
 from accrete_learner.memory.exemplars import Candidates, Exemplars
 from accrete_learner.methods.base import Method
-from accrete_learner.progress import Progress, Report, of_stage
+from accrete_learner.progress import Note, Progress, Report, of_stage
 from accrete_learner.rebalance import Trained
 from accrete_learner.synthesis.recipes import RECIPES, recipe
 from accrete_learner.synthesis.step_memory import StepMemory
@@ -57,6 +58,8 @@ class StepInputs:
     """Whether the backbone multiplies in bfloat16 during training."""
     compile: bool = False
     """Whether torch.compile makes the network faster before it trains."""
+    max_seconds: float = math.inf
+    """That training may take; rebalancing and memory come on top."""
     pretrained: bool = False
     """Whether the backbone has weights of its own in a first step, or nothing to train."""
     trained_head: Mapping[str, Tensor] | None = None
@@ -106,6 +109,7 @@ def run_method_step(
     progress: Progress,
     generator: torch.Generator,
     checkpoint: Checkpoint | None = None,
+    note: Note = lambda text: None,
 ) -> StepOutcome:
     """Run one step of any shape.
 
@@ -118,6 +122,7 @@ def run_method_step(
         generator: source of all random numbers; its device is the step's.
         checkpoint: of the stage `train`, so that a step that is run again need not train again. The other stages begin
             anew.
+        note: called with what people should know of it.
 
     Raises:
         ValueError: without a new example, when the head cannot grow to `class_count`, when the method makes images and
@@ -129,7 +134,7 @@ def run_method_step(
     with watch.stage("build"):
         context = _build(inputs, method, generator)
     with watch.stage("train"):
-        losses = _train(context, of_stage(progress, "train"), checkpoint)
+        losses = _train(context, of_stage(progress, "train"), checkpoint, note)
         statistics = _solve_head(context)
     if checkpoint is not None:
         watch.seconds["train"] += checkpoint.seconds_before
@@ -253,7 +258,7 @@ def _compile(network: Network, teacher: Network | None, device: torch.device) ->
         teacher.compile(mode=mode)
 
 
-def _train(context: _StepContext, report: Report, checkpoint: Checkpoint | None) -> list[float]:
+def _train(context: _StepContext, report: Report, checkpoint: Checkpoint | None, note: Note) -> list[float]:
     """Train the network by gradient descent and return the mean loss per epoch."""
     inputs, method = context.inputs, context.method
     if inputs.trained_head is not None:
@@ -275,6 +280,8 @@ def _train(context: _StepContext, report: Report, checkpoint: Checkpoint | None)
             teacher=context.teacher,
             train_backbone=not frozen,
             checkpoint=checkpoint,
+            seconds=inputs.max_seconds,
+            note=note,
         )
 
 

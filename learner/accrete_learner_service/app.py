@@ -21,6 +21,7 @@ from accrete_learner.method_names import ANALYTIC
 from accrete_learner_service.analytic.extractor import FrozenExtractor
 from accrete_learner_service.analytic.learning import AnalyticLearner
 from accrete_learner_service.config import LearnerServiceConfig
+from accrete_learner_service.deep.deep_learner import DeepLearner
 from accrete_learner_service.evaluation.measure import Handover
 from accrete_learner_service.loop.learner_loop import Learner
 from accrete_learner_service.provisional.updater import PrototypeUpdater
@@ -125,7 +126,8 @@ def _work(
         if analytic is not None:
             # Where others use the cores, several threads of a BLAS wait for each other, and take many times as long.
             stack.enter_context(threadpool_limits(1, user_api="blas"))
-        Learner(context, metrics, stopping, analytic).run()
+        deep = None if analytic is None else DeepLearner(context, analytic, stopping)
+        Learner(context, metrics, stopping, analytic, deep).run()
     if failures:
         raise RuntimeError(f"the learner stops: {failures[0]}") from failures[0]
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
-from accrete_learner.config import MethodConfig, ModelConfig, TrainingConfig
+from accrete_learner.config import DeepConfig, MethodConfig, ModelConfig, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
 from accrete_storage.config import TeachingConfig
 
@@ -60,6 +60,8 @@ class LearnerServiceConfig:
     """What learns."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
     """For how long, on what."""
+    deep: DeepConfig = field(default_factory=DeepConfig)
+    """When a backbone is trained, and what it must gain."""
     memory: MemoryConfig = field(default_factory=MemoryConfig)
     """Exemplars kept."""
     teaching: TeachingConfig = field(default_factory=TeachingConfig)

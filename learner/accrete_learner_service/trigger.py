@@ -9,7 +9,7 @@ from typing import Literal
 from accrete_learner_service.config import TriggerConfig
 from accrete_storage.examples.pending import PendingCount
 
-Cause = Literal["count", "age", "hand", "outdated"]
+Cause = Literal["count", "age", "hand", "outdated", "deep"]
 
 #: A class in quarantine is tried again once it has this many times the examples that the failed step had.
 QUARANTINE_GROWTH = 1.5

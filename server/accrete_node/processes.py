@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from accrete_kit import dependencies
 from accrete_kit.atomic_file import write_text
+from accrete_learner.deep.refusal import refusal
 from accrete_learner.method_names import ANALYTIC
 from accrete_learner_service.waiting import pending_waits_for
 from accrete_node import log, presets
@@ -39,6 +40,7 @@ def serve(settings: Settings) -> int:
                 data_dir=settings.data_dir,
                 spec=settings.input_spec,
                 method=settings.method.name,
+                deep_refusal=refusal(settings.model, settings.method, settings.deep),
                 exemplar_budget=lambda classes: classes * memory.per_class(classes) if classes else 0,
                 waits_for=lambda store: pending_waits_for(store, trigger, learns_all=closed),
                 warnings=lambda classes: [text for text in (memory.too_small(classes),) if text],

@@ -25,7 +25,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from accrete_learner.config import MethodConfig, ModelConfig, TrainingConfig
+from accrete_learner.config import DeepConfig, MethodConfig, ModelConfig, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
 from accrete_learner_service.config import GateConfig, LearnerServiceConfig, TriggerConfig
 from accrete_model.config import EngineConfig
@@ -37,7 +37,7 @@ from accrete_server.config import ServerConfig
 from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
 from accrete_storage.store_url import shown
 
-SECTIONS_OF_LEARNER = ("trigger", "gate", "method", "model", "training", "memory", "teaching")
+SECTIONS_OF_LEARNER = ("trigger", "gate", "method", "model", "training", "deep", "memory", "teaching")
 """Fields of LearnerServiceConfig that are sections of their own here, by the same name."""
 FILE_NAME = "accrete.toml"
 
@@ -112,6 +112,7 @@ class Settings(BaseSettings):
     teaching: Annotated[TeachingConfig, _known(TeachingConfig)] = TeachingConfig()
     method: Annotated[MethodConfig, _known(MethodConfig)] = MethodConfig()
     training: Annotated[TrainingConfig, _known(TrainingConfig)] = TrainingConfig()
+    deep: Annotated[DeepConfig, _known(DeepConfig)] = DeepConfig()
     memory: Annotated[MemoryConfig, _known(MemoryConfig)] = MemoryConfig()
     holdout: Annotated[HoldoutConfig, _known(HoldoutConfig)] = HoldoutConfig()
     trigger: Annotated[TriggerConfig, _known(TriggerConfig)] = TriggerConfig()

@@ -175,7 +175,9 @@ class Server:
 
     def _add_operating(self, settings: ServerSettings, artifacts: ArtifactStore, load_failures: LoadFailures) -> None:
         reporter = Reporter(self._connection, self.slots, settings, self._progress)
-        operation = Operation(self._config, self._connection, self.slots, artifacts, reporter, load_failures)
+        operation = Operation(
+            self._config, self._connection, self.slots, artifacts, reporter, load_failures, settings.deep_refusal
+        )
         operation_pb2_grpc.add_OperationServicer_to_server(operation, self._grpc)
 
     def _add_gauges(self) -> None:

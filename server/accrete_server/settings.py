@@ -25,6 +25,8 @@ class ServerSettings:
     """What one input of the model is."""
     method: str
     """Name of the method that the learner uses, for GetStatus to report."""
+    deep_refusal: str = ""
+    """Why the learner makes no deep step, for who asks for one; "" where it does."""
     exemplar_budget: Callable[[int], int] | None = None
     """Exemplars allowed for a number of classes, for GetStatus to report; None: not known here."""
     waits_for: Callable[[Store], list[str]] | None = None

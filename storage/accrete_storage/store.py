@@ -12,6 +12,7 @@ from accrete_storage import backup
 from accrete_storage.backup import Backup
 from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
 from accrete_storage.control import Control
+from accrete_storage.deep import DeepSteps
 from accrete_storage.embedded.server import socket_url
 from accrete_storage.errors import StoreMisconfigured
 from accrete_storage.events import EventLog
@@ -63,6 +64,7 @@ class Store:
         self.events = EventLog(database, keys)
         self.quarantine = Quarantine(database, keys)
         self.review = Review(database, keys)
+        self.deep = DeepSteps(database, keys)
         self.control = Control(database, keys, pending=self.pending, memory=self.memory, registry=self.registry)
 
     @classmethod

@@ -45,11 +45,17 @@ class RememberingTrainer(Trainer):
     def stand_by(self) -> None:
         """Not before it is known that there is something to train."""
 
-    def run(self, folder: Path, on_progress: Callable[[Progress], None], check: Callable[[], None]) -> None:
+    def run(
+        self,
+        folder: Path,
+        on_progress: Callable[[Progress], None],
+        check: Callable[[], None],
+        on_note: Callable[[str], None] = print,
+    ) -> None:
         kept = self._kept / sha256((folder / INPUTS_FILE).read_bytes()).hexdigest()
         if not kept.exists():
             super().stand_by()
-            super().run(folder, on_progress, check)
+            super().run(folder, on_progress, check, on_note)
             shutil.copytree(folder, kept)
         shutil.copytree(kept, folder, dirs_exist_ok=True)
 

@@ -287,6 +287,7 @@ class Operation(_Entry, operation_pb2_grpc.OperationServicer):
             "false_alarm_rate": 0.048,
             "node": "shop",
             "data_dir": "/srv/accrete",
+            "deep": "kept, +2.1 points",
         }
         return op.GetStatusResponse(**fields | self.state.status)
 
@@ -328,7 +329,7 @@ class Operation(_Entry, operation_pb2_grpc.OperationServicer):
         self.enter("TriggerStep", request, context)
         if self.state.paused:
             Fault(code=grpc.StatusCode.FAILED_PRECONDITION, details="learning is paused").abort(context)
-        return op.TriggerStepResponse(pending=7)
+        return op.TriggerStepResponse(pending=0 if request.deep else 7)
 
     def PauseLearning(self, request, context):  # noqa: N802
         self.enter("PauseLearning", request, context)

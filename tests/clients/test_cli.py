@@ -373,6 +373,7 @@ def test_what_is_set_aside_for_review_is_listed(accrete):
         (["pause"], "paused\n", {"paused": True}),
         (["resume"], "resumed\n", {"paused": False}),
         (["trigger"], "a step starts with 7 pending examples\n", {"pending": 7}),
+        (["trigger", "--deep"], "a deep step starts; accrete status says how far it is\n", {"pending": 0}),
         (["retry", "moth"], "7 pending examples of moth may start a step\n", {"pending": 7}),
         (["approve", "owl"], "owl is approved, with 2 pending examples\n", {"pending": 2}),
         (["review", "release", "owl"], "released 3 examples\n", {"released": 3}),

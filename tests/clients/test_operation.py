@@ -59,6 +59,8 @@ def test_learning_is_paused_resumed_and_triggered(client):
         client.trigger_step()
     client.resume()
     assert client.trigger_step() == 7
+    assert client.trigger_step(deep=True) == 0
+    assert client.status().deep == "kept, +2.1 points"
 
 
 def test_what_is_set_aside_is_told_tried_again_and_dropped(client):

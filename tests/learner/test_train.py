@@ -103,6 +103,16 @@ def test_progress_is_reported_once_an_epoch_with_its_loss() -> None:
     assert seen == [(epoch + 1, 3, loss) for epoch, loss in enumerate(losses)]
 
 
+def test_epochs_that_do_not_fit_are_left_out_and_said() -> None:
+    notes: list[str] = []
+    schedule = Schedule(epochs=100_000, batch_size=8)
+    losses = run(make_network(), bright_or_dark(64), schedule, seconds=0.5, note=notes.append)
+    assert 1 <= len(losses) < 100_000
+    (note,) = notes
+    assert note.startswith("100000 epochs would take ")
+    assert note.endswith(f"; {len(losses)} fit 0 s")
+
+
 def test_the_network_comes_back_in_evaluation_mode() -> None:
     network = make_network()
     run(network, bright_or_dark(8), Schedule(epochs=1))

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from accrete_learner.config import MethodConfig, ModelConfig, TrainingConfig
+from accrete_learner.config import DeepConfig, MethodConfig, ModelConfig, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
 from accrete_learner_service.app import learn
 from accrete_learner_service.config import GateConfig, LearnerServiceConfig, TriggerConfig
@@ -33,6 +33,7 @@ def config(options: dict[str, dict[str, Any]]) -> LearnerServiceConfig:
         method=MethodConfig(**({"name": "icarl"} | options.get("method", {}))),
         model=ModelConfig(**(MODEL | options.get("model", {}))),
         training=TrainingConfig(**(training | options.get("training", {}))),
+        deep=DeepConfig(**options.get("deep", {})),
         memory=MemoryConfig(**(MEMORY | options.get("memory", {}))),
         teaching=TeachingConfig(**options.get("teaching", {})),
         **(learner | options.get("learner", {})),

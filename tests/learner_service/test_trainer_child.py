@@ -14,6 +14,7 @@ import pytest
 
 from accrete_learner_service.errors import Interrupted, TrainerFailed
 from accrete_learner_service.runtime.status import Progress
+from accrete_learner_service.trainer import child
 from accrete_learner_service.trainer.child import Trainer
 from benchmarks.waiting import until
 
@@ -31,9 +32,9 @@ def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trainer
     """A child that does what the step's folder says."""
     (tmp_path / "acting_trainer.py").write_text(SCRIPT)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    child = Trainer(nice=5, module="acting_trainer")
-    yield child
-    child.kill()
+    made = Trainer(nice=5, module="acting_trainer")
+    yield made
+    made.kill()
 
 
 def folder(tmp_path: Path, act: str) -> Path:
@@ -49,6 +50,28 @@ def test_progress_is_passed_on(trainer: Trainer, tmp_path: Path):
     act = 'print("hello"); reporter.progress("train", 1, 2, 0.5)'
     trainer.run(folder(tmp_path, act), told.append, nothing)
     assert told == [Progress(stage="train", done=1, total=2, loss=0.5)]
+
+
+def test_what_people_should_know_is_passed_on(trainer: Trainer, tmp_path: Path):
+    notes: list[str] = []
+    trainer.run(folder(tmp_path, 'reporter.note("9 epochs fit")'), print, nothing, notes.append)
+    assert notes == ["9 epochs fit"]
+
+
+def test_a_step_without_processor_time_says_so(trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(child, "STARVED_S", 0.5)
+    notes: list[str] = []
+
+    def enough() -> None:
+        if notes:
+            raise Interrupted("it was said")
+
+    with pytest.raises(Interrupted):
+        trainer.run(folder(tmp_path, "time.sleep(60)"), print, enough, notes.append)
+    assert "other processes take it" in notes[0]
+    busy = "until = time.monotonic() + 1.5\nwhile time.monotonic() < until: pass"
+    trainer.run(folder(tmp_path, busy), print, nothing, notes.append)
+    assert len(notes) == 1
 
 
 def test_the_steps_of_one_trainer_have_a_process_each_and_it_goes_on_after_one_that_failed(

@@ -203,6 +203,25 @@ def test_a_step_is_asked_for_only_when_there_is_something_to_learn(world):
     assert world.store.control.take_step_request()
 
 
+def test_a_deep_step_is_asked_for_where_there_is_one(world):
+    request = operation_pb2.TriggerStepRequest(deep=True)
+    refusing = world.server(deep_refusal="model.backbone = 'identity': no")
+    failed = failure(lambda: refusing.operation.TriggerStep(request, timeout=300))
+    assert (failed.code, failed.details) == (grpc.StatusCode.FAILED_PRECONDITION, "model.backbone = 'identity': no")
+    running = world.server()
+    failed = failure(lambda: running.operation.TriggerStep(request, timeout=300))
+    assert failed.code == grpc.StatusCode.FAILED_PRECONDITION
+    assert "nothing is learned yet" in failed.details
+    assert not world.store.deep.take_request()
+    world.publish(1, Recipe(labels=("dog", "cat")))
+    running.operation.TriggerStep(request, timeout=300)
+    assert world.store.deep.take_request()
+    assert not world.store.control.take_step_request(), "it is another step"
+    assert running.status().deep == ""
+    world.store.deep.tell("training, epoch 1 of about 3")
+    assert running.status().deep == "training, epoch 1 of about 3"
+
+
 def test_learning_is_paused_and_resumed(world):
     running = world.server()
     running.add(example(seed=1))

@@ -129,6 +129,7 @@ class World:
         *,
         access: AccessConfig | None = None,
         teaching: TeachingConfig | None = None,
+        deep_refusal: str = "",
         **settings: Any,
     ) -> Running:
         """Starts a server on free ports."""
@@ -138,6 +139,7 @@ class World:
                 data_dir=self.data_dir,
                 spec=(recipe or Recipe()).spec,
                 method="finetune",
+                deep_refusal=deep_refusal,
                 exemplar_budget=lambda classes: 20 * classes,
                 server=ServerConfig(**defaults | settings),
                 store=self.config,

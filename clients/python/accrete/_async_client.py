@@ -201,9 +201,9 @@ class AsyncClient:
         """See `Client.resume`."""
         await operation.resume(self._caller, timeout)
 
-    async def trigger_step(self, *, timeout: float | None = None) -> int:
+    async def trigger_step(self, *, deep: bool = False, timeout: float | None = None) -> int:
         """See `Client.trigger_step`."""
-        return await operation.trigger_step(self._caller, timeout)
+        return await operation.trigger_step(self._caller, deep, timeout)
 
     async def held(self, *, timeout: float | None = None) -> list[HeldLabel]:
         """See `Client.held`."""

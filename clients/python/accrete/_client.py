@@ -317,13 +317,18 @@ class Client:
         """End `pause`."""
         run(operation.resume(self._caller, timeout))
 
-    def trigger_step(self, *, timeout: float | None = None) -> int:
+    def trigger_step(self, *, deep: bool = False, timeout: float | None = None) -> int:
         """Start a step with what is pending, and return how many examples that is.
 
+        Args:
+            deep: start a deep step instead, which trains the backbone on what is learned and takes minutes; the field
+                `deep` of `status` says how far it is.
+            timeout: seconds; None: the client's.
+
         Raises:
-            NotNow: nothing is pending, or learning is paused.
+            NotNow: nothing is pending, the backbone is none that a deep step trains, or learning is paused.
         """
-        return run(operation.trigger_step(self._caller, timeout))
+        return run(operation.trigger_step(self._caller, deep, timeout))
 
     def held(self, *, timeout: float | None = None) -> list[HeldLabel]:
         """Return the labels in quarantine, whose pending examples are set aside, and why.

@@ -89,6 +89,7 @@ class StepRejected(_Happened):
     kind: ClassVar[str] = "rejected"
 
     version: int
+    """0 for a deep step, which has a number only when it is kept."""
     reason: str
     accuracy: Accuracy
 

@@ -241,6 +241,8 @@ class Status:
     """What pending examples wait for before a step starts, as sentences for people."""
     warnings: tuple[str, ...] = ()
     """Settings that come to nothing with what is stored, as sentences for people."""
+    deep: str = ""
+    """How far a deep step is or what became of the last one, for people; empty for none."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

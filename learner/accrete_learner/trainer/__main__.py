@@ -1,6 +1,7 @@
-"""The trainer process `python -m accrete_learner.trainer`, which runs incremental steps from files to files.
+"""The trainer process `python -m accrete_learner.trainer`, which runs incremental and deep steps from files to files.
 
-Each line on standard input is a step's folder (see the module `job`). What it answers is said in the module `standby`.
+Each line on standard input is a step's folder (see the modules `job` here and in `deep`). What it answers is said in
+the module `standby`.
 """
 
 import importlib
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from accrete_learner.deep import job as deep
 from accrete_learner.trainer.job import Job
 from accrete_learner.trainer.run_job import run_job
 from accrete_learner.trainer.standby import Reporter, stand_by
@@ -31,12 +33,24 @@ def _import_the_rest() -> None:
 
 
 def _run(folder: Path, reporter: Reporter) -> None:
-    job = Job.read(folder)
-    use_threads(job.training.threads)
     try:
-        run_job(folder, job, reporter.progress)
+        if (folder / deep.JOB_FILE).exists():
+            _run_deep(folder, reporter)
+            return
+        job = Job.read(folder)
+        use_threads(job.training.threads)
+        run_job(folder, job, reporter.progress, note=reporter.note)
     except (torch.cuda.OutOfMemoryError, MemoryError) as error:
         raise OSError(f"out of memory; a smaller batch_size or backbone needs less ({error})") from error
+
+
+def _run_deep(folder: Path, reporter: Reporter) -> None:
+    # It brings ONNX and its runtime, which no other step has a use for.
+    from accrete_learner.deep.run_deep import run_deep
+
+    job = deep.DeepJob.read(folder)
+    use_threads(job.training.threads)
+    run_deep(folder, job, reporter.progress, reporter.note)
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """What a step starts from, checked against its job."""
 
+import math
 from collections.abc import Mapping
 
 import torch
@@ -56,6 +57,7 @@ def read_inputs(
         per_class=job.memory.per_class(len(job.labels)),
         autocast=resolve_precision(job.training.precision, device) == "bfloat16",
         compile=job.training.compile,
+        max_seconds=math.inf if job.training.max_minutes is None else 60 * job.training.max_minutes,
         pretrained=job.model.backbone == IDENTITY or bool(job.model.weights),
         trained_head=parent.read_trained_head(job, device),
         statistics=parent.read_statistics(job, device),

@@ -17,7 +17,7 @@ from accrete_kit.stopwatch import Stopwatch
 from accrete_learner import export, methods
 from accrete_learner.method_step import StepInputs, StepOutcome, run_method_step
 from accrete_learner.methods.base import Method
-from accrete_learner.progress import Progress
+from accrete_learner.progress import Note, Progress
 from accrete_learner.trainer.inputs import read_inputs
 from accrete_learner.trainer.job import CANDIDATE_FOLDER, EXEMPLARS_FILE, INPUTS_FILE, Job, Result
 from accrete_learner.trainer.outputs import golden_examples, write_exemplars
@@ -34,6 +34,7 @@ def run_job(
     *,
     tensors: Mapping[str, Tensor] | None = None,
     checkpoint: Checkpoint | None = None,
+    note: Note = lambda text: None,
 ) -> export.Candidate:
     """Run `job` in `folder` and return the candidate that was written there.
 
@@ -43,6 +44,7 @@ def run_job(
         progress: called with the stage, how much of it is done, of how much, and the loss.
         tensors: what inputs.safetensors would hold, from a caller in the same process.
         checkpoint: of the training, so that the same job need not begin it again; see `run_method_step`.
+        note: called with what people should know of the step, a sentence.
 
     Raises:
         ValueError: when the job and its inputs do not fit together, or the trained model is not finite.
@@ -59,7 +61,7 @@ def run_job(
     with watch.stage("load"), one_thread():
         given = load_file(folder / INPUTS_FILE) if tensors is None else tensors
         inputs, place = read_inputs(given, job, method, generator)
-    outcome = run_method_step(inputs, method, progress=progress, generator=generator, checkpoint=checkpoint)
+    outcome = run_method_step(inputs, method, progress=progress, generator=generator, checkpoint=checkpoint, note=note)
     candidate = _candidate(job, method, outcome)
     watch.seconds |= outcome.stage_seconds
     with watch.stage("export"), one_thread():

@@ -7,7 +7,8 @@ would in a process that had just been started.
 
 Standard input has one step's folder a line, as a JSON string. Each line on standard output is a JSON object with a
 "stage": "ready" when the next line is waited for, "begun" with the child's "pid", "done" when a step's files are
-written, "error" with the "reason" when it failed, and between them what the step itself says. All other output goes to
+written, "error" with the "reason" when it failed, and between them what the step itself says: how far it is, and "note"
+with a "text" for people. All other output goes to
 standard error.
 """
 
@@ -54,6 +55,10 @@ class Reporter:
             return
         self._last = now
         self.say(stage, done=done, total=total, loss=round(loss, 6) if math.isfinite(loss) else None)
+
+    def note(self, text: str) -> None:
+        """Write what people should know of the step, a sentence."""
+        self.say("note", text=text)
 
 
 def stand_by(run: Callable[[Path, Reporter], None], *, before_first: Callable[[], None] = lambda: None) -> int:

@@ -4,6 +4,8 @@ Shapes: N examples, [N, ...] inputs in the model's own form (uint8 [N, H, W, C] 
 """
 
 import math
+import sys
+import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -12,13 +14,17 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import update_bn
 
+from accrete_kit.spans import in_words
 from accrete_learner.augmentation.augment import Augmentation
 from accrete_learner.losses import Batch, Term
-from accrete_learner.progress import Report
+from accrete_learner.progress import Note, Report
 from accrete_learner.training.checkpoint import Checkpoint, TrainingState
 from accrete_learner.training.network import Network
 from accrete_learner.training.schedule import Schedule
 from accrete_learner.training.weight_average import WeightAverage
+
+#: Batches before those by which the pace is measured, since the first ones compile and allocate; and those.
+_UNCOUNTED, _COUNTED = 3, 10
 
 
 class Teacher(Protocol):
@@ -65,6 +71,8 @@ def train(
     train_backbone: bool = True,
     statistics: bool = True,
     checkpoint: Checkpoint | None = None,
+    seconds: float = math.inf,
+    note: Note = lambda text: None,
 ) -> list[float]:
     """Train `network` in place on the sum of `terms`, and leave it in evaluation mode.
 
@@ -80,6 +88,9 @@ def train(
         train_backbone: False leaves the backbone as it is, its batch statistics included, and trains the head alone.
         statistics: False makes batch normalisation use, and keep, the statistics that it serves with.
         checkpoint: where to go on from, and to keep how far it is.
+        seconds: that it may take, by the time of its first batches; epochs that do not fit are left out, one at least
+            is made.
+        note: called with what was left out.
 
     Returns:
         The mean loss of each epoch.
@@ -99,7 +110,8 @@ def train(
     mirrored = _first_mirrored(data, schedule, augmentation, generator)
     if checkpoint is not None:
         checkpoint.restore(state, schedule.epochs)
-    for epoch in range(len(state.losses), schedule.epochs):
+    pace = _Pace()
+    while (epoch := len(state.losses)) < schedule.epochs:
         total = torch.zeros((), device=data.y.device)
         batches = list(epoch_batches(len(data) * schedule.copies, schedule.batch_size, generator))
         noise = schedule.noise(epoch)
@@ -120,6 +132,10 @@ def train(
             if average is not None and schedule.averages(epoch):
                 average.add()
             total += loss.detach()
+            if pace.measured() and (fit := max(epoch + 1, pace.epochs(seconds, len(batches)))) < schedule.epochs:
+                whole = in_words(schedule.epochs * len(batches) * pace.batch_seconds)
+                note(f"{schedule.epochs} epochs would take {whole}; {fit} fit {in_words(seconds)}")
+                schedule = schedule.resized(epochs=fit)
         state.losses.append(_checked(total.item() / len(batches), epoch))
         if checkpoint is not None:
             checkpoint.keep(state, last=epoch + 1 == schedule.epochs)
@@ -130,6 +146,29 @@ def train(
     network.backbone.requires_grad_(True)
     network.eval()
     return state.losses
+
+
+class _Pace:
+    """How long a batch takes, by the first ones."""
+
+    def __init__(self) -> None:
+        self._done = 0
+        self._from_s = 0.0
+        self.batch_seconds = 0.0
+
+    def measured(self) -> bool:
+        """Count a batch, and return whether it is the one after which the pace is known."""
+        self._done += 1
+        if self._done == _UNCOUNTED:
+            self._from_s = time.monotonic()
+        if self._done != _UNCOUNTED + _COUNTED:
+            return False
+        self.batch_seconds = (time.monotonic() - self._from_s) / _COUNTED
+        return True
+
+    def epochs(self, seconds: float, batches: int) -> int:
+        """Return how many epochs of so many batches fit, one at least."""
+        return max(1, int(min(seconds / max(batches * self.batch_seconds, 1e-9), sys.maxsize)))
 
 
 def epoch_batches(count: int, batch_size: int, generator: torch.Generator) -> Iterator[Tensor]:

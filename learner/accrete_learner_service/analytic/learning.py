@@ -27,10 +27,13 @@ from accrete_learner_service.runtime.status import Progress
 from accrete_learner_service.step.attempt import attempt
 from accrete_learner_service.step.conclusion import Candidate, FinishedStep, conclude
 from accrete_learner_service.step.context import LearnerContext
-from accrete_learner_service.step.gate import judge
+from accrete_learner_service.step.gate import Verdict, judge
 from accrete_learner_service.step.inputs import Inputs
 from accrete_learner_service.trigger import Decision
 from accrete_model.card import ModelCard
+from accrete_model.errors import LoadError
+from accrete_model.frozen import BackboneStore, FrozenBackbone
+from accrete_model.vectors import Floats
 from accrete_model.writer import write_head
 from accrete_storage.examples.example import Example
 from accrete_storage.examples.features import pack_features, rounded
@@ -50,16 +53,35 @@ class AnalyticLearner:
     def __init__(self, extractor: FrozenExtractor) -> None:
         """Learn on the features of a frozen backbone."""
         self._extractor = extractor
+        self._frozen = extractor.digest
         self._ledger: Ledger | None = None
 
     @property
     def backbone(self) -> str:
-        """Digest of the frozen backbone."""
+        """Digest of the backbone in use."""
         return self._extractor.digest
 
-    def forget(self) -> None:
-        """Drop what is kept in memory, since another learner may have worked meanwhile."""
+    @property
+    def extractor(self) -> FrozenExtractor:
+        """Computes features by the backbone in use."""
+        return self._extractor
+
+    def begin(self, context: LearnerContext) -> None:
+        """Drop what is kept in memory, since another learner may have worked meanwhile, and look which backbone counts.
+
+        It is what a deep step made of the configuration's, where the stored features are by that.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+            OSError: a backbone cannot be written.
+        """
         self._ledger = None
+        tuned = None
+        if context.config.deep.steps != "off":
+            tuned = _tuned(BackboneStore(context.artifacts.backbones), context.store.features.backbone(), self._frozen)
+        if self.backbone != (self._frozen if tuned is None else tuned.digest):
+            self._extractor.close()
+            self._extractor = FrozenExtractor(context.config.model, BackboneStore(context.artifacts.backbones), tuned)
 
     def outdated(self, store: Store, parent: VersionRecord | None) -> str:
         """Return why the newest version is not what the store's features give now; "" where it is.
@@ -132,6 +154,63 @@ class AnalyticLearner:
                 self._ledger = ledger
             return finished
 
+    def adopt(
+        self,
+        context: LearnerContext,
+        extractor: FrozenExtractor,
+        found: Mapping[str, Mapping[str, Floats]],
+        *,
+        revision: int,
+        unseen_below: Mapping[str, int],
+        gain: str,
+        check: Callable[[], None],
+    ) -> FinishedStep:
+        """Make a version on a backbone that a deep step found better, and go on with it.
+
+        Args:
+            context: what to work with.
+            extractor: of the tuned backbone.
+            found: features [d] by it, by label and id; what has none is not learned any more.
+            revision: of the store, read before the deep step's examples were.
+            unseen_below: by label, the rank below which the deep step did not train on examples.
+            gain: what it gained, for people.
+            check: called often; what it raises ends the step.
+
+        Raises:
+            InputsChanged, Fenced, Interrupted, StoreUnavailable, OSError: as `learn` does.
+        """
+        store = context.store
+        reason = f"deep step: {gain}"
+        with attempt(context.work, Decision(labels=frozenset(), reason=reason, cause="deep")) as now:
+            parent, versions = store.registry.latest_ready(), store.registry.versions()
+            known = known_labels(parent, store.registry.forgotten())
+            with now.watch.stage("solving"):
+                arrived, packed = [], {}
+                for label in _labels(store, known):
+                    if by_id := found.get(label):
+                        features = rounded(np.stack(list(by_id.values())), extractor.kind)
+                        arrived.append((label, list(by_id), features))
+                        packed[label] = pack_features(list(by_id), features, extractor.kind)
+                ledger = Ledger.empty(extractor.feature_length, revision, unseen_below).with_examples(arrived)
+                ledger, head = _solve(ledger, Arrivals())
+            inputs = _inputs(ledger, Arrivals(), known, parent, versions)
+            with now.watch.stage("publishing"):
+                _write(now.candidate, ledger, head, inputs.labels, extractor, context.config.method.name)
+            made = Candidate(
+                inputs=inputs,
+                measured=_measured(ledger, head),
+                verdict=Verdict(accepted=True, reason=reason),
+                exemplars=lambda _: {},
+                features=packed,
+                backbone=extractor.digest,
+                unseen_below=unseen_below,
+                remark=reason,
+            )
+            finished = conclude(context, now, made, check)
+            self._extractor.close()
+            self._extractor, self._ledger = extractor, ledger
+            return finished
+
     def _read_ledger(self, store: Store, known: Sequence[str], revision: int) -> Ledger:
         """Return all that is learned, from memory unless examples were deleted since."""
         if self._ledger is not None and self._ledger.revision == revision:
@@ -167,7 +246,7 @@ class AnalyticLearner:
             context.reporter.status("staging", reason)
         arrived, packed = [], {}
         for done, label in enumerate(labels, 1):
-            examples = _kept(store, label)
+            examples = kept_examples(store, label)
             rows = []
             for start in range(0, len(examples), BATCH):
                 check()
@@ -191,12 +270,24 @@ class AnalyticLearner:
         return packed
 
 
+def _tuned(backbones: BackboneStore, digest: str, frozen: str) -> FrozenBackbone | None:
+    """Return the backbone of that digest if a deep step made it of `frozen`, and it is whole; else None."""
+    if digest in ("", frozen):
+        return None
+    try:
+        backbone = backbones.get(digest)
+    except LoadError as error:
+        log.warning("backbone.not_found", extra=fields(backbone=digest[:12], reason=str(error)))
+        return None
+    return backbone if backbone.tuned_from == frozen else None
+
+
 def _labels(store: Store, known: Sequence[str]) -> list[str]:
     """Return all labels of which something is kept, those that the newest version knows first and in its order."""
     return [*known, *sorted(set(store.memory.labels()).difference(known))]
 
 
-def _kept(store: Store, label: str) -> list[Example]:
+def kept_examples(store: Store, label: str) -> list[Example]:
     """Return the examples of a label that are kept, without those that a step made of others.
 
     The feature of such a one would outlive the deletion of what it was made of.
@@ -276,8 +367,11 @@ def _exemplars(context: LearnerContext, arrivals: Arrivals, inputs: Inputs) -> d
     per_class = context.config.memory.per_class(len(inputs.labels))
     chosen = {}
     for label in arrivals.counts:
-        at_hand = {one.id: one for one in (*context.store.memory.exemplars(label), *arrivals.of(label)[0])}
-        chosen[label] = sorted(at_hand.values(), key=lambda one: holdout_rank(one.id))[:per_class]
+        before = context.store.memory.exemplars(label)
+        at_hand = {one.id: one for one in (*before, *arrivals.of(label)[0])}
+        first = sorted(at_hand.values(), key=lambda one: holdout_rank(one.id))[:per_class]
+        if [one.id for one in first] != [one.id for one in before]:  # a full memory is not written anew
+            chosen[label] = first
     return chosen
 
 

@@ -9,7 +9,7 @@ Shapes: n examples, d feature length, C classes.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -33,13 +33,15 @@ class _Class:
     sample: tuple[tuple[int, str, Floats], ...]
     """Rank, id and feature [d] of those that come first by their rank, which is random but fixed for each id."""
 
-    def with_examples(self, ids: Sequence[str], features: Floats, most: int) -> _Class:
-        fresh = ((holdout_rank(name), name, row) for name, row in zip(ids, features, strict=True))
+    def with_examples(self, ids: Sequence[str], features: Floats, most: int, below: int) -> _Class:
+        ranked = ((holdout_rank(name), name, row) for name, row in zip(ids, features, strict=True))
+        fresh = (entry for entry in ranked if entry[0] < below)
         kept = sorted((*self.sample, *fresh), key=lambda entry: entry[:2])[:most]
         # Copies, for a row that is a part of `features` keeps all of them in memory.
         return _Class(ids=self.ids.union(ids), sample=tuple((rank, name, row.copy()) for rank, name, row in kept))
 
 
+_EVERY_RANK = 2**64
 _NO_EXAMPLES = _Class(ids=frozenset(), sample=())
 
 
@@ -54,11 +56,15 @@ class Ledger:
     """By label, in the order of the statistics' classes."""
     earlier: Earlier | None = None
     """What was solved for it, or for a part of it."""
+    unseen_below: Mapping[str, int] = field(default_factory=dict)
+    """By label, the rank below which an example may measure: of the others a deep step trained the backbone. All
+    examples of a label that is not there may."""
 
     @classmethod
-    def empty(cls, feature_length: int, revision: int) -> Ledger:
+    def empty(cls, feature_length: int, revision: int, unseen_below: Mapping[str, int] | None = None) -> Ledger:
         """Return the ledger of no example."""
-        return cls(revision=revision, statistics=Statistics.empty(feature_length), classes={})
+        statistics = Statistics.empty(feature_length)
+        return cls(revision=revision, statistics=statistics, classes={}, unseen_below=unseen_below or {})
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -79,15 +85,16 @@ class Ledger:
             if not fresh:
                 continue
             chosen = found[list(fresh.values())]
-            classes[label] = own.with_examples(list(fresh), chosen, _most(len(self.classes)))
+            below = self.unseen_below.get(label, _EVERY_RANK)
+            classes[label] = own.with_examples(list(fresh), chosen, _most(len(self.classes)), below)
             features.append(chosen)
             rows += [label] * len(chosen)
         if not rows:
             return self
         row_of = {label: row for row, label in enumerate(classes)}
         x, y = np.concatenate(features), np.array([row_of[label] for label in rows])
-        return Ledger(
-            revision=self.revision,
+        return replace(
+            self,
             statistics=self.statistics.grown(len(classes)).with_examples(x, y),
             classes=classes,
             earlier=self.earlier and self.earlier.with_examples(x, y),
@@ -104,10 +111,15 @@ class Ledger:
         return head, replace(self, earlier=Earlier.of(head, self.statistics))
 
     def measured(self) -> tuple[Floats, list[int]]:
-        """Return the features [n, d] of the examples that measure, at most `MEASURED`, and their classes."""
+        """Return the features [n, d] of the examples that measure, at most `MEASURED`, and their classes.
+
+        There may be none after a deep step, which leaves a fifth of each class's.
+        """
         most = _most(len(self.classes))
         classes = enumerate(self.classes.values())
         at_hand = [(name, feature, row) for row, own in classes for _, name, feature in own.sample[:most]]
+        if not at_hand:
+            return np.zeros((0, self.statistics.feature_length), np.float32), []
         names, features, rows = zip(*at_hand, strict=True)
         chosen = choose(names, np.array(rows), MEASURED)
         return np.stack([features[place] for place in chosen]), [rows[place] for place in chosen]
@@ -133,7 +145,7 @@ def read_ledger(store: Store, labels: Iterable[str], *, feature_length: int, kin
         CorruptRecord: features are of several lengths.
         ValueError: features are of another length.
     """
-    ledger = Ledger.empty(feature_length, revision)
+    ledger = Ledger.empty(feature_length, revision, store.features.unseen_below())
     batch: list[tuple[str, list[str], Floats]] = []
     for label in dict.fromkeys(labels):
         ids, features = store.features.of(label, kind)

@@ -12,6 +12,8 @@ from dataclasses import replace
 
 from accrete_kit.backoff import wait_after
 from accrete_learner_service.analytic.learning import AnalyticLearner
+from accrete_learner_service.deep.deep_learner import DeepLearner
+from accrete_learner_service.deep.deep_learner import left_by_hand as deep_left_by_hand
 from accrete_learner_service.errors import Blocked, Interrupted, NothingToLearn
 from accrete_learner_service.labels import known_labels, lost_labels
 from accrete_learner_service.loop.due_step import DueStep
@@ -47,6 +49,7 @@ class Learner:
         metrics: Metrics,
         stopping: threading.Event,
         analytic: AnalyticLearner | None = None,
+        deep: DeepLearner | None = None,
     ) -> None:
         """Make it without starting it.
 
@@ -55,9 +58,11 @@ class Learner:
             metrics: count the steps.
             stopping: it works until this is set.
             analytic: learns in this process, in place of the trainer's.
+            deep: trains the backbone that it learns on, beside the loop.
         """
         self._context = context
         self._analytic = analytic
+        self._deep = deep
         self._metrics = metrics
         self._stopping = stopping
         self._reviewer = Reviewer(context.store, context.artifacts, context.lease, context.config, metrics)
@@ -66,6 +71,7 @@ class Learner:
         self._checked_s = 0.0
         self._store_away = False
         self._began_s = 0.0
+        self._started_s = time.monotonic()
         self._unjudged = ""
         """What is to be known of the newest version while nothing else is going on."""
         self._resolved = -1
@@ -78,6 +84,7 @@ class Learner:
                 self._survive_turn()
                 self._stopping.wait(self._context.config.poll_s)
         finally:
+            self._give_up_deep()
             self._context.trainer.kill()
         try:
             self._hand_back()
@@ -105,6 +112,8 @@ class Learner:
             context.trainer.stand_by()
         if context.store.control.paused():
             context.reporter.status("paused")
+            if self._deep is not None and self._deep.is_running:  # what runs is finished
+                self._turn_deep(self._deep)
             return
         self._due = self._due or self._next()
         if self._due is not None and time.monotonic() >= self._due.not_before_s:
@@ -113,20 +122,45 @@ class Learner:
             context.reporter.status("blocked", self._due.blocked)
         else:
             context.reporter.status("waiting", self._unjudged)
+        if self._deep is not None:
+            self._turn_deep(self._deep)
+
+    def _turn_deep(self, deep: DeepLearner) -> None:
+        rested_s = 0.0 if self._due is not None else time.monotonic() - max(self._began_s, self._started_s)
+        try:
+            finished = deep.turn(rested_s)
+        except (Fenced, Interrupted, StoreUnavailable):
+            raise
+        except Exception:  # whatever it was, the loop must go on
+            log.exception("deep.failed")
+            return
+        if finished is not None:
+            self._metrics.count_step(finished.outcome, finished.seconds)
+            self._retire(finished.versions)
+
+    def _give_up_deep(self) -> None:
+        if self._deep is not None:
+            try:
+                self._deep.give_up()
+            except StoreUnavailable as error:
+                log.warning("request.lost", extra=fields(reason=str(error)))
 
     def _take_over(self) -> bool:
         """Get the lease if it is free, and clear away what an earlier learner left half done."""
         context = self._context
         context.lease.drop("it ran out")
+        self._give_up_deep()
         self._hand_back()
         if not context.lease.acquire():
             return False
         if left_by_hand(context.work):
             context.store.control.request_step()
+        if deep_left_by_hand(context.work):
+            context.store.deep.request()
         shutil.rmtree(context.work, ignore_errors=True)
         context.work.mkdir(parents=True, exist_ok=True)
         if self._analytic is not None:
-            self._analytic.forget()
+            self._analytic.begin(context)
             self._resolved = -1
         self._retire(context.store.registry.versions())
         return True

@@ -58,6 +58,7 @@ def commit(
     exemplars: Mapping[str, Sequence[Example]],
     features: Mapping[str, Mapping[str, bytes]],
     backbone: str,
+    unseen_below: Mapping[str, int],
     check: Callable[[], None],
 ) -> None:
     """Write the new memory and the version's record, and make it the active version, all at once.
@@ -70,6 +71,7 @@ def commit(
         exemplars: the whole new list of each class whose exemplars were chosen anew, in rank order.
         features: packed, by label and id, of examples that a closed form learned.
         backbone: that these are of, where it is not the stored features'; else "".
+        unseen_below: by label, the rank below which that backbone was not trained on examples.
         check: called before each further try; what it raises ends the step.
 
     Raises:
@@ -94,6 +96,7 @@ def commit(
         consumed=inputs.consumed,
         per_class=per_class,
         backbone=backbone,
+        unseen_below=unseen_below,
         event={
             "version": record.version,
             "new_labels": record.new_labels,

@@ -48,6 +48,10 @@ class Candidate:
     """Packed, by label and id, of examples that a closed form learned."""
     backbone: str = ""
     """Digest of the backbone that these are of, where it is not the stored features': they replace those."""
+    unseen_below: Mapping[str, int] = field(default_factory=dict)
+    """By label, the rank below which that backbone was not trained on examples."""
+    remark: str = ""
+    """For the record of an accepted candidate: what people should know of it."""
     inner_seconds: Mapping[str, float] = field(default_factory=dict)
     """Wall seconds of parts of a stage, for the record."""
 
@@ -91,7 +95,7 @@ def conclude(
         digest=digest,
     )
     if verdict.accepted:
-        record = replace(record, reason=unjudged)
+        record = replace(record, reason=candidate.remark or unjudged)
     else:
         record = replace(record, state="rejected", reason=verdict.reason)
     outcome: Outcome
@@ -106,6 +110,7 @@ def conclude(
                 exemplars=candidate.exemplars(inputs),
                 features=candidate.features,
                 backbone=candidate.backbone,
+                unseen_below=candidate.unseen_below,
                 check=check,
             )
     else:

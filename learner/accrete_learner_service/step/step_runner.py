@@ -62,7 +62,12 @@ def learn_pending(context: LearnerContext, decision: Decision, check: Callable[[
         with measuring_beside(parent_files, inputs.parent_version, inputs.old_holdout) as parent_measured:
             reporter.status("training")
             with now.watch.stage("training"):
-                context.trainer.run(now.folder, partial(reporter.progress, inputs.version), still_counts)
+                context.trainer.run(
+                    now.folder,
+                    partial(reporter.progress, inputs.version),
+                    still_counts,
+                    partial(reporter.status, "training"),
+                )
             reporter.status("gating")
             with now.watch.stage("gating"):
                 result = _read_result(now.folder)

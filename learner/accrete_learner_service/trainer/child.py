@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,6 +28,9 @@ TRAINER_MODULE = "accrete_learner.trainer"
 CHECK_S = 0.1
 #: Seconds that a killed step's process is waited for.
 _GONE_S = 10
+#: Seconds over which a step's share of the processor is looked at, and the share below which it gets next to none.
+STARVED_S = 30.0
+_STARVED_SHARE = 0.02
 #: Lines of the trainer's log that a failure's reason may come from.
 _LAST_LINES = 20
 
@@ -52,13 +56,20 @@ class Trainer:
             self._child = _Child(self._nice, self._module)
             log.info("trainer.started", extra=fields(pid=self._child.process.pid, nice=self._nice))
 
-    def run(self, folder: Path, on_progress: Callable[[Progress], None], check: Callable[[], None]) -> None:
+    def run(
+        self,
+        folder: Path,
+        on_progress: Callable[[Progress], None],
+        check: Callable[[], None],
+        on_note: Callable[[str], None] = lambda text: None,
+    ) -> None:
         """Have the step in `folder` run. Its process has perhaps not ended yet when this returns.
 
         Args:
             folder: a step's folder, inputs written.
             on_progress: called for each line of progress.
             check: called every `CHECK_S`; what it raises ends the step, and all of the trainer is killed.
+            on_note: called with what people should know of the step, a sentence.
 
         Raises:
             TrainerFailed: it said that the step failed, crashed, or was killed.
@@ -69,7 +80,7 @@ class Trainer:
         self._running = True
         try:
             child.begin(folder)
-            failure = _follow(child, on_progress, check)
+            failure = _follow(child, on_progress, check, on_note)
         except BaseException:
             self.kill()
             raise
@@ -169,13 +180,20 @@ class _Child:
             log.info("trainer.log", extra=fields(text=text.rstrip()))
 
 
-def _follow(child: _Child, on_progress: Callable[[Progress], None], check: Callable[[], None]) -> str | None:
+def _follow(
+    child: _Child,
+    on_progress: Callable[[Progress], None],
+    check: Callable[[], None],
+    on_note: Callable[[str], None],
+) -> str | None:
     """Read what is said of the step until it is done, and return why if it failed instead.
 
     Its files are written by then.
     """
+    share = _ProcessorShare()
     while True:
         check()
+        share.look(on_note)
         try:
             message = child.lines.get(timeout=CHECK_S)
         except queue.Empty:
@@ -184,12 +202,44 @@ def _follow(child: _Child, on_progress: Callable[[Progress], None], check: Calla
             return child.exit_reason()
         if message.get("stage") == "begun":
             log.info("trainer.begun", extra=fields(pid=message.get("pid")))
+            share = _ProcessorShare(message.get("pid"))
         elif message.get("stage") == "done":
             return None
         elif message.get("stage") == "error":
             return str(message.get("reason", ""))
+        elif message.get("stage") == "note":
+            on_note(str(message.get("text", "")))
         elif "total" in message:
             on_progress(_progress(message))
+
+
+class _ProcessorShare:
+    """Says when a step's process gets next to no processor time, for then it takes for ever, and nothing shows why."""
+
+    def __init__(self, pid: int | None = None) -> None:
+        self._pid = pid
+        self._from_s = time.monotonic()
+        self._used_s = 0.0
+
+    def look(self, on_note: Callable[[str], None]) -> None:
+        """Look whether it had some, over a while."""
+        elapsed = time.monotonic() - self._from_s
+        if self._pid is None or elapsed < STARVED_S:
+            return
+        used = _processor_seconds(self._pid)
+        if used is not None and used - self._used_s < _STARVED_SHARE * elapsed:
+            log.warning("trainer.starved", extra=fields(pid=self._pid, seconds=round(elapsed)))
+            on_note(f"it had {used - self._used_s:.1f} s of processor time in {elapsed:.0f} s: other processes take it")
+        self._from_s, self._used_s = time.monotonic(), used or 0.0
+
+
+def _processor_seconds(pid: int) -> float | None:
+    """Return the processor time that a process has used; None where it cannot be told (proc_pid_stat(5))."""
+    try:
+        values = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(values[11]) + int(values[12])) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError, IndexError):
+        return None
 
 
 def _progress(message: dict[str, Any]) -> Progress:

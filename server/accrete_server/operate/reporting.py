@@ -129,6 +129,7 @@ def _stored(store: Store) -> operation_pb2.GetStatusResponse:
     status.exemplar_bytes = store.memory.exemplar_bytes()
     status.held_labels.extend(sorted(store.quarantine.entries()))
     status.in_review = store.review.total()
+    status.deep = store.deep.text()
     info = store.info()
     status.store = f"{info.engine} {info.version}"
     return status

@@ -18,6 +18,7 @@ from accrete_server.teach.labels import check_ids, check_label
 from accrete_server.versions.load_failures import LoadFailures
 from accrete_server.versions.loading import verify
 from accrete_server.versions.slots import Slots
+from accrete_storage.store import Store
 from accrete_storage.versions.record import VersionRecord
 
 SERVED_WITHIN_S = 5.0
@@ -39,6 +40,7 @@ class Operation(operation_pb2_grpc.OperationServicer):
         artifacts: ArtifactStore,
         reporter: reporting.Reporter,
         load_failures: LoadFailures,
+        deep_refusal: str,
     ) -> None:
         self._config = config
         self._connection = connection
@@ -46,6 +48,7 @@ class Operation(operation_pb2_grpc.OperationServicer):
         self._artifacts = artifacts
         self._reporter = reporter
         self._load_failures = load_failures
+        self._deep_refusal = deep_refusal
 
     def GetStatus(  # noqa: N802  (the contract's names, here and below)
         self, request: operation_pb2.GetStatusRequest, context: grpc.ServicerContext
@@ -116,6 +119,9 @@ class Operation(operation_pb2_grpc.OperationServicer):
         if store.control.paused():
             raise NotNow("learning is paused: resume it first (accrete resume, or Operation.ResumeLearning)")
         pending = store.pending.total().examples
+        if request.deep:
+            self._request_deep(store)
+            return operation_pb2.TriggerStepResponse(pending=pending)
         if not pending:
             raise NotNow("no example is pending: there is nothing to learn")
         store.control.request_step()
@@ -219,6 +225,14 @@ class Operation(operation_pb2_grpc.OperationServicer):
         return operation_pb2.ForgetClassResponse(
             pending_deleted=result.pending, exemplars_deleted=result.exemplars, holdout_deleted=result.holdout
         )
+
+    def _request_deep(self, store: Store) -> None:
+        if self._deep_refusal:
+            raise NotNow(self._deep_refusal)
+        if store.registry.latest_ready() is None:
+            raise NotNow("nothing is learned yet: there is nothing to train the backbone on")
+        store.deep.request()
+        _log.info("deep.requested")
 
     def _damage(self, record: VersionRecord) -> str:
         """Return what is wrong with a ready version's files.

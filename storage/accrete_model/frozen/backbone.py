@@ -1,4 +1,4 @@
-"""A backbone that no step trains, with everything that tells it from another."""
+"""A backbone that heads are learned on as it is, with everything that tells it from another."""
 
 from __future__ import annotations
 
@@ -36,6 +36,8 @@ class FrozenBackbone:
     """Where the weights come from, with their SHA-256."""
     graph: bytes
     """ONNX, from "input" uint8 [N, *spec.shape] to "features" float32 [N, feature_length]."""
+    tuned_from: str = ""
+    """Digest of the backbone that a deep step trained to become this one, "" where none did."""
 
     @cached_property
     def digest(self) -> str:
@@ -44,7 +46,7 @@ class FrozenBackbone:
 
     def card(self) -> str:
         """Return the text of backbone.json."""
-        fields = {
+        fields: dict[str, Any] = {
             "schema": SCHEMA,
             "name": self.name,
             "input": {"shape": list(self.spec.shape), "dtype": self.spec.dtype},
@@ -54,6 +56,8 @@ class FrozenBackbone:
             "licence": self.licence,
             "source": self.source,
         }
+        if self.tuned_from:  # left out elsewhere, for a digest must not change with the release
+            fields["tuned_from"] = self.tuned_from
         return json.dumps(fields, ensure_ascii=False, indent=1)
 
     @classmethod
@@ -76,6 +80,7 @@ class FrozenBackbone:
                 licence=str(fields["licence"]),
                 source=str(fields["source"]),
                 graph=graph,
+                tuned_from=str(fields.get("tuned_from", "")),
             )
         except (ValueError, TypeError, KeyError) as error:
             reason = f"no field {error}" if isinstance(error, KeyError) else str(error)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -208,6 +208,21 @@ def build(size: int = SIZE, channels: int = 3, weights: Path | None = None) -> F
         source=weights.name if weights else f"{_WHEEL}, SHA-256 {SHA256}",
         graph=graph(arrays, size, channels),
     )
+
+
+def tuned(base: FrozenBackbone, weights: Weights) -> FrozenBackbone:
+    """Return what a backbone that `build` returned became by training.
+
+    Args:
+        base: the backbone.
+        weights: by the names of the network's layers, as `read_weights` returns them.
+
+    Raises:
+        WeightsError: when they are not the network's, or not finite.
+    """
+    _check(weights, Path("trained weights"))
+    size, _, channels = base.spec.shape
+    return replace(base, graph=graph(weights, size, channels), tuned_from=base.digest)
 
 
 def check_size(size: int) -> None:

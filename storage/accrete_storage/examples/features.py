@@ -5,6 +5,7 @@ A commit writes them, and a deletion or forgetting removes them, so that what is
 Shapes: n examples of a label, d feature length.
 """
 
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
@@ -50,6 +51,16 @@ class FeatureStore:
             for label in labels:
                 pipeline.hlen(self._keys.features(label))
             return sum(pipeline.execute())
+
+    def unseen_below(self) -> dict[str, int]:
+        """Return by label the rank (`holdout_rank`) below which examples were not seen when the backbone was trained.
+
+        Nothing is there of labels of which it saw none, and of a backbone that was never trained on examples.
+        """
+        with reachable():
+            value: bytes | None = self._database.client.hget(self._keys.state, "unseen_below")
+        found: dict[str, int] = json.loads(value or b"{}")
+        return found
 
     def of(self, label: str, kind: Kind) -> tuple[list[str], NDArray[np.float32]]:
         """Return the ids of a label's examples, sorted, and their features [n, d]; [0, 0] where there are none.

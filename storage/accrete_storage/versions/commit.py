@@ -74,6 +74,8 @@ class Commit:
     """Exemplars that each class may keep."""
     backbone: str = ""
     """Digest of the backbone that the staged features are of, where it is not the stored features': those go."""
+    unseen_below: Mapping[str, int] = field(default_factory=dict)
+    """What `FeatureStore.unseen_below` returns from then on; counts with another backbone alone."""
     activate: bool = True
     event: dict[str, Any] = field(default_factory=dict)
 
@@ -171,6 +173,7 @@ class Steps:
                 if step == commit.step_id
             ],
             "backbone": commit.backbone,
+            "unseen_below": json.dumps(dict(commit.unseen_below)),
             "stale": [plan.key(keys.features(label)) for label in (kept if commit.backbone else ())],
             "drops": [
                 [label, *(plan.key(key(label)) for key in (keys.exemplars, keys.holdout, keys.features))]

@@ -38,7 +38,7 @@ class VersionRecord:
     since: dict[str, int]
     """By label, the version that first knew it."""
     reason: str = ""
-    """Why it was rejected or given up, or could not be judged."""
+    """Why it was rejected or given up, or could not be judged, or what a deep step gained."""
     consumed: dict[str, int] = field(default_factory=dict)
     """By label, how many pending examples this step took in (hold-out included)."""
     step_id: str = ""

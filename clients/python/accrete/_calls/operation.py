@@ -90,8 +90,8 @@ async def discard(caller: Caller, version: int, timeout: float | None) -> Discar
     return Discarded(base=response.base, relearned=tuple(response.relearned))
 
 
-async def trigger_step(caller: Caller, timeout: float | None) -> int:
-    return (await caller.call(TRIGGER_STEP, op.TriggerStepRequest(), timeout)).pending
+async def trigger_step(caller: Caller, deep: bool, timeout: float | None) -> int:
+    return (await caller.call(TRIGGER_STEP, op.TriggerStepRequest(deep=deep), timeout)).pending
 
 
 async def pause(caller: Caller, timeout: float | None) -> None:

@@ -78,15 +78,22 @@ def resume(connection: Connection, output: Output) -> None:
     output.show({"paused": False}, "resumed")
 
 
-def trigger(connection: Connection, output: Output) -> None:
+Deep = Annotated[bool, typer.Option("--deep", help="Train the backbone on what is learned, which takes minutes.")]
+
+
+def trigger(connection: Connection, output: Output, deep: Deep = False) -> None:
     """Start a step with what is pending, whatever the trigger's settings say.
+
+    With --deep, the backbone is trained meanwhile, and used if that makes it better; `accrete status` says how far it
+    is.
 
     Example:
         accrete trigger && accrete watch
     """
     with connection.client() as client:
-        pending = client.trigger_step()
-    output.show({"pending": pending}, f"a step starts with {pending} pending examples")
+        pending = client.trigger_step(deep=deep)
+    text = "a deep step starts; accrete status says how far it is" if deep else ""
+    output.show({"pending": pending}, text or f"a step starts with {pending} pending examples")
 
 
 def retry(label: str, connection: Connection, output: Output) -> None:

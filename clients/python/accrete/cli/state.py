@@ -25,7 +25,7 @@ def status(connection: Connection, output: Output) -> None:
 def _status_lines(status: Status) -> list[tuple[str, object]]:
     live = f"{status.version or 'none yet'}{' (pinned)' if status.pinned else ''}"
     catching_up = f", version {status.active_version} is loading" if status.active_version != status.version else ""
-    told = status.phase in ("blocked", "waiting") and status.phase_reason
+    told = status.phase in ("blocked", "waiting", "training") and status.phase_reason
     learner = f"{status.phase}{f': {status.phase_reason}' if told else ''}" if status.learner_alive else "not running"
     oldest = f", oldest {duration(status.oldest_pending_ms)}" if status.pending else ""
     kept = f"{status.exemplars} of {status.exemplar_budget}, {size(status.exemplar_bytes)}"
@@ -37,6 +37,7 @@ def _status_lines(status: Status) -> list[tuple[str, object]]:
         *([("step", progress_line(status.progress))] if status.progress else []),
         *(("waits for" if not place else "", text) for place, text in enumerate(status.waits_for)),
         ("method", status.method),
+        ("deep step", status.deep or None),
         ("pending", f"{status.pending}{oldest}"),
         ("exemplars", kept),
         ("hold-out", status.holdout),

@@ -142,7 +142,8 @@ def _doing(status: Status) -> str:
 
 def progress_line(progress: StepProgress) -> str:
     """Return how far a step is, such as "version 2: train 3 of 160, loss 0.512, 4 min 2 s left"."""
-    text = f"version {progress.version}: {progress.stage} {progress.done} of {progress.total}"
+    version = f"version {progress.version}: " if progress.version else ""
+    text = f"{version}{progress.stage} {progress.done} of {progress.total}"
     if progress.loss is not None:
         text += f", loss {progress.loss:.3f}"
     return text if progress.left_s is None else f"{text}, {duration(round(progress.left_s * 1000))} left"

@@ -90,14 +90,16 @@ def _told(what: events.Event) -> str:
             return f"{what.phase}{f': {what.reason}' if what.reason else ''}"
         case events.Progress():
             loss = f", loss {what.loss:.3f}" if math.isfinite(what.loss) else ""
-            return f"version {what.version}: {what.stage} {what.done} of {what.total}{loss}"
+            version = f"version {what.version}: " if what.version else ""
+            return f"{version}{what.stage} {what.done} of {what.total}{loss}"
         case events.VersionCommitted():
             new = ", ".join(what.new_labels) or "no new class"
             return f"version {what.version}: {new} in {what.step_seconds:.1f} s{_measured(what.accuracy)}"
         case events.VersionActivated():
             return f"version {what.version}{' (pinned)' if what.pinned else ''}"
         case events.StepRejected():
-            return f"version {what.version}: {what.reason}{_measured(what.accuracy)}"
+            version = f"version {what.version}: " if what.version else ""
+            return f"{version}{what.reason}{_measured(what.accuracy)}"
         case events.StepFailed():
             return f"attempt {what.attempt}: {what.reason}"
         case events.StepDiscarded():

@@ -71,6 +71,7 @@ class GetStatusResponse(_message.Message):
     DATA_DIR_FIELD_NUMBER: _builtins.int
     WAITS_FOR_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
+    DEEP_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """The version this server answers from; 0: none yet."""
     active_version: _builtins.int
@@ -115,6 +116,8 @@ class GetStatusResponse(_message.Message):
     """The node's name (the setting `server.node`), which a call may insist on by the metadata `accrete-node-bin`."""
     data_dir: _builtins.str
     """The data directory, on the server's machine."""
+    deep: _builtins.str
+    """How far a deep step is or what became of the last one, for people; empty: there was none."""
     @_builtins.property
     def input_shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """What an image must be: [height, width, channels], or [length] for an embedding."""
@@ -171,10 +174,11 @@ class GetStatusResponse(_message.Message):
         data_dir: _builtins.str = ...,
         waits_for: _abc.Iterable[_builtins.str] | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
+        deep: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_version", b"active_version", "classes", b"classes", "data_dir", b"data_dir", "engine", b"engine", "exemplar_budget", b"exemplar_budget", "exemplar_bytes", b"exemplar_bytes", "exemplars", b"exemplars", "false_alarm_rate", b"false_alarm_rate", "held_labels", b"held_labels", "holdout", b"holdout", "in_review", b"in_review", "input_shape", b"input_shape", "learner_alive", b"learner_alive", "method", b"method", "node", b"node", "oldest_pending_ms", b"oldest_pending_ms", "paused", b"paused", "pending", b"pending", "phase", b"phase", "phase_reason", b"phase_reason", "pinned", b"pinned", "progress", b"progress", "provisional_classes", b"provisional_classes", "release", b"release", "stage_left_ms", b"stage_left_ms", "store", b"store", "store_alive", b"store_alive", "unknown_rate", b"unknown_rate", "version", b"version", "waits_for", b"waits_for", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_version", b"active_version", "classes", b"classes", "data_dir", b"data_dir", "deep", b"deep", "engine", b"engine", "exemplar_budget", b"exemplar_budget", "exemplar_bytes", b"exemplar_bytes", "exemplars", b"exemplars", "false_alarm_rate", b"false_alarm_rate", "held_labels", b"held_labels", "holdout", b"holdout", "in_review", b"in_review", "input_shape", b"input_shape", "learner_alive", b"learner_alive", "method", b"method", "node", b"node", "oldest_pending_ms", b"oldest_pending_ms", "paused", b"paused", "pending", b"pending", "phase", b"phase", "phase_reason", b"phase_reason", "pinned", b"pinned", "progress", b"progress", "provisional_classes", b"provisional_classes", "release", b"release", "stage_left_ms", b"stage_left_ms", "store", b"store", "store_alive", b"store_alive", "unknown_rate", b"unknown_rate", "version", b"version", "waits_for", b"waits_for", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -338,7 +342,7 @@ class VersionInfo(_message.Message):
     digest: _builtins.str
     """SHA-256 of the artifact's manifest, in hex."""
     reason: _builtins.str
-    """Why it was rejected, or given up."""
+    """Why it was rejected or given up, or what a deep step gained."""
     @_builtins.property
     def labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
@@ -464,12 +468,16 @@ Global___DiscardVersionResponse: _TypeAlias = DiscardVersionResponse  # noqa: Y0
 class TriggerStepRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    DEEP_FIELD_NUMBER: _builtins.int
+    deep: _builtins.bool
     def __init__(
         self,
+        *,
+        deep: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["deep", b"deep"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -481,7 +489,7 @@ class TriggerStepResponse(_message.Message):
 
     PENDING_FIELD_NUMBER: _builtins.int
     pending: _builtins.int
-    """Examples that the step will find pending."""
+    """Examples that the step will find pending; a deep one has no use for them."""
     def __init__(
         self,
         *,

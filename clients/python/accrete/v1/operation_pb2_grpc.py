@@ -167,9 +167,10 @@ class OperationServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def TriggerStep(self, request, context):
-        """Starts a step with what is pending, whatever the trigger says. Returns at once.
+        """Starts a step with what is pending, whatever the trigger says. Returns at once. With `deep`: a deep step, which trains
+        the backbone on what is learned, and which takes minutes; `GetStatus` says how far it is.
 
-        FAILED_PRECONDITION: nothing is pending, or learning is paused.
+        FAILED_PRECONDITION: nothing is pending, the backbone is none that a deep step trains, or learning is paused.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

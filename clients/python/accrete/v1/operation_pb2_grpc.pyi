@@ -51,9 +51,10 @@ class OperationStub:
     NOT_FOUND: no such version. FAILED_PRECONDITION: its files are whole, or it was rejected or retired.
     """
     TriggerStep: _grpc.UnaryUnaryMultiCallable[_operation_pb2.TriggerStepRequest, _operation_pb2.TriggerStepResponse]
-    """Starts a step with what is pending, whatever the trigger says. Returns at once.
+    """Starts a step with what is pending, whatever the trigger says. Returns at once. With `deep`: a deep step, which trains
+    the backbone on what is learned, and which takes minutes; `GetStatus` says how far it is.
 
-    FAILED_PRECONDITION: nothing is pending, or learning is paused.
+    FAILED_PRECONDITION: nothing is pending, the backbone is none that a deep step trains, or learning is paused.
     """
     PauseLearning: _grpc.UnaryUnaryMultiCallable[_operation_pb2.PauseLearningRequest, _operation_pb2.PauseLearningResponse]
     """No step starts until resumed; one that runs is finished."""
@@ -127,9 +128,10 @@ class OperationAsyncStub(OperationStub):
     NOT_FOUND: no such version. FAILED_PRECONDITION: its files are whole, or it was rejected or retired.
     """
     TriggerStep: _aio.UnaryUnaryMultiCallable[_operation_pb2.TriggerStepRequest, _operation_pb2.TriggerStepResponse]  # type: ignore[assignment]
-    """Starts a step with what is pending, whatever the trigger says. Returns at once.
+    """Starts a step with what is pending, whatever the trigger says. Returns at once. With `deep`: a deep step, which trains
+    the backbone on what is learned, and which takes minutes; `GetStatus` says how far it is.
 
-    FAILED_PRECONDITION: nothing is pending, or learning is paused.
+    FAILED_PRECONDITION: nothing is pending, the backbone is none that a deep step trains, or learning is paused.
     """
     PauseLearning: _aio.UnaryUnaryMultiCallable[_operation_pb2.PauseLearningRequest, _operation_pb2.PauseLearningResponse]  # type: ignore[assignment]
     """No step starts until resumed; one that runs is finished."""
@@ -236,9 +238,10 @@ class OperationServicer(metaclass=_abc_1.ABCMeta):
         request: _operation_pb2.TriggerStepRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operation_pb2.TriggerStepResponse, _abc.Awaitable[_operation_pb2.TriggerStepResponse]]:
-        """Starts a step with what is pending, whatever the trigger says. Returns at once.
+        """Starts a step with what is pending, whatever the trigger says. Returns at once. With `deep`: a deep step, which trains
+        the backbone on what is learned, and which takes minutes; `GetStatus` says how far it is.
 
-        FAILED_PRECONDITION: nothing is pending, or learning is paused.
+        FAILED_PRECONDITION: nothing is pending, the backbone is none that a deep step trains, or learning is paused.
         """
 
     @_abc_1.abstractmethod

@@ -3,8 +3,8 @@
 -- names by number.
 -- ARGV[1]: the plan (JSON), with epoch, revision, step_id, version, record, activate, event, activated, quota,
 --   consumed: {label, stream, first position that stays}, moves: {label, from, to, length, kind}, trims: {label, exemplars},
---   drops: {label, exemplars, holdout, features}, features: {label, from, to, length}, backbone (or ''), stale: features
---   of another backbone.
+--   drops: {label, exemplars, holdout, features}, features: {label, from, to, length}, backbone (or '') with
+--   unseen_below (JSON), stale: features of another backbone.
 -- Returns OK, DONE (this step was committed before), FENCED, CHANGED.
 local plan = cjson.decode(ARGV[1])
 local state, versions, events, quarantine = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -21,7 +21,7 @@ for _, one in ipairs(plan.features) do
 end
 
 for _, key in ipairs(plan.stale) do redis.call('DEL', KEYS[key]) end
-if plan.backbone ~= '' then redis.call('HSET', state, 'features', plan.backbone) end
+if plan.backbone ~= '' then redis.call('HSET', state, 'features', plan.backbone, 'unseen_below', plan.unseen_below) end
 for _, one in ipairs(plan.features) do
   local label, from, to = one[1], KEYS[one[2]], KEYS[one[3]]
   if redis.call('EXISTS', to) == 0 then
