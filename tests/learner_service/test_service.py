@@ -253,6 +253,23 @@ def test_an_example_deleted_during_a_step_is_not_learned(start: Start, store: St
     assert gone.id not in {example.id for example in kept}
 
 
+def test_deletions_that_keep_coming_do_not_keep_a_step_from_ending(start: Start, store: Store):
+    learner = start(training={"base_epochs": 20})
+    taught = teach(store, 0, 1)
+    gone = [example.id for example in taught[::7]]
+    for number, example_id in enumerate(gone[:4], 1):
+        until(lambda number=number: learner.log().count("trainer.begun") >= number, "the next attempt")  # type: ignore[misc]
+        assert store.control.delete_examples([example_id]).deleted == 1
+    assert {*learner.version(1).labels} == {"digit 0", "digit 1"}
+    assert learner.log().count("step.discarded") == 3
+    kept = [one.id for label in ("digit 0", "digit 1") for one in store.memory.exemplars(label)]
+    held_out = [one.id for label in ("digit 0", "digit 1") for one in store.memory.holdout(label)]
+    assert len(kept) == 10
+    assert held_out
+    assert not {*kept, *held_out} & {*gone[:4]}
+    assert store.pending.total().examples == 0
+
+
 def test_the_version_after_a_forgotten_class_lacks_it(start: Start, store: Store):
     learner = start()
     teach(store, 0, 1)

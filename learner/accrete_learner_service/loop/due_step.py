@@ -14,6 +14,8 @@ class DueStep:
     decision: Decision
     failures: int = 0
     """Failed attempts in a row."""
+    restarts: int = 0
+    """Times in a row that it was begun anew since something that it learned from was deleted."""
     not_before_s: float = 0.0
     """When the next attempt may start, by `time.monotonic`."""
     blocked: str = ""

@@ -32,6 +32,8 @@ log = logging.getLogger(__name__)
 
 #: Seconds between two looks, during a step, whether its inputs still stand.
 REVISION_CHECK_S = 1.0
+#: Times that a step begins anew for deletions before it goes on and leaves out what was deleted.
+MAX_RESTARTS = 3
 #: Seconds between two looks at files that are damaged: each reads them again.
 BLOCKED_S = 5.0
 #: Seconds between the beginnings of two steps of a closed form: while a stream flows, versions are not more frequent.
@@ -224,13 +226,17 @@ class Learner:
             if self._analytic is not None:
                 finished = self._analytic.learn(self._context, due.decision, self._check)
             else:
-                finished = learn_pending(self._context, due.decision, self._check)
+                # Deletions that keep coming must not keep it from ever ending: once it leaves out what was deleted.
+                patient = due.restarts >= MAX_RESTARTS
+                check = self._check_lease if patient else self._check
+                finished = learn_pending(self._context, due.decision, check, leave_out_deleted=patient)
         except NothingToLearn as error:
             log.info("step.nothing_to_learn", extra=fields(reason=str(error)))
             self._due = due.then()
         except Blocked as error:
             self._due = replace(due, not_before_s=time.monotonic() + BLOCKED_S, blocked=str(error))
         except InputsChanged as error:
+            self._due = replace(due, restarts=due.restarts + 1)
             self._discarded(str(error))
         except (Fenced, Interrupted, StoreUnavailable) as error:
             self._discarded(str(error))
@@ -297,15 +303,23 @@ class Learner:
             Interrupted: the process is to stop, or the lease is lost.
             InputsChanged: something was deleted or forgotten since the inputs were read.
         """
-        if self._stopping.is_set():
-            raise Interrupted("shutting down")
-        if not self._context.lease.held:
-            raise Interrupted("the lease is lost")
+        self._check_lease(revision)
         if time.monotonic() - self._checked_s < REVISION_CHECK_S:
             return
         self._checked_s = time.monotonic()
         if self._revision() not in (None, revision):
             raise InputsChanged("examples were deleted or a class was forgotten during the step")
+
+    def _check_lease(self, _: int) -> None:
+        """End a step that may not go on, whatever was deleted.
+
+        Raises:
+            Interrupted: the process is to stop, or the lease is lost.
+        """
+        if self._stopping.is_set():
+            raise Interrupted("shutting down")
+        if not self._context.lease.held:
+            raise Interrupted("the lease is lost")
 
     def _revision(self) -> int | None:
         try:

@@ -15,6 +15,7 @@ from accrete_learner.trainer import job as files
 from accrete_learner_service.principal_shares import share_exemplars
 from accrete_learner_service.runtime.logs import fields
 from accrete_learner_service.step.context import LearnerContext
+from accrete_learner_service.step.deleted import without_deleted
 from accrete_learner_service.step.inputs import Inputs
 from accrete_storage.errors import InputsChanged, StoreUnavailable
 from accrete_storage.examples.example import Example
@@ -59,6 +60,7 @@ def commit(
     features: Mapping[str, Mapping[str, bytes]],
     backbone: str,
     unseen_below: Mapping[str, int],
+    leave_out_deleted: bool,
     check: Callable[[], None],
 ) -> None:
     """Write the new memory and the version's record, and make it the active version, all at once.
@@ -72,6 +74,7 @@ def commit(
         features: packed, by label and id, of examples that a closed form learned.
         backbone: that these are of, where it is not the stored features'; else "".
         unseen_below: by label, the rank below which that backbone was not trained on examples.
+        leave_out_deleted: commit what is left of the lists where examples were deleted meanwhile.
         check: called before each further try; what it raises ends the step.
 
     Raises:
@@ -81,37 +84,43 @@ def commit(
     per_class = context.config.memory.per_class(len(inputs.labels))
     if too_small := context.config.memory.too_small(len(inputs.labels)):
         log.warning("memory.too_small", extra=fields(reason=too_small))
-    shared = share_exemplars(
-        exemplars,
-        inputs.labels,
-        [*inputs.exemplars, *inputs.new],
-        per_class=per_class,
-        share=context.config.teaching.exemplar_share,
-    )
-    what = Commit(
-        epoch=context.lease.epoch,
-        revision=inputs.revision,
-        step_id=step_id,
-        record=record,
-        consumed=inputs.consumed,
-        per_class=per_class,
-        backbone=backbone,
-        unseen_below=unseen_below,
-        event={
-            "version": record.version,
-            "new_labels": record.new_labels,
-            "accuracy": record.accuracy,
-            "step_seconds": record.step_seconds,
-        },
-    )
 
     def stage_and_commit() -> None:
+        shared = share_exemplars(
+            exemplars,
+            inputs.labels,
+            [*inputs.exemplars, *inputs.new],
+            per_class=per_class,
+            share=context.config.teaching.exemplar_share,
+        )
+        what = Commit(
+            epoch=context.lease.epoch,
+            revision=inputs.revision,
+            step_id=step_id,
+            record=record,
+            consumed=inputs.consumed,
+            per_class=per_class,
+            backbone=backbone,
+            unseen_below=unseen_below,
+            event={
+                "version": record.version,
+                "new_labels": record.new_labels,
+                "accuracy": record.accuracy,
+                "step_seconds": record.step_seconds,
+            },
+        )
         holdout = {label: inputs.holdout[label] for label in inputs.consumed if label in inputs.holdout}
         context.store.stage(step_id, shared, holdout, features)
         context.store.commit(what)
 
     try:
-        _until_answered(stage_and_commit, check)
+        while True:
+            try:
+                return _until_answered(stage_and_commit, check)
+            except InputsChanged:
+                if not leave_out_deleted:
+                    raise
+                inputs, exemplars = without_deleted(context.store, inputs, exemplars)
     except InputsChanged:
         context.artifacts.remove(record.version)
         raise

@@ -54,6 +54,8 @@ class Candidate:
     """For the record of an accepted candidate: what people should know of it."""
     inner_seconds: Mapping[str, float] = field(default_factory=dict)
     """Wall seconds of parts of a stage, for the record."""
+    leave_out_deleted: bool = False
+    """Keep nothing of examples that were deleted since the inputs were read, rather than end the step for them."""
 
 
 def conclude(
@@ -111,6 +113,7 @@ def conclude(
                 features=candidate.features,
                 backbone=candidate.backbone,
                 unseen_below=candidate.unseen_below,
+                leave_out_deleted=candidate.leave_out_deleted,
                 check=check,
             )
     else:

@@ -32,13 +32,16 @@ from accrete_storage.versions.record import VersionRecord
 log = logging.getLogger(__name__)
 
 
-def learn_pending(context: LearnerContext, decision: Decision, check: Callable[[int], None]) -> FinishedStep:
+def learn_pending(
+    context: LearnerContext, decision: Decision, check: Callable[[int], None], *, leave_out_deleted: bool = False
+) -> FinishedStep:
     """Learn the pending examples of the decision's labels in one step.
 
     Args:
         context: what to work with.
         decision: whose examples, and why.
         check: called often with the revision of the inputs; what it raises ends the step.
+        leave_out_deleted: keep nothing of examples that were deleted meanwhile, rather than end the step for them.
 
     Raises:
         NothingToLearn: nothing to train on is left.
@@ -83,6 +86,7 @@ def learn_pending(context: LearnerContext, decision: Decision, check: Callable[[
             verdict=verdict,
             exemplars=partial(read_exemplars, now.folder),
             inner_seconds=result.stage_seconds,
+            leave_out_deleted=leave_out_deleted,
         )
         return conclude(context, now, made, still_counts)
 
