@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from accrete import Client
 from accrete.cli.app import SECTIONS
 from benchmarks.waiting import free_port
 
@@ -66,6 +67,10 @@ def test_its_blocks_run_in_their_order(document: Path, tmp_path: Path):
                 command = [sys.executable, "-m", "accrete", *arguments]
                 if arguments[0] == "up":
                     up = subprocess.Popen(command, cwd=tmp_path, env=environment)
+                    with Client(
+                        environment["ACCRETE_ADDRESS"]
+                    ) as client:  # a reader sees in that terminal when it serves
+                        client.wait_ready(300)
                 else:
                     run(command, tmp_path, environment)
         assert up is not None, "the document starts no server"
