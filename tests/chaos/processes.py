@@ -8,7 +8,6 @@ import shutil
 import signal
 from collections.abc import Callable
 from hashlib import sha256
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -31,8 +30,7 @@ from accrete_storage.config import StoreConfig
 from accrete_storage.store import Store
 from benchmarks.waiting import until
 from tests.learner_service.run_learner import HOLDOUT, config
-
-_forks = get_context("forkserver")
+from tests.support.forks import fork, fork_trainers
 
 
 class RememberingTrainer(Trainer):
@@ -63,6 +61,7 @@ class RememberingTrainer(Trainer):
 def learn(data_dir: Path, store: StoreConfig, kept: Path, options: dict[str, Any], failpoints: str) -> None:
     """Runs a learner."""
     _begin(data_dir / "learner.log", "learner", failpoints)
+    fork_trainers()
     setattr(learner_app, "Trainer", lambda nice: RememberingTrainer(kept, nice))  # noqa: B010
     fast = {"trigger": {"settle_s": 0.0}, "learner": {"poll_s": 0.02}}
     merged = {name: fast.get(name, {}) | options.get(name, {}) for name in fast | options}
@@ -95,8 +94,7 @@ class Forked:
     """A process that runs one of the above."""
 
     def __init__(self, run: Callable[..., None], *arguments: object) -> None:
-        self.process = _forks.Process(target=run, args=arguments)
-        self.process.start()
+        self.process = fork(run, *arguments)
 
     @property
     def pid(self) -> int:

@@ -8,17 +8,20 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pytest
 
 from accrete import AccreteError, AsyncClient, Client
 from accrete_storage.embedded.server import socket_url
 from benchmarks.digits import scans_by_label
 from benchmarks.node import Node
 from benchmarks.waiting import free_port, until
+
+PAUSE_S = 0.005
+"""Between two calls: enough of them meet a restart, and the processor is left to what restarts."""
 
 
 def start_second(node: Node, port: int) -> subprocess.Popen[bytes]:
@@ -41,6 +44,7 @@ def ask(address: str, image: np.ndarray, enough: threading.Event, seen: list[str
                 seen.append(client.predict(image).label)
             except AccreteError as error:
                 failed.append(repr(error))
+            time.sleep(PAUSE_S)
 
 
 def ask_async(address: str, image: np.ndarray, enough: threading.Event, seen: list[str], failed: list[str]) -> None:
@@ -51,6 +55,7 @@ def ask_async(address: str, image: np.ndarray, enough: threading.Event, seen: li
                     seen.append((await client.predict(image)).label)
                 except AccreteError as error:
                     failed.append(repr(error))
+                await asyncio.sleep(PAUSE_S)
 
     asyncio.run(work())
 
@@ -75,8 +80,8 @@ def test_a_rolling_restart_fails_no_call_of_either_client(tmp_path: Path) -> Non
         for thread in threads:
             thread.start()
         try:
-            for _ in range(2):
-                second.send_signal(signal.SIGTERM)
+            for sent in (signal.SIGTERM, signal.SIGINT):
+                second.send_signal(sent)
                 assert second.wait(30) == 0
                 second = start_second(node, port)
                 first = node.pid("server")
@@ -96,18 +101,4 @@ def test_a_rolling_restart_fails_no_call_of_either_client(tmp_path: Path) -> Non
         if second is not None:
             second.terminate()
             second.wait(30)
-        node.stop()
-
-
-@pytest.mark.parametrize("sent", [signal.SIGTERM, signal.SIGINT])
-def test_a_server_that_is_told_to_end_does_so_in_order(tmp_path: Path, sent: signal.Signals) -> None:
-    node, port = Node(tmp_path), free_port()
-    node.start()
-    try:
-        with node.client() as client:
-            client.wait_ready(300)
-        second = start_second(node, port)
-        second.send_signal(sent)
-        assert second.wait(30) == 0
-    finally:
         node.stop()

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from accrete.cli import main
 from benchmarks.digits import scans_of
 from tests.support.priority import FULL_PRIORITY
 
@@ -42,17 +43,16 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def bench(*arguments: object) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name("accrete")), "bench", "protocol", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=850, env=os.environ | FULL_PRIORITY
-    )
+def bench(*arguments: object) -> int:
+    """Return the exit status of the command, run in this process, which has imported PyTorch already."""
+    return main(["bench", "protocol", *map(str, arguments)])
 
 
-def test_methods_are_compared_reported_and_drawn(digits: Path, tmp_path: Path) -> None:
+def test_methods_are_compared_reported_and_drawn(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     flags = ("--data", digits, "--methods", "icarl,finetune", "--seeds", "1,2", "--epochs", "2", *FLAGS)
-    ran = bench(*flags, "--rules", "knn", "--figures", "--out", tmp_path)
-    assert ran.returncode == 0, ran.stderr
+    assert bench(*flags, "--rules", "knn", "--figures", "--out", tmp_path) == 0
     found = json.loads((tmp_path / "results.json").read_text())
     assert [(run["method"], run["seed"]) for run in found["runs"]] == [
         ("finetune", 1),
@@ -64,12 +64,13 @@ def test_methods_are_compared_reported_and_drawn(digits: Path, tmp_path: Path) -
     pictures = {path.name for path in (tmp_path / "figures").iterdir()}
     names = ("accuracy", "confusion", "features", "exemplars")
     assert pictures == {f"{name}.{suffix}" for name in names for suffix in ("png", "pdf", "svg")}
-    other = bench(*flags, "--memory", "60", "--out", tmp_path)
-    assert other.returncode == 2
-    assert "holds another protocol (memory" in other.stderr
+    assert bench(*flags, "--memory", "60", "--out", tmp_path) == 2
+    assert "holds another protocol (memory" in capsys.readouterr().err
 
 
-def test_wrong_flags_are_told_before_anything_runs(digits: Path, tmp_path: Path) -> None:
+def test_wrong_flags_are_told_before_anything_runs(
+    digits: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     for flags, said in (
         (("--data", tmp_path / "nothing"), "nothing"),
         (("--data", digits, "--memory", "many"), "--memory many"),
@@ -77,15 +78,19 @@ def test_wrong_flags_are_told_before_anything_runs(digits: Path, tmp_path: Path)
         (("--data", digits, "--base", "2", "--epochs", "0"), "epochs"),
         (("--data", digits, "--base", "20"), "base"),
     ):
-        ran = bench(*flags, "--out", tmp_path / "out")
-        assert ran.returncode == 2, said
-        assert said in ran.stderr
-        assert "Traceback" not in ran.stderr
+        assert bench(*flags, "--out", tmp_path / "out") == 2, said
+        errors = capsys.readouterr().err
+        assert said in errors
+        assert "Traceback" not in errors
 
 
 def test_the_live_node_ends_within_noise_of_the_offline_run(digits: Path, tmp_path: Path) -> None:
     flags = ("--data", digits, "--methods", "icarl", "--seeds", "1", "--epochs", "12", *FLAGS)
-    ran = bench(*flags, "--augmentation", "crop", "--live", "--out", tmp_path)
+    program = str(Path(sys.executable).with_name("accrete"))
+    command = [program, "bench", "protocol", *map(str, flags), "--augmentation", "crop", "--live", "--out", tmp_path]
+    ran = subprocess.run(
+        command, capture_output=True, text=True, check=False, timeout=850, env=os.environ | FULL_PRIORITY
+    )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     found = json.loads((tmp_path / "live" / "icarl-1.json").read_text())
     assert len(found["live"]) == len(found["offline"]) == 3

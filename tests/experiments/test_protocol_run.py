@@ -5,8 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import numpy as np
 import pytest
 
 from accrete_experiments.protocols import orders, spec
+from accrete_experiments.protocols import run as runs
 from accrete_experiments.protocols.data import Dataset, digest, load
 from accrete_experiments.protocols.results import Run
 from accrete_experiments.protocols.run import CHECKPOINT_FILE, MEMORY_FILE, Busy, Memory, Plan, _alone, run, task_folder
@@ -25,6 +24,7 @@ from accrete_learner.methods.base import Method
 from accrete_learner.trainer.job import INPUTS_FILE
 from benchmarks.digits import scans_of
 from benchmarks.waiting import until
+from tests.support.forks import fork
 
 pytestmark = pytest.mark.integration
 
@@ -64,6 +64,17 @@ def go(folder: Path, wanted: Plan, data: Dataset) -> Run:
     return run(wanted, data, folder, lambda *_: None)
 
 
+def _run_until(wanted: Plan, data: Dataset, folder: Path, end: tuple[int, str, int]) -> None:
+    """Run, writing a checkpoint after each epoch, until the task, the stage and the epoch in which it is killed."""
+    runs.CHECKPOINT_INTERVAL_S = 0
+
+    def progress(*at: object) -> None:
+        if at[:3] == end:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+    run(wanted, data, folder, progress)
+
+
 def figures(found: Run) -> list[object]:
     return [(task.scores, task.totals, task.exemplars) for task in found.tasks]
 
@@ -91,17 +102,11 @@ def test_a_run_that_is_killed_goes_on_and_gives_the_same_figures(tmp_path: Path)
     data = digits()
     wanted = plan(data, "lucir", epochs="6")
     whole = go(tmp_path / "whole", wanted, data)
-    program = (
-        # As many threads as here: sums in another order round differently.
-        "import torch; torch.set_num_threads(1); "
-        "from pathlib import Path; from tests.experiments.test_protocol_run import digits, go, plan; "
-        f"data = digits(); go(Path({str(tmp_path / 'killed')!r}), plan(data, 'lucir', epochs='6'), data)"
-    )
-    child = subprocess.Popen([sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": ":".join(sys.path)})
+    child = fork(go, tmp_path / "killed", wanted, data)
     first = task_folder(tmp_path / "killed", wanted, 1) / "phase.json"
     until(first.exists, "the first task")
-    child.send_signal(signal.SIGKILL)
-    child.wait()
+    child.kill()
+    child.join()
     assert not (task_folder(tmp_path / "killed", wanted, 3) / "phase.json").exists()
     assert figures(go(tmp_path / "killed", wanted, data)) == figures(whole)
 
@@ -117,22 +122,10 @@ def test_a_run_that_is_killed_within_a_training_goes_on_to_the_same_bits(
     wanted = plan(data, asked, epochs="6")
     go(tmp_path / "whole", wanted, data)
     killed = tmp_path / "killed"
-    program = f"""
-import os, signal, torch
-from pathlib import Path
-from accrete_experiments.protocols import run as runs
-from tests.experiments.test_protocol_run import digits, plan
-torch.set_num_threads(1)
-runs.CHECKPOINT_INTERVAL_S = 0
-data = digits()
-def progress(*at):
-    if at[:3] == ({number}, {stage!r}, 1 + 2 * ({stage!r} == "train")):
-        os.kill(os.getpid(), signal.SIGKILL)
-runs.run(plan(data, {asked!r}, epochs="6"), data, Path({str(killed)!r}), progress)
-"""
     killed.mkdir()
-    ended = subprocess.run([sys.executable, "-c", program], env=os.environ | {"PYTHONPATH": ":".join(sys.path)})
-    assert ended.returncode == -signal.SIGKILL
+    child = fork(_run_until, wanted, data, killed, (number, stage, 3 if stage == "train" else 1))
+    child.join()
+    assert child.exitcode == -signal.SIGKILL
     # Little enough to be copied: one checkpoint, the newest memory and version, and the first training that runs share.
     counts = {name: len(list(killed.rglob(name))) for name in (INPUTS_FILE, CHECKPOINT_FILE, MEMORY_FILE, "graph.onnx")}
     finished = number - 1

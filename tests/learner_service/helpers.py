@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import signal
-import subprocess
-import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +11,8 @@ from accrete_storage.store import Store
 from accrete_storage.versions.record import VersionRecord
 from benchmarks.digits import scans_of
 from benchmarks.waiting import until
-
-SCRIPT = Path(__file__).with_name("run_learner.py")
+from tests.learner_service.run_learner import run
+from tests.support.forks import fork
 
 
 def digits(label: int, count: int, start: int = 0) -> list[Example]:
@@ -33,9 +28,8 @@ class RunningLearner:
         self._data_dir = data_dir
         self._store = store
         self._log = data_dir / "learner.log"
-        with self._log.open("a") as log:
-            arguments = [str(data_dir), json.dumps(asdict(store_config)), json.dumps(options)]
-            self.process = subprocess.Popen([sys.executable, str(SCRIPT), *arguments], stderr=log)
+        self._log.touch()
+        self.process = fork(run, data_dir, store_config, options)
 
     def log(self) -> str:
         return self._log.read_text()
@@ -68,12 +62,13 @@ class RunningLearner:
 
     def kill(self) -> None:
         self.process.kill()
-        self.process.wait()
+        self.process.join()
 
-    def stop(self) -> int:
+    def stop(self) -> int | None:
         """Asks it to end; returns its exit code."""
-        self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(timeout=300)
+        self.process.terminate()
+        self.process.join(300)
+        return self.process.exitcode
 
 
 def record(version: int, **fields) -> VersionRecord:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import sys
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from accrete_learner_service.config import GateConfig, LearnerServiceConfig, Tri
 from accrete_node.log import set_up
 from accrete_node.settings import LogConfig
 from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
+from tests.support.forks import fork_trainers
 
 HOLDOUT = HoldoutConfig(share=0.2, cap=10)
 MEMORY: dict[str, Any] = {"kind": "per_class", "size": 5}
@@ -40,7 +40,9 @@ def config(options: dict[str, dict[str, Any]]) -> LearnerServiceConfig:
     )
 
 
-if __name__ == "__main__":
+def run(data_dir: Path, store: StoreConfig, options: dict[str, dict[str, Any]]) -> None:
+    """Be a learner until told to end. For a process that was forked."""
+    os.dup2(os.open(data_dir / "learner.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     set_up(LogConfig(format="text"), "learner")
-    folder, store, options = sys.argv[1:]
-    learn(config(json.loads(options)), StoreConfig(**json.loads(store)), HOLDOUT, Path(folder))
+    fork_trainers()
+    learn(config(options), store, HOLDOUT, data_dir)

@@ -29,7 +29,8 @@ from tests.support.store import SharedStore
 
 pytestmark = pytest.mark.integration
 
-SMALL = ["--preset", "digits", "--set", "model.input_size=8", "--set", "learner.metrics_port=0"]
+# A preset whose learner needs no PyTorch.
+SMALL = ["--preset", "embeddings", "--set", "model.embedding=64", "--set", "learner.metrics_port=0"]
 Up = Callable[..., "subprocess.Popen[str]"]
 
 

@@ -110,14 +110,21 @@ class Trainer:
         self._child = None
 
 
+def start(nice: int, module: str) -> subprocess.Popen[str]:
+    """Start a process that stands by, in a group of its own, for its steps.
+
+    A Ctrl-C at the terminal is for the learner, which ends them itself.
+    """
+    starter = [sys.executable, "-m", "accrete_learner_service.trainer.starter", str(os.getpid()), str(nice), module]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(starter, stdin=pipe, stdout=pipe, stderr=pipe, text=True, process_group=0)
+
+
 class _Child:
     """One process that stands by, its pipes, which a step's process shares, and the threads that read them."""
 
     def __init__(self, nice: int, module: str) -> None:
-        starter = [sys.executable, "-m", "accrete_learner_service.trainer.starter", str(os.getpid()), str(nice), module]
-        pipe = subprocess.PIPE
-        # A group of its own, for its steps: a Ctrl-C at the terminal is for the learner, which ends them itself.
-        self.process = subprocess.Popen(starter, stdin=pipe, stdout=pipe, stderr=pipe, text=True, process_group=0)
+        self.process = start(nice, module)
         self.lines: queue.Queue[dict[str, Any] | None] = queue.Queue()
         self._last_lines: deque[str] = deque(maxlen=_LAST_LINES)
         assert self.process.stdout is not None
