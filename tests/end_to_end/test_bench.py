@@ -86,10 +86,10 @@ def test_wrong_flags_are_told_before_anything_runs(
 
 def test_the_live_node_ends_within_noise_of_the_offline_run(digits: Path, tmp_path: Path) -> None:
     flags = ("--data", digits, "--methods", "icarl", "--seeds", "1", "--epochs", "12", *FLAGS)
-    program = str(Path(sys.executable).with_name("accrete"))
-    command = [program, "bench", "protocol", *map(str, flags), "--augmentation", "crop", "--live", "--out", tmp_path]
+    program = Path(sys.executable).with_name("accrete")
+    command = [program, "bench", "protocol", *flags, "--augmentation", "crop", "--live", "--out", tmp_path]
     ran = subprocess.run(
-        command, capture_output=True, text=True, check=False, timeout=850, env=os.environ | FULL_PRIORITY
+        [*map(str, command)], capture_output=True, text=True, check=False, timeout=850, env=os.environ | FULL_PRIORITY
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
     found = json.loads((tmp_path / "live" / "icarl-1.json").read_text())

@@ -16,7 +16,6 @@ from benchmarks.node import Node, descendants, runs
 from benchmarks.waiting import until
 from tests.support.priority import FULL_PRIORITY
 
-
 NO_TEMPORARY_FOLDER = """
 import tempfile
 

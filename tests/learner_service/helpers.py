@@ -31,6 +31,11 @@ class RunningLearner:
         self._log.touch()
         self.process = fork(run, data_dir, store_config, options)
 
+    @property
+    def pid(self) -> int:
+        assert self.process.pid is not None
+        return self.process.pid
+
     def log(self) -> str:
         return self._log.read_text()
 

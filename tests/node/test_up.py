@@ -189,7 +189,7 @@ def test_a_start_on_a_data_directory_in_use_is_refused_and_changes_nothing(
     for command in ("up", "learn", "restore"):
         named = [str(a_backup(tmp_path))] if command == "restore" else []
         ended = subprocess.run(
-            [sys.executable, "-m", "accrete", command, *named, "--data-dir", str(data_dir), "--method", "icarl"]
+            [sys.executable, "-m", "accrete", command, *named, "--data-dir", str(data_dir), "--set", "model.embedding=32"]
             + ["--set", "server.port=0", "--set", "server.metrics_port=0", *store],
             capture_output=True,
             text=True,

@@ -21,7 +21,7 @@ _context = get_context("forkserver")
 _context.set_forkserver_preload(["torch._dynamo", "accrete_learner.trainer.run_job", "tests.chaos.processes"])
 
 
-def fork(run: Callable[..., None], *arguments: object) -> BaseProcess:
+def fork(run: Callable[..., object], *arguments: object) -> BaseProcess:
     """Start a process that calls `run`, a function of a module. Everything that it takes is pickled."""
     process = _context.Process(target=run, args=arguments)
     process.start()
@@ -31,8 +31,8 @@ def fork(run: Callable[..., None], *arguments: object) -> BaseProcess:
 def fork_trainers() -> None:
     """From now on, fork this process's trainers, in place of starting a program that imports PyTorch.
 
-    For a process that `fork` made, which has computed nothing. All else is a trainer's own: what ties it to the learner,
-    its priority, its pipes and its main function.
+    For a process that `fork` made, which has computed nothing. All else is a trainer's own: what ties it to the
+    learner, its priority, its pipes and its main function.
     """
     setattr(child, "start", _ForkedTrainer)  # noqa: B010
 
@@ -79,7 +79,7 @@ def _become_trainer(ours: list[int], theirs: list[int], arguments: list[str]) ->
             os.dup2(end, number)
         for end in (*ours, *theirs):
             os.close(end)
-        sys.stdin, sys.stdout, sys.stderr = open(0), open(1, "w"), open(2, "w", buffering=1)
+        sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w", 1)
         sys.argv = ["starter", *arguments]
         starter.main()
     except SystemExit as end:
