@@ -20,13 +20,16 @@ INTEGRATION_FIXTURES = {"shared_store", "world", "url"}
 
 @pytest.hookimpl(optionalhook=True)  # a GPU machine has no xdist
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """Return how many workers `-n auto` starts: one per core, none for the tests of one file, for they are few."""
+    """Return how many workers `-n auto` starts: one more than cores, for a third of a test is waiting for processes.
+
+    None for the tests of one file, for they are few.
+    """
     if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
         return None
     named = [argument.partition("::")[0] for argument in config.args]
     if len(set(named)) == 1 and named[0].endswith(".py"):
         return 0
-    return min(len(os.sched_getaffinity(0)), MAX_WORKERS) if hasattr(os, "sched_getaffinity") else None
+    return min(len(os.sched_getaffinity(0)) + 1, MAX_WORKERS) if hasattr(os, "sched_getaffinity") else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
