@@ -188,9 +188,19 @@ def test_a_start_on_a_data_directory_in_use_is_refused_and_changes_nothing(
     before = contents(data_dir)
     for command in ("up", "learn", "restore"):
         named = [str(a_backup(tmp_path))] if command == "restore" else []
+        given = [command, *named, "--data-dir", str(data_dir), "--set", "model.embedding=32"]
         ended = subprocess.run(
-            [sys.executable, "-m", "accrete", command, *named, "--data-dir", str(data_dir), "--set", "model.embedding=32"]
-            + ["--set", "server.port=0", "--set", "server.metrics_port=0", *store],
+            [
+                sys.executable,
+                "-m",
+                "accrete",
+                *given,
+                "--set",
+                "server.port=0",
+                "--set",
+                "server.metrics_port=0",
+                *store,
+            ],
             capture_output=True,
             text=True,
             timeout=60,
