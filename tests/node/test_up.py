@@ -188,19 +188,9 @@ def test_a_start_on_a_data_directory_in_use_is_refused_and_changes_nothing(
     before = contents(data_dir)
     for command in ("up", "learn", "restore"):
         named = [str(a_backup(tmp_path))] if command == "restore" else []
-        given = [command, *named, "--data-dir", str(data_dir), "--set", "model.embedding=32"]
+        given = [command, *named, "--data-dir", str(data_dir), "--set", "model.embedding=32", *store]
         ended = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "accrete",
-                *given,
-                "--set",
-                "server.port=0",
-                "--set",
-                "server.metrics_port=0",
-                *store,
-            ],
+            [sys.executable, "-m", "accrete", *given, "--set", "server.port=0", "--set", "server.metrics_port=0"],
             capture_output=True,
             text=True,
             timeout=60,
