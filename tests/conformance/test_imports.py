@@ -7,6 +7,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import tomllib
 
 import pytest
 
@@ -59,6 +60,13 @@ def _imports(package: pathlib.Path) -> list[tuple[pathlib.Path, str]]:
 def test_each_extra_has_all_that_its_processes_import(modules: str, absent: tuple[str, ...]):
     code = f"import sys, {modules}; assert not {{*{absent!r}}} & set(sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=300, env=os.environ | without(absent))
+
+
+def test_the_server_extra_has_all_that_the_light_one_has_but_the_other_onnx_runtime():
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        extras = tomllib.load(file)["project"]["optional-dependencies"]
+    everything = set(extras["server"])
+    assert {*extras["light"], *extras["serve"]} - everything == {"accrete[serve]", "onnxruntime>=1.23"}
 
 
 @pytest.mark.parametrize("package", ["accrete_model", "accrete_learner", "benchmarks"])
