@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
+from accrete_learner.backbones.efficientnet import SameConv2d
 from accrete_learner.config import DeepConfig, MethodConfig, ModelConfig, TrainingConfig
 from accrete_learner.deep import job, training
 from accrete_learner.deep.comparison import Comparison, answerer, compare
@@ -128,6 +129,24 @@ def test_a_crop_is_a_part_of_the_image_and_may_be_mirrored():
     assert sides.min() > 0.5
     assert sides.max() > 0.9
     assert training.augmented(ramp, torch.Generator().manual_seed(1)).equal(changed)
+
+
+@pytest.mark.parametrize(("kernel", "stride"), [(3, 1), (5, 1), (3, 2), (5, 2)])
+def test_a_filter_per_channel_has_in_bfloat16_the_gradients_of_float32(kernel: int, stride: int):
+    generator = torch.Generator().manual_seed(1)
+    layer = SameConv2d(8, 8, kernel, stride=stride, groups=8)
+    x = torch.randn((2, 8, 14, 14), generator=generator).bfloat16()
+    found = {}
+    for dtype in (torch.bfloat16, torch.float32):
+        image = x.detach().to(dtype).clone().requires_grad_()
+        filtered = layer(image)
+        weighed = torch.randn(filtered.shape, generator=torch.Generator().manual_seed(2)).bfloat16().to(dtype)
+        of_image, of_weight = torch.autograd.grad(filtered, [image, layer.weight], weighed)
+        assert filtered.dtype == of_image.dtype == dtype
+        assert of_weight.dtype == torch.float32
+        found[dtype] = [filtered.float(), of_image.float(), of_weight]
+    for one, other in zip(*found.values(), strict=True):
+        assert (one - other).abs().max() < 0.02 * other.abs().max()
 
 
 def test_images_are_decoded_as_they_were_stored():

@@ -5,6 +5,8 @@ Layers have the names of the weights' file. See there for sources.
 Shapes: N examples, S pixels of height and width, C channels, d features.
 """
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -110,10 +112,45 @@ class SameConv2d(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, C, S, S] to [N, C', ceil(S / stride), ceil(S / stride)]."""
         before, after = lite0.same_padding(int(x.shape[2]), self.kernel_size[0], self.stride[0])
-        if before == after:
-            return F.conv2d(x, self.weight, None, self.stride, before, 1, self.groups)
-        x = F.pad(x, (before, after, before, after))
-        return F.conv2d(x, self.weight, None, self.stride, 0, 1, self.groups)
+        if before != after:
+            x, before = F.pad(x, (before, after, before, after)), 0
+        if self.groups > 1 and x.dtype == torch.bfloat16 and x.device.type == "cpu":
+            filtered: Tensor = _Depthwise.apply(x, self.weight, self.stride[0], before)
+            return filtered
+        return F.conv2d(x, self.weight, None, self.stride, before, 1, self.groups)
+
+
+class _Depthwise(torch.autograd.Function):
+    """A filter per channel in bfloat16, whose gradients are computed in float32 where a CPU is far faster so.
+
+    With bfloat16 throughout, these gradients take three quarters of a training's time.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, stride: int, padding: int) -> Tensor:
+        """Return the filtered images [N, C, S', S'] of bfloat16 [N, C, S, S]."""
+        ctx.save_for_backward(x, weight)
+        ctx.stride, ctx.padding = stride, padding
+        return F.conv2d(x, weight.to(x.dtype), None, stride, padding, 1, len(weight))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, Tensor, None, None]:
+        """Return the gradients of x, in bfloat16, and of the weight, in float32."""
+        x, weight = ctx.saved_tensors
+
+        def of(gradient: Tensor, x: Tensor, weight: Tensor, wanted: list[bool]) -> tuple[Tensor, Tensor, Tensor]:
+            stride, padding = [ctx.stride] * 2, [ctx.padding] * 2
+            found: tuple[Tensor, Tensor, Tensor] = torch.ops.aten.convolution_backward(
+                gradient, x, weight, None, stride, padding, [1, 1], False, [0, 0], len(weight), wanted
+            )
+            return found
+
+        if ctx.stride > 1:
+            of_x, of_weight, _ = of(gradient.float(), x.float(), weight, [True, True, False])
+            return of_x.to(x.dtype), of_weight, None, None
+        of_x = of(gradient, x, weight.to(x.dtype), [True, False, False])[0]
+        of_weight = of(gradient.float(), x.float(), weight, [False, True, False])[1]
+        return of_x, of_weight, None, None
 
 
 def _average(x: Tensor) -> Tensor:
