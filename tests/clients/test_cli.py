@@ -270,6 +270,27 @@ def test_waiting_in_vain_ends_with_the_reason(quick_looks, accrete, state, photo
     assert f"waiting is in vain: {reason}" in err
 
 
+def test_a_teacher_who_may_not_see_what_is_set_aside_is_told_what_can_be_told(quick_looks, accrete, state, photos):
+    for method in ("ListHeld", "ListReview"):
+        state.fail(method, grpc.StatusCode.PERMISSION_DENIED, times=1000)
+    state.classes = [op.ClassInfo(label=label, state=ty.PENDING) for label in ("cat", "heron")]
+    state.status = {"phase": ty.WAITING, "held_labels": [], "in_review": 3}
+
+    def learn_after_some_looks() -> None:
+        until(lambda: len(state.requests("ListReview")) > 2)
+        state.learn(state.examples)
+
+    threading.Thread(target=learn_after_some_looks, daemon=True).start()
+    status, _, err = accrete("add", photos, "--wait", "60")
+    assert (status, err.splitlines()[-1]) == (0, "waiting")
+    state.classes = [op.ClassInfo(label="cat", state=ty.PENDING, pending=2)]
+    state.status["held_labels"] = ["cat"]
+    state.examples["new"] = te.Example()
+    status, out, _ = accrete("wait", "new", "--timeout", "60")
+    assert status == exits.FAILED
+    assert "set aside: cat; who operates the server sees why" in out
+
+
 def test_waiting_goes_on_while_anything_of_it_may_still_be_learned(quick_looks, accrete, state, photos):
     state.classes = [op.ClassInfo(label=label, state=ty.PENDING, pending=1) for label in ("cat", "heron")]
     state.held = [op.HeldLabel(label="cat", pending=1, awaiting_approval=True)]
