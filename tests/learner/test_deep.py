@@ -208,7 +208,15 @@ def test_who_cannot_have_one_is_told_why(model: ModelConfig, method: str, deep: 
     found = refusal(model, MethodConfig(name=method), DeepConfig(steps=deep))  # type: ignore[arg-type]
     assert found.startswith(said)
     assert bool(found) == bool(said)
-    assert not missing(), "torch is here"
+
+
+def test_a_machine_without_the_memory_says_so(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("accrete_learner.deep.refusal.free_memory", lambda: 2_000_000_000)
+    assert missing(MODEL) == ""
+    large = ModelConfig(backbone="efficientnet_lite0")
+    assert missing(large) == "a deep step takes about 3.0 GB of memory, and 2.0 GB are free"
+    monkeypatch.setattr("accrete_learner.deep.refusal.free_memory", lambda: None)
+    assert missing(large) == ""
 
 
 def test_a_job_that_is_none_is_refused(tmp_path: Path):

@@ -2,6 +2,7 @@
 
 import importlib.util
 
+from accrete_kit.free_memory import free_memory
 from accrete_learner.backbone_names import EFFICIENTNET
 from accrete_learner.config import DeepConfig, MethodConfig, ModelConfig
 from accrete_learner.method_names import ANALYTIC
@@ -18,10 +19,18 @@ def refusal(model: ModelConfig, method: MethodConfig, deep: DeepConfig) -> str:
     return ""
 
 
-def missing() -> str:
-    """Return what this process lacks to train, a sentence for people, or "" where it lacks nothing."""
+def missing(model: ModelConfig) -> str:
+    """Return what this machine lacks to train now, a sentence for people, or "" where it lacks nothing."""
     if importlib.util.find_spec("torch") is None:
         return (
             'a deep step needs PyTorch, which is not installed where the learner runs (pip install "accrete[server]")'
         )
+    needed, free = _needed(model), free_memory()
+    if free is not None and free < needed:
+        return f"a deep step takes about {needed / 1e9:.1f} GB of memory, and {free / 1e9:.1f} GB are free"
     return ""
+
+
+def _needed(model: ModelConfig) -> float:
+    """Return the bytes that training takes, measured with batches of 32: PyTorch's own, and those of the images."""
+    return 0.7e9 + 2.3e9 * (model.input_size / 224) ** 2

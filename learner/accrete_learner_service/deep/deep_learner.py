@@ -147,11 +147,11 @@ class DeepLearner:
             return
         self._looked_s = time.monotonic()
         counts = {label: count.exemplars for label, count in store.memory.counts().items() if count.exemplars}
-        due = is_due(counts, store.deep.last(), rested_s=rested_s, config=config.deep) and not missing()
-        if not (by_hand or due):
+        if not (by_hand or is_due(counts, store.deep.last(), rested_s=rested_s, config=config.deep)):
             return
-        if reason := self._refusal or missing():
-            store.deep.tell(reason)
+        if reason := self._refusal or missing(config.model):
+            if reason != store.deep.text():
+                store.deep.tell(reason)
             return
         folder = self._context.work / f"deep-{uuid.uuid4().hex}"
         folder.mkdir(parents=True)
