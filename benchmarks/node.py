@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from accrete import Client
+from accrete_node.up import addresses
 from accrete_storage.config import HoldoutConfig, StoreConfig
 from accrete_storage.store import Store
 from benchmarks.waiting import free_port, until
@@ -198,3 +199,18 @@ def cpu_s(pid: int) -> float:
     """Processor time of a process, all threads, so far."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+@contextmanager
+def default_node(data_dir: Path) -> Iterator[str]:
+    """Run `accrete up` with nothing set but where it is, and yield its address. Its log lies beside `data_dir`."""
+    ports = ("--port", "0", "--set", "server.metrics_port=0", "--set", "learner.metrics_port=0")
+    command = [sys.executable, "-m", "accrete", "up", "--data-dir", str(data_dir), *ports]
+    data_dir.mkdir()
+    with (data_dir.parent / "node.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+        yield until(lambda: addresses(data_dir), what="the server")["address"]
+    finally:
+        process.terminate()
+        process.wait(60)

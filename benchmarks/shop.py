@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -25,9 +22,8 @@ from accrete_experiments.demo.data import DataError, folder
 from accrete_experiments.live.data import Split
 from accrete_experiments.live.figures import measure
 from accrete_learner.metrics import accuracy
-from accrete_node.up import addresses
+from benchmarks.node import default_node
 from benchmarks.report import Row, arguments, machine, show
-from benchmarks.waiting import until
 
 STEPS = "Banana,Avocado,Kiwi;Orange;Red-Delicious,Carrots"
 _FORMATS = ("jpg", "png", "webp", "bmp")
@@ -49,7 +45,7 @@ def main() -> None:
     found = machine()
     with tempfile.TemporaryDirectory(prefix="accrete-shop-", ignore_cleanup_errors=True) as name:
         train, test = _photographs(options, parser, list(itertools.chain(*steps)), Path(name))
-        with _node(Path(name) / "data") as address, Client(address, timeout=_WAIT_S) as client:
+        with default_node(Path(name) / "data") as address, Client(address, timeout=_WAIT_S) as client:
             client.wait_ready(_WAIT_S)
             rows = list(_taught(client, steps, train, test))
     last = [row for row in rows if row.name.startswith("accuracy")][-1]
@@ -96,21 +92,6 @@ def _made(photographs: Split, into: Path, generator: np.random.Generator, per_pr
             files.append(file)
             labels.append(label)
     return Split(images=files, labels=labels)
-
-
-@contextmanager
-def _node(data_dir: Path) -> Iterator[str]:
-    """Run `accrete up` with nothing set but where it is, and yield its address."""
-    ports = ("--port", "0", "--set", "server.metrics_port=0", "--set", "learner.metrics_port=0")
-    command = [sys.executable, "-m", "accrete", "up", "--data-dir", str(data_dir), *ports]
-    data_dir.mkdir()
-    with (data_dir.parent / "node.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
-    try:
-        yield until(lambda: addresses(data_dir), what="the server")["address"]
-    finally:
-        process.terminate()
-        process.wait(60)
 
 
 def _taught(client: Client, steps: Sequence[Sequence[str]], train: Split, test: Split) -> Iterator[Row]:
