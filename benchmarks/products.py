@@ -1,5 +1,7 @@
 """Many products through a node with nothing set: accuracy over photographs per class, calibration, and strangers.
 
+The closed form alone: deep steps are off, for they would start by themselves in the midst of a measurement.
+
 `PHOTOS` has a folder per class below `train` and below `test`. Per draw, a node is taught the first photographs of each
 class, in a random order of its own, up to each of `--counts`, and asked for all of `test` after each. Then, in nodes of
 their own: classes that come in steps against all at once, and classes that were never taught.
@@ -66,7 +68,7 @@ def _drawn(train: Files, draw: int) -> Files:
 def _client() -> Iterator[Client]:
     with (
         tempfile.TemporaryDirectory(prefix="accrete-products-", ignore_cleanup_errors=True) as name,
-        default_node(Path(name) / "data") as address,
+        default_node(Path(name) / "data", deep_steps="off") as address,
         Client(address, timeout=_WAIT_S) as client,
     ):
         client.wait_ready(_WAIT_S)
