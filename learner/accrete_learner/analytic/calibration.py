@@ -11,7 +11,7 @@ from typing import Final
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from accrete_learner.analytic.statistics import Doubles, Labels
+from accrete_learner.analytic.statistics import Doubles, Labels, Reals
 
 #: How far the logarithm of a factor on scores may be from that of the usual one, and its standard deviation.
 _REACH: Final = 6.0
@@ -19,22 +19,31 @@ _SPREAD: Final = 1.0
 _Z95: Final = 1.959963984540054
 
 
-def log_losses(scores: Doubles, labels: Labels, factor: float) -> Doubles:
+def log_losses(scores: Reals, labels: Labels, factor: float) -> Doubles:
     """Return -log p of its own class for each example [n], with p = softmax(factor * scores).
 
     Args:
         scores: [n, C].
         labels: [n], classes.
-        factor: the inverse of the temperature.
+        factor: the inverse of the temperature, above 0.
     """
-    scaled = factor * scores
-    highest = scaled.max(axis=1)
-    own = scaled[np.arange(len(labels)), labels]
-    losses: Doubles = np.log(np.exp(scaled - highest[:, None]).sum(axis=1)) + highest - own
+    return _losses(*_below_highest(scores, labels), factor)
+
+
+def _below_highest(scores: Reals, labels: Labels) -> tuple[Reals, Doubles]:
+    """Return scores less the highest of their example [n, C], and those of the examples' own classes [n]."""
+    below = scores - scores.max(axis=1, keepdims=True, initial=-np.inf)
+    return below, below[np.arange(len(labels)), labels].astype(np.float64)
+
+
+def _losses(below: Reals, own: Doubles, factor: float) -> Doubles:
+    exponentials = below * factor
+    np.exp(exponentials, out=exponentials)
+    losses: Doubles = np.log(exponentials.sum(axis=1, dtype=np.float64)) - factor * own
     return losses
 
 
-def best_factor(scores: Doubles, labels: Labels, usual: float) -> float:
+def best_factor(scores: Reals, labels: Labels, usual: float) -> float:
     """Return the factor on scores [n, C] that makes their softmax the likeliest.
 
     Its logarithm has a normal prior about that of the usual one, which a few dozen examples outweigh. Without it, a few
@@ -47,10 +56,11 @@ def best_factor(scores: Doubles, labels: Labels, usual: float) -> float:
 
     Source: Guo et al., On calibration of modern neural networks (ICML 2017), section 4.2; the prior is ours.
     """
+    below, own = _below_highest(scores, labels)
 
     def unlikely(exponent: float) -> float:
         prior = (exponent / _SPREAD) ** 2 / 2
-        return float(log_losses(scores, labels, usual * math.exp(exponent)).sum()) + prior
+        return float(_losses(below, own, usual * math.exp(exponent)).sum()) + prior
 
     found = minimize_scalar(unlikely, bounds=(-_REACH, _REACH), method="bounded", options={"xatol": 1e-2})
     return usual * math.exp(found.x)

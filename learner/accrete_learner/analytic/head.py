@@ -14,9 +14,9 @@ from numpy.typing import ArrayLike, NDArray
 
 from accrete_learner.analytic import leave_one_out
 from accrete_learner.analytic.calibration import best_factor, log_losses
-from accrete_learner.analytic.discriminant import MOST_ADDED, Solution, solve, with_examples
+from accrete_learner.analytic.discriminant import MOST_ADDED, Solution, precision_for, solve, with_examples
 from accrete_learner.analytic.judgement import Judgement
-from accrete_learner.analytic.statistics import Doubles, Labels, Statistics, as_labels, on_grid
+from accrete_learner.analytic.statistics import Doubles, Labels, Reals, Statistics, as_labels, on_grid
 
 Floats = NDArray[np.float32]
 
@@ -143,7 +143,7 @@ def nearness_without(statistics: Statistics, features: Doubles, labels: Labels) 
         labels: [n], classes of two examples or more.
     """
     rows, length = np.arange(len(labels)), np.linalg.norm(features, axis=1)
-    kind = leave_one_out.precision_for(statistics.class_count)
+    kind = precision_for(statistics.class_count)
     with_sums = (features.astype(kind) @ statistics.sums.T.astype(kind)).astype(np.float64)
     lengths = np.tile(np.linalg.norm(statistics.sums, axis=1), (len(labels), 1))
     own = with_sums[rows, labels]
@@ -162,7 +162,7 @@ class _Answers:
     solution: Solution
     drawing: float
     factor: float
-    scores: Doubles
+    scores: Reals
     losses: Doubles
 
     def clearly_better(self, usual: _Answers) -> bool:
@@ -220,7 +220,7 @@ def _answers(solution: Solution, of: leave_one_out.Products, drawing: float) -> 
     return _calibrated(solution, of, drawing, leave_one_out.scores(solution, of, drawing))
 
 
-def _calibrated(solution: Solution, of: leave_one_out.Products, drawing: float, scores: Doubles) -> _Answers:
+def _calibrated(solution: Solution, of: leave_one_out.Products, drawing: float, scores: Reals) -> _Answers:
     factor = best_factor(scores, of.labels, _usual(solution)) if len(of.labels) else _usual(solution)
     losses = log_losses(scores, of.labels, factor)
     return _Answers(solution=solution, drawing=drawing, factor=factor, scores=scores, losses=losses)
@@ -231,9 +231,9 @@ def _usual(solution: Solution) -> float:
     return float(_USUAL / level) if level > 1e-12 else 1.0
 
 
-def _softmax(scores: Doubles) -> Doubles:
+def _softmax(scores: Reals) -> Reals:
     shifted = np.exp(scores - scores.max(axis=1, keepdims=True, initial=-np.inf))
-    result: Doubles = shifted / shifted.sum(axis=1, keepdims=True)
+    result: Reals = shifted / shifted.sum(axis=1, keepdims=True)
     return result
 
 

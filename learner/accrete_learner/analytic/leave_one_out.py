@@ -11,20 +11,14 @@ Shapes: n examples, d feature length, C classes that have examples. Names as in 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from accrete_learner.analytic.discriminant import Solution
-from accrete_learner.analytic.statistics import Doubles, Labels
+from accrete_learner.analytic.discriminant import Solution, precision_for
+from accrete_learner.analytic.statistics import Doubles, Labels, Reals
 
 #: Scores that are computed at a time, so that what they need stays in the processor's cache.
 _CHUNK = 2**15
-#: Classes from which on scores are computed in float32, which halves their time; they judge, and are not served.
-SINGLE_FROM = 200
-
-Reals = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,11 +35,6 @@ class Products:
     def part(self, which: slice) -> Products:
         """Return the products of some of the examples."""
         return Products(labels=self.labels[which], with_means=self.with_means[which], norms=self.norms[which])
-
-
-def precision_for(classes: int) -> type[np.floating[Any]]:
-    """Return the type of products and scores for so many classes."""
-    return np.float32 if classes >= SINGLE_FROM else np.float64
 
 
 def products(solution: Solution, features: Doubles, labels: Labels) -> Products:
@@ -65,8 +54,8 @@ def products(solution: Solution, features: Doubles, labels: Labels) -> Products:
     )
 
 
-def scores(solution: Solution, of: Products, drawing: float) -> Doubles:
-    """Return the scores [n, C] of each example by the head without it."""
+def scores(solution: Solution, of: Products, drawing: float) -> Reals:
+    """Return the scores [n, C] of each example by the head without it, in the products' precision."""
     kind = of.with_means.dtype
     noise = solution.noise(drawing)
     inverse = doubled = None
@@ -75,7 +64,7 @@ def scores(solution: Solution, of: Products, drawing: float) -> Doubles:
         half = inverted * np.sqrt(noise).astype(kind)
         inverse, doubled = _Symmetric.of(inverted), _Symmetric.of(half @ half.T)
     kernel = solution.kernel.astype(kind)
-    result = np.empty(of.with_means.shape)
+    result = np.empty_like(of.with_means)
     size = max(1, _CHUNK // len(solution.counts))
     for start in range(0, len(result), size):
         part = slice(start, start + size)

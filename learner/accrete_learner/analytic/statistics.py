@@ -13,11 +13,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 Doubles = NDArray[np.float64]
+Reals = NDArray[np.floating[Any]]
+"""Of either precision."""
 Labels = NDArray[np.int64]
 
 #: Features are multiples of this, about a sixth of the spacing of float16 at the usual 1 / sqrt(d) of a feature.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from accrete_learner.analytic import Statistics, leave_one_out
+from accrete_learner.analytic import Statistics, discriminant, leave_one_out
 from accrete_learner.analytic.discriminant import MOST_ADDED, ridge_of, solve, with_examples
 from accrete_learner.analytic.head import nearness_without
 from accrete_learner.analytic.statistics import Doubles, Labels, on_grid
@@ -70,11 +70,15 @@ def test_for_many_classes_scores_of_less_precision_are_good_enough(monkeypatch: 
     x, y = data(40)
     solution = solve(Statistics.empty(40, len(COUNTS)).with_examples(x, y), 0.1)
     exact = leave_one_out.scores(solution, leave_one_out.products(solution, x, y), 1.0)
-    monkeypatch.setattr(leave_one_out, "SINGLE_FROM", len(COUNTS))
+    monkeypatch.setattr(discriminant, "SINGLE_FROM", len(COUNTS))
     products = leave_one_out.products(solution, x, y)
     assert products.with_means.dtype == np.float32
     found = leave_one_out.scores(solution, products, 1.0)
     np.testing.assert_allclose(found, exact, atol=1e-4 * np.abs(exact).max())
+    served = solution.head(1.0)
+    monkeypatch.undo()
+    for one, other in zip(served, solution.head(1.0), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5 * np.abs(other).max())
 
 
 def test_an_example_that_is_alone_in_its_class_is_not_judged() -> None:
