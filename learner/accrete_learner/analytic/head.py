@@ -142,16 +142,16 @@ def nearness_without(statistics: Statistics, features: Doubles, labels: Labels) 
         features: [n, d].
         labels: [n], classes of two examples or more.
     """
-    rows, length = np.arange(len(labels)), np.linalg.norm(features, axis=1)
     kind = precision_for(statistics.class_count)
-    with_sums = (features.astype(kind) @ statistics.sums.T.astype(kind)).astype(np.float64)
-    lengths = np.tile(np.linalg.norm(statistics.sums, axis=1), (len(labels), 1))
-    own = with_sums[rows, labels]
-    with_sums[rows, labels] = own - length**2
-    lengths[rows, labels] = np.sqrt(np.maximum(lengths[rows, labels] ** 2 - 2 * own + length**2, 0))
-    cosines = with_sums / np.maximum(lengths * length[:, None], 1e-12)
-    cosines[:, statistics.counts == 0] = -1
-    nearest: Doubles = cosines.max(axis=1, initial=-1)
+    rows, length = np.arange(len(labels)), np.linalg.norm(features, axis=1)
+    lengths = np.linalg.norm(statistics.sums, axis=1)
+    with_sums = features.astype(kind) @ statistics.sums.T.astype(kind)
+    own = with_sums[rows, labels].astype(np.float64)
+    own_length = np.sqrt(np.maximum(lengths[labels] ** 2 - 2 * own + length**2, 0))
+    cosines = with_sums / np.maximum(lengths, 1e-12).astype(kind)
+    cosines[rows, labels] = (own - length**2) / np.maximum(own_length, 1e-12)
+    cosines[:, statistics.counts == 0] = -np.inf
+    nearest: Doubles = np.maximum(cosines.max(axis=1, initial=-np.inf) / np.maximum(length, 1e-12), -1)
     return nearest
 
 
@@ -161,6 +161,7 @@ class _Answers:
 
     solution: Solution
     drawing: float
+    judge: leave_one_out.Judge
     factor: float
     scores: Reals
     losses: Doubles
@@ -212,18 +213,21 @@ def _chosen(solver: _Solver, x: Doubles, rows: Labels) -> _Answers:
             of, usual = leave_one_out.products(stronger, x, rows), answers
     weaker = _answers(usual.solution, of.part(first), WEAKER_DRAWING)
     best = weaker if weaker.clearly_better(usual) else usual
-    scores = leave_one_out.scores(best.solution, of.part(others), best.drawing)
-    return _calibrated(best.solution, of, best.drawing, np.concatenate([best.scores, scores]))
+    scores = np.concatenate([best.scores, best.judge.scores(of.part(others))])
+    return _calibrated(best.solution, of, best.drawing, best.judge, scores)
 
 
 def _answers(solution: Solution, of: leave_one_out.Products, drawing: float) -> _Answers:
-    return _calibrated(solution, of, drawing, leave_one_out.scores(solution, of, drawing))
+    judge = leave_one_out.Judge(solution, drawing)
+    return _calibrated(solution, of, drawing, judge, judge.scores(of))
 
 
-def _calibrated(solution: Solution, of: leave_one_out.Products, drawing: float, scores: Reals) -> _Answers:
+def _calibrated(
+    solution: Solution, of: leave_one_out.Products, drawing: float, judge: leave_one_out.Judge, scores: Reals
+) -> _Answers:
     factor = best_factor(scores, of.labels, _usual(solution)) if len(of.labels) else _usual(solution)
     losses = log_losses(scores, of.labels, factor)
-    return _Answers(solution=solution, drawing=drawing, factor=factor, scores=scores, losses=losses)
+    return _Answers(solution=solution, drawing=drawing, judge=judge, factor=factor, scores=scores, losses=losses)
 
 
 def _usual(solution: Solution) -> float:

@@ -54,22 +54,29 @@ def products(solution: Solution, features: Doubles, labels: Labels) -> Products:
     )
 
 
-def scores(solution: Solution, of: Products, drawing: float) -> Reals:
-    """Return the scores [n, C] of each example by the head without it, in the products' precision."""
-    kind = of.with_means.dtype
-    noise = solution.noise(drawing)
-    inverse = doubled = None
-    if noise.any():
-        inverted = solution.inverse(drawing).astype(kind)
-        half = inverted * np.sqrt(noise).astype(kind)
-        inverse, doubled = _Symmetric.of(inverted), _Symmetric.of(half @ half.T)
-    kernel = solution.kernel.astype(kind)
-    result = np.empty_like(of.with_means)
-    size = max(1, _CHUNK // len(solution.counts))
-    for start in range(0, len(result), size):
-        part = slice(start, start + size)
-        result[part] = _scores(solution.counts, kernel, of.part(part), noise, inverse, doubled)
-    return result
+class Judge:
+    """Scores examples by heads without them, with one drawing; what all examples share is computed once."""
+
+    def __init__(self, solution: Solution, drawing: float) -> None:
+        kind = precision_for(len(solution.counts))
+        self._counts = solution.counts
+        self._kernel = solution.kernel.astype(kind)
+        self._noise = solution.noise(drawing)
+        self._inverse: _Symmetric | None = None
+        self._doubled: _Symmetric | None = None
+        if self._noise.any():
+            inverse = solution.inverse(drawing).astype(kind)
+            half = inverse * np.sqrt(self._noise).astype(kind)
+            self._inverse, self._doubled = _Symmetric.of(inverse), _Symmetric.of(half @ half.T)
+
+    def scores(self, of: Products) -> Reals:
+        """Return the scores [n, C] of each example by the head without it, in the products' precision."""
+        result = np.empty_like(of.with_means)
+        size = max(1, _CHUNK // len(self._counts))
+        for start in range(0, len(result), size):
+            part = slice(start, start + size)
+            result[part] = _scores(self._counts, self._kernel, of.part(part), self._noise, self._inverse, self._doubled)
+        return result
 
 
 @dataclass(frozen=True)

@@ -45,7 +45,7 @@ def test_the_scores_are_those_of_a_head_that_never_saw_the_example(
     x, y = data(length)
     statistics = Statistics.empty(length, len(COUNTS)).with_examples(x, y)
     solution = solve(statistics, shrinkage)
-    scores = leave_one_out.scores(solution, leave_one_out.products(solution, x, y), drawing)
+    scores = leave_one_out.Judge(solution, drawing).scores(leave_one_out.products(solution, x, y))
     ridge = solution.ridge
     assert ridge == pytest.approx(shrinkage * np.square(x - x.mean(axis=0)).sum() / length, rel=0.05)
     noise = drawing * np.trace(solution.kernel) / np.sum(1 / np.array(COUNTS))
@@ -69,11 +69,11 @@ def test_the_head_itself_has_the_scores_of_the_definition(drawing: float) -> Non
 def test_for_many_classes_scores_of_less_precision_are_good_enough(monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = data(40)
     solution = solve(Statistics.empty(40, len(COUNTS)).with_examples(x, y), 0.1)
-    exact = leave_one_out.scores(solution, leave_one_out.products(solution, x, y), 1.0)
+    exact = leave_one_out.Judge(solution, 1.0).scores(leave_one_out.products(solution, x, y))
     monkeypatch.setattr(discriminant, "SINGLE_FROM", len(COUNTS))
     products = leave_one_out.products(solution, x, y)
     assert products.with_means.dtype == np.float32
-    found = leave_one_out.scores(solution, products, 1.0)
+    found = leave_one_out.Judge(solution, 1.0).scores(products)
     np.testing.assert_allclose(found, exact, atol=1e-4 * np.abs(exact).max())
     served = solution.head(1.0)
     monkeypatch.undo()
