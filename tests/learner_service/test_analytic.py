@@ -43,8 +43,9 @@ def vectors(label: int, count: int, start: int = 0) -> list[Example]:
 class World:
     """A store of its own with a learner that runs on it."""
 
-    def __init__(self, folder: Path, config: StoreConfig) -> None:
+    def __init__(self, folder: Path, config: StoreConfig, options: dict[str, dict[str, Any]]) -> None:
         folder.mkdir()
+        self._options = OPTIONS | options
         self.folder = folder
         self._config = config
         self.store = Store.connect(config, HOLDOUT, data_dir=folder)
@@ -52,7 +53,7 @@ class World:
         self.learner = self._start()
 
     def _start(self) -> RunningLearner:
-        return RunningLearner(self.folder, self.store, self._config, **OPTIONS)
+        return RunningLearner(self.folder, self.store, self._config, **self._options)
 
     def restart(self) -> None:
         self.learner.kill()
@@ -99,12 +100,12 @@ class World:
 
 
 @pytest.fixture
-def world(shared_store: SharedStore, tmp_path: Path) -> Iterator[Callable[[], World]]:
+def world(shared_store: SharedStore, tmp_path: Path) -> Iterator[Callable[..., World]]:
     """Makes worlds that know nothing of each other."""
     made: list[World] = []
 
-    def make() -> World:
-        made.append(World(tmp_path / f"data{len(made)}", shared_store.config()))
+    def make(**options: dict[str, Any]) -> World:
+        made.append(World(tmp_path / f"data{len(made)}", shared_store.config(), options))
         return made[-1]
 
     yield make
@@ -183,6 +184,16 @@ def test_what_is_taught_again_counts_once(world):
     one.teach(scans[:2])
     other.teach(scans)
     assert difference(one.head(), other.head()) < 1e-5
+
+
+def test_a_version_that_few_examples_measure_says_that_it_was_not_judged(world):
+    one = world(gate={"enabled": True})
+    one.teach(vectors(0, 3) + vectors(1, 3))
+    newest = one.teach(vectors(2, 3))
+    assert newest.reason == "not judged on the old classes: 6 examples measure them, 20 are needed"
+    until(lambda: one.store.control.phase_reason() == f"version {newest.version}: {newest.reason}", one.learner.log)
+    events = [event for event in one.store.events.read("0", count=1000) if event.kind == "phase"]
+    assert newest.reason in [event.body["reason"] for event in events if event.body["phase"] == "committing"]
 
 
 def test_a_version_that_is_given_up_takes_no_example_with_it(world):

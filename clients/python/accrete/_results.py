@@ -224,7 +224,7 @@ class Status:
     held_labels: tuple[str, ...]
     """Labels in quarantine, after failed or rejected steps or until approved; `Client.held` says why."""
     phase_reason: str
-    """What started the phase or, when it is "blocked", what is damaged, for people."""
+    """What started the phase; what is damaged when it is "blocked"; when "waiting", what the gate could not judge."""
     in_review: int
     """Examples set aside for review, not counted in `pending`; `Client.review` says why."""
     unknown_rate: float
@@ -306,7 +306,7 @@ class VersionInfo:
     step_seconds: float
     digest: str
     reason: str
-    """Why it was rejected."""
+    """Why it was rejected, given up, or could not be judged by the gate."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
