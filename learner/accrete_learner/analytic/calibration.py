@@ -9,7 +9,6 @@ import math
 from typing import Final
 
 import numpy as np
-from scipy.optimize import minimize_scalar
 
 from accrete_learner.analytic.statistics import Doubles, Labels, Reals
 
@@ -57,6 +56,8 @@ def best_factor(scores: Reals, labels: Labels, usual: float) -> float:
     Source: Guo et al., On calibration of modern neural networks (ICML 2017), section 4.2; the prior is ours.
     """
     below, own = _below_highest(scores, labels)
+
+    from scipy.optimize import minimize_scalar  # half a second that a trainer of networks does without
 
     def unlikely(exponent: float) -> float:
         prior = (exponent / _SPREAD) ** 2 / 2
