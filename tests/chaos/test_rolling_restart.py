@@ -19,6 +19,7 @@ from accrete_storage.embedded.server import socket_url
 from benchmarks.digits import scans_by_label
 from benchmarks.node import Node
 from benchmarks.waiting import free_port, until
+from tests.support.priority import FULL_PRIORITY
 
 PAUSE_S = 0.005
 """Between two calls: enough of them meet a restart, and the processor is left to what restarts."""
@@ -61,7 +62,7 @@ def ask_async(address: str, image: np.ndarray, enough: threading.Event, seen: li
 
 
 def test_a_rolling_restart_fails_no_call_of_either_client(tmp_path: Path) -> None:
-    node, port = Node(tmp_path), free_port()
+    node, port = Node(tmp_path, environment=FULL_PRIORITY), free_port()
     node.start()
     second = None
     try:

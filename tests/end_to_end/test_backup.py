@@ -9,6 +9,7 @@ from pathlib import Path
 
 from accrete import Client
 from benchmarks.node import Node
+from tests.support.priority import FULL_PRIORITY
 
 
 def accrete(*arguments: object) -> subprocess.CompletedProcess[str]:
@@ -38,7 +39,7 @@ def test_a_node_goes_on_from_a_backup_that_was_taken_while_another_was_taught(
     again = accrete("restore", folder, "--data-dir", node.data_dir)
     assert again.returncode == 2
     assert "new data directory" in again.stderr
-    other = Node(tmp_path)
+    other = Node(tmp_path, environment=FULL_PRIORITY)
     in_vain = accrete("restore", tmp_path / "none", "--data-dir", other.data_dir)
     assert "no backup" in in_vain.stderr
     done = accrete("restore", folder, "--data-dir", other.data_dir)

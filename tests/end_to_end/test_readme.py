@@ -14,6 +14,7 @@ import pytest
 from accrete import Client
 from accrete.cli.app import SECTIONS
 from benchmarks.waiting import free_port
+from tests.support.priority import FULL_PRIORITY
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCUMENTS = [ROOT / "README.md", ROOT / "docs/tutorial.md"]
@@ -47,7 +48,8 @@ def test_every_command_of_the_command_line_is_one_that_exists(document: Path):
 @each_document
 def test_its_blocks_run_in_their_order(document: Path, tmp_path: Path):
     port = free_port()
-    environment = os.environ | {
+    environment = os.environ | FULL_PRIORITY
+    environment |= {
         "ACCRETE_ADDRESS": f"127.0.0.1:{port}",
         "ACCRETE_SERVER__PORT": str(port),
         "ACCRETE_SERVER__METRICS_PORT": "0",
@@ -67,10 +69,8 @@ def test_its_blocks_run_in_their_order(document: Path, tmp_path: Path):
                 command = [sys.executable, "-m", "accrete", *arguments]
                 if arguments[0] == "up":
                     up = subprocess.Popen(command, cwd=tmp_path, env=environment)
-                    with Client(
-                        environment["ACCRETE_ADDRESS"]
-                    ) as client:  # a reader sees in that terminal when it serves
-                        client.wait_ready(300)
+                    with Client(environment["ACCRETE_ADDRESS"]) as client:
+                        client.wait_ready(300)  # a reader sees in that terminal when it serves
                 else:
                     run(command, tmp_path, environment)
         assert up is not None, "the document starts no server"

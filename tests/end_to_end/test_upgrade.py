@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from benchmarks.node import Node
+from tests.support.priority import FULL_PRIORITY
 
 EMBEDDINGS = {"model.backbone": "identity", "model.embedding": "64", "training.augmentation": "auto"}
 
@@ -23,7 +24,7 @@ def test_a_data_directory_of_schema_1_is_served_and_learned_on_from(digits, tmp_
         archive.extractall(tmp_path)
     expected = json.loads((tmp_path / "data" / "expected.json").read_text())
     vectors = {label: [(one.reshape(-1) / 256).astype(np.float32) for one in scans] for label, scans in digits.items()}
-    node = Node(tmp_path, settings=EMBEDDINGS)
+    node = Node(tmp_path, settings=EMBEDDINGS, environment=FULL_PRIORITY)
     node.start()
     try:
         with node.client() as client:

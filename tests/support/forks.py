@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable
 from multiprocessing import get_context
 from multiprocessing.process import BaseProcess
+from pathlib import Path
 from typing import NoReturn
 
 from accrete_learner_service.trainer import child, starter
@@ -77,7 +78,7 @@ def _become_trainer(ours: list[int], theirs: list[int], arguments: list[str]) ->
         logging.getLogger().handlers.clear()
         for number, end in enumerate(ours):
             os.dup2(end, number)
-        for end in (*ours, *theirs):
+        for end in (*ours, *theirs, *_locks()):
             os.close(end)
         sys.stdin, sys.stdout, sys.stderr = os.fdopen(0), os.fdopen(1, "w"), os.fdopen(2, "w", 1)
         sys.argv = ["starter", *arguments]
@@ -86,3 +87,12 @@ def _become_trainer(ours: list[int], theirs: list[int], arguments: list[str]) ->
         code = end.code if isinstance(end.code, int) else 0
     finally:
         os._exit(code)
+
+
+def _locks() -> list[int]:
+    """Return the descriptors of files that the learner has locked, which a program that is started does not inherit.
+
+    By one that is open here, the lock would outlive a killed learner for a moment.
+    """
+    links = {int(entry.name): os.path.realpath(entry) for entry in Path("/proc/self/fd").iterdir()}
+    return [descriptor for descriptor, target in links.items() if target.endswith(".lock")]
