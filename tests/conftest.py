@@ -13,6 +13,8 @@ from tests.support.store import SharedStore
 
 MAX_WORKERS = 4
 """Each worker takes some 700 MB, and the nodes that it starts take more."""
+PRIORITY = 15
+"""Of workers, 19 being the lowest, which trainers have."""
 INTEGRATION_FOLDERS = {"chaos", "end_to_end"}
 INTEGRATION_FIXTURES = {"shared_store", "world", "url"}
 """Fixtures behind which there is a store. `world` and `url` choose theirs when they are made."""
@@ -30,6 +32,15 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     if len(set(named)) == 1 and named[0].endswith(".py"):
         return 0
     return min(len(os.sched_getaffinity(0)) + 1, MAX_WORKERS) if hasattr(os, "sched_getaffinity") else None
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Lower the priority of workers, and so of what they start, to about a trainer's.
+
+    Beside tests of a higher one, a node that trains at the lowest would wait for minutes.
+    """
+    if hasattr(config, "workerinput") and hasattr(os, "setpriority"):
+        os.setpriority(os.PRIO_PROCESS, 0, max(PRIORITY, os.getpriority(os.PRIO_PROCESS, 0)))
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
