@@ -145,12 +145,12 @@ class Node:
             raise RuntimeError("the node was not started")
         started = time.monotonic()
         self.process.terminate()
-        self.process.wait(60)
+        self.process.wait(300)
         return time.monotonic() - started
 
     def client(self) -> Client:
         """Return a client of it, to be closed."""
-        return Client(self.address, timeout=30)
+        return Client(self.address, timeout=300)
 
     @contextmanager
     def store(self) -> Iterator[Store]:
@@ -220,4 +220,4 @@ def default_node(data_dir: Path, **settings: str) -> Iterator[str]:
         yield until(lambda: addresses(data_dir), what="the server")["address"]
     finally:
         process.terminate()
-        process.wait(60)
+        process.wait(300)

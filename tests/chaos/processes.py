@@ -103,7 +103,7 @@ class Forked:
 
     def ended(self) -> int:
         """Waits for its end; answers the exit status, negative for a signal."""
-        self.process.join(60)
+        self.process.join(300)
         assert self.process.exitcode is not None, "it goes on"
         return self.process.exitcode
 

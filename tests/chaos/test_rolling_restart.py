@@ -83,7 +83,7 @@ def test_a_rolling_restart_fails_no_call_of_either_client(tmp_path: Path) -> Non
         try:
             for sent in (signal.SIGTERM, signal.SIGINT):
                 second.send_signal(sent)
-                assert second.wait(30) == 0
+                assert second.wait(300) == 0
                 second = start_second(node, port)
                 first = node.pid("server")
                 assert first is not None
@@ -101,5 +101,5 @@ def test_a_rolling_restart_fails_no_call_of_either_client(tmp_path: Path) -> Non
     finally:
         if second is not None:
             second.terminate()
-            second.wait(30)
+            second.wait(300)
         node.stop()

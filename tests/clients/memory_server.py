@@ -213,7 +213,7 @@ class Teaching(_Entry, teaching_pb2_grpc.TeachingServicer):
         """True: there is an event at this position; False: the call is to end."""
         with self.state.changed:
             self.state.changed.wait_for(
-                lambda: len(self.state.events) > position or self._over(context, drops), timeout=60
+                lambda: len(self.state.events) > position or self._over(context, drops), timeout=300
             )
             return not self._over(context, drops)
 

@@ -217,7 +217,7 @@ def test_an_encrypted_connection_checks_the_servers_certificate(tmp_path, image)
     command = (
         "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=DNS:localhost"
     )
-    subprocess.run([*command.split(), *(str(part) for pair in files.items() for part in pair)], check=True, timeout=60)
+    subprocess.run([*command.split(), *(str(part) for pair in files.items() for part in pair)], check=True, timeout=300)
     server = MemoryServer(tls=(files["-keyout"].read_bytes(), files["-out"].read_bytes()))
     server.start()
     try:

@@ -57,7 +57,7 @@ def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     key, found = folder / "key.pem", folder / "cert.pem"
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=localhost"
     command += f" -addext subjectAltName=DNS:localhost -keyout {key} -out {found}"
-    subprocess.run(command.split(), check=True, timeout=60, capture_output=True)
+    subprocess.run(command.split(), check=True, timeout=300, capture_output=True)
     return key, found
 
 

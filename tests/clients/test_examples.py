@@ -152,7 +152,7 @@ def queue(tmp_path: Path) -> Iterator[tuple[str, Any]]:
             yield url, client
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(300)
 
 
 def test_the_stream_loses_nothing_and_stores_nothing_twice(
@@ -181,7 +181,7 @@ def test_the_stream_loses_nothing_and_stores_nothing_twice(
 
 def post(url: str, body: bytes) -> tuple[int, Any]:
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, data=body), timeout=30) as response:
+        with urllib.request.urlopen(urllib.request.Request(url, data=body), timeout=300) as response:
             return response.status, json.load(response)
     except urllib.error.HTTPError as error:
         with error:
@@ -216,5 +216,5 @@ def test_the_web_handler_teaches_and_predicts(node: Node, scans: dict[str, list[
         until(predicted)
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=300)
     assert process.returncode in (0, -15)

@@ -49,7 +49,7 @@ def _base_install(code: str, *arguments: str, extra: tuple[str, ...] = ()) -> su
     """Run code where only grpcio, protobuf, numpy and what an extra brings can be imported."""
     block = BLOCK.format(blocked=tuple(name for name in BLOCKED if name not in extra))
     command = [sys.executable, "-W", "error", "-c", block + code, *arguments]
-    return subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
 
 
 def test_the_exported_names_are_sorted_and_all_there_is():

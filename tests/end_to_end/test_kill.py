@@ -73,7 +73,7 @@ def _killed_while_learning(
     watcher.start()
     log = len(node.log())
     ids = teach(client, digits, labels)
-    assert training.wait(60), f"{victim}: the step did not start training"
+    assert training.wait(300), f"{victim}: the step did not start training"
     answered_before = asker.answered
     node.kill(victim)
     # The victim may be the server, which forgets who waits: the SDK asks again.

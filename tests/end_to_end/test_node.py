@@ -65,7 +65,7 @@ def test_metrics_of_both_processes_tell_of_a_step(taught):
 def test_a_second_node_on_the_same_data_is_refused_and_the_first_goes_on(taught):
     other = copy.copy(taught)
     other.start()
-    assert other.process.wait(60) == 2
+    assert other.process.wait(300) == 2
     assert "another process serves the data directory" in taught.log()
     with taught.client() as client:
         assert client.status().store_alive

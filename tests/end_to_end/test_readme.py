@@ -77,7 +77,7 @@ def test_its_blocks_run_in_their_order(document: Path, tmp_path: Path):
     finally:
         if up is not None:
             up.terminate()
-            assert up.wait(30) == 0
+            assert up.wait(300) == 0
 
 
 def run(command: list[str], folder: Path, environment: dict[str, str]) -> None:

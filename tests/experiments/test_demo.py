@@ -66,7 +66,7 @@ def test_a_short_demonstration_on_digits_ends_with_all_figures(tmp_path: Path):
         command("--keep", tmp_path / "data", "--summary", summary, "--epochs", 1, "--base-epochs", 1, "--idle", 1),
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=300,
         env=os.environ | FULL_PRIORITY,
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr
@@ -101,7 +101,7 @@ def test_photographs_are_learned_at_once_where_only_the_light_extra_is_installed
         command("--data", tmp_path / "photos", *flags),
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=300,
         env=os.environ | FULL_PRIORITY | without(LIGHT_LACKS),
     )
     assert ended.returncode == 0, ended.stdout + ended.stderr

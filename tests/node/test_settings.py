@@ -214,7 +214,7 @@ def test_every_field_of_the_printed_file_is_explained(tmp_path: Path):
 )
 def test_bad_settings_end_the_command_with_status_2_before_anything_starts(tmp_path: Path, given: list[str], told: str):
     command = [sys.executable, "-m", "accrete", "up", "--data-dir", "data", *given]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
     assert ended.returncode == 2
     assert told in ended.stderr
     assert "Traceback" not in ended.stderr

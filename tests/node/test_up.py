@@ -52,7 +52,7 @@ def up(tmp_path: Path) -> Iterator[Up]:
     yield start
     for process in started:
         process.terminate()
-        process.communicate(timeout=30)
+        process.communicate(timeout=300)
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def test_it_tells_where_everything_is_and_ends_in_order(up: Up, tmp_path: Path):
         lines += line
     assert lines.startswith(f"Accrete serves on {found['address']}\n")
     process.send_signal(signal.SIGINT)
-    rest, _ = process.communicate(timeout=30)
+    rest, _ = process.communicate(timeout=300)
     assert process.returncode == 0
     assert rest == ""  # the log is on the other stream, and has nothing but JSON
     events = [json.loads(line)["event"] for line in (tmp_path / "log").read_text().splitlines()]
@@ -106,7 +106,7 @@ def test_a_password_is_in_no_message_and_no_file_for_others(up: Up, tmp_path: Pa
     assert "s3kret" not in told + repr(settings)
     assert f"store     unix://***@{unquote(config.url.removeprefix('unix://'))}" in unquote(told)
     process = up("--port", 0, "--redis", url)  # a server without a password refuses one
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 2
     assert "s3kret" not in output
     assert "s3kret" in (tmp_path / "data" / "run" / "settings.toml").read_text()
@@ -130,7 +130,7 @@ def test_settings_of_a_run_that_are_not_whole_start_nothing(tmp_path: Path, kept
         "\0" * len(whole) if kept == 1 else whole[: whole.index("[memory]")] * bool(kept)
     )
     command = [sys.executable, "-m", "accrete_node", "serve", str(tmp_path / "settings.toml")]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, check=False)
     assert ended.returncode == 2
     assert "settings.toml" in ended.stderr
     assert "Traceback" not in ended.stderr
@@ -139,7 +139,7 @@ def test_settings_of_a_run_that_are_not_whole_start_nothing(tmp_path: Path, kept
 
 def test_a_store_that_keeps_nothing_ends_it_with_its_reason(up: Up, unfit_store: str):
     process = up("--port", 0, "--redis", unfit_store)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 2
     assert "appendonly" in output
 
@@ -151,7 +151,7 @@ def test_a_port_that_is_taken_ends_it_with_its_reason(up: Up, setting: str):
         other.listen()
         port = other.getsockname()[1]
         process = up("--port", 0, "--set", f"{setting}={port}")
-        output, _ = process.communicate(timeout=60)
+        output, _ = process.communicate(timeout=300)
     assert process.returncode == 2
     assert f"127.0.0.1:{port}" in output
     assert f"change {setting}" in output
@@ -193,7 +193,7 @@ def test_a_start_on_a_data_directory_in_use_is_refused_and_changes_nothing(
             [sys.executable, "-m", "accrete", *given, "--set", "server.port=0", "--set", "server.metrics_port=0"],
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=300,
             check=False,
         )
         assert ended.returncode == 2, ended.stderr

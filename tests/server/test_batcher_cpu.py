@@ -68,7 +68,7 @@ class _Line:
 
     def compute(self, batch: Any) -> Any:
         self.sizes.append(len(batch))
-        assert self.gate.wait(10)
+        assert self.gate.wait(300)
         if self.fails:
             raise RuntimeError("out of memory")
         return self._features(batch)

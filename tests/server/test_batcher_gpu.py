@@ -33,7 +33,7 @@ class _Gated:
 
     def _wait_and_compute(self, batch: Any) -> Any:
         self.sizes.append(len(batch))
-        assert self.gate.wait(10)
+        assert self.gate.wait(300)
         return self._features(batch)
 
 

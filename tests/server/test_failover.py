@@ -21,7 +21,7 @@ def test_teaching_goes_on_at_the_new_primary_and_the_learner_keeps_its_lease(tmp
         try:
             running = world.server()
             assert lease.acquire()
-            with accrete.Client(running.server.address, timeout=60) as client:
+            with accrete.Client(running.server.address, timeout=300) as client:
                 assert client.add_examples([("cat", pixels(seed)) for seed in range(3)]).stored == 3
                 fail_over(old, new, address)
                 assert client.add_examples([("cat", pixels(seed)) for seed in range(6)]).stored == 3
