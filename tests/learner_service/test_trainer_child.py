@@ -32,7 +32,7 @@ def trainer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Trainer
     """A child that does what the step's folder says."""
     (tmp_path / "acting_trainer.py").write_text(SCRIPT)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    made = Trainer(nice=5, module="acting_trainer")
+    made = Trainer(nice=17, module="acting_trainer")
     yield made
     made.kill()
 
@@ -148,7 +148,7 @@ def test_the_child_runs_at_lowered_priority(trainer: Trainer, tmp_path: Path):
     said: list[Progress] = []
     act = 'reporter.progress("nice", os.getpriority(os.PRIO_PROCESS, 0), 19, 0.0)'
     trainer.run(folder(tmp_path, act), said.append, nothing)
-    assert said[0].done == 5
+    assert said[0].done == 17
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child that its parent died")
@@ -158,7 +158,7 @@ def test_the_child_dies_with_a_learner_that_is_killed(tmp_path: Path):
     code = (
         "from accrete_learner_service.trainer.child import Trainer; import pathlib, sys\n"
         "folder = pathlib.Path(sys.argv[1])\n"
-        "Trainer(nice=5, module='idle_trainer').run(folder, print, lambda: None)"
+        "Trainer(nice=17, module='idle_trainer').run(folder, print, lambda: None)"
     )
     env = os.environ | {"PYTHONPATH": os.pathsep.join([str(tmp_path), *sys.path])}
     with subprocess.Popen([sys.executable, "-c", code, str(tmp_path)], env=env) as learner:
