@@ -13,7 +13,7 @@ import pytest
 import accrete
 from accrete import _errors
 from accrete._config import ADDRESS_VARIABLE, endpoint
-from accrete._transport.base.methods import Method
+from accrete._transport.methods import Method
 from tests.clients.conftest import FAST
 from tests.clients.memory_server import MemoryServer
 
@@ -142,7 +142,7 @@ def test_a_client_is_shared_by_threads(client, image):
 
 
 def test_a_method_that_the_server_lacks_names_an_incompatible_server(client):
-    from accrete._transport.base.sync_transport import run
+    from accrete._transport.sync_transport import run
 
     unknown: Method[bytes, bytes] = Method("/accrete.v9.Future/Call", bytes, bytes)
     with pytest.raises(accrete.IncompatibleServer):
@@ -150,7 +150,7 @@ def test_a_method_that_the_server_lacks_names_an_incompatible_server(client):
 
 
 def test_the_methods_are_those_of_the_contract():
-    from accrete._transport.base import methods as _methods
+    from accrete._transport import methods as _methods
     from accrete.v1 import operation_pb2, prediction_pb2, teaching_pb2
 
     files = (prediction_pb2, teaching_pb2, operation_pb2)

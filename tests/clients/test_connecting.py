@@ -17,7 +17,7 @@ import pytest
 
 import accrete
 from accrete._config import endpoint
-from accrete._transport.base.diagnosis import diagnose
+from accrete._transport.diagnosis import diagnose
 from tests.clients.conftest import FAST
 from tests.clients.memory_server import MemoryServer
 
