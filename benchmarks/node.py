@@ -202,17 +202,17 @@ def cpu_s(pid: int) -> float:
 
 
 @contextmanager
-def default_node(data_dir: Path, **settings: str) -> Iterator[str]:
+def default_node(data_dir: Path, settings: Mapping[str, str] | None = None) -> Iterator[str]:
     """Run `accrete up` with nothing set but where it is, and yield its address. Its log lies beside `data_dir`.
 
     Args:
         data_dir: made here.
-        settings: further ones, `deep_steps` for `deep.steps`.
+        settings: further ones by `SECTION.FIELD`.
     """
     ports = ("--port", "0", "--set", "server.metrics_port=0", "--set", "learner.metrics_port=0")
     command = [sys.executable, "-m", "accrete", "up", "--data-dir", str(data_dir), *ports]
-    for name, value in settings.items():
-        command += ["--set", f"{name.replace('_', '.', 1)}={value}"]
+    for name, value in (settings or {}).items():
+        command += ["--set", f"{name}={value}"]
     data_dir.mkdir()
     with (data_dir.parent / "node.log").open("wb") as log:
         process = subprocess.Popen(command, stdout=log, stderr=log)

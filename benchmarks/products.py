@@ -68,7 +68,7 @@ def _drawn(train: Files, draw: int) -> Files:
 def _client() -> Iterator[Client]:
     with (
         tempfile.TemporaryDirectory(prefix="accrete-products-", ignore_cleanup_errors=True) as name,
-        default_node(Path(name) / "data", deep_steps="off") as address,
+        default_node(Path(name) / "data", {"deep.steps": "off"}) as address,
         Client(address, timeout=_WAIT_S) as client,
     ):
         client.wait_ready(_WAIT_S)

@@ -32,6 +32,7 @@ from accrete_learner_service.runtime.logs import fields
 from accrete_learner_service.runtime.status import Progress
 from accrete_learner_service.step.conclusion import FinishedStep
 from accrete_learner_service.step.context import LearnerContext
+from accrete_learner_service.step.still_counts import StillCounts
 from accrete_model.files import GRAPH_FILE
 from accrete_model.frozen import BackboneStore, FrozenBackbone
 from accrete_model.frozen.backbone import CARD_FILE
@@ -46,8 +47,6 @@ LOOK_S = 5.0
 REPORT_S = 5.0
 #: Seconds that the loop computes features at a time.
 SLICE_S = 0.5
-#: Seconds between two looks, during a deep step, whether its inputs still stand.
-_REVISION_S = 1.0
 _BY_HAND_FILE = "deep_by_hand"
 
 
@@ -175,10 +174,9 @@ class DeepLearner:
             self._context.trainer.kill()
 
     def _train(self, running: _Running) -> None:
-        context, check = self._context, _Check(self._context, self._stopping, running.given_up)
+        context, check = self._context, StillCounts(self._context, self._stopping, running.given_up)
         self._tell("reading what is learned")
-        kind = self._analytic.extractor.kind
-        staged = stage(context.store, running.folder, kind, check)
+        staged = stage(context.store, running.folder, self._analytic.extractor.kind, check)
         config = context.config
         DeepJob(model=config.model, training=config.training, deep=config.deep).write(running.folder)
         still_counts = partial(check, staged.revision)
@@ -200,16 +198,15 @@ class DeepLearner:
             found.setdefault(label, {})[name] = row
         self._tell("catching up with what was learned meanwhile")
         with suppress(StoreUnavailable):  # the loop goes on with it, once the store answers
-            catch_up(context.store, found, extractor.run, kind, seconds=math.inf, check=still_counts)
+            catch_up(context.store, found, extractor.run, seconds=math.inf, check=still_counts)
         running.tuned = Tuned(staged=staged, result=result, extractor=extractor, found=found)
 
     def _adopt(self, running: _Running, tuned: Tuned) -> FinishedStep | None:
         """Make a version of a tuned backbone, once nothing is missing."""
         context = self._context
-        check = partial(_Check(context, self._stopping, running.given_up), tuned.staged.revision)
+        check = partial(StillCounts(context, self._stopping, running.given_up), tuned.staged.revision)
         try:
-            kind = tuned.extractor.kind
-            if not catch_up(context.store, tuned.found, tuned.extractor.run, kind, seconds=SLICE_S, check=check):
+            if not catch_up(context.store, tuned.found, tuned.extractor.run, seconds=SLICE_S, check=check):
                 return None
             finished = self._analytic.adopt(
                 context,
@@ -318,37 +315,6 @@ class _Told:
             return f"{progress.stage} {progress.done} of {progress.total} images"
         of = f"epoch {1 + progress.done // self._images} of about {max(1, math.ceil(progress.total / self._images))}"
         return f"training, {of}"
-
-
-class _Check:
-    """Ends a deep step that cannot count any more."""
-
-    def __init__(self, context: LearnerContext, stopping: threading.Event, given_up: threading.Event) -> None:
-        self._context = context
-        self._stopping = stopping
-        self._given_up = given_up
-        self._checked_s = -math.inf
-
-    def __call__(self, revision: int) -> None:
-        """Look whether it counts.
-
-        Raises:
-            Interrupted: the process is to stop, or the lease is lost.
-            InputsChanged: something was deleted or forgotten since the inputs were read.
-        """
-        if self._stopping.is_set() or self._given_up.is_set():
-            raise Interrupted("the learner stops")
-        if not self._context.lease.held:
-            raise Interrupted("the lease is lost")
-        if time.monotonic() - self._checked_s < _REVISION_S:
-            return
-        self._checked_s = time.monotonic()
-        try:
-            found = self._context.store.registry.state().revision
-        except StoreUnavailable:
-            return  # the commit looks again
-        if found != revision:
-            raise InputsChanged("examples were deleted or a class was forgotten meanwhile")
 
 
 def left_by_hand(work: Path) -> bool:

@@ -140,7 +140,6 @@ def catch_up(
     store: Store,
     found: Found,
     run: Callable[[NDArray[Any]], Floats],
-    kind: Kind,
     *,
     seconds: float,
     check: Callable[[], None],
@@ -153,7 +152,6 @@ def catch_up(
         store: to read.
         found: what is computed already; more is added.
         run: from images [n, H, W, C] to features [n, d].
-        kind: how features are stored.
         seconds: after which it ends; one batch at least is computed.
         check: called for each batch; what it raises ends it.
 
@@ -166,7 +164,7 @@ def catch_up(
     until = time.monotonic() + seconds
     for label in store.memory.labels():
         known = found.setdefault(label, {})
-        missing = set(store.features.of(label, kind)[0]).difference(known)
+        missing = store.features.ids(label).difference(known)
         if not missing:
             continue
         fresh = [one for one in kept_examples(store, label) if one.id in missing]

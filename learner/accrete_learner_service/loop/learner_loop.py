@@ -24,14 +24,13 @@ from accrete_learner_service.runtime.metrics import Metrics
 from accrete_learner_service.step.attempt import left_by_hand
 from accrete_learner_service.step.context import LearnerContext
 from accrete_learner_service.step.step_runner import learn_pending
+from accrete_learner_service.step.still_counts import StillCounts
 from accrete_learner_service.trigger import Decision, Settling, decide
 from accrete_storage.errors import Fenced, InputsChanged, StoreUnavailable
 from accrete_storage.versions.record import VersionRecord
 
 log = logging.getLogger(__name__)
 
-#: Seconds between two looks, during a step, whether its inputs still stand.
-REVISION_CHECK_S = 1.0
 #: Times that a step begins anew for deletions before it goes on and leaves out what was deleted.
 MAX_RESTARTS = 3
 #: Seconds between two looks at files that are damaged: each reads them again.
@@ -70,7 +69,7 @@ class Learner:
         self._reviewer = Reviewer(context.store, context.artifacts, context.lease, context.config, metrics)
         self._due: DueStep | None = None
         self._settling = Settling(context.config.trigger)
-        self._checked_s = 0.0
+        self._still_counts = StillCounts(context, stopping)
         self._store_away = False
         self._began_s = 0.0
         self._started_s = time.monotonic()
@@ -224,11 +223,11 @@ class Learner:
                 return
             self._began_s = time.monotonic()
             if self._analytic is not None:
-                finished = self._analytic.learn(self._context, due.decision, self._check)
+                finished = self._analytic.learn(self._context, due.decision, self._still_counts)
             else:
                 # Deletions that keep coming must not keep it from ever ending: once it leaves out what was deleted.
                 patient = due.restarts >= MAX_RESTARTS
-                check = self._check_lease if patient else self._check
+                check = self._still_counts.may_go_on if patient else self._still_counts
                 finished = learn_pending(self._context, due.decision, check, leave_out_deleted=patient)
         except NothingToLearn as error:
             log.info("step.nothing_to_learn", extra=fields(reason=str(error)))
@@ -295,37 +294,6 @@ class Learner:
             keep_records=None if self._analytic is None else _records(newest),
         )
         clear_backbones(context.store, context.artifacts, "" if self._analytic is None else self._analytic.backbone)
-
-    def _check(self, revision: int) -> None:
-        """End a step that cannot count any more.
-
-        Raises:
-            Interrupted: the process is to stop, or the lease is lost.
-            InputsChanged: something was deleted or forgotten since the inputs were read.
-        """
-        self._check_lease(revision)
-        if time.monotonic() - self._checked_s < REVISION_CHECK_S:
-            return
-        self._checked_s = time.monotonic()
-        if self._revision() not in (None, revision):
-            raise InputsChanged("examples were deleted or a class was forgotten during the step")
-
-    def _check_lease(self, _: int) -> None:
-        """End a step that may not go on, whatever was deleted.
-
-        Raises:
-            Interrupted: the process is to stop, or the lease is lost.
-        """
-        if self._stopping.is_set():
-            raise Interrupted("shutting down")
-        if not self._context.lease.held:
-            raise Interrupted("the lease is lost")
-
-    def _revision(self) -> int | None:
-        try:
-            return self._context.store.registry.state().revision
-        except StoreUnavailable:
-            return None  # the lease's thread decides how long that may last, and the commit checks again
 
 
 def _records(newest: VersionRecord | None) -> int:

@@ -96,13 +96,10 @@ def conclude(
         step_seconds=watch.total,
         digest=digest,
     )
-    if verdict.accepted:
-        record = replace(record, reason=candidate.remark or unjudged)
-    else:
-        record = replace(record, state="rejected", reason=verdict.reason)
     outcome: Outcome
     if verdict.accepted:
         outcome = "committed"
+        record = replace(record, reason=candidate.remark or unjudged)
         with watch.stage("committing"):
             commit(
                 context,
@@ -118,6 +115,7 @@ def conclude(
             )
     else:
         outcome = "rejected"
+        record = replace(record, state="rejected", reason=verdict.reason)
         reject(context, inputs, record, step_id=attempt.step_id, check=check)
     log.info(
         f"step.{outcome}",

@@ -62,6 +62,12 @@ class FeatureStore:
         found: dict[str, int] = json.loads(value or b"{}")
         return found
 
+    def ids(self, label: str) -> set[str]:
+        """Return the ids of a label's examples, without reading their features."""
+        with reachable():
+            names: list[bytes] = self._database.client.hkeys(self._keys.features(label))
+        return {name.decode() for name in names}
+
     def of(self, label: str, kind: Kind) -> tuple[list[str], NDArray[np.float32]]:
         """Return the ids of a label's examples, sorted, and their features [n, d]; [0, 0] where there are none.
 

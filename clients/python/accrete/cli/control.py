@@ -92,8 +92,8 @@ def trigger(connection: Connection, output: Output, deep: Deep = False) -> None:
     """
     with connection.client() as client:
         pending = client.trigger_step(deep=deep)
-    text = "a deep step starts; accrete status says how far it is" if deep else ""
-    output.show({"pending": pending}, text or f"a step starts with {pending} pending examples")
+    deep_text = "a deep step starts; accrete status says how far it is"
+    output.show({"pending": pending}, deep_text if deep else f"a step starts with {pending} pending examples")
 
 
 def retry(label: str, connection: Connection, output: Output) -> None:
