@@ -10,13 +10,14 @@ import time
 from typing import Any
 
 from accrete.inference import service_pb2_grpc
-from accrete.v1 import operation_pb2_grpc, prediction_pb2_grpc, teaching_pb2_grpc
+from accrete.v1 import curation_pb2_grpc, operation_pb2_grpc, prediction_pb2_grpc, teaching_pb2_grpc
 from accrete_model.artifact_store import ArtifactStore
 from accrete_server.access.certificates import Certificates
 from accrete_server.access.config import check_exposure
 from accrete_server.access.guard import Guard
 from accrete_server.access.roles import METRICS_PAGE
 from accrete_server.address_file import AddressFile
+from accrete_server.curate.service import Curation
 from accrete_server.event_hub import EventHub
 from accrete_server.grpc_server import Health, bind, enable_reflection, make_grpc_server
 from accrete_server.images import ImageReader, allow_large_headers
@@ -179,6 +180,8 @@ class Server:
             self._config, self._connection, self.slots, artifacts, reporter, load_failures, settings.deep_refusal
         )
         operation_pb2_grpc.add_OperationServicer_to_server(operation, self._grpc)
+        curation = Curation(self._connection)  # type: ignore[abstract]
+        curation_pb2_grpc.add_CurationServicer_to_server(curation, self._grpc)
 
     def _add_gauges(self) -> None:
         gauge = self.metrics.gauge

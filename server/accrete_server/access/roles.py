@@ -12,6 +12,7 @@ _WATCHERS: frozenset[Role] = frozenset({"operate", "metrics"})
 _PREDICT: frozenset[Role] = frozenset({"predict"})
 _TEACH: frozenset[Role] = frozenset({"teach"})
 _OPERATE: frozenset[Role] = frozenset({"operate"})
+_CURATORS: frozenset[Role] = _TEACH | _OPERATE
 
 METRICS_PAGE = "/metrics"
 
@@ -38,6 +39,11 @@ ROLES: Mapping[str, frozenset[Role] | None] = {
     "/accrete.v1.Operation/DropReview": _OPERATE,
     "/accrete.v1.Operation/DeleteExamples": _OPERATE,
     "/accrete.v1.Operation/ForgetClass": _OPERATE,
+    "/accrete.v1.Curation/ListExamples": _CURATORS,
+    "/accrete.v1.Curation/GetEvaluation": _CURATORS | _WATCHERS,
+    "/accrete.v1.Curation/CompareVersions": _CURATORS | _WATCHERS,
+    "/accrete.v1.Curation/RenameClass": _OPERATE,
+    "/accrete.v1.Curation/MergeClasses": _OPERATE,
     "/inference.GRPCInferenceService/ModelInfer": _PREDICT,
     "/inference.GRPCInferenceService/ModelReady": ALL,
     "/inference.GRPCInferenceService/ServerMetadata": ALL,

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
+from ..v1 import curation_pb2 as cu
 from ..v1 import operation_pb2 as op
 from ..v1 import prediction_pb2 as pr
 from ..v1 import teaching_pb2 as te
@@ -61,6 +62,12 @@ RELEASE_REVIEW = _method("Operation/ReleaseReview", op.ReleaseReviewRequest, op.
 DROP_REVIEW = _method("Operation/DropReview", op.DropReviewRequest, op.DropReviewResponse)
 DELETE_EXAMPLES = _method("Operation/DeleteExamples", op.DeleteExamplesRequest, op.DeleteExamplesResponse)
 FORGET_CLASS = _method("Operation/ForgetClass", op.ForgetClassRequest, op.ForgetClassResponse)
+
+LIST_EXAMPLES = _method("Curation/ListExamples", cu.ListExamplesRequest, cu.ListExamplesResponse)
+GET_EVALUATION = _method("Curation/GetEvaluation", cu.GetEvaluationRequest, cu.GetEvaluationResponse)
+COMPARE_VERSIONS = _method("Curation/CompareVersions", cu.CompareVersionsRequest, cu.CompareVersionsResponse)
+RENAME_CLASS = _method("Curation/RenameClass", cu.RenameClassRequest, cu.RenameClassResponse)
+MERGE_CLASSES = _method("Curation/MergeClasses", cu.MergeClassesRequest, cu.MergeClassesResponse)
 
 HEALTH: Method[bytes, bytes] = Method("/grpc.health.v1.Health/Check", _same, _same)
 """grpc.health.v1 without its package. An empty request asks for the whole server; see `SERVING`."""
