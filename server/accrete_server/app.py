@@ -10,7 +10,7 @@ import time
 from typing import Any
 
 from accrete.inference import service_pb2_grpc
-from accrete.v1 import curation_pb2_grpc, operation_pb2_grpc, prediction_pb2_grpc, teaching_pb2_grpc
+from accrete.v1 import curation_pb2_grpc, inbox_pb2_grpc, operation_pb2_grpc, prediction_pb2_grpc, teaching_pb2_grpc
 from accrete_model.artifact_store import ArtifactStore
 from accrete_server.access.certificates import Certificates
 from accrete_server.access.config import check_exposure
@@ -21,6 +21,7 @@ from accrete_server.curate.service import Curation
 from accrete_server.event_hub import EventHub
 from accrete_server.grpc_server import Health, bind, enable_reflection, make_grpc_server
 from accrete_server.images import ImageReader, allow_large_headers
+from accrete_server.inbox.service import Inbox
 from accrete_server.interceptors.interceptor import CallInterceptor
 from accrete_server.interceptors.threads import CallThreads
 from accrete_server.metrics.collectors import Metrics
@@ -182,6 +183,7 @@ class Server:
         operation_pb2_grpc.add_OperationServicer_to_server(operation, self._grpc)
         curation = Curation(self._connection)  # type: ignore[abstract]
         curation_pb2_grpc.add_CurationServicer_to_server(curation, self._grpc)
+        inbox_pb2_grpc.add_InboxServicer_to_server(Inbox(self._connection), self._grpc)  # type: ignore[abstract]
 
     def _add_gauges(self) -> None:
         gauge = self.metrics.gauge

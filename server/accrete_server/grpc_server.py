@@ -7,7 +7,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from accrete.inference import service_pb2
-from accrete.v1 import curation_pb2, operation_pb2, prediction_pb2, teaching_pb2
+from accrete.v1 import curation_pb2, inbox_pb2, operation_pb2, prediction_pb2, teaching_pb2
 from accrete_server.access.certificates import Certificates
 from accrete_server.config import ServerConfig
 from accrete_server.interceptors.interceptor import CallInterceptor
@@ -20,6 +20,7 @@ SERVICES = tuple(
         (teaching_pb2, "Teaching"),
         (operation_pb2, "Operation"),
         (curation_pb2, "Curation"),
+        (inbox_pb2, "Inbox"),
         (service_pb2, "GRPCInferenceService"),
     )
 )

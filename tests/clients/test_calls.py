@@ -151,9 +151,9 @@ def test_a_method_that_the_server_lacks_names_an_incompatible_server(client):
 
 def test_the_methods_are_those_of_the_contract():
     from accrete._transport import methods as _methods
-    from accrete.v1 import curation_pb2, operation_pb2, prediction_pb2, teaching_pb2
+    from accrete.v1 import curation_pb2, inbox_pb2, operation_pb2, prediction_pb2, teaching_pb2
 
-    files = (prediction_pb2, teaching_pb2, operation_pb2, curation_pb2)
+    files = (prediction_pb2, teaching_pb2, operation_pb2, curation_pb2, inbox_pb2)
     services = [service for file in files for service in file.DESCRIPTOR.services_by_name.values()]
     contract = {f"/{service.full_name}/{method.name}" for service in services for method in service.methods}
     ours = {value.path for value in vars(_methods).values() if isinstance(value, Method)}

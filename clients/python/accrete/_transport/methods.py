@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from ..v1 import curation_pb2 as cu
+from ..v1 import inbox_pb2 as ib
 from ..v1 import operation_pb2 as op
 from ..v1 import prediction_pb2 as pr
 from ..v1 import teaching_pb2 as te
@@ -68,6 +69,12 @@ GET_EVALUATION = _method("Curation/GetEvaluation", cu.GetEvaluationRequest, cu.G
 COMPARE_VERSIONS = _method("Curation/CompareVersions", cu.CompareVersionsRequest, cu.CompareVersionsResponse)
 RENAME_CLASS = _method("Curation/RenameClass", cu.RenameClassRequest, cu.RenameClassResponse)
 MERGE_CLASSES = _method("Curation/MergeClasses", cu.MergeClassesRequest, cu.MergeClassesResponse)
+
+LIST_INBOX = _method("Inbox/ListInbox", ib.ListInboxRequest, ib.ListInboxResponse)
+GET_INBOX_IMAGE = _method("Inbox/GetInboxImage", ib.GetInboxImageRequest, ib.GetInboxImageResponse)
+LABEL_INBOX = _method("Inbox/LabelInbox", ib.LabelInboxRequest, ib.LabelInboxResponse)
+SKIP_INBOX = _method("Inbox/SkipInbox", ib.SkipInboxRequest, ib.SkipInboxResponse)
+REOPEN_INBOX = _method("Inbox/ReopenInbox", ib.ReopenInboxRequest, ib.ReopenInboxResponse)
 
 HEALTH: Method[bytes, bytes] = Method("/grpc.health.v1.Health/Check", _same, _same)
 """grpc.health.v1 without its package. An empty request asks for the whole server; see `SERVING`."""

@@ -72,6 +72,8 @@ class GetStatusResponse(_message.Message):
     WAITS_FOR_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     DEEP_FIELD_NUMBER: _builtins.int
+    INBOX_OPEN_FIELD_NUMBER: _builtins.int
+    INBOX_ENABLED_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """The version this server answers from; 0: none yet."""
     active_version: _builtins.int
@@ -118,6 +120,10 @@ class GetStatusResponse(_message.Message):
     """The data directory, on the server's machine."""
     deep: _builtins.str
     """How far a deep step is or what became of the last one, for people; empty: there was none."""
+    inbox_open: _builtins.int
+    """Images in the inbox that nobody has labelled or skipped."""
+    inbox_enabled: _builtins.bool
+    """Whether images that the model is unsure of are kept (`inbox.enabled`)."""
     @_builtins.property
     def input_shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """What an image must be: [height, width, channels], or [length] for an embedding."""
@@ -175,10 +181,12 @@ class GetStatusResponse(_message.Message):
         waits_for: _abc.Iterable[_builtins.str] | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         deep: _builtins.str = ...,
+        inbox_open: _builtins.int = ...,
+        inbox_enabled: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_version", b"active_version", "classes", b"classes", "data_dir", b"data_dir", "deep", b"deep", "engine", b"engine", "exemplar_budget", b"exemplar_budget", "exemplar_bytes", b"exemplar_bytes", "exemplars", b"exemplars", "false_alarm_rate", b"false_alarm_rate", "held_labels", b"held_labels", "holdout", b"holdout", "in_review", b"in_review", "input_shape", b"input_shape", "learner_alive", b"learner_alive", "method", b"method", "node", b"node", "oldest_pending_ms", b"oldest_pending_ms", "paused", b"paused", "pending", b"pending", "phase", b"phase", "phase_reason", b"phase_reason", "pinned", b"pinned", "progress", b"progress", "provisional_classes", b"provisional_classes", "release", b"release", "stage_left_ms", b"stage_left_ms", "store", b"store", "store_alive", b"store_alive", "unknown_rate", b"unknown_rate", "version", b"version", "waits_for", b"waits_for", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_version", b"active_version", "classes", b"classes", "data_dir", b"data_dir", "deep", b"deep", "engine", b"engine", "exemplar_budget", b"exemplar_budget", "exemplar_bytes", b"exemplar_bytes", "exemplars", b"exemplars", "false_alarm_rate", b"false_alarm_rate", "held_labels", b"held_labels", "holdout", b"holdout", "in_review", b"in_review", "inbox_enabled", b"inbox_enabled", "inbox_open", b"inbox_open", "input_shape", b"input_shape", "learner_alive", b"learner_alive", "method", b"method", "node", b"node", "oldest_pending_ms", b"oldest_pending_ms", "paused", b"paused", "pending", b"pending", "phase", b"phase", "phase_reason", b"phase_reason", "pinned", b"pinned", "progress", b"progress", "provisional_classes", b"provisional_classes", "release", b"release", "stage_left_ms", b"stage_left_ms", "store", b"store", "store_alive", b"store_alive", "unknown_rate", b"unknown_rate", "version", b"version", "waits_for", b"waits_for", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
