@@ -25,6 +25,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from accrete_kit.addresses import is_loopback
 from accrete_learner.config import DeepConfig, MethodConfig, ModelConfig, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
 from accrete_learner_service.config import GateConfig, LearnerServiceConfig, TriggerConfig
@@ -32,7 +33,7 @@ from accrete_model.config import EngineConfig
 from accrete_model.input_spec import InputSpec
 from accrete_node import presets
 from accrete_node.renamed_settings import with_current_names
-from accrete_server.access.config import AccessConfig, check_exposure, is_loopback
+from accrete_server.access.config import AccessConfig, check_exposure
 from accrete_server.config import ServerConfig
 from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
 from accrete_storage.store_url import shown

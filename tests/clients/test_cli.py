@@ -617,7 +617,7 @@ CLIENT = [
     "forget",
     "delete",
 ]
-NODE = ["up", "serve", "learn", "demo", "bench", "token", "backup", "restore"]
+NODE = ["up", "serve", "learn", "page", "demo", "bench", "token", "backup", "restore"]
 
 
 def test_help_lists_every_command(capsys):

@@ -24,6 +24,7 @@ OURS = {
     "accrete_learner": ROOT / "learner/accrete_learner",
     "accrete_learner_service": ROOT / "learner/accrete_learner_service",
     "accrete_server": ROOT / "server/accrete_server",
+    "accrete_page": ROOT / "server/accrete_page",
     "accrete_node": ROOT / "server/accrete_node",
     "accrete_experiments": ROOT / "server/accrete_experiments",
 }
@@ -49,7 +50,10 @@ def _imports(package: pathlib.Path) -> list[tuple[pathlib.Path, str]]:
 @pytest.mark.parametrize(
     ("modules", "absent"),
     [
-        ("accrete, accrete_node.commands, accrete_node.processes, accrete_server.app", SERVE_LACKS),
+        (
+            "accrete, accrete_node.commands, accrete_node.processes, accrete_server.app, accrete_page.serving",
+            SERVE_LACKS,
+        ),
         (
             "accrete_node.up, accrete_node.backbones, accrete_learner_service.app, accrete_experiments.demo.run",
             LIGHT_LACKS,

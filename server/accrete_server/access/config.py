@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import ipaddress
 from dataclasses import dataclass
 
+from accrete_kit.addresses import is_loopback
 from accrete_server.config import ServerConfig
 
 
@@ -60,13 +60,3 @@ def check_exposure(server: ServerConfig, access: AccessConfig) -> None:
                 "access.certificate and access.private_key for TLS, or access.insecure = true (--insecure) where the "
                 "network sees to it"
             )
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this machine reaches an address. A name may mean anything, so only `localhost` counts."""
-    if host == "localhost" or host.startswith("unix:"):
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False

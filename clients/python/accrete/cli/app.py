@@ -62,6 +62,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "up": Entry("run store, learner and server on this machine"),
         "serve": Entry("run a server alone"),
         "learn": Entry("run the learner alone"),
+        "page": Entry("serve the page of a server that runs already"),
         "demo": Entry("watch it learn digits, or your photographs, while it serves"),
         "bench": Entry("compare methods on streams of classes"),
         "backbones": Entry("what turns images into features, and how fast here"),

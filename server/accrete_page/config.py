@@ -1,0 +1,31 @@
+"""Settings of the page."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from annotated_types import Ge, Le, MinLen
+
+
+@dataclass(frozen=True, kw_only=True)
+class PageConfig:
+    """The page for people, which `accrete up` serves beside the server."""
+
+    enabled: bool = True
+    """Serve it."""
+
+    host: Annotated[str, MinLen(1)] = "127.0.0.1"
+    """Address to listen on. Beyond this machine only with `access.certificate`, which then encrypts the page too, or
+    with `access.insecure`."""
+
+    port: Annotated[int, Ge(0), Le(65535)] = 8080
+    """Port of the page. If it is taken, the next free one is used, which `accrete up` prints; 0: any free one."""
+
+    hosts: tuple[str, ...] = ()
+    """Names under which browsers may ask for it, beside this machine's own (localhost) and addresses in numbers. A name
+    that is not known is refused, for any page on the web can have a name of its own that leads here."""
+
+    server_name: str = ""
+    """The name in the server's certificate (`access.certificate`), by which the page knows the server. Empty: it is
+    known by being the certificate in that file."""

@@ -1,0 +1,118 @@
+"""The page's connections to the server: one for each token, which all sessions with it share."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TypeVar
+
+from accrete import AccreteError, AsyncClient, Retry, TlsConfig
+from accrete_page.errors import Gone
+from accrete_page.live import Live
+from accrete_page.traffic import Figures, Traffic
+
+T = TypeVar("T")
+
+CALL_S = 30.0
+"""Seconds that a call may take of a server that is there."""
+DOUBT_S = 0.8
+"""Seconds after which a call that has not been answered makes the page ask whether the server is there at all."""
+PROBE_S = 0.8
+"""Seconds that the server has to say so. Both together are less than the two seconds in which a person is told."""
+
+
+class Connection:
+    """A client with one token, and what it hears of the server."""
+
+    def __init__(self, address: str, tls: bool | TlsConfig, token: str, traffic: Traffic) -> None:
+        """Prepare it.
+
+        Raises:
+            InvalidInput: the address or the token cannot be used.
+        """
+        self.address = address
+        self.client = AsyncClient(address, timeout=CALL_S, retry=Retry(first_s=0.3), tls=tls, token=token)
+        self._token = token
+        self._traffic = traffic
+        self.live = Live(self.client, self.is_there, self.traffic)
+
+    async def call(self, work: Awaitable[T]) -> T:
+        """Return the result of calls to the server.
+
+        Raises:
+            AccreteError: what they fail with; Gone, within two seconds, where the server is not there.
+        """
+        task = asyncio.ensure_future(work)
+        try:
+            while not (await asyncio.wait({task}, timeout=DOUBT_S))[0]:
+                if not await self.is_there():
+                    raise Gone(self.address)
+            return task.result()
+        finally:
+            task.cancel()
+
+    async def traffic(self, data_dir: str) -> Figures | None:
+        """Return how the server fares with its callers, if that can be read here."""
+        return await self._traffic.read(self.address, self._token, data_dir)
+
+    async def is_there(self) -> bool:
+        """Return whether the server answers that it serves."""
+        try:
+            await self.client.wait_ready(PROBE_S)
+        except AccreteError:
+            return False
+        return True
+
+    async def close(self) -> None:
+        """End all that goes on."""
+        self.live.close()
+        await self.client.close()
+
+
+class Connections:
+    """All connections. They are made when they are asked for and end when nobody needs them."""
+
+    def __init__(self, where: Callable[[], str], tls: bool | TlsConfig, traffic: Traffic) -> None:
+        """Make none yet.
+
+        Args:
+            where: returns the server's address, which changes where it takes any free port and starts again.
+            tls: whether and how to encrypt.
+            traffic: reads the server's metrics.
+        """
+        self._where = where
+        self._tls = tls
+        self._traffic = traffic
+        self._open: dict[str, Connection] = {}
+        self._closing: set[asyncio.Task[None]] = set()
+
+    def get(self, token: str) -> Connection:
+        """Return the connection of a token; "" for callers without one.
+
+        Raises:
+            InvalidInput: the token cannot be used.
+        """
+        found, address = self._open.get(token), self._where()
+        if found is not None and found.address == address:
+            return found
+        made = Connection(address, self._tls, token, self._traffic)
+        if found is not None:
+            self._close(found)
+        self._open[token] = made
+        return made
+
+    def keep(self, tokens: Iterable[str]) -> None:
+        """Close the connections whose token is none of these."""
+        for token in self._open.keys() - {"", *tokens}:
+            self._close(self._open.pop(token))
+
+    async def close(self) -> None:
+        """Close all."""
+        for token in list(self._open):
+            self._close(self._open.pop(token))
+        await asyncio.gather(*self._closing)
+
+    def _close(self, connection: Connection) -> None:
+        task = asyncio.ensure_future(connection.close())
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)

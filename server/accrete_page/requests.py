@@ -1,0 +1,175 @@
+"""What routes share: who asks, what is in the request's body, and how an answer is written."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from types import UnionType
+from typing import Any, cast
+
+import grpc
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from accrete import AccreteError, AsyncClient
+from accrete.cli.output import plain
+from accrete_page.connection import Connection, Connections
+from accrete_page.errors import Refused, SignedOut, invalid
+from accrete_page.sessions import Sessions
+
+JSON_BYTES = 1024 * 1024
+IMAGE_BYTES = 32 * 1024 * 1024
+"""More than a server takes with its own default, which says so in its words."""
+IMAGES_AT_ONCE = 4
+"""Bodies of images that are read at the same time."""
+BODY_S = 60.0
+"""Seconds for a body to come."""
+
+Handler = Callable[[Request, AsyncClient], Awaitable[Any]]
+
+
+class Callers:
+    """Who asks, and over which connection that is asked of the server."""
+
+    def __init__(self, connections: Connections, cookie: str) -> None:
+        """Know nobody yet. `cookie`: the name of the one that tells a session."""
+        self.connections = connections
+        self.sessions = Sessions()
+        self.cookie = cookie
+        self.images = asyncio.Semaphore(IMAGES_AT_ONCE)
+
+    def token(self, request: Request) -> str:
+        """Return the token of whoever asks; "" for nobody."""
+        return self.sessions.token(request.cookies.get(self.cookie)) or ""
+
+    def connection(self, request: Request) -> Connection:
+        """Return the connection of whoever asks."""
+        return self.connections.get(self.token(request))
+
+    def end(self, token: str) -> None:
+        """End the sessions of a token, and its connection."""
+        self.sessions.end_of(token)
+        self.connections.keep(self.sessions.tokens())
+
+
+def callers(request: Request) -> Callers:
+    """Return the application's callers."""
+    return cast(Callers, request.app.state.callers)
+
+
+async def ask(request: Request, handler: Handler) -> Any:
+    """Return what a handler makes of a request, with the connection of whoever asks.
+
+    Raises:
+        SignedOut: the server wants to know who that is, or does not know the token any more.
+        AccreteError: what else the server says.
+    """
+    known = callers(request)
+    token = known.token(request)
+    connection = known.connections.get(token)
+    try:
+        return await connection.call(handler(request, connection.client))
+    except AccreteError as error:
+        if error.code is not grpc.StatusCode.UNAUTHENTICATED:
+            raise
+        if not token:
+            raise SignedOut from error
+        known.end(token)
+        raise SignedOut("the server does not take this token any more; sign in again") from error
+
+
+def route(path: str, handler: Handler, method: str = "GET") -> Route:
+    """Return a route of the JSON interface: what the handler returns is the answer, unless it is a Response."""
+
+    async def endpoint(request: Request) -> Response:
+        result = await ask(request, handler)
+        return result if isinstance(result, Response) else written(result)
+
+    return Route(f"/api/{path}", endpoint, methods=[method])
+
+
+def written(value: object, status: int = HTTPStatus.OK) -> Response:
+    """Return dataclasses, lists and dicts as JSON."""
+    return JSONResponse({} if value is None else plain(value), status)
+
+
+async def body(request: Request, most: int) -> bytes:
+    """Return the body of a request.
+
+    Raises:
+        Refused: it is longer than `most` bytes, or does not come.
+    """
+    too_long = Refused(413, "INVALID_ARGUMENT", f"it is longer than {most // 1024 // 1024} MiB")
+    length = request.headers.get("content-length", "0")
+    if not length.isdecimal() or int(length) > most:
+        raise too_long
+    parts, size = [], 0
+    try:
+        async with asyncio.timeout(BODY_S):
+            async for part in request.stream():
+                size += len(part)
+                if size > most:
+                    raise too_long
+                parts.append(part)
+    except TimeoutError:
+        raise Refused(408, "DEADLINE_EXCEEDED", f"it did not come within {BODY_S:.0f} seconds") from None
+    return b"".join(parts)
+
+
+async def image(request: Request) -> bytes:
+    """Return the image that is the body of a request.
+
+    Raises:
+        Refused: it is none by its type, too long, or empty.
+    """
+    if not request.headers.get("content-type", "").startswith("image/"):
+        raise invalid("an image is expected, with the content type image/*")
+    async with callers(request).images:
+        content = await body(request, IMAGE_BYTES)
+    if not content:
+        raise invalid("the image is empty")
+    return content
+
+
+async def fields(request: Request, **kinds: type | UnionType) -> list[Any]:
+    """Return named fields of a JSON body, each of its kind; one that may be missing is of a kind or None.
+
+    Raises:
+        Refused: the body is no JSON object, or one of them is missing or of another kind.
+    """
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise invalid("a body of the content type application/json is expected")
+    try:
+        given = json.loads(await body(request, JSON_BYTES))
+    except (ValueError, RecursionError):
+        raise invalid("the body is no JSON") from None
+    if not isinstance(given, dict):
+        raise invalid("the body is no JSON object")
+    return [_checked(name, given.get(name), kind) for name, kind in kinds.items()]
+
+
+def _checked(name: str, value: Any, kind: type | UnionType) -> Any:
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
+        raise invalid(f"{name}: {getattr(kind, '__name__', kind)} is expected")
+    return value
+
+
+def text(request: Request, name: str) -> str:
+    """Return a parameter of the query. Raises Refused where it is missing."""
+    value = request.query_params.get(name)
+    if not value:
+        raise invalid(f"{name}: the query must have it")
+    return value
+
+
+def number(request: Request, name: str, default: int | None = None) -> int:
+    """Return a whole number of the query. Raises Refused where it is missing, without a default, or none."""
+    value = request.query_params.get(name)
+    if value is None and default is not None:
+        return default
+    if value is None or not value.isascii() or not value.isdecimal() or len(value) > 15:
+        raise invalid(f"{name} = {(value or '')[:50]!r}: a whole number is expected")
+    return int(value)
