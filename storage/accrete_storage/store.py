@@ -18,6 +18,7 @@ from accrete_storage.errors import StoreMisconfigured
 from accrete_storage.events import EventLog
 from accrete_storage.examples.example import Example
 from accrete_storage.examples.features import FeatureStore
+from accrete_storage.examples.listing import ExampleListing
 from accrete_storage.examples.memory import ExemplarMemory
 from accrete_storage.examples.pending import PendingLog
 from accrete_storage.examples.quarantine import Quarantine
@@ -58,6 +59,7 @@ class Store:
         self._steps = Steps(database, keys)
         self.pending = PendingLog(database, keys, config, holdout, teaching)
         self.memory = ExemplarMemory(database, keys)
+        self.listing = ExampleListing(database, keys, self.pending)
         self.features = FeatureStore(database, keys)
         self.registry = Registry(database, keys)
         self.prototypes = PrototypeStore(database, keys)

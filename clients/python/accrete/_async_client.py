@@ -7,7 +7,7 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable
 from types import TracebackType
 from typing import Self, overload
 
-from ._calls import evaluation, operation, prediction, stream, teaching, watch
+from ._calls import curation, evaluation, operation, prediction, stream, teaching, watch
 from ._calls.example_batches import BATCH_SIZE
 from ._calls.progress import Report
 from ._config import DEFAULT_TIMEOUT_S, NO_RETRY, Retry, TlsConfig, endpoint
@@ -21,6 +21,8 @@ from ._results import (
     ClassInfo,
     DeleteReport,
     Discarded,
+    ExampleKind,
+    ExamplePage,
     ExampleResult,
     ForgetReport,
     HeldLabel,
@@ -180,6 +182,29 @@ class AsyncClient:
     async def versions(self, *, timeout: float | None = None) -> list[VersionInfo]:
         """See `Client.versions`."""
         return await operation.versions(self._caller, timeout)
+
+    async def examples(
+        self,
+        label: str,
+        *,
+        kind: ExampleKind | None = None,
+        ids: Iterable[str] = (),
+        page_size: int = 50,
+        page_token: str = "",
+        max_side: int = 0,
+        timeout: float | None = None,
+    ) -> ExamplePage:
+        """See `Client.examples`."""
+        return await curation.examples(
+            self._caller,
+            label,
+            kind=kind,
+            ids=ids,
+            page_size=page_size,
+            page_token=page_token,
+            max_side=max_side,
+            timeout=timeout,
+        )
 
     async def activate(self, version: int, *, timeout: float | None = None) -> Activation:
         """See `Client.activate`."""

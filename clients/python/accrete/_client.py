@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from types import TracebackType
 from typing import Self, overload
 
-from ._calls import evaluation, operation, prediction, stream, teaching, watch
+from ._calls import curation, evaluation, operation, prediction, stream, teaching, watch
 from ._calls.example_batches import BATCH_SIZE
 from ._calls.progress import Report
 from ._config import DEFAULT_TIMEOUT_S, NO_RETRY, Retry, TlsConfig, endpoint
@@ -21,6 +21,8 @@ from ._results import (
     ClassInfo,
     DeleteReport,
     Discarded,
+    ExampleKind,
+    ExamplePage,
     ExampleResult,
     ForgetReport,
     HeldLabel,
@@ -283,6 +285,47 @@ class Client:
     def versions(self, *, timeout: float | None = None) -> list[VersionInfo]:
         """Return all versions, newest first."""
         return run(operation.versions(self._caller, timeout))
+
+    def examples(
+        self,
+        label: str,
+        *,
+        kind: ExampleKind | None = None,
+        ids: Iterable[str] = (),
+        page_size: int = 50,
+        page_token: str = "",
+        max_side: int = 0,
+        timeout: float | None = None,
+    ) -> ExamplePage:
+        """Return a page of a label's stored examples: exemplars best first, hold-out, pending, in review.
+
+        For all of them, call it again with the `next_page_token` of each page until that is empty. What is learned or
+        deleted meanwhile is on none of the later pages. It needs the role `teach` or `operate`.
+
+        Args:
+            label: whose examples.
+            kind: "exemplars", "holdout", "pending" or "review" alone; None for all, in this order.
+            ids: these alone, at most 200; none for all.
+            page_size: examples per page, 1 to 200; pages with large images may have fewer.
+            page_token: of the page before; "" for the first page.
+            max_side: pixels of an image's longest side, up to 1,024, above which it is shrunk; 0 for no images.
+            timeout: seconds; None: the client's.
+
+        Raises:
+            NotFound: there is no such label.
+        """
+        return run(
+            curation.examples(
+                self._caller,
+                label,
+                kind=kind,
+                ids=ids,
+                page_size=page_size,
+                page_token=page_token,
+                max_side=max_side,
+                timeout=timeout,
+            )
+        )
 
     def activate(self, version: int, *, timeout: float | None = None) -> Activation:
         """Make a version live and pin it, so that later ones do not go live until `unpin`.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,6 +15,7 @@ Outcome = Literal["stored", "duplicate", "refused"]
 ClassState = Literal["pending", "provisional", "learned", "forgotten", "unknown"]
 Phase = Literal["waiting", "staging", "training", "gating", "committing", "paused", "blocked", "unknown"]
 VersionState = Literal["ready", "rejected", "retired", "unknown"]
+ExampleKind = Literal["exemplars", "holdout", "pending", "review", "unknown"]
 Doubt = Literal["unknown", "provisional", "improbable"]
 
 SURE = 0.8
@@ -307,6 +308,43 @@ class VersionInfo:
     digest: str
     reason: str
     """Why it was rejected, given up, or could not be judged by the gate."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoredExample:
+    """An example as it is stored."""
+
+    id: str
+    """Empty where the record cannot be read."""
+    label: str
+    kind: ExampleKind
+    """Where it is stored: among the exemplars, in the hold-out, pending, or in review."""
+    image: bytes
+    """A PNG or JPEG file; empty for an embedding, where none was asked for, and where it cannot be read."""
+    media_type: str
+    """"image/png" or "image/jpeg"; empty without an image."""
+    rank: int
+    """Of an exemplar, from 1, best first; 0 for others."""
+    synthesised: bool
+    """A step made it, rather than somebody taught it."""
+    principal: str
+    """Who taught it; empty where nobody is asked for a name."""
+    metadata: Mapping[str, str]
+    reasons: tuple[str, ...] = ()
+    """Why it was set aside for review; see `ReviewGroup`."""
+    damage: str = ""
+    """What is wrong with it where it cannot be read, as a sentence for people."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ExamplePage:
+    """A page of a label's examples."""
+
+    examples: tuple[StoredExample, ...]
+    next_page_token: str
+    """For the next page; empty for the last one."""
+    total: int
+    """How many examples there are, or of the ids that were asked for."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,17 +2,35 @@
 
 from __future__ import annotations
 
-from accrete.v1 import curation_pb2_grpc
+import grpc
+
+from accrete.v1 import curation_pb2, curation_pb2_grpc
+from accrete_server.config import ServerConfig
+from accrete_server.curate import examples
 from accrete_server.store_connection import StoreConnection
+from accrete_server.teach.labels import check_label
+
+MAX_PICTURES = 2**24
+"""Bytes of pictures in one response, beyond which its page ends; fewer where messages may be of less."""
 
 
 class Curation(curation_pb2_grpc.CurationServicer):
     """Answers callers who look at examples and judgements, rename classes and merge them."""
 
-    def __init__(self, connection: StoreConnection) -> None:
+    def __init__(self, config: ServerConfig, connection: StoreConnection) -> None:
         """Answer from what the store has.
 
         Args:
+            config: its limits.
             connection: to the store.
         """
+        self._config = config
         self._connection = connection
+
+    def ListExamples(  # noqa: N802
+        self, request: curation_pb2.ListExamplesRequest, context: grpc.ServicerContext
+    ) -> curation_pb2.ListExamplesResponse:
+        """Return a page of a label's examples."""
+        check_label(request.label, self._config.max_label_bytes)
+        most = min(MAX_PICTURES, self._config.max_message_bytes // 4)
+        return examples.page(self._connection.store(), request, most)

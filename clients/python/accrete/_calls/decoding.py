@@ -9,7 +9,7 @@ import numpy as np
 
 from .. import _events as events
 from .. import _results as results
-from ..v1 import operation_pb2, prediction_pb2, teaching_pb2, types_pb2
+from ..v1 import curation_pb2, operation_pb2, prediction_pb2, teaching_pb2, types_pb2
 
 _OUTCOMES: dict[int, results.Outcome] = {
     teaching_pb2.ExampleResult.STORED: "stored",
@@ -98,6 +98,24 @@ def review_group(one: operation_pb2.ReviewGroup) -> results.ReviewGroup:
     )
 
 
+def example_page(response: curation_pb2.ListExamplesResponse) -> results.ExamplePage:
+    return results.ExamplePage(
+        examples=tuple(map(_stored_example, response.examples)),
+        next_page_token=response.next_page_token,
+        total=response.total,
+    )
+
+
+def _stored_example(one: curation_pb2.StoredExample) -> results.StoredExample:
+    fields = {name: getattr(one, name) for name in _plain_fields(one, results.StoredExample)}
+    return results.StoredExample(
+        **fields,
+        kind=cast(results.ExampleKind, _name(curation_pb2.StoredExample.Kind, one.kind)),
+        metadata=dict(one.metadata),
+        reasons=tuple(one.reasons),
+    )
+
+
 def version_info(one: operation_pb2.VersionInfo) -> results.VersionInfo:
     fields = {name: getattr(one, name) for name in _plain_fields(one, results.VersionInfo)}
     return results.VersionInfo(
@@ -139,6 +157,9 @@ def event(message: teaching_pb2.Event) -> events.Event:
 
 
 _CONVERTED = {
+    "kind",
+    "metadata",
+    "reasons",
     "phase",
     "state",
     "accuracy",

@@ -40,6 +40,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "status": Entry("the state of server, learner and store", "state"),
         "eval": Entry("measure the live version on images kept aside", "evaluate"),
         "classes": Entry("all labels and how far they have come", "state"),
+        "examples": Entry("what is stored of a label, and its images", "curate"),
         "versions": Entry("all model versions with their accuracy", "state"),
         "quarantine": Entry("labels whose examples are set aside, and why", "state"),
         "held": Entry("the former name of `quarantine`", "state", hidden=True),

@@ -1,0 +1,47 @@
+"""The calls for looking at classes and putting them in order. `Client` has what they mean."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from .._errors import InvalidInput
+from .._inputs import check_label, to_ids
+from .._results import ExampleKind, ExamplePage
+from .._transport.caller import Caller
+from .._transport.methods import LIST_EXAMPLES
+from ..v1 import curation_pb2 as cu
+from . import decoding
+
+_KINDS: dict[ExampleKind | None, cu.StoredExample.Kind.ValueType] = {
+    None: cu.StoredExample.KIND_UNSPECIFIED,
+    "exemplars": cu.StoredExample.EXEMPLARS,
+    "holdout": cu.StoredExample.HOLDOUT,
+    "pending": cu.StoredExample.PENDING,
+    "review": cu.StoredExample.REVIEW,
+}
+
+
+async def examples(
+    caller: Caller,
+    label: str,
+    *,
+    kind: ExampleKind | None,
+    ids: Iterable[str],
+    page_size: int,
+    page_token: str,
+    max_side: int,
+    timeout: float | None,
+) -> ExamplePage:
+    check_label(label)
+    if kind not in _KINDS:
+        allowed = ", ".join(repr(known) for known in _KINDS if known)
+        raise InvalidInput(f"kind: {kind!r}; {allowed} and None are allowed")
+    request = cu.ListExamplesRequest(
+        label=label,
+        kind=_KINDS[kind],
+        ids=to_ids(ids),
+        page_size=page_size,
+        page_token=page_token,
+        max_side=max_side,
+    )
+    return decoding.example_page(await caller.call(LIST_EXAMPLES, request, timeout))
