@@ -97,6 +97,13 @@ def test_the_table_has_everything_that_can_be_called_and_nothing_else(
     assert made[0].paths == {path for path in ROLES if path != "/metrics"}
 
 
+def test_callers_are_told_who_they_are_and_what_they_may(guarded: Running, names: dict[str, str], world: World) -> None:
+    with client(guarded, names["boss"]) as boss, client(world.server()) as anyone:
+        told, open_to_all = boss.status(), anyone.status()
+    assert (told.principal, told.roles) == ("boss", ("operate",))
+    assert (open_to_all.principal, set(open_to_all.roles)) == ("", ALL)
+
+
 def test_a_server_that_is_full_tells_so_only_to_those_it_lets_in(
     world: World, names: dict[str, str], tmp_path: Path
 ) -> None:

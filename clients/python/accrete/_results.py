@@ -244,6 +244,10 @@ class Status:
     """Settings that come to nothing with what is stored, as sentences for people."""
     deep: str = ""
     """How far a deep step is or what became of the last one, for people; empty for none."""
+    roles: tuple[str, ...] = ()
+    """What this client's caller may do: "predict", "teach", "operate", "metrics"; all where nobody is asked."""
+    principal: str = ""
+    """Who this client's caller is; empty where nobody is asked."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -10,6 +10,7 @@ import grpc
 
 from accrete.v1 import operation_pb2, operation_pb2_grpc
 from accrete_model.artifact_store import ArtifactStore
+from accrete_server.access.principal import CALLER
 from accrete_server.config import ServerConfig
 from accrete_server.errors import BrokenCandidate, NotNow, Unknown
 from accrete_server.operate import messages, reporting
@@ -54,7 +55,11 @@ class Operation(operation_pb2_grpc.OperationServicer):
         self, request: operation_pb2.GetStatusRequest, context: grpc.ServicerContext
     ) -> operation_pb2.GetStatusResponse:
         """Return the state of this server and, as far as the store answers, of learning."""
-        return self._reporter.status()
+        caller = CALLER.get()
+        status = self._reporter.status()
+        status.principal = caller.name
+        status.roles.extend(sorted(caller.roles))
+        return status
 
     def ListClasses(  # noqa: N802
         self, request: operation_pb2.ListClassesRequest, context: grpc.ServicerContext

@@ -55,6 +55,7 @@ def status(response: operation_pb2.GetStatusResponse) -> results.Status:
         held_labels=tuple(response.held_labels),
         waits_for=tuple(response.waits_for),
         warnings=tuple(response.warnings),
+        roles=tuple(response.roles),
         progress=_progress(response) if response.HasField("progress") else None,
     )
 
@@ -170,6 +171,7 @@ _CONVERTED = {
     "progress",
     "waits_for",
     "warnings",
+    "roles",
 }
 
 

@@ -72,8 +72,10 @@ class GetStatusResponse(_message.Message):
     WAITS_FOR_FIELD_NUMBER: _builtins.int
     WARNINGS_FIELD_NUMBER: _builtins.int
     DEEP_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
     INBOX_OPEN_FIELD_NUMBER: _builtins.int
     INBOX_ENABLED_FIELD_NUMBER: _builtins.int
+    PRINCIPAL_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """The version this server answers from; 0: none yet."""
     active_version: _builtins.int
@@ -124,6 +126,8 @@ class GetStatusResponse(_message.Message):
     """Images in the inbox that nobody has labelled or skipped."""
     inbox_enabled: _builtins.bool
     """Whether images that the model is unsure of are kept (`inbox.enabled`)."""
+    principal: _builtins.str
+    """Who made this call; empty where nobody is asked."""
     @_builtins.property
     def input_shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """What an image must be: [height, width, channels], or [length] for an embedding."""
@@ -145,6 +149,10 @@ class GetStatusResponse(_message.Message):
     @_builtins.property
     def warnings(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Settings that come to nothing with what is stored, a sentence for people each."""
+
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """What this call's principal may do: "predict", "teach", "operate", "metrics"; all of them where nobody is asked."""
 
     def __init__(
         self,
@@ -181,12 +189,14 @@ class GetStatusResponse(_message.Message):
         waits_for: _abc.Iterable[_builtins.str] | None = ...,
         warnings: _abc.Iterable[_builtins.str] | None = ...,
         deep: _builtins.str = ...,
+        roles: _abc.Iterable[_builtins.str] | None = ...,
         inbox_open: _builtins.int = ...,
         inbox_enabled: _builtins.bool = ...,
+        principal: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_version", b"active_version", "classes", b"classes", "data_dir", b"data_dir", "deep", b"deep", "engine", b"engine", "exemplar_budget", b"exemplar_budget", "exemplar_bytes", b"exemplar_bytes", "exemplars", b"exemplars", "false_alarm_rate", b"false_alarm_rate", "held_labels", b"held_labels", "holdout", b"holdout", "in_review", b"in_review", "inbox_enabled", b"inbox_enabled", "inbox_open", b"inbox_open", "input_shape", b"input_shape", "learner_alive", b"learner_alive", "method", b"method", "node", b"node", "oldest_pending_ms", b"oldest_pending_ms", "paused", b"paused", "pending", b"pending", "phase", b"phase", "phase_reason", b"phase_reason", "pinned", b"pinned", "progress", b"progress", "provisional_classes", b"provisional_classes", "release", b"release", "stage_left_ms", b"stage_left_ms", "store", b"store", "store_alive", b"store_alive", "unknown_rate", b"unknown_rate", "version", b"version", "waits_for", b"waits_for", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_version", b"active_version", "classes", b"classes", "data_dir", b"data_dir", "deep", b"deep", "engine", b"engine", "exemplar_budget", b"exemplar_budget", "exemplar_bytes", b"exemplar_bytes", "exemplars", b"exemplars", "false_alarm_rate", b"false_alarm_rate", "held_labels", b"held_labels", "holdout", b"holdout", "in_review", b"in_review", "inbox_enabled", b"inbox_enabled", "inbox_open", b"inbox_open", "input_shape", b"input_shape", "learner_alive", b"learner_alive", "method", b"method", "node", b"node", "oldest_pending_ms", b"oldest_pending_ms", "paused", b"paused", "pending", b"pending", "phase", b"phase", "phase_reason", b"phase_reason", "pinned", b"pinned", "principal", b"principal", "progress", b"progress", "provisional_classes", b"provisional_classes", "release", b"release", "roles", b"roles", "stage_left_ms", b"stage_left_ms", "store", b"store", "store_alive", b"store_alive", "unknown_rate", b"unknown_rate", "version", b"version", "waits_for", b"waits_for", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
