@@ -49,6 +49,8 @@ retry_s = 0.2
 [server]
 metrics_port = 0
 port = {port}
+[page]
+enabled = false
 [log]
 format = "text"
 """
@@ -203,15 +205,15 @@ def cpu_s(pid: int) -> float:
 
 @contextmanager
 def default_node(data_dir: Path, settings: Mapping[str, str] | None = None) -> Iterator[str]:
-    """Run `accrete up` with nothing set but where it is, and yield its address. Its log lies beside `data_dir`.
+    """Run `accrete up` with nothing set but where it is, without its page, and yield its address.
 
     Args:
-        data_dir: made here.
+        data_dir: made here; the log lies beside it.
         settings: further ones by `SECTION.FIELD`.
     """
-    ports = ("--port", "0", "--set", "server.metrics_port=0", "--set", "learner.metrics_port=0")
-    command = [sys.executable, "-m", "accrete", "up", "--data-dir", str(data_dir), *ports]
-    for name, value in (settings or {}).items():
+    own = {"server.metrics_port": "0", "learner.metrics_port": "0", "page.enabled": "false"}
+    command = [sys.executable, "-m", "accrete", "up", "--data-dir", str(data_dir), "--port", "0"]
+    for name, value in (own | dict(settings or {})).items():
         command += ["--set", f"{name}={value}"]
     data_dir.mkdir()
     with (data_dir.parent / "node.log").open("wb") as log:

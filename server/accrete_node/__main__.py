@@ -1,4 +1,4 @@
-"""Run one process with resolved settings, as the supervisor does: `python -m accrete_node serve|learn FILE`."""
+"""Run one process with resolved settings, as the supervisor does: `python -m accrete_node serve|learn|page FILE`."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def main(arguments: list[str]) -> int:
     except SettingsError as error:
         print(f"accrete: {name}: {error}", file=sys.stderr)
         return CANNOT_START
-    return {"serve": processes.serve, "learn": processes.learn}[name](settings)
+    return {"serve": processes.serve, "learn": processes.learn, "page": processes.page}[name](settings)
 
 
 if __name__ == "__main__":

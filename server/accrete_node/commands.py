@@ -182,7 +182,7 @@ class DataFlags(LearnerFlags):
 
 
 def up(flags: NodeFlags) -> int:
-    """Start the store, the server and the learner, and keep them running until Ctrl-C or SIGTERM.
+    """Start the store, the server, the learner and the page, and keep them running until Ctrl-C or SIGTERM.
 
     That ends all of it in order within ten seconds. Started again on the same data directory, it serves the same model.
     Exit status: 0 ended as told, 2 settings or data that cannot be used.

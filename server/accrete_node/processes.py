@@ -1,4 +1,4 @@
-"""The server's and the learner's process, and the commands that a supervisor starts them with."""
+"""The processes of the server, the learner and the page, and the commands that a supervisor starts them with."""
 
 from __future__ import annotations
 
@@ -69,6 +69,14 @@ def learn(settings: Settings) -> int:
     return _run(settings, "learner", checked)
 
 
+def page(settings: Settings) -> int:
+    """Run the page until it is told to end, and return the exit status."""
+    from accrete_node.page import page_settings  # the other processes have no use for a web server
+    from accrete_page.serving import serve as run
+
+    return _run(settings, "page", lambda: run(page_settings(settings)))
+
+
 def _run(settings: Settings, name: str, run: Callable[[], None]) -> int:
     log.set_up(settings.log, name)
     try:
@@ -113,7 +121,12 @@ def make_data_dir(settings: Settings) -> None:
 
 
 def command(settings: Settings, name: str) -> list[str]:
-    """Write the settings to the data directory, and return the command that runs `serve` or `learn` with them."""
+    """Write the settings to the data directory, and return the command that runs a process with them.
+
+    Args:
+        settings: of the node.
+        name: `serve`, `learn` or `page`.
+    """
     folder = settings.data_dir / RUN_FOLDER
     folder.mkdir(parents=True, exist_ok=True)
     file = folder / _SETTINGS_FILE

@@ -33,6 +33,7 @@ from accrete_model.config import EngineConfig
 from accrete_model.input_spec import InputSpec
 from accrete_node import presets
 from accrete_node.renamed_settings import with_current_names
+from accrete_page.config import PageConfig
 from accrete_server.access.config import AccessConfig, check_exposure
 from accrete_server.config import ServerConfig
 from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
@@ -119,6 +120,7 @@ class Settings(BaseSettings):
     trigger: Annotated[TriggerConfig, _known(TriggerConfig)] = TriggerConfig()
     gate: Annotated[GateConfig, _known(GateConfig)] = GateConfig()
     learner: Annotated[LearnerServiceConfig, _known(LearnerServiceConfig, SECTIONS_OF_LEARNER)] = LearnerServiceConfig()
+    page: Annotated[PageConfig, _known(PageConfig)] = PageConfig()
     log: Annotated[LogConfig, _known(LogConfig)] = LogConfig()
 
     @property
@@ -168,6 +170,15 @@ def _check_exposure(settings: Settings) -> None:
             [
                 f"learner.metrics_host = {host!r}: others than this machine can reach it, and the learner's page is "
                 "not encrypted; set access.insecure = true (--insecure) where the network sees to it"
+            ]
+        )
+    host = settings.page.host
+    if settings.page.enabled and not (is_loopback(host) or settings.access.insecure or settings.access.certificate):
+        raise SettingsError(
+            [
+                f"page.host = {host!r}: others than this machine can reach it, and nothing is encrypted; set "
+                "access.certificate and access.private_key, or access.insecure = true (--insecure) where the network "
+                "sees to it"
             ]
         )
 

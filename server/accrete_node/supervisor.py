@@ -1,4 +1,4 @@
-"""Keep a machine's embedded store, server and learner running."""
+"""Keep a machine's embedded store, server, learner and page running."""
 
 from __future__ import annotations
 
@@ -40,6 +40,8 @@ class SupervisedProcess(ABC):
     def __init__(self, name: str) -> None:
         """Make it without starting it, with a name for the log."""
         self.name = name
+        self.needed = True
+        """All ends if it cannot start at all."""
         self.starts = 0
         self.dead = False
         """It has ended and waits to be started again."""
@@ -97,7 +99,7 @@ class SupervisedProcess(ABC):
     def _note_death(self) -> None:
         steady = time.monotonic() - self._started_s >= STEADY_S
         # One that has run is always tried again: a full disk or a port that is taken meanwhile must not end the others.
-        if self.status() == CANNOT_START and self.starts == 1 and not steady:
+        if self.needed and self.status() == CANNOT_START and self.starts == 1 and not steady:
             raise CannotStart(f"{self.name} cannot start")
         if steady:
             self.backoff.reset()
@@ -107,17 +109,19 @@ class SupervisedProcess(ABC):
 
 
 class Child(SupervisedProcess):
-    """A process of our own, the server or the learner."""
+    """A process of our own: the server, the learner or the page."""
 
-    def __init__(self, name: str, command: Sequence[str], log: IO[bytes] | None = None) -> None:
+    def __init__(self, name: str, command: Sequence[str], log: IO[bytes] | None = None, *, needed: bool = True) -> None:
         """Make it without starting it.
 
         Args:
             name: for the log.
             command: to run.
             log: where its output goes; None sends it where ours goes.
+            needed: whether all ends if it says at its first start that it cannot start.
         """
         super().__init__(name)
+        self.needed = needed
         self._command = command
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
@@ -258,7 +262,7 @@ class Supervisor:
             process.revive()
 
     def end(self, hurry: Callable[[], bool] = lambda: False) -> None:
-        """End the server and the learner, then the store, within `end_s` seconds.
+        """End the server, the learner and the page, then the store, within `end_s` seconds.
 
         Args:
             hurry: whether to end what still runs at once, by force.

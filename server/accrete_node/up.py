@@ -1,4 +1,4 @@
-"""`accrete up` runs the store, the server and the learner on this machine until it is told to end."""
+"""`accrete up` runs the store, the server, the learner and the page on this machine until it is told to end."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from types import FrameType
 from accrete_node import log
 from accrete_node.exit_status import CANNOT_START
 from accrete_node.libraries import check_learning, check_serving
+from accrete_node.page import is_served
 from accrete_node.processes import begin_data_dir, command
 from accrete_node.settings import Settings, SettingsError
 from accrete_node.supervisor import CannotStart, Child, Supervisor
@@ -27,6 +28,9 @@ from accrete_storage.store_url import shown
 
 _log = logging.getLogger(__name__)
 
+_TICK_S = 0.05
+_PAGE_S = 10.0
+"""Seconds that are waited for the page after the server and the learner have come."""
 _PREDECESSORS_S = 10.0
 """Longer than a server takes to drain."""
 
@@ -52,6 +56,8 @@ def supervisor(settings: Settings, log_file: Path | None = None) -> Supervisor:
         children = [
             Child(name, command(settings, verb), output) for name, verb in (("server", "serve"), ("learner", "learn"))
         ]
+        if is_served(settings):
+            children.append(Child("page", command(settings, "page"), output, needed=False))
     except BaseException:
         lock.release()
         raise
@@ -120,7 +126,7 @@ class Signals:
 
 
 class Predecessors:
-    """The server and the learner of a supervisor that was killed, which end by themselves but hold port and lock."""
+    """The processes of a supervisor that was killed, which end by themselves but hold port and lock."""
 
     def __init__(self, data_dir: Path) -> None:
         self._data_dir = data_dir
@@ -130,7 +136,7 @@ class Predecessors:
         """Return whether they have ended, or have had all the time that this takes."""
         if time.monotonic() > self._until:
             return True
-        found = (addresses(self._data_dir, process) for process in ("server", "learner"))
+        found = (addresses(self._data_dir, process) for process in ("server", "learner", "page"))
         return not any(_is_ours(int(one["pid"])) for one in found if one is not None)
 
 
@@ -143,7 +149,7 @@ def _is_ours(pid: int) -> bool:
 
 
 def addresses(data_dir: Path, process: str = "server") -> dict[str, str] | None:
-    """Return what a process ("server" or "learner") wrote about itself, or None while it is not there."""
+    """Return what a process ("server", "learner" or "page") wrote about itself, or None while it is not there."""
     try:
         found = json.loads((data_dir / f"{process}.json").read_text("utf-8"))
         os.kill(found["pid"], 0)  # the file of a killed process tells nothing
@@ -153,34 +159,51 @@ def addresses(data_dir: Path, process: str = "server") -> dict[str, str] | None:
 
 
 def _announce(settings: Settings, signals: Signals) -> None:
-    """Print where everything is once both processes are there."""
+    """Print where everything is once all processes are there, or all but a page that does not come."""
+    came: float | None = None
     while signals.count == 0:
-        server, learner = addresses(settings.data_dir), addresses(settings.data_dir, "learner")
+        server, learner, page = (addresses(settings.data_dir, name) for name in ("server", "learner", "page"))
         if server is not None and learner is not None:
-            _log.info("node.ready", extra={"address": server["address"], "data_dir": str(settings.data_dir.resolve())})
-            print(banner(settings, server, learner), flush=True)  # on standard output alone, and the log on the other
-            return
-        time.sleep(0.05)
+            came = time.monotonic() if came is None else came
+            if page is not None or not is_served(settings) or time.monotonic() > came + _PAGE_S:
+                _log.info(
+                    "node.ready", extra={"address": server["address"], "data_dir": str(settings.data_dir.resolve())}
+                )
+                # On standard output alone, and the log on the other.
+                print(banner(settings, server, learner, page), flush=True)
+                return
+        time.sleep(_TICK_S)
 
 
-def banner(settings: Settings, server: dict[str, str], learner: dict[str, str]) -> str:
+def banner(
+    settings: Settings, server: dict[str, str], learner: dict[str, str], page: dict[str, str] | None = None
+) -> str:
     """Return what a node says once it serves, from its settings and what `addresses` found."""
     encrypted = bool(settings.access.certificate)
     options = f"--address {server['address']}{' --tls' if encrypted else ''}"
     options += " --token-file FILE" if settings.access.tokens else ""
-    page = f"http{'s' if encrypted else ''}://{server['metrics']}/metrics"
+    metrics = f"http{'s' if encrypted else ''}://{server['metrics']}/metrics"
     return "\n".join(
         [
             f"Accrete serves on {server['address']}",
             f"  data      {_printable(settings.data_dir.resolve())}",
             f"  store     {shown(settings.store.url) or 'embedded'}",
             f"  method    {settings.method.name}, {settings.model.backbone}, input {settings.input_spec}",
-            f"  metrics   {page}, http://{learner['metrics']}/metrics (learner)",
+            f"  metrics   {metrics}, http://{learner['metrics']}/metrics (learner)",
+            f"  page      {_page_line(settings, page)}",
             f"  teach     accrete add {options} FOLDER    (one folder of images a label)",
             f"  ask       accrete predict {options} IMAGE",
             "  end       Ctrl-C",
         ]
     )
+
+
+def _page_line(settings: Settings, page: dict[str, str] | None) -> str:
+    if page is not None:
+        return page["address"]
+    if is_served(settings):
+        return "does not start; the log says why"
+    return "off (page.enabled)" if not settings.page.enabled else "off (access.client_ca lets in certificates alone)"
 
 
 def _printable(path: Path) -> str:

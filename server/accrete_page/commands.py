@@ -58,6 +58,7 @@ class PageFlags:
         """
         from accrete import TlsConfig
         from accrete_page.serving import PageSettings
+        from accrete_page.target import Target
 
         if bool(self.certificate) != bool(self.private_key):
             raise ValueError("--certificate and --private-key belong together: give both or neither")
@@ -67,9 +68,9 @@ class PageFlags:
                 "--certificate and --private-key, or --insecure where the network sees to it"
             )
         address = self.address or os.environ.get("ACCRETE_ADDRESS") or _ADDRESS
+        target = Target(address=address, tls=TlsConfig(root_certificates=self.ca) if self.ca else self.tls)
         return PageSettings(
-            where=lambda: address,
-            tls=TlsConfig(root_certificates=self.ca) if self.ca else self.tls,
+            where=lambda: target,
             host=self.host,
             port=self.port,
             hosts=tuple(self.name or ()),

@@ -25,7 +25,3 @@ class PageConfig:
     hosts: tuple[str, ...] = ()
     """Names under which browsers may ask for it, beside this machine's own (localhost) and addresses in numbers. A name
     that is not known is refused, for any page on the web can have a name of its own that leads here."""
-
-    server_name: str = ""
-    """The name in the server's certificate (`access.certificate`), by which the page knows the server. Empty: it is
-    known by being the certificate in that file."""

@@ -6,9 +6,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Iterable
 from typing import TypeVar
 
-from accrete import AccreteError, AsyncClient, Retry, TlsConfig
+from accrete import AccreteError, AsyncClient, Retry
 from accrete_page.errors import Gone
 from accrete_page.live import Live
+from accrete_page.target import Target
 from accrete_page.traffic import Figures, Traffic
 
 T = TypeVar("T")
@@ -24,14 +25,14 @@ PROBE_S = 0.8
 class Connection:
     """A client with one token, and what it hears of the server."""
 
-    def __init__(self, address: str, tls: bool | TlsConfig, token: str, traffic: Traffic) -> None:
+    def __init__(self, target: Target, token: str, traffic: Traffic) -> None:
         """Prepare it.
 
         Raises:
             InvalidInput: the address or the token cannot be used.
         """
-        self.address = address
-        self.client = AsyncClient(address, timeout=CALL_S, retry=Retry(first_s=0.3), tls=tls, token=token)
+        self.target = target
+        self.client = AsyncClient(target.address, timeout=CALL_S, retry=Retry(first_s=0.3), tls=target.tls, token=token)
         self._token = token
         self._traffic = traffic
         self.live = Live(self.client, self.is_there, self.traffic)
@@ -46,14 +47,14 @@ class Connection:
         try:
             while not (await asyncio.wait({task}, timeout=DOUBT_S))[0]:
                 if not await self.is_there():
-                    raise Gone(self.address)
+                    raise Gone(self.target.address)
             return task.result()
         finally:
             task.cancel()
 
     async def traffic(self, data_dir: str) -> Figures | None:
         """Return how the server fares with its callers, if that can be read here."""
-        return await self._traffic.read(self.address, self._token, data_dir)
+        return await self._traffic.read(self.target, self._token, data_dir)
 
     async def is_there(self) -> bool:
         """Return whether the server answers that it serves."""
@@ -72,17 +73,14 @@ class Connection:
 class Connections:
     """All connections. They are made when they are asked for and end when nobody needs them."""
 
-    def __init__(self, where: Callable[[], str], tls: bool | TlsConfig, traffic: Traffic) -> None:
+    def __init__(self, where: Callable[[], Target]) -> None:
         """Make none yet.
 
         Args:
-            where: returns the server's address, which changes where it takes any free port and starts again.
-            tls: whether and how to encrypt.
-            traffic: reads the server's metrics.
+            where: returns the server, whose address changes where it takes any free port and starts again.
         """
         self._where = where
-        self._tls = tls
-        self._traffic = traffic
+        self._traffic = Traffic()
         self._open: dict[str, Connection] = {}
         self._closing: set[asyncio.Task[None]] = set()
 
@@ -91,11 +89,12 @@ class Connections:
 
         Raises:
             InvalidInput: the token cannot be used.
+            Unavailable: the server has not started yet.
         """
-        found, address = self._open.get(token), self._where()
-        if found is not None and found.address == address:
+        found, target = self._open.get(token), self._where()
+        if found is not None and found.target == target:
             return found
-        made = Connection(address, self._tls, token, self._traffic)
+        made = Connection(target, token, self._traffic)
         if found is not None:
             self._close(found)
         self._open[token] = made

@@ -14,10 +14,9 @@ from dataclasses import dataclass
 
 import uvicorn
 
-from accrete import TlsConfig
 from accrete_page.application import application
 from accrete_page.connection import Connections
-from accrete_page.traffic import Traffic
+from accrete_page.target import Target
 
 PORTS = 10
 """How many are tried from the one that is set."""
@@ -33,10 +32,8 @@ _log = logging.getLogger(__name__)
 class PageSettings:
     """What the process is started with."""
 
-    where: Callable[[], str]
-    """Returns the server's address."""
-    tls: bool | TlsConfig
-    """Whether and how to encrypt what goes to it."""
+    where: Callable[[], Target]
+    """Returns the server. Raises Unavailable while it has not started yet."""
     host: str
     port: int
     hosts: tuple[str, ...] = ()
@@ -72,6 +69,7 @@ class Page:
         Raises:
             OSError: no port is free, or the certificate cannot be read.
         """
+        logging.getLogger("uvicorn").setLevel(logging.WARNING)  # what it says else, we say
         self._settings = settings
         self._listener = listen(settings.host, settings.port)
         port = self._listener.getsockname()[1]
@@ -79,7 +77,7 @@ class Page:
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         self.address = f"{scheme}://{host}:{port}/"
         """Where it is, such as "http://127.0.0.1:8080/"."""
-        connections = Connections(settings.where, settings.tls, Traffic(settings.tls))
+        connections = Connections(settings.where)
         hosts = (settings.host, *settings.hosts)
         config = uvicorn.Config(
             application(connections, hosts=hosts, cookie=_cookie(port, secure=scheme == "https")),

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from accrete import TlsConfig
 from accrete_kit.addresses import is_loopback
+from accrete_page.target import Target
 
 WINDOW_S = 10.0
 """Seconds that the figures are of."""
@@ -38,21 +39,19 @@ class Figures:
 class Traffic:
     """Reads the metrics now and then, and tells what has come since."""
 
-    def __init__(self, tls: bool | TlsConfig) -> None:
-        """Read nothing yet. `tls`: whether and how the server encrypts, and so its metrics."""
-        self._tls = tls
+    def __init__(self) -> None:
         self._samples: deque[tuple[float, dict[float, float]]] = deque()
 
-    async def read(self, address: str, token: str, data_dir: str) -> Figures | None:
+    async def read(self, target: Target, token: str, data_dir: str) -> Figures | None:
         """Return the figures of the last seconds; None where they cannot be had, or not yet, or not by this token.
 
         Args:
-            address: the server's.
+            target: the server.
             token: of whoever asks; the metrics need a role.
             data_dir: the server's, where a file says at which port of this machine its metrics are.
         """
         try:
-            text = await asyncio.to_thread(self._fetch, address, token, Path(data_dir))
+            text = await asyncio.to_thread(_fetch, target, token, Path(data_dir))
         except (OSError, ValueError, KeyError, TypeError):
             return None
         now_s = time.monotonic()
@@ -62,38 +61,40 @@ class Traffic:
         (first_s, first), (last_s, last) = self._samples[0], self._samples[-1]
         return figures(first, last, last_s - first_s) if last_s - first_s > 0.5 else None
 
-    def _fetch(self, address: str, token: str, data_dir: Path) -> str:
-        """Return the text of the metrics.
 
-        Raises:
-            OSError, ValueError, KeyError, TypeError: they are not on this machine, or cannot be read.
-        """
-        host, _, port = address.rpartition(":")
-        found = json.loads((data_dir / "server.json").read_text("utf-8"))
-        metrics = str(found["metrics"])
-        if not is_loopback(host) or str(found["address"]).rpartition(":")[2] != port:
-            raise ValueError("that server is on another machine")
-        metrics_port = metrics.rpartition(":")[2]
-        scheme = "https" if self._tls else "http"
-        local = host if is_loopback(metrics.rpartition(":")[0]) else "127.0.0.1"
-        request = urllib.request.Request(f"{scheme}://{local}:{metrics_port}/metrics")
-        if token:
-            request.add_header("Authorization", f"Bearer {token}")
-        opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=self._context())
-        )
-        with opener.open(request, timeout=_TIMEOUT_S) as response:
-            return str(response.read(_MOST_BYTES).decode(errors="replace"))
+def _fetch(target: Target, token: str, data_dir: Path) -> str:
+    """Return the text of the metrics.
 
-    def _context(self) -> ssl.SSLContext | None:
-        """Return what checks that the metrics are the server's: its certificate, whatever name it is for."""
-        if not self._tls:
-            return None
-        roots = self._tls.root_certificates if isinstance(self._tls, TlsConfig) else None
-        context = ssl.create_default_context(cafile=None if roots is None else str(roots))
-        context.check_hostname = False
-        context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-        return context
+    Raises:
+        OSError, ValueError, KeyError, TypeError: they are not on this machine, or cannot be read.
+    """
+    host, _, port = target.address.rpartition(":")
+    found = json.loads((data_dir / "server.json").read_text("utf-8"))
+    metrics = str(found["metrics"])
+    if not is_loopback(host) or str(found["address"]).rpartition(":")[2] != port:
+        raise ValueError("that server is on another machine")
+    metrics_port = metrics.rpartition(":")[2]
+    scheme = "https" if target.tls else "http"
+    local = host if is_loopback(metrics.rpartition(":")[0]) else "127.0.0.1"
+    request = urllib.request.Request(f"{scheme}://{local}:{metrics_port}/metrics")
+    if token:
+        request.add_header("Authorization", f"Bearer {token}")
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=_context(target.tls))
+    )
+    with opener.open(request, timeout=_TIMEOUT_S) as response:
+        return str(response.read(_MOST_BYTES).decode(errors="replace"))
+
+
+def _context(tls: bool | TlsConfig) -> ssl.SSLContext | None:
+    """Return what checks that the metrics are the server's: its certificate, whatever name it is for."""
+    if not tls:
+        return None
+    roots = tls.root_certificates if isinstance(tls, TlsConfig) else None
+    context = ssl.create_default_context(cafile=None if roots is None else str(roots))
+    context.check_hostname = False
+    context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    return context
 
 
 def buckets(text: str) -> dict[float, float]:

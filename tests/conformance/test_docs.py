@@ -19,7 +19,7 @@ DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-SECTIONS = "store|model|engine|server|access|teaching|method|training|memory|holdout|trigger|gate|learner|log"
+SECTIONS = "store|model|engine|server|access|teaching|method|training|memory|holdout|trigger|gate|learner|page|log"
 
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 

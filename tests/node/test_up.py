@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import socket
 import subprocess
 import sys
+import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -31,6 +33,7 @@ pytestmark = pytest.mark.integration
 
 # A preset whose learner needs no PyTorch.
 SMALL = ["--preset", "embeddings", "--set", "model.embedding=64", "--set", "learner.metrics_port=0"]
+SMALL += ["--set", "page.enabled=false"]
 Up = Callable[..., "subprocess.Popen[str]"]
 
 
@@ -71,7 +74,7 @@ def unfit_store(tmp_path: Path) -> Iterator[str]:
 
 def test_it_tells_where_everything_is_and_ends_in_order(up: Up, tmp_path: Path):
     with (tmp_path / "log").open("w") as log:
-        process = up("--port", 0, stderr=log)
+        process = up("--port", 0, "--set", "page.enabled=true", "--set", "page.port=0", stderr=log)
     assert process.stdout is not None
     until(lambda: addresses(tmp_path / "data") and addresses(tmp_path / "data", "learner"))
     found = addresses(tmp_path / "data")
@@ -82,6 +85,14 @@ def test_it_tells_where_everything_is_and_ends_in_order(up: Up, tmp_path: Path):
         assert line, lines
         lines += line
     assert lines.startswith(f"Accrete serves on {found['address']}\n")
+    page = addresses(tmp_path / "data", "page")
+    assert page is not None
+    assert f"\n  page      {page['address']}\n" in lines
+    os.kill(int(page["pid"]), signal.SIGKILL)  # it comes back, and nothing else ends
+    again = until(lambda: (one := addresses(tmp_path / "data", "page")) and one["pid"] != page["pid"] and one)
+    with urllib.request.urlopen(f"{again['address']}api/session") as response:
+        assert json.load(response)["data_dir"] == str(tmp_path / "data")
+    assert addresses(tmp_path / "data") == found
     process.send_signal(signal.SIGINT)
     rest, _ = process.communicate(timeout=300)
     assert process.returncode == 0
@@ -89,6 +100,7 @@ def test_it_tells_where_everything_is_and_ends_in_order(up: Up, tmp_path: Path):
     events = [json.loads(line)["event"] for line in (tmp_path / "log").read_text().splitlines()]
     assert "node.ready" in events
     assert addresses(tmp_path / "data") is None
+    assert addresses(tmp_path / "data", "page") is None
 
 
 def test_it_tells_how_to_reach_a_server_that_encrypts_and_asks_who_calls():

@@ -15,6 +15,7 @@ import pytest
 
 from accrete import TlsConfig
 from accrete_page.serving import Page, PageSettings
+from accrete_page.target import Target
 from tests.server.conftest import world as world
 
 
@@ -83,7 +84,8 @@ def page() -> Iterator[Callable[..., Browser]]:
     running: list[tuple[Page, threading.Thread]] = []
 
     def start(address: str, tls: bool | TlsConfig = False, **settings: Any) -> Browser:
-        made = Page(PageSettings(where=lambda: address, tls=tls, host="127.0.0.1", port=0, **settings))
+        target = Target(address=address, tls=tls)
+        made = Page(PageSettings(where=lambda: target, host="127.0.0.1", port=0, **settings))
         thread = threading.Thread(target=made.run)
         thread.start()
         running.append((made, thread))

@@ -74,6 +74,9 @@ class TlsConfig:
     private_key: str | os.PathLike[str] | None = None
     """The key of `certificate`."""
 
+    server_name: str = ""
+    """The name that the server's certificate is for, where that is not the one of the address: behind a tunnel, say."""
+
     def credentials(self) -> grpc.ChannelCredentials:
         """Read the files. Raises InvalidInput that names the one that cannot be read."""
         return grpc.ssl_channel_credentials(
@@ -150,11 +153,15 @@ def endpoint(
         target=parts[0] if len(parts) == 1 else _several(parts),
         addresses=tuple(parts),
         local=local,
-        options=_options(spread=len(parts) > 1 or parts[0].startswith("dns:"), local=local),
+        options=_options(spread=len(parts) > 1 or parts[0].startswith("dns:"), local=local) + _named(config),
         tls=config,
         credentials=config.credentials() if config else None,
         metadata=(*metadata, *([(NODE_KEY, meant_for.encode(errors="replace"))] if meant_for else [])),
     )
+
+
+def _named(config: TlsConfig | None) -> Options:
+    return [("grpc.ssl_target_name_override", config.server_name)] if config and config.server_name else []
 
 
 def _metadata(token: str) -> tuple[tuple[str, str | bytes], ...]:

@@ -111,6 +111,7 @@ def _flags(plan: Plan, data_dir: Path) -> dict[str, Any]:
         "data_dir": data_dir,
         "model": asdict(protocol.model),
         "server": {"port": 0, "metrics_port": 0},
+        "page": {"enabled": False},
         "method": {name: value for name, value in asdict(config).items() if value},
         "training": {name: value for name, value in training.items() if value is not None},
         "memory": asdict(protocol.memory),
