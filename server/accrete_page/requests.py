@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from types import UnionType
+from types import GenericAlias, UnionType
 from typing import Any, cast
 
 import grpc
@@ -28,6 +28,9 @@ IMAGES_AT_ONCE = 4
 BODY_S = 60.0
 """Seconds for a body to come."""
 
+_PICTURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
+
+Kind = type | UnionType | GenericAlias
 Handler = Callable[[Request, AsyncClient], Awaitable[Any]]
 
 
@@ -134,7 +137,21 @@ async def image(request: Request) -> bytes:
     return content
 
 
-async def fields(request: Request, **kinds: type | UnionType) -> list[Any]:
+def picture(content: bytes) -> Response:
+    """Return an image as an answer, as what it is by its bytes and nothing else.
+
+    A browser keeps it for a minute, for what is deleted is to be gone.
+
+    Raises:
+        Refused: it is neither PNG nor JPEG.
+    """
+    for start, kind in _PICTURES.items():
+        if content.startswith(start):
+            return Response(content, media_type=kind, headers={"Cache-Control": "private, max-age=60"})
+    raise Refused(500, "INTERNAL", "the server sent something that is no image")
+
+
+async def fields(request: Request, **kinds: Kind) -> list[Any]:
     """Return named fields of a JSON body, each of its kind; one that may be missing is of a kind or None.
 
     Raises:
@@ -151,10 +168,16 @@ async def fields(request: Request, **kinds: type | UnionType) -> list[Any]:
     return [_checked(name, given.get(name), kind) for name, kind in kinds.items()]
 
 
-def _checked(name: str, value: Any, kind: type | UnionType) -> Any:
-    if not isinstance(value, kind) or (isinstance(value, bool) and kind is int):
-        raise invalid(f"{name}: {getattr(kind, '__name__', kind)} is expected")
+def _checked(name: str, value: Any, kind: Kind) -> Any:
+    if not _fits(value, kind):
+        raise invalid(f"{name}: {kind if isinstance(kind, GenericAlias | UnionType) else kind.__name__} is expected")
     return value
+
+
+def _fits(value: Any, kind: Kind) -> bool:
+    if isinstance(kind, GenericAlias):  # a list of one kind
+        return isinstance(value, list) and all(isinstance(one, kind.__args__) for one in value)
+    return isinstance(value, kind) and not (isinstance(value, bool) and kind is int)
 
 
 def text(request: Request, name: str) -> str:

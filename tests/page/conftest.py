@@ -18,6 +18,9 @@ from accrete_page.serving import Page, PageSettings
 from accrete_page.target import Target
 from tests.server.conftest import world as world
 
+SAME = {"Sec-Fetch-Site": "same-origin"}
+"""What a browser says of a request that a page makes of its own site."""
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -57,15 +60,15 @@ class Browser:
         return self.ask("GET", path, None, headers)
 
     def post(self, path: str, body: Any = None, **headers: str) -> Answer:
-        given = {"Sec-Fetch-Site": "same-origin", "Content-Type": "application/json"}
+        given = SAME | {"Content-Type": "application/json"}
         if isinstance(body, bytes):
             given["Content-Type"] = "image/png"
         else:
-            body = json.dumps(body or {}).encode()
+            body = json.dumps({} if body is None else body).encode()
         return self.ask("POST", path, body, given | headers)
 
     def delete(self, path: str) -> Answer:
-        return self.ask("DELETE", path, None, {"Sec-Fetch-Site": "same-origin"})
+        return self.ask("DELETE", path, None, SAME)
 
     def ask(self, method: str, path: str, body: bytes | None, headers: dict[str, str]) -> Answer:
         named = {name.replace("_", "-"): value for name, value in headers.items()}

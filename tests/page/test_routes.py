@@ -3,15 +3,37 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from PIL import Image
 
 from accrete_server.access.config import AccessConfig
 from benchmarks.waiting import until
-from tests.page.conftest import Browser
+from tests.page.conftest import SAME, Browser
 from tests.server.test_access import principals
-from tests.server.world import World, example
+from tests.server.world import World, example, pixels
 
 Pages = Callable[..., Browser]
+
+
+def _png() -> bytes:
+    file = BytesIO()
+    Image.fromarray(pixels(3)).save(file, "png")
+    return file.getvalue()
+
+
+PNG = _png()
+
+
+@pytest.fixture
+def every(world: World, page: Pages) -> Browser:
+    """A browser at a page of a server that asks for no token."""
+    world.publish(1)
+    return page(world.server().server.address)
 
 
 def test_it_shows_what_the_server_does(world: World, page: Pages):
@@ -66,3 +88,82 @@ def test_a_token_that_is_taken_back_signs_out(world: World, page: Pages, tmp_pat
     (tmp_path / "tokens").write_text("")
     until(lambda: browser.get("api/now").status == 401)
     assert browser.get("api/session").json["signed_in"] is False
+
+
+def test_images_are_asked_about_taught_and_seen_again(world: World, page: Pages):
+    world.publish(1)
+    browser = page(world.server().server.address)
+    answer = browser.post("api/try", PNG).json
+    assert {one["label"] for one in answer["labels"]} == {"cat", "dog"}
+    assert answer["version"] == 1
+    label = "<script>alert(1)</script> & ?"
+    taught = browser.post(f"api/teach?label={quote(label)}", PNG).json
+    assert taught["outcome"] == "stored"
+    assert browser.post(f"api/teach?label={quote(label)}", PNG).json["outcome"] == "duplicate"
+    assert browser.get(f"api/learned?id={taught['id']}").json == {
+        "learned": False,
+        "version": 1,
+        "waiting": [taught["id"]],
+    }
+    (stored,) = browser.get(f"api/examples?label={quote(label)}").json["examples"]
+    assert (stored["label"], stored["id"], stored["kind"]) == (label, taught["id"], "pending")
+
+    where = f"api/examples/image?label={quote(label)}&id={taught['id']}&side=64"
+    image = browser.get(where)
+    assert (image.headers["Content-Type"], image.headers["X-Content-Type-Options"]) == ("image/png", "nosniff")
+    assert image.headers["Cache-Control"] == "private, max-age=60"
+    assert Image.open(BytesIO(image.content)).size == (4, 4)
+    assert browser.post("api/examples/delete", {"ids": [taught["id"]]}).json["deleted"] == 1
+    assert browser.get(where).status == 404
+
+
+def test_who_may_predict_alone_sees_no_image(world: World, page: Pages, tmp_path: Path):
+    world.publish(1)
+    names = principals(tmp_path, app="predict", teacher="teach")
+    browser = page(world.server(access=AccessConfig(tokens=str(tmp_path / "tokens"))).server.address)
+    browser.post("api/session", {"token": names["teacher"]})
+    taught = browser.post("api/teach?label=cat", PNG).json["id"]
+    assert browser.get(f"api/examples/image?label=cat&id={taught}").status == 200
+    browser.post("api/session", {"token": names["app"]})
+    assert browser.get(f"api/examples/image?label=cat&id={taught}").status == 403
+    assert browser.post("api/try", PNG).json["nearest"] == []
+
+
+BAD: list[tuple[str, Any, int, str]] = [
+    ("api/teach?label=cat", b"no image", 400, "image"),
+    ("api/teach", PNG, 400, "label"),
+    ("api/teach?label=%07", PNG, 400, "label"),
+    ("api/teach?label=" + 300 * "x", PNG, 400, "label"),
+    ("api/try", b"", 400, "empty"),
+    ("api/classes/forget", {"label": 7}, 400, "label"),
+    ("api/classes/forget", {"label": "fox"}, 404, "fox"),
+    ("api/versions/activate", {"version": True}, 400, "version"),
+    ("api/versions/activate", {"version": 99}, 404, "99"),
+    ("api/learning/trigger", {"deep": False}, 409, "pending"),
+    ("api/examples/delete", {"ids": [1]}, 400, "id"),
+    ("api/examples/delete", [], 400, "object"),
+    ("api/quarantine/review/drop", {"label": []}, 400, "label"),
+    ("api/quarantine/approve", {"label": "fox"}, 404, "fox"),
+]
+
+
+def test_bad_input_is_told_as_a_sentence(every: Browser):
+    told = {path + str(body)[:40]: every.post(path, body) for path, body, _, _ in BAD}
+    assert [(one.status, said in one.message) for one, (_, _, _, said) in zip(told.values(), BAD, strict=True)] == [
+        (status, True) for _, _, status, _ in BAD
+    ], {name: answer.content for name, answer in told.items()}
+
+
+def test_a_body_that_is_too_long_is_not_read(every: Browser):
+    given = {"Content-Type": "image/png", "Content-Length": str(2**40)}
+    answer = every.ask("POST", "api/try", b"", given | SAME)
+    assert (answer.status, "32 MiB" in answer.message) == (413, True)
+
+
+def test_what_is_not_there_is_told_so(every: Browser):
+    assert every.get("api/nothing").code == "NOT_FOUND"
+    assert every.get("../pyproject.toml").status == 404
+    assert every.get("api/examples?label=cat&kind=some").status == 400
+    assert every.get("api/examples?label=cat&size=x").status == 400
+    assert every.get("api/learned").status == 400
+    assert every.ask("PUT", "api/now", b"", SAME).code == "METHOD_NOT_ALLOWED"

@@ -21,14 +21,7 @@ async def forget(request: Request, client: AsyncClient) -> Any:
     return await client.forget_class(label)
 
 
-async def delete(request: Request, client: AsyncClient) -> Any:
-    """Remove examples."""
-    (ids,) = await fields(request, ids=list)
-    return await client.delete_examples(ids)
-
-
 ROUTES = [
     route("classes", classes),
     route("classes/forget", forget, "POST"),
-    route("examples/delete", delete, "POST"),
 ]

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from starlette.requests import Request
 
-from accrete import AsyncClient, NotLearned
+from accrete import AsyncClient, NotFound, NotLearned, PermissionDenied
 from accrete_page.errors import invalid
 from accrete_page.requests import image, route, text
 
 _LOOK_S = 0.05
 """Seconds that a look whether examples are learned waits for it."""
 _MOST_IDS = 200
+_NEAR_LABELS, _NEAR_EACH = 3, 4
+"""How many of the likeliest labels are shown by how many of their exemplars."""
 
 
 async def ask(request: Request, client: AsyncClient) -> Any:
@@ -25,8 +28,20 @@ async def ask(request: Request, client: AsyncClient) -> Any:
         "needs_review": prediction.needs_review,
         "version": prediction.version,
         "timings": prediction.timings,
-        "nearest": [],
+        "nearest": await _exemplars(client, [one.label for one in prediction.ranked[:_NEAR_LABELS]]),
     }
+
+
+async def _exemplars(client: AsyncClient, labels: list[str]) -> list[dict[str, Any]]:
+    """Return the first exemplars of labels; none to a caller who may see no image, or of a label that has none."""
+    found = await asyncio.gather(
+        *(client.examples(label, kind="exemplars", page_size=_NEAR_EACH) for label in labels), return_exceptions=True
+    )
+    for one in found:
+        if isinstance(one, BaseException) and not isinstance(one, PermissionDenied | NotFound):
+            raise one
+    pages = [one for one in found if not isinstance(one, BaseException)]
+    return [{"label": one.label, "id": one.id, "kind": one.kind} for page in pages for one in page.examples]
 
 
 async def teach(request: Request, client: AsyncClient) -> Any:
