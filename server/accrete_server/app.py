@@ -181,7 +181,7 @@ class Server:
             self._config, self._connection, self.slots, artifacts, reporter, load_failures, settings.deep_refusal
         )
         operation_pb2_grpc.add_OperationServicer_to_server(operation, self._grpc)
-        curation = Curation(self._config, self._connection)  # type: ignore[abstract]
+        curation = Curation(self._config, self._connection, self.slots)  # type: ignore[abstract]
         curation_pb2_grpc.add_CurationServicer_to_server(curation, self._grpc)
         inbox_pb2_grpc.add_InboxServicer_to_server(Inbox(self._connection), self._grpc)  # type: ignore[abstract]
 

@@ -153,6 +153,7 @@ class Control:
         names += [keys.generations, keys.forgotten, keys.quarantine, keys.events]
         names += [keys.pending(label), keys.exemplars(label), keys.holdout(label)]
         names += [keys.review_notes(label), keys.review_records(label), keys.review_labels, keys.features(label)]
+        names += [keys.versions, keys.judgements]
         # The learner would remove them as well, but it may be away, and predictions must be without the class at once.
         names += [keys.prototypes(record.version) for record in self._registry.versions() if record.state == "ready"]
         known = latest is not None and label in latest.labels

@@ -27,6 +27,7 @@ from accrete_storage.redis import requirements
 from accrete_storage.redis.database import Database, reachable
 from accrete_storage.redis.keys import SCHEMA, Keys
 from accrete_storage.versions.commit import Commit, Lease, Reject, Steps, acquire_lease
+from accrete_storage.versions.judgements import JudgementStore
 from accrete_storage.versions.prototypes import PrototypeStore
 from accrete_storage.versions.registry import Registry
 
@@ -62,6 +63,7 @@ class Store:
         self.listing = ExampleListing(database, keys, self.pending)
         self.features = FeatureStore(database, keys)
         self.registry = Registry(database, keys)
+        self.judgements = JudgementStore(database, keys)
         self.prototypes = PrototypeStore(database, keys)
         self.events = EventLog(database, keys)
         self.quarantine = Quarantine(database, keys)

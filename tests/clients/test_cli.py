@@ -346,8 +346,8 @@ def test_classes_are_listed_in_aligned_columns(accrete):
     status, out, _ = accrete("classes")
     lines = out.splitlines()
     assert status == 0
-    assert lines[1].split() == ["cat", "learned", "1", "0", "20", "5"]
-    assert lines[2].split() == ["héron", "pending", "-", "7", "0", "0"]
+    assert lines[1].split() == ["cat", "learned", "1", "0", "20", "5", "-", "-"]
+    assert lines[2].split() == ["héron", "pending", "-", "7", "0", "0", "-", "-"]
     assert lines[0].index("state") == lines[1].index("learned") == lines[2].index("pending")
     assert json.loads(accrete("classes", "--json")[1])[1]["label"] == "héron"
 

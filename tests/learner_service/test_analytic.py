@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -129,6 +130,13 @@ def test_classes_are_learned_as_they_come_without_a_trainer(world):
     assert newest.accuracy["examples"] > 90, "every image measures"
     assert 0.8 < newest.accuracy["all"] <= 1
     assert sum(newest.class_examples.values()) == newest.accuracy["examples"]
+    judged = one.store.judgements.of(newest)
+    taught = {scan.id: scan.label for label in range(5) for scan in vectors(label, 25)}
+    assert len(judged.images) == newest.accuracy["examples"]
+    assert all(taught[image.id] == image.label for image in judged.images)
+    right = Counter(image.label for image in judged.images if image.predicted == image.label)
+    assert {label: right[label] / total for label, total in newest.class_examples.items()} == newest.class_accuracy
+    assert 0.2 < min(image.probability for image in judged.images) < max(image.probability for image in judged.images)
     assert "trainer.started" not in one.learner.log()
     assert not one.store.memory.holdout("digit 0"), "no image is set aside"
     assert len(one.store.memory.exemplars("digit 0")) == 5
@@ -153,6 +161,11 @@ def test_a_deleted_example_leaves_the_head_that_never_saw_it(world):
     assert one.store.control.delete_examples([scan.id for scan in gone]).deleted == 3
     assert one.wait().version > before.version, "nothing else has to come"
     assert difference(one.head(), other.head()) < 1e-5
+    kept_of = [one.store.judgements.of(record) for record in one.store.registry.versions() if record.state == "ready"]
+    assert len(kept_of) >= 2
+    for judged in kept_of:
+        assert judged.images, "each version was judged"
+        assert not {image.id for image in judged.images} & {scan.id for scan in gone}
 
 
 def test_a_forgotten_class_leaves_the_head_that_never_saw_it(world):

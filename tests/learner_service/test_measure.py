@@ -42,6 +42,10 @@ def test_hits_and_nearness_are_those_of_the_served_answers(tmp_path: Path):
         "cat": Tally(hits=int((best["cat"] == 0).sum()), total=3),
     }
     assert 0 < measured.tallies["owl"].hits < 40
+    assert [one.id for one in measured.judged] == [one.id for label in ("owl", "cat") for one in examples[label]]
+    assert [one.predicted for one in measured.judged[:40]] == [loaded.labels[row] for row in best["owl"]]
+    highest = np.concatenate([loaded.classifier()(own).max(axis=1) for own in features.values()])
+    np.testing.assert_allclose([one.probability for one in measured.judged], highest, rtol=1e-5)
     wanted = loaded.classifier().nearness(np.concatenate([features["owl"], features["cat"]]))
     np.testing.assert_allclose(measured.nearness, wanted, rtol=1e-5)
 

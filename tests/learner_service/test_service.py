@@ -267,6 +267,9 @@ def test_deletions_that_keep_coming_do_not_keep_a_step_from_ending(start: Start,
     assert len(kept) == 10
     assert held_out
     assert not {*kept, *held_out} & {*gone[:4]}
+    judged = store.judgements.of(store.registry.version(1))
+    assert judged is not None
+    assert {image.id for image in judged.images} == {*held_out}
     assert store.pending.total().examples == 0
 
 

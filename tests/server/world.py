@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import pathlib
 import signal
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -33,6 +34,7 @@ from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
 from accrete_storage.embedded.server import EmbeddedStore
 from accrete_storage.store import Store
 from accrete_storage.versions.commit import Commit
+from accrete_storage.versions.judgements import Judged, pack
 from accrete_storage.versions.record import VersionRecord
 from benchmarks.waiting import until
 from tests.model.artifacts import Recipe, write_artifact
@@ -173,6 +175,7 @@ class World:
         learned: Mapping[str, str] | None = None,
         consumed: Mapping[str, str] | None = None,
         state: Any = "ready",
+        judged: Sequence[Judged] | None = None,
     ) -> VersionRecord:
         """Trains nothing, but publishes and commits a version as a learner would.
 
@@ -186,6 +189,11 @@ class World:
         if break_it is not None:
             break_it(self.artifacts.path(version))
         record = self.record(version, recipe, digest, dict(learned or {}), state)
+        if judged is not None:
+            total = Counter(one.label for one in judged)
+            right = Counter(one.label for one in judged if one.predicted == one.label)
+            shares = {label: right[label] / count for label, count in total.items()}
+            record = replace(record, class_examples=dict(total), class_accuracy=shares)
         lease = self.store.acquire_lease("test")
         assert lease is not None
         event = {"version": version, "new_labels": record.new_labels, "accuracy": record.accuracy, "step_seconds": 1.5}
@@ -198,6 +206,7 @@ class World:
             consumed=consumed or {},
             per_class=20,
             event=event,
+            judgements="" if judged is None else pack(judged, recipe.labels),
         )
         assert self.store.commit(commit)
         lease.release()

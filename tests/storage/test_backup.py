@@ -21,6 +21,7 @@ from accrete_storage.embedded.server import EmbeddedStore
 from accrete_storage.errors import BackupUnusable
 from accrete_storage.examples.pending import Outcome
 from accrete_storage.store import Store
+from accrete_storage.versions.judgements import Judged, pack
 from tests.model.artifacts import small_backbone, write_frozen_artifact
 
 from .conftest import Connect, assert_counters_exact, example, examples, lease, step
@@ -40,7 +41,8 @@ def taught(connect: Connect, tmp_path: Path) -> Store:
     digest = ArtifactStore(tmp_path / "versions").publish(candidate, 1)
     held = lease(store)
     commit = step(store, held, ["a", "ключ"])
-    assert store.commit(replace(commit, record=replace(commit.record, digest=digest)))
+    judged = pack([Judged(id="a-0", label="a", predicted="ключ", probability=0.5)], commit.record.labels)
+    assert store.commit(replace(commit, record=replace(commit.record, digest=digest), judgements=judged))
     held.release()
     store.pending.add([*examples("b", 7), *(example("a", number) for number in range(12, 15))])
     return store
@@ -77,6 +79,7 @@ def everything(store: Store) -> dict[str, object]:
         "holdout": {label: [one.id for one in store.memory.holdout(label)] for label in store.memory.labels()},
         "bytes": store.memory.exemplar_bytes(),
         "versions": store.registry.versions(),
+        "judged": [store.judgements.of(record) for record in store.registry.versions()],
         "state": store.registry.state(),
         "located": store.pending.locate(ids),
         "events": store.events.last_id(),

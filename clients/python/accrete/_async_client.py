@@ -29,6 +29,8 @@ from ._results import (
     Prediction,
     ReviewGroup,
     Status,
+    VersionComparison,
+    VersionEvaluation,
     VersionInfo,
 )
 from ._transport.async_transport import AsyncTransport
@@ -205,6 +207,14 @@ class AsyncClient:
             max_side=max_side,
             timeout=timeout,
         )
+
+    async def evaluation(self, version: int | None = None, *, timeout: float | None = None) -> VersionEvaluation:
+        """See `Client.evaluation`."""
+        return await curation.evaluation(self._caller, version, timeout)
+
+    async def compare(self, base: int, other: int, *, timeout: float | None = None) -> VersionComparison:
+        """See `Client.compare`."""
+        return await curation.compare(self._caller, base, other, timeout)
 
     async def activate(self, version: int, *, timeout: float | None = None) -> Activation:
         """See `Client.activate`."""

@@ -29,6 +29,8 @@ from ._results import (
     Prediction,
     ReviewGroup,
     Status,
+    VersionComparison,
+    VersionEvaluation,
     VersionInfo,
 )
 from ._transport.caller import Caller
@@ -326,6 +328,37 @@ class Client:
                 timeout=timeout,
             )
         )
+
+    def evaluation(self, version: int | None = None, *, timeout: float | None = None) -> VersionEvaluation:
+        """Return how right a version was by class, what it took for what, and which stored examples it got wrong.
+
+        Nothing is computed: it is what was kept when the version's step measured it. `evaluate` measures the live
+        version on images of your own.
+
+        Args:
+            version: its number; None for the live one.
+            timeout: seconds; None: the client's.
+
+        Raises:
+            NotFound: there is no such version.
+            NotNow: nothing is live yet, or nothing is kept of the version, since it was rejected, its files are gone or
+                an earlier release made it.
+        """
+        return run(curation.evaluation(self._caller, version, timeout))
+
+    def compare(self, base: int, other: int, *, timeout: float | None = None) -> VersionComparison:
+        """Return what one version judged otherwise than another, by class and example.
+
+        Args:
+            base: the version that is compared with.
+            other: the version that is compared.
+            timeout: seconds; None: the client's.
+
+        Raises:
+            NotFound: there is no such version.
+            NotNow: nothing is kept of one of them (see `evaluation`).
+        """
+        return run(curation.compare(self._caller, base, other, timeout))
 
     def activate(self, version: int, *, timeout: float | None = None) -> Activation:
         """Make a version live and pin it, so that later ones do not go live until `unpin`.

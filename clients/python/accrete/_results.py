@@ -352,6 +352,92 @@ class ExamplePage:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ClassEvaluation:
+    """How right a version was on a class."""
+
+    label: str
+    examples: int
+    """Images of the class that it judged."""
+    correct: int
+    low: float
+    """The 95 % interval of the share that is right, 0 to 1 (Wilson's score interval, JASA 1927); 0 and 1 of none."""
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConfusedClasses:
+    """How often a version took images of a label for another one."""
+
+    label: str
+    predicted: str
+    examples: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MisjudgedExample:
+    """A stored example that a version got wrong."""
+
+    id: str
+    label: str
+    predicted: str
+    probability: float
+    """Of the predicted label, 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VersionEvaluation:
+    """How a version judged the examples that its step measured it by.
+
+    They are those of the hold-out. With a closed form they are examples that it has learned, at most 1,000, each
+    answered by the head that never saw it.
+    """
+
+    version: int
+    classes: tuple[ClassEvaluation, ...]
+    """In the order in which they came, without those forgotten since."""
+    confusions: tuple[ConfusedClasses, ...]
+    """Most frequent first; at most 5,000."""
+    mistakes: tuple[MisjudgedExample, ...]
+    """Those first that it was most certain of; at most 2,000, without what was deleted since."""
+    examples: int
+    """That it judged."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ClassChange:
+    """How right two versions are on a class, on the examples that both judged."""
+
+    label: str
+    examples: int
+    base_correct: int
+    other_correct: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DifferentlyJudged:
+    """A stored example that one version got right and another wrong."""
+
+    id: str
+    label: str
+    base_predicted: str
+    other_predicted: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VersionComparison:
+    """Two versions on the examples that both judged: of more than 2,000 a random sample, the same for all versions."""
+
+    classes: tuple[ClassChange, ...]
+    """Worst change first."""
+    gained: tuple[DifferentlyJudged, ...]
+    """That the other version has right and the base had wrong."""
+    lost: tuple[DifferentlyJudged, ...]
+    """That the base had right and the other version has wrong."""
+    examples: int
+    """That both judged."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Activation:
     """The version that is live now, and whether it stays so until unpinned."""
 

@@ -1,4 +1,4 @@
-"""Probabilities that can be believed, and how far a share can be.
+"""Probabilities that can be believed.
 
 Shapes: n examples, C classes.
 """
@@ -15,7 +15,6 @@ from accrete_learner.analytic.statistics import Doubles, Labels, Reals
 #: How far the logarithm of a factor on scores may be from that of the usual one, and its standard deviation.
 _REACH: Final = 6.0
 _SPREAD: Final = 1.0
-_Z95: Final = 1.959963984540054
 
 
 def log_losses(scores: Reals, labels: Labels, factor: float) -> Doubles:
@@ -81,16 +80,3 @@ def expected_calibration_error(probabilities: Doubles, labels: Labels, bins: int
     which = np.minimum((confidence * bins).astype(np.int64), bins - 1)
     apart = np.bincount(which, weights=confidence - right, minlength=bins)
     return float(np.abs(apart).sum() / max(len(labels), 1))
-
-
-def wilson_interval(hits: int, total: int) -> tuple[float, float]:
-    """Return the 95 % interval of the share that `hits` of `total` stand for; 0 to 1 where nothing was counted.
-
-    Source: Wilson, Probable inference (JASA 1927).
-    """
-    if total == 0:
-        return 0.0, 1.0
-    share, square = hits / total, _Z95**2
-    middle = (share + square / (2 * total)) / (1 + square / total)
-    half = _Z95 / (1 + square / total) * math.sqrt(share * (1 - share) / total + square / (4 * total**2))
-    return max(0.0, middle - half), min(1.0, middle + half)

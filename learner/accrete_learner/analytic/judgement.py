@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from accrete_learner.analytic.calibration import wilson_interval
+from accrete_kit.intervals import wilson_interval
 from accrete_learner.analytic.statistics import Doubles, Labels
 
 

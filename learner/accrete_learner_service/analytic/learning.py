@@ -14,11 +14,10 @@ from pathlib import Path
 
 import numpy as np
 
-from accrete_learner.analytic import AnalyticHead
 from accrete_learner.metrics import Tally
 from accrete_learner_service.analytic.arrivals import BATCH, Arrivals, read_arrivals
 from accrete_learner_service.analytic.extractor import FrozenExtractor
-from accrete_learner_service.analytic.ledger import Ledger, read_ledger
+from accrete_learner_service.analytic.ledger import Ledger, Solved, read_ledger
 from accrete_learner_service.errors import NothingToLearn
 from accrete_learner_service.evaluation.measure import Measured
 from accrete_learner_service.labels import known_labels
@@ -39,6 +38,7 @@ from accrete_storage.examples.example import Example
 from accrete_storage.examples.features import pack_features, rounded
 from accrete_storage.examples.ids import holdout_rank, position_key
 from accrete_storage.store import Store
+from accrete_storage.versions.judgements import Judged
 from accrete_storage.versions.record import VersionRecord
 
 log = logging.getLogger(__name__)
@@ -132,15 +132,16 @@ class AnalyticLearner:
                 )
             context.reporter.status("training")
             with now.watch.stage("solving"):
-                ledger, head = _solve(ledger, arrivals)
+                solved = _solve(ledger, arrivals)
+            ledger = solved.ledger
             inputs = _inputs(ledger, arrivals, known, parent, versions)
-            measured = _measured(ledger, head)
+            measured = _measured(solved)
             # Another backbone is what was asked for, and may have fewer examples to learn from.
             before = _tallies_of(parent) if same else {}
             verdict = judge(measured.tallies, before, new_labels=inputs.new_labels, config=context.config.gate)
             if verdict.accepted:
                 with now.watch.stage("publishing"):
-                    _write(now.candidate, ledger, head, inputs.labels, self._extractor, context.config.method.name)
+                    _write(now.candidate, solved, inputs.labels, self._extractor, context.config.method.name)
             made = Candidate(
                 inputs=inputs,
                 measured=measured,
@@ -192,13 +193,14 @@ class AnalyticLearner:
                         arrived.append((label, list(by_id), features))
                         packed[label] = pack_features(list(by_id), features, extractor.kind)
                 ledger = Ledger.empty(extractor.feature_length, revision, unseen_below).with_examples(arrived)
-                ledger, head = _solve(ledger, Arrivals())
+                solved = _solve(ledger, Arrivals())
+            ledger = solved.ledger
             inputs = _inputs(ledger, Arrivals(), known, parent, versions)
             with now.watch.stage("publishing"):
-                _write(now.candidate, ledger, head, inputs.labels, extractor, context.config.method.name)
+                _write(now.candidate, solved, inputs.labels, extractor, context.config.method.name)
             made = Candidate(
                 inputs=inputs,
-                measured=_measured(ledger, head),
+                measured=_measured(solved),
                 verdict=Verdict(accepted=True, reason=reason),
                 exemplars=lambda _: {},
                 features=packed,
@@ -296,23 +298,37 @@ def kept_examples(store: Store, label: str) -> list[Example]:
     return list({one.id: one for one in at_hand if not one.made_from}.values())
 
 
-def _solve(ledger: Ledger, arrivals: Arrivals) -> tuple[Ledger, AnalyticHead]:
-    """Return the ledger with the arrivals, and its head."""
+def _solve(ledger: Ledger, arrivals: Arrivals) -> Solved:
+    """Return the ledger with the arrivals, and its head.
+
+    Raises:
+        NothingToLearn: there is no example in it.
+    """
     arrived = [(label, *arrivals.of(label)) for label in sorted(arrivals.first, key=_by_arrival(arrivals.first))]
     grown = ledger.with_examples((label, [one.id for one in own], features) for label, own, features in arrived)
     if not grown.labels:
         raise NothingToLearn("no example is left")
-    head, grown = grown.solved()
-    return grown, head
+    return grown.solved()
 
 
-def _measured(ledger: Ledger, head: AnalyticHead) -> Measured:
+def _measured(solved: Solved) -> Measured:
     """Return the answers of heads that never saw the image that they answer."""
-    judged = zip(ledger.labels, head.judgement.by_class(), strict=True)
+    labels, judgement = solved.ledger.labels, solved.head.judgement
+    predicted = judgement.predicted
+    highest = judgement.probabilities[np.arange(judgement.total), predicted]
+    columns = (judgement.positions, judgement.labels, predicted, highest)
     return Measured(
-        tallies={label: Tally(hits=int(hits), total=int(total)) for label, (hits, total) in judged if total},
-        nearness=head.judgement.nearness.astype(np.float32),
+        tallies={
+            label: Tally(hits=int(hits), total=int(total))
+            for label, (hits, total) in zip(labels, judgement.by_class(), strict=True)
+            if total
+        },
+        nearness=judgement.nearness.astype(np.float32),
         features={},
+        judged=[
+            Judged(id=solved.measured[place], label=labels[row], predicted=labels[answer], probability=probability)
+            for place, row, answer, probability in zip(*(column.tolist() for column in columns), strict=True)
+        ],
     )
 
 
@@ -377,14 +393,14 @@ def _exemplars(context: LearnerContext, arrivals: Arrivals, inputs: Inputs) -> d
 
 def _write(
     folder: Path,
-    ledger: Ledger,
-    head: AnalyticHead,
+    solved: Solved,
     labels: Sequence[str],
     extractor: FrozenExtractor,
     method: str,
 ) -> None:
     """Write the files of a version, its classes in the order of `labels`."""
-    row_of = {label: row for row, label in enumerate(ledger.labels)}
+    head = solved.head
+    row_of = {label: row for row, label in enumerate(solved.ledger.labels)}
     rows = [row_of[label] for label in labels]
     card = ModelCard(
         backbone=extractor.name,

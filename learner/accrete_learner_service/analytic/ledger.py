@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 
@@ -100,18 +101,18 @@ class Ledger:
             earlier=self.earlier and self.earlier.with_examples(x, y),
         )
 
-    def solved(self) -> tuple[AnalyticHead, Ledger]:
+    def solved(self) -> Solved:
         """Return the head, and the ledger whose next one is solved for in less time.
 
         Raises:
             ValueError: there is no example.
         """
-        features, classes = self.measured()
+        ids, features, classes = self.measured()
         head = fit(self.statistics, features, classes, self.earlier)
-        return head, replace(self, earlier=Earlier.of(head, self.statistics))
+        return Solved(ledger=replace(self, earlier=Earlier.of(head, self.statistics)), head=head, measured=ids)
 
-    def measured(self) -> tuple[Floats, list[int]]:
-        """Return the features [n, d] of the examples that measure, at most `MEASURED`, and their classes.
+    def measured(self) -> tuple[list[str], Floats, list[int]]:
+        """Return ids, features [n, d] and classes of the examples that measure, at most `MEASURED`.
 
         There may be none after a deep step, which leaves a fifth of each class's.
         """
@@ -119,10 +120,23 @@ class Ledger:
         classes = enumerate(self.classes.values())
         at_hand = [(name, feature, row) for row, own in classes for _, name, feature in own.sample[:most]]
         if not at_hand:
-            return np.zeros((0, self.statistics.feature_length), np.float32), []
+            return [], np.zeros((0, self.statistics.feature_length), np.float32), []
         names, features, rows = zip(*at_hand, strict=True)
         chosen = choose(names, np.array(rows), MEASURED)
-        return np.stack([features[place] for place in chosen]), [rows[place] for place in chosen]
+        return (
+            [names[place] for place in chosen],
+            np.stack([features[place] for place in chosen]),
+            [rows[place] for place in chosen],
+        )
+
+
+class Solved(NamedTuple):
+    """What a ledger was solved for."""
+
+    ledger: Ledger
+    head: AnalyticHead
+    measured: list[str]
+    """Ids of the examples that measure; the positions of the head's judgement are among them."""
 
 
 def _most(classes: int) -> int:

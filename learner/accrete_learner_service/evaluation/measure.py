@@ -23,6 +23,7 @@ from accrete_model.loaded_version import LoadedVersion, load
 from accrete_model.scoring import Classifier
 from accrete_model.vectors import Floats
 from accrete_storage.examples.example import Example
+from accrete_storage.versions.judgements import Judged
 from accrete_storage.versions.record import VersionRecord
 
 #: The learner's own computing: one thread of the CPU, wherever serving and training run.
@@ -43,6 +44,8 @@ class Measured:
     """Of each example to the class that is nearest, as a cosine [H]."""
     features: dict[str, Floats]
     """By an example's id, each [d]: of up to `MAX_KEPT` in all, each label's first."""
+    judged: Sequence[Judged] = ()
+    """The answer to each example [H]."""
 
 
 def measure(files: Path, version: int, holdout: Mapping[str, Sequence[Example]], check: Callable[[], None]) -> Measured:
@@ -63,15 +66,18 @@ def measure(files: Path, version: int, holdout: Mapping[str, Sequence[Example]],
         classifier = loaded.classifier(frozenset(loaded.labels) - holdout.keys())
         tallies, nearness = {}, [np.zeros(0, np.float32)]
         kept: dict[str, Floats] = {}
+        judged: list[Judged] = []
         each = MAX_KEPT // max(1, len(holdout))
         for label, examples in holdout.items():
             check()
             if examples:
                 features = compute_features(loaded, examples)
-                tallies[label] = _tally(classifier, features, label)
+                answers = _answers(classifier, features, examples, label)
+                tallies[label] = Tally(hits=sum(one.predicted == label for one in answers), total=len(answers))
+                judged += answers
                 nearness.append(classifier.nearness(features))
                 kept |= {example.id: row for example, row in zip(examples[:each], features, strict=False)}
-        return Measured(tallies=tallies, nearness=np.concatenate(nearness), features=kept)
+        return Measured(tallies=tallies, nearness=np.concatenate(nearness), features=kept, judged=judged)
     finally:
         loaded.close()
 
@@ -153,6 +159,12 @@ def compute_features(loaded: LoadedVersion, examples: Sequence[Example]) -> Floa
     return np.concatenate([np.zeros((0, loaded.feature_length), np.float32), *computed])
 
 
-def _tally(classifier: Classifier, features: Floats, label: str) -> Tally:
-    best = classifier(features).argmax(axis=1)  # [N], of K
-    return Tally(hits=sum(classifier.labels[row] == label for row in best), total=len(features))
+def _answers(classifier: Classifier, features: Floats, examples: Sequence[Example], label: str) -> list[Judged]:
+    """Return the most probable answer to each of a label's examples, by their features [N, d]."""
+    probabilities = classifier(features)  # [N, K]
+    best = probabilities.argmax(axis=1)
+    highest = probabilities[np.arange(len(best)), best]
+    return [
+        Judged(id=example.id, label=label, predicted=classifier.labels[row], probability=probability)
+        for example, row, probability in zip(examples, best.tolist(), highest.tolist(), strict=True)
+    ]

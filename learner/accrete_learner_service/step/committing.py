@@ -20,6 +20,7 @@ from accrete_learner_service.step.inputs import Inputs
 from accrete_storage.errors import InputsChanged, StoreUnavailable
 from accrete_storage.examples.example import Example
 from accrete_storage.versions.commit import Commit, Reject
+from accrete_storage.versions.judgements import Judged, pack
 from accrete_storage.versions.record import VersionRecord
 
 log = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ def commit(
     features: Mapping[str, Mapping[str, bytes]],
     backbone: str,
     unseen_below: Mapping[str, int],
+    judged: Sequence[Judged],
     leave_out_deleted: bool,
     check: Callable[[], None],
 ) -> None:
@@ -74,6 +76,7 @@ def commit(
         features: packed, by label and id, of examples that a closed form learned.
         backbone: that these are of, where it is not the stored features'; else "".
         unseen_below: by label, the rank below which that backbone was not trained on examples.
+        judged: what the version answered to each image that it was measured by.
         leave_out_deleted: commit what is left of the lists where examples were deleted meanwhile.
         check: called before each further try; what it raises ends the step.
 
@@ -102,6 +105,7 @@ def commit(
             per_class=per_class,
             backbone=backbone,
             unseen_below=unseen_below,
+            judgements=pack(judged, record.labels),
             event={
                 "version": record.version,
                 "new_labels": record.new_labels,
@@ -121,6 +125,8 @@ def commit(
                 if not leave_out_deleted:
                     raise
                 inputs, exemplars = without_deleted(context.store, inputs, exemplars)
+                left = {example.id for examples in inputs.holdout.values() for example in examples}
+                judged = [one for one in judged if one.id in left]
     except InputsChanged:
         context.artifacts.remove(record.version)
         raise

@@ -110,6 +110,7 @@ def conclude(
                 features=candidate.features,
                 backbone=candidate.backbone,
                 unseen_below=candidate.unseen_below,
+                judged=measured.judged,
                 leave_out_deleted=candidate.leave_out_deleted,
                 check=check,
             )

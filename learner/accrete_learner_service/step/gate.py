@@ -6,7 +6,7 @@ import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 
-from accrete_learner.analytic.calibration import wilson_interval
+from accrete_kit.intervals import wilson_interval
 from accrete_learner.metrics import Tally
 from accrete_learner_service.config import GateConfig
 

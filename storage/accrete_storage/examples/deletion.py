@@ -11,7 +11,7 @@ class Deletion:
 
     def __init__(self, keys: Keys, revision: str, last_step: str) -> None:
         """Begin a plan with the state's `revision` and `last_step`, read before any example is looked for."""
-        self.names = [keys.state, *keys.counted, keys.exemplar_bytes, keys.review_labels]
+        self.names = [keys.state, *keys.counted, keys.exemplar_bytes, keys.review_labels, keys.judgements]
         """Keys of the script, whose position in the plan counts from 1."""
         self._keys = keys
         self._moment = {"revision": revision, "last_step": last_step}

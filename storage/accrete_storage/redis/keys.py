@@ -104,6 +104,11 @@ class Keys:
         return self._key("versions")
 
     @property
+    def judgements(self) -> str:
+        """Hash: number of a ready version to what it answered when it was judged, classes by their rows (JSON)."""
+        return self._key("judgements")
+
+    @property
     def quarantine(self) -> str:
         """Hash: label to why and at which count its pending examples went into quarantine (JSON)."""
         return self._key("holds")

@@ -76,6 +76,8 @@ class Commit:
     """Digest of the backbone that the staged features are of, where it is not the stored features': those go."""
     unseen_below: Mapping[str, int] = field(default_factory=dict)
     """What `FeatureStore.unseen_below` returns from then on; counts with another backbone alone."""
+    judgements: str = ""
+    """What the version answered when it was judged, as `judgements.pack` returns it; "" keeps nothing."""
     activate: bool = True
     event: dict[str, Any] = field(default_factory=dict)
 
@@ -172,6 +174,7 @@ class Steps:
                 for (step, label), length in self._features.items()
                 if step == commit.step_id
             ],
+            "judgements": plan.key(keys.judgements) if commit.judgements else 0,
             "backbone": commit.backbone,
             "unseen_below": json.dumps(dict(commit.unseen_below)),
             "stale": [plan.key(keys.features(label)) for label in (kept if commit.backbone else ())],
@@ -181,7 +184,7 @@ class Steps:
             ],
         }
         with around("commit"):
-            answer = self._database.call("commit", names, [json.dumps(body)])
+            answer = self._database.call("commit", names, [json.dumps(body), commit.judgements])
         return self._outcome(answer, commit.epoch)
 
     def reject(self, reject: Reject) -> bool:

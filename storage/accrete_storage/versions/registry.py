@@ -118,9 +118,8 @@ class Registry:
         """
         before = self._stored(version)
         retired = replace(VersionRecord.from_json(before), state="retired")
-        answer = self._database.call(
-            "replace_record", [self._keys.state, self._keys.versions], [version, before, retired.to_json()]
-        )
+        keys = [self._keys.state, self._keys.versions, self._keys.judgements]
+        answer = self._database.call("retire", keys, [version, before, retired.to_json()])
         if answer != b"OK":
             raise VersionUnusable(f"version {version} cannot be retired: it is {answer.decode().lower()}")
 
@@ -148,7 +147,7 @@ class Registry:
             if record.state != "ready":
                 raise VersionUnusable(f"version {version} is {record.state} and cannot be given up")
             given_up = replace(record, state="retired", reason=reason)
-            keys = [self._keys.state, self._keys.versions]
+            keys = [self._keys.state, self._keys.versions, self._keys.judgements]
             answer = self._database.call("discard", keys, [version, before, given_up.to_json()])
             if answer != b"CHANGED":
                 return int(answer)

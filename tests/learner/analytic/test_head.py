@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 from sklearn.datasets import load_digits
 
+from accrete_kit.intervals import wilson_interval
 from accrete_learner.analytic import AnalyticHead, Statistics, choose, fit
-from accrete_learner.analytic.calibration import expected_calibration_error, wilson_interval
+from accrete_learner.analytic.calibration import expected_calibration_error
 from accrete_learner.analytic.statistics import Doubles, Labels
 
 CLASSES = 10

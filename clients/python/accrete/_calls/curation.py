@@ -6,9 +6,9 @@ from collections.abc import Iterable
 
 from .._errors import InvalidInput
 from .._inputs import check_label, to_ids
-from .._results import ExampleKind, ExamplePage
+from .._results import ExampleKind, ExamplePage, VersionComparison, VersionEvaluation
 from .._transport.caller import Caller
-from .._transport.methods import LIST_EXAMPLES
+from .._transport.methods import COMPARE_VERSIONS, GET_EVALUATION, LIST_EXAMPLES
 from ..v1 import curation_pb2 as cu
 from . import decoding
 
@@ -45,3 +45,13 @@ async def examples(
         max_side=max_side,
     )
     return decoding.example_page(await caller.call(LIST_EXAMPLES, request, timeout))
+
+
+async def evaluation(caller: Caller, version: int | None, timeout: float | None) -> VersionEvaluation:
+    request = cu.GetEvaluationRequest(version=version or 0)
+    return decoding.version_evaluation(await caller.call(GET_EVALUATION, request, timeout))
+
+
+async def compare(caller: Caller, base: int, other: int, timeout: float | None) -> VersionComparison:
+    request = cu.CompareVersionsRequest(base=base, other=other)
+    return decoding.version_comparison(await caller.call(COMPARE_VERSIONS, request, timeout))

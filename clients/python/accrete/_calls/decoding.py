@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import math
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
 from .. import _events as events
 from .. import _results as results
 from ..v1 import curation_pb2, operation_pb2, prediction_pb2, teaching_pb2, types_pb2
+
+T = TypeVar("T")
 
 _OUTCOMES: dict[int, results.Outcome] = {
     teaching_pb2.ExampleResult.STORED: "stored",
@@ -115,6 +117,30 @@ def _stored_example(one: curation_pb2.StoredExample) -> results.StoredExample:
         metadata=dict(one.metadata),
         reasons=tuple(one.reasons),
     )
+
+
+def version_evaluation(response: curation_pb2.GetEvaluationResponse) -> results.VersionEvaluation:
+    return results.VersionEvaluation(
+        version=response.version,
+        classes=tuple(_made(results.ClassEvaluation, one) for one in response.classes),
+        confusions=tuple(_made(results.ConfusedClasses, one) for one in response.confusions),
+        mistakes=tuple(_made(results.MisjudgedExample, one) for one in response.mistakes),
+        examples=response.examples,
+    )
+
+
+def version_comparison(response: curation_pb2.CompareVersionsResponse) -> results.VersionComparison:
+    return results.VersionComparison(
+        classes=tuple(_made(results.ClassChange, one) for one in response.classes),
+        gained=tuple(_made(results.DifferentlyJudged, one) for one in response.gained),
+        lost=tuple(_made(results.DifferentlyJudged, one) for one in response.lost),
+        examples=response.examples,
+    )
+
+
+def _made(kind: type[T], message: Any) -> T:
+    """Return a value whose fields are all the same in the message."""
+    return kind(**{name: getattr(message, name) for name in _plain_fields(message, kind)})
 
 
 def version_info(one: operation_pb2.VersionInfo) -> results.VersionInfo:

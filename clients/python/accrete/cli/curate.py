@@ -1,4 +1,4 @@
-"""The commands that look into classes and into how versions judged them, such as `accrete examples`."""
+"""`accrete examples` shows what is stored of a label, and saves its images."""
 
 from __future__ import annotations
 

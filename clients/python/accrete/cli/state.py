@@ -1,14 +1,22 @@
-"""The commands that look at the server: `accrete status`, `classes`, `versions` and `quarantine`."""
+"""The commands that look at the server, such as `accrete status`, `classes` and `versions`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Annotated
 
-from .._results import Status, VersionInfo
+import typer
+
+from .._client import Client
+from .._errors import IncompatibleServer, NotFound, NotNow, PermissionDenied
+from .._results import ClassEvaluation, Status, VersionComparison, VersionInfo
 from .connection import Connection
 from .options import Output
-from .output import duration, local_time, measured, pairs, percent, size, table
+from .output import counted, duration, local_time, measured, pairs, percent, plain, size, table
 from .waiting import progress_line
+
+_SHOWN = 20
+"""Rows of a list that may be long, for people; JSON has all."""
 
 
 def status(connection: Connection, output: Output) -> None:
@@ -64,15 +72,35 @@ def classes(connection: Connection, output: Output) -> None:
     """List all labels and how far they have come, with the examples that are kept of each.
 
     A label is pending (examples are stored), provisional (predicted from a prototype), learned (in the weights) or
-    forgotten.
+    forgotten. The accuracy is that of the live version when it was made, with its 95 % interval.
 
     Example:
         accrete classes
     """
     with connection.client() as client:
         found = client.classes()
-    rows = [(c.label, c.state, c.since_version or None, c.pending, c.exemplars, c.holdout) for c in found]
-    output.show(found, table(["label", "state", "since", "pending", "exemplars", "hold-out"], rows))
+        judged = _judged(client)
+    rows = [
+        (c.label, c.state, c.since_version or None, c.pending, c.exemplars, c.holdout, *_accuracy(judged.get(c.label)))
+        for c in found
+    ]
+    headers = ["label", "state", "since", "pending", "exemplars", "hold-out", "accuracy", "95 % interval"]
+    told = [{**plain(one), "judged": judged.get(one.label)} for one in found]
+    output.show(told, table(headers, rows))
+
+
+def _judged(client: Client) -> dict[str, ClassEvaluation]:
+    """Return by label how the live version judged; nothing where that is not known, or not for this caller to know."""
+    try:
+        return {one.label: one for one in client.evaluation().classes}
+    except (NotNow, NotFound, PermissionDenied, IncompatibleServer):
+        return {}
+
+
+def _accuracy(one: ClassEvaluation | None) -> tuple[str | None, str | None]:
+    if one is None or not one.examples:
+        return None, None
+    return measured(one.correct / one.examples, one.examples), f"{one.low * 100:.0f} to {one.high * 100:.0f} %"
 
 
 def quarantine(connection: Connection, output: Output) -> None:
@@ -95,13 +123,26 @@ held = quarantine
 """The former name, for the scripts that use it."""
 
 
-def versions(connection: Connection, output: Output) -> None:
+def versions(
+    connection: Connection,
+    output: Output,
+    compare: Annotated[
+        tuple[int, int] | None,
+        typer.Option(metavar="BASE OTHER", help="Show what version OTHER judges otherwise than BASE instead."),
+    ] = None,
+) -> None:
     """List all model versions, newest first, with their accuracy on the hold-out and the images that it is of.
 
+    With `--compare`, two of them by class, worst change first, on the examples that both judged, and the examples that
+    one had right and the other wrong. `accrete mistakes` shows one version.
+
     Example:
-        accrete versions
+        accrete versions --compare 11 12
     """
     with connection.client() as client:
+        if compare is not None:
+            _show_comparison(output, client.compare(*compare), *compare)
+            return
         found = client.versions()
     columns: dict[str, Callable[[VersionInfo], object]] = {
         "version": lambda one: one.version,
@@ -119,3 +160,58 @@ def versions(connection: Connection, output: Output) -> None:
     }
     rows = [[value(one) for value in columns.values()] for one in found]
     output.show(found, table(list(columns), rows))
+
+
+def _show_comparison(output: Output, found: VersionComparison, base: int, other: int) -> None:
+    def right(correct: int, examples: int) -> str | None:
+        return measured(correct / examples, examples)
+
+    rows = [
+        (
+            one.label,
+            right(one.base_correct, one.examples),
+            right(one.other_correct, one.examples),
+            one.other_correct - one.base_correct,
+        )
+        for one in found.classes
+    ]
+    parts = [f"{found.examples} examples that both judged", table(["label", f"v{base}", f"v{other}", "change"], rows)]
+    for title, examples in ((f"only v{base} has right", found.lost), (f"only v{other} has right", found.gained)):
+        told = [(one.label, one.base_predicted, one.other_predicted, one.id) for one in examples[:_SHOWN]]
+        more = f"\n{_SHOWN} of {len(examples)}; --json has all" if len(examples) > _SHOWN else ""
+        parts.append(f"{len(examples)} that {title}")
+        if told:
+            parts[-1] += "\n" + table(["label", f"v{base} says", f"v{other} says", "id"], told) + more
+    output.show(found, "\n\n".join(parts))
+
+
+def mistakes(
+    connection: Connection,
+    output: Output,
+    version: Annotated[int, typer.Argument(metavar="[VERSION]", help="See `accrete versions`; 0: the live one.")] = 0,
+) -> None:
+    """List what a version took for what when it was made, and the stored examples that it got wrong.
+
+    Nothing is computed. `accrete eval` measures the live version on images of your own, and `accrete examples LABEL`
+    has the images.
+
+    Example:
+        accrete mistakes --json | jq -r '.mistakes[].id'
+    """
+    with connection.client() as client:
+        found = client.evaluation(version or None)
+    judged = {one.label: one for one in found.classes}
+    correct = sum(one.correct for one in found.classes)
+    told = f"version {found.version}: {counted(correct, found.examples)} right"
+    confusions = [
+        (one.label, one.predicted, f"{one.examples} of {judged[one.label].examples}")
+        for one in found.confusions[:_SHOWN]
+    ]
+    wrong = [(one.label, one.predicted, percent(one.probability), one.id) for one in found.mistakes[:_SHOWN]]
+    parts = [told]
+    if confusions:
+        parts.append(table(["label", "taken for", "examples"], confusions))
+    if wrong:
+        more = f"\n{_SHOWN} of {len(found.mistakes)}; --json has all" if len(found.mistakes) > _SHOWN else ""
+        parts.append(table(["label", "taken for", "probability", "id"], wrong) + more)
+    output.show(found, "\n\n".join(parts))

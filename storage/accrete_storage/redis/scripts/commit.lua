@@ -4,7 +4,8 @@
 -- ARGV[1]: the plan (JSON), with epoch, revision, step_id, version, record, activate, event, activated, quota,
 --   consumed: {label, stream, first position that stays}, moves: {label, from, to, length, kind}, trims: {label, exemplars},
 --   drops: {label, exemplars, holdout, features}, features: {label, from, to, length}, backbone (or '') with
---   unseen_below (JSON), stale: features of another backbone.
+--   unseen_below (JSON), stale: features of another backbone, judgements: key of what versions answered, 0 for nothing.
+-- ARGV[2]: what this version answered.
 -- Returns OK, DONE (this step was committed before), FENCED, CHANGED.
 local plan = cjson.decode(ARGV[1])
 local state, versions, events, quarantine = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -64,6 +65,7 @@ for _, one in ipairs(plan.consumed) do
   redis.call('HDEL', quarantine, one[1])
 end
 redis.call('HSET', versions, plan.version, plan.record)
+if plan.judgements > 0 then redis.call('HSET', KEYS[plan.judgements], plan.version, ARGV[2]) end
 redis.call('HSET', state, 'last_step', plan.step_id, 'latest', plan.version)
 event(events, 'committed', plan.event)
 if plan.activate and redis.call('HGET', state, 'pinned') ~= '1' then

@@ -96,3 +96,21 @@ local function leave_review(label, position, totals, labels, notes, records)
   if redis.call('HLEN', notes) == 0 then redis.call('SREM', labels, label) end
   return cjson.decode(note), record
 end
+
+-- Take images out of what is kept of how a version judged: those for which `gone`, given the id and the row of the class,
+-- says so. Call `found` with the id of each.
+local function forget_judged(judgements, version, gone, found)
+  local kept = cjson.decode(redis.call('HGET', judgements, version))
+  local ids, rows, predicted, probability = {}, {}, {}, {}
+  for i, id in ipairs(kept.ids) do
+    if gone(id, kept.rows[i]) then
+      found(id)
+    else
+      local to = #ids + 1
+      ids[to], rows[to], predicted[to], probability[to] = id, kept.rows[i], kept.predicted[i], kept.probability[i]
+    end
+  end
+  if #ids == #kept.ids then return end
+  kept.ids, kept.rows, kept.predicted, kept.probability = ids, rows, predicted, probability
+  redis.call('HSET', judgements, version, cjson.encode(kept))
+end

@@ -1,5 +1,6 @@
 -- Remove examples wherever they are kept.
--- KEYS: state, what is counted of pending (6), exemplar_bytes, review_labels, then those that the plan names by number.
+-- KEYS: state, what is counted of pending (6), exemplar_bytes, review_labels, judgements, then those that the plan names by
+--   number.
 -- ARGV[1]: JSON {revision, last_step, pending: {label, stream, position, id, notes, records, whether its seen key says so},
 --   lists: {label, list, argument with the record, kind, ids}, features: {id, hash}, seen: {id: key number}}; further ARGV:
 --   records.
@@ -31,6 +32,9 @@ for _, one in ipairs(plan.lists) do
 end
 for _, one in ipairs(plan.features) do
   if redis.call('HDEL', KEYS[one[2]], one[1]) > 0 then removed[one[1]] = true end
+end
+for _, version in ipairs(redis.call('HKEYS', KEYS[10])) do
+  forget_judged(KEYS[10], version, function(id) return plan.seen[id] end, function(id) removed[id] = true end)
 end
 local ids = {}
 for id, _ in pairs(removed) do

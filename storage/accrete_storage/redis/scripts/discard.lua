@@ -1,9 +1,10 @@
 -- Give a version up. If it is the newest, the ready one before it takes its place, and a step is asked for.
--- KEYS: state, versions. ARGV: version, its record, the new record.
+-- KEYS: state, versions, judgements. ARGV: version, its record, the new record.
 -- Returns CHANGED, or the newest ready version, 0 where none is left.
 local state, versions, version = KEYS[1], KEYS[2], ARGV[1]
 if redis.call('HGET', versions, version) ~= ARGV[2] then return 'CHANGED' end
 redis.call('HSET', versions, version, ARGV[3])
+redis.call('HDEL', KEYS[3], version)
 if redis.call('HGET', state, 'latest') ~= version then return number(state, 'latest') end
 local latest, records = 0, redis.call('HGETALL', versions)
 for i = 1, #records, 2 do

@@ -1,7 +1,7 @@
 -- Remove a label and all that is kept of it.
 -- KEYS: state, what is counted of pending (6), kept, exemplar_bytes, generations, forgotten, quarantine, events, then the
--- label's pending stream, exemplars, hold-out, and notes and records in review, review_labels, features, then prototypes
--- of each version. ARGV: label, event, 1 if a version knows the label.
+-- label's pending stream, exemplars, hold-out, and notes and records in review, review_labels, features, versions,
+-- judgements, then prototypes of each version. ARGV: label, event, 1 if a version knows the label.
 -- Returns {pending, exemplars, hold-out} removed, or {} when nothing of it is known.
 local label = ARGV[1]
 local pending, exemplars, holdout = KEYS[14], KEYS[15], KEYS[16]
@@ -19,7 +19,15 @@ for _, position in ipairs(reviewed) do
   local note, record = leave_review(label, position, KEYS[3], review_labels, notes, records)
   add_to(KEYS[7], note.principal, -#record)
 end
-for i = 21, #KEYS do redis.call('HDEL', KEYS[i], label) end
+for i = 23, #KEYS do redis.call('HDEL', KEYS[i], label) end
+local versions, judgements = KEYS[21], KEYS[22]
+for _, version in ipairs(redis.call('HKEYS', judgements)) do
+  local named, record = {}, redis.call('HGET', versions, version)
+  for row, name in ipairs(record and cjson.decode(record).labels or {}) do
+    if name == label then named[row - 1] = true end
+  end
+  forget_judged(judgements, version, function(_, row) return named[row] end, function() end)
+end
 redis.call('SREM', KEYS[8], label)
 redis.call('HDEL', KEYS[9], label)
 redis.call('HDEL', KEYS[12], label)
