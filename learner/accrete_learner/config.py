@@ -264,9 +264,11 @@ class DeepConfig:
     growth: float = 0.2
     """Share of examples or classes that must be new since the last deep step."""
     margin: float = 0.01
-    """Accuracy that the tuned backbone must gain on images that it did not see, to be used; 0.01: one point. The gain
-    must also be surely above nothing, by the spread of the differences (one-sided, 95 %). A negative margin allows a
-    loss, and asks for nothing sure: for a backbone that is to be replaced, since it saw what was deleted."""
+    """Accuracy that the tuned backbone must gain on images that it did not see, to be used; 0.01: one point. It
+    must also be surely above nothing, by the spread of the differences (one-sided, 95 %). 0: it must lose nothing; a
+    negative margin allows a loss: for a backbone that is to be replaced, since it saw what was deleted. A step that was
+    asked for by hand must lose nothing, or no more than a negative margin allows: where images are much alike, those
+    that judge are all answered right before, and no gain shows."""
     epochs: int = 20
     """Times that each example is taken, at most; `training.max_minutes` may allow fewer."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from accrete_learner.config import DeepConfig
-from accrete_learner_service.deep.due import is_due, judging
+from accrete_learner_service.deep.due import is_due, judging, margin
 from accrete_storage.deep import LastDeepStep
 from accrete_storage.examples.ids import holdout_rank
 
@@ -38,3 +38,9 @@ def test_a_fifth_of_a_class_judges_whatever_the_order():
 )
 def test_it_starts_at_rest_when_enough_is_new(at_hand, last, rested_s, steps, due):
     assert is_due(at_hand, last, rested_s=rested_s, config=DeepConfig(steps=steps)) is due
+
+
+def test_by_hand_a_step_must_lose_nothing_and_by_itself_gain_the_margin():
+    assert margin(DeepConfig(), by_hand=False) == 0.01
+    assert margin(DeepConfig(), by_hand=True) == 0.0
+    assert margin(DeepConfig(margin=-0.02), by_hand=True) == -0.02

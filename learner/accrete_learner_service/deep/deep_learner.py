@@ -13,7 +13,7 @@ import threading
 import time
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -25,7 +25,7 @@ from accrete_learner.deep.job import DeepJob, DeepResult
 from accrete_learner.deep.refusal import missing, refusal
 from accrete_learner_service.analytic.extractor import FrozenExtractor
 from accrete_learner_service.analytic.learning import AnalyticLearner
-from accrete_learner_service.deep.due import is_due
+from accrete_learner_service.deep.due import is_due, margin
 from accrete_learner_service.deep.staging import Found, Staged, catch_up, stage
 from accrete_learner_service.errors import Interrupted, NothingToLearn
 from accrete_learner_service.runtime.logs import fields
@@ -178,7 +178,8 @@ class DeepLearner:
         self._tell("reading what is learned")
         staged = stage(context.store, running.folder, self._analytic.extractor.kind, check)
         config = context.config
-        DeepJob(model=config.model, training=config.training, deep=config.deep).write(running.folder)
+        deep = replace(config.deep, margin=margin(config.deep, by_hand=running.by_hand))
+        DeepJob(model=config.model, training=config.training, deep=deep).write(running.folder)
         still_counts = partial(check, staged.revision)
         self._tell("starting PyTorch")
         progress = _Told(self, staged.trained)
@@ -248,11 +249,12 @@ class DeepLearner:
             self._finished(running, f"failed: {reason}")
         else:
             assert running.result is not None
-            result, margin = running.result, 100 * self._context.config.deep.margin
+            result = running.result
+            points = 100 * margin(self._context.config.deep, by_hand=running.by_hand)
             least = (
-                f"lose no more than {-margin:g} points"
-                if margin < 0
-                else f"surely gain something, and {margin:g} points"
+                f"surely gain something, and {points:g} points"
+                if points > 0
+                else f"lose no more than {abs(points):g} points"
             )
             reason = f"dropped, {result.reason}; it must {least}"
             self._drop(running, reason, note=result.note)

@@ -1,4 +1,4 @@
-"""When a deep step starts by itself, as a pure function of what is at hand."""
+"""When a deep step starts by itself and what it must gain, as pure functions of what is at hand."""
 
 from __future__ import annotations
 
@@ -34,3 +34,8 @@ def is_due(at_hand: Mapping[str, int], last: LastDeepStep, *, rested_s: float, c
         return False
     grown = 1 + config.growth
     return sum(at_hand.values()) >= grown * last.examples or len(at_hand) >= grown * last.classes
+
+
+def margin(config: DeepConfig, *, by_hand: bool) -> float:
+    """Return what a deep step must gain: nothing where somebody asks for it, who has a reason to expect more."""
+    return min(config.margin, 0.0) if by_hand else config.margin
