@@ -47,7 +47,7 @@ class Comparison:
         return self.gain - _SURE * math.sqrt(max(0.0, variance) / self.total)
 
     def is_better(self, margin: float) -> bool:
-        """Return whether the tuned one gains `margin` and surely something; at 0 and below, whether it loses no more."""
+        """Return whether the tuned one gains `margin` and surely something; at 0 and below, if it loses no more."""
         return self.total > 0 and self.gain >= margin - 1e-9 and (margin <= 0 or self.least > 0)
 
     def describe(self) -> str:
