@@ -55,8 +55,9 @@ class PageFlags:
 
         Raises:
             ValueError: they would let others read along by oversight, or do not fit together.
+            InvalidInput: the server's address or certificates cannot be used.
         """
-        from accrete import TlsConfig
+        from accrete import AsyncClient, TlsConfig
         from accrete_page.serving import PageSettings
         from accrete_page.target import Target
 
@@ -69,6 +70,7 @@ class PageFlags:
             )
         address = self.address or os.environ.get("ACCRETE_ADDRESS") or _ADDRESS
         target = Target(address=address, tls=TlsConfig(root_certificates=self.ca) if self.ca else self.tls)
+        AsyncClient(target.address, tls=target.tls, token="")  # what cannot be used is told now
         return PageSettings(
             where=lambda: target,
             host=self.host,

@@ -1,7 +1,7 @@
 """What happens, told to every tab that is open: one stream of the server's for all tabs of a connection.
 
-A tab that does not read is cut when its queue is full, and what it has missed it gets when it comes back with the id of
-the last event that it had.
+A tab that does not read is cut after half a minute, or when its queue is full. What it has missed it gets when it comes
+back with the id of the last event that it had.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from accrete_page.now import Now, ReadTraffic
 
 KEPT = 1000
 """Events that are kept for tabs that come back."""
-QUEUE = 256
-"""Messages that a tab may be behind."""
+QUEUE = 2 * KEPT
+"""Messages that a tab may be behind. They are one another's, so that a tab costs no more than their places."""
 MOST_TABS = 100
 """Of one connection."""
 LOOK_S = 1.0
@@ -110,7 +110,7 @@ class Live:
         if not self._tasks:
             self._position = self._position or after
             self._tasks = [asyncio.ensure_future(work()) for work in (self._watch, self._look)]
-        for message in self._missed(after)[-QUEUE // 2 :]:
+        for message in self._missed(after):
             tab.put(message)
         tab.put(_message("server", {"reachable": self._reachable}))
         if self._state:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import ssl
 import threading
 import urllib.error
 import urllib.request
@@ -49,11 +50,14 @@ class Browser:
     """As much of a browser as the page notices: cookies, and the headers that no page of another site can set."""
 
     address: str
+    tls: ssl.SSLContext | None = None
     jar: CookieJar = field(default_factory=CookieJar)
 
     def __post_init__(self) -> None:
         self._opener = urllib.request.build_opener(
-            urllib.request.ProxyHandler({}), urllib.request.HTTPCookieProcessor(self.jar)
+            urllib.request.ProxyHandler({}),
+            urllib.request.HTTPSHandler(context=self.tls),
+            urllib.request.HTTPCookieProcessor(self.jar),
         )
 
     def get(self, path: str, **headers: str) -> Answer:
@@ -86,13 +90,15 @@ def page() -> Iterator[Callable[..., Browser]]:
     """Starts pages of servers, each with a browser that looks at it."""
     running: list[tuple[Page, threading.Thread]] = []
 
-    def start(address: str, tls: bool | TlsConfig = False, **settings: Any) -> Browser:
+    def start(
+        address: str, tls: bool | TlsConfig = False, browser_tls: ssl.SSLContext | None = None, **settings: Any
+    ) -> Browser:
         target = Target(address=address, tls=tls)
         made = Page(PageSettings(where=lambda: target, host="127.0.0.1", port=0, **settings))
         thread = threading.Thread(target=made.run)
         thread.start()
         running.append((made, thread))
-        return Browser(made.address)
+        return Browser(made.address, browser_tls)
 
     yield start
     for made, thread in running:

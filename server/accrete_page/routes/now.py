@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
+from collections.abc import Awaitable
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -11,7 +11,8 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from accrete import AsyncClient
-from accrete_page.live import STUCK_S, Live, Tab
+from accrete_page import live
+from accrete_page.live import Live, Tab
 from accrete_page.now import Now
 from accrete_page.requests import ask, callers, route
 
@@ -24,8 +25,8 @@ async def now(request: Request, client: AsyncClient) -> dict[str, object]:
 async def events(request: Request) -> Response:
     """Open the stream of events, behind the one that a browser says it had last."""
     await ask(request, lambda _, client: client.status())  # an answer with a status, before the stream begins
-    live = callers(request).connection(request).live
-    return _Stream(live, live.attach(request.headers.get("last-event-id", "")[:100]))
+    stream = callers(request).connection(request).live
+    return _Stream(stream, stream.attach(request.headers.get("last-event-id", "")[:100]))
 
 
 class _Stream(Response):
@@ -33,34 +34,46 @@ class _Stream(Response):
 
     media_type = "text/event-stream"
 
-    def __init__(self, live: Live, tab: Tab) -> None:
+    def __init__(self, stream: Live, tab: Tab) -> None:
         super().__init__(headers={"X-Accel-Buffering": "no"})
         del self.headers["content-length"]
-        self._live = live
+        self._stream = stream
         self._tab = tab
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send."""
-        ends = [asyncio.ensure_future(work) for work in (self._send(send), _disconnected(receive), self._tab.ended())]
+        gone = asyncio.ensure_future(_disconnected(receive))
         try:
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            await _first(gone, self._send(send), self._tab.ended())
+            self._stream.detach(self._tab)
+            # A browser that does not read keeps this waiting, until the kernel has enough of it (see `serving`).
+            await _first(gone, send({"type": "http.response.body", "body": b"", "more_body": False}))
         finally:
-            self._live.detach(self._tab)
-            for task in ends:
-                task.cancel()
-            for ended in await asyncio.gather(*ends, return_exceptions=True):
-                if isinstance(ended, Exception) and not isinstance(ended, OSError | TimeoutError):
-                    raise ended
-        with contextlib.suppress(OSError, TimeoutError):
-            async with asyncio.timeout(STUCK_S):
-                await send({"type": "http.response.body", "body": b"", "more_body": False})
+            self._stream.detach(self._tab)
+            gone.cancel()
 
     async def _send(self, send: Send) -> None:
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": b"retry: 1000\n\n", "more_body": True})
         async for message in self._tab.messages():
-            async with asyncio.timeout(STUCK_S):
-                await send({"type": "http.response.body", "body": message, "more_body": True})
+            try:
+                async with asyncio.timeout(live.STUCK_S):
+                    await send({"type": "http.response.body", "body": message, "more_body": True})
+            except TimeoutError:
+                return
+
+
+async def _first(gone: asyncio.Future[None], *works: Awaitable[None]) -> None:
+    """Return when one of them has ended, and end the others but `gone`."""
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.wait([gone, *tasks], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        for ended in await asyncio.gather(*tasks, return_exceptions=True):
+            if isinstance(ended, Exception) and not isinstance(ended, OSError):
+                raise ended
 
 
 async def _disconnected(receive: Receive) -> None:
