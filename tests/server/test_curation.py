@@ -190,6 +190,8 @@ def test_the_command_lists_and_saves_under_harmless_names(
     assert "1 of 2; --limit 0 lists all" in printed
     assert main(["examples", "cat", "--json", "--save", str(tmp_path / "new" / "cat"), *server]) == 0
     assert [one["id"] for one in json.loads(capsys.readouterr().out)] == ["../../etc/x", "i2"]
+    assert main(["examples", "cat", "--json", "--id", "i2", "--id", "nobody", *server]) == 0
+    assert [one["id"] for one in json.loads(capsys.readouterr().out)] == ["i2"]
     saved = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*.*"))
     assert saved == [
         "new/cat/exemplars-000001-%2E%2E%2F%2E%2E%2Fetc%2Fx.png",

@@ -32,6 +32,9 @@ def examples(
     kind: Annotated[
         Kind | None, typer.Option(metavar="KIND", help=f"These alone: {', '.join(get_args(Kind))}.")
     ] = None,
+    ids: Annotated[
+        list[str] | None, typer.Option("--id", metavar="ID", help="This alone; may be given up to 200 times.")
+    ] = None,
     limit: Annotated[int, typer.Option(min=0, metavar="N", help="How many at most; 0: all.")] = 100,
     save: Annotated[
         pathlib.Path | None, typer.Option(metavar="DIR", help="Write their images into this folder.")
@@ -45,7 +48,7 @@ def examples(
         accrete examples heron --kind exemplars --save heron/
     """
     with connection.client() as client:
-        found, total = _read(client, label, kind, limit, save)
+        found, total = _read(client, label, kind, ids or [], limit, save)
     rows = [
         (one.id or None, one.kind, one.rank or None, one.principal or None, _remarks(one), one.damage or None)
         for one in found
@@ -60,7 +63,7 @@ def examples(
 
 
 def _read(
-    client: Client, label: str, kind: Kind | None, limit: int, save: pathlib.Path | None
+    client: Client, label: str, kind: Kind | None, ids: list[str], limit: int, save: pathlib.Path | None
 ) -> tuple[list[StoredExample], int]:
     """Return a label's examples, without their images once these are saved, and how many there are."""
     found: list[StoredExample] = []
@@ -68,7 +71,7 @@ def _read(
     side = _SIDE if save else 0
     while not found or (token and (not limit or len(found) < limit)):
         size = min(_PAGE, limit - len(found)) if limit else _PAGE
-        page = client.examples(label, kind=kind, page_size=size, page_token=token, max_side=side)
+        page = client.examples(label, kind=kind, ids=ids, page_size=size, page_token=token, max_side=side)
         for one in page.examples:
             if save is not None and one.image:
                 _save(save, len(found) + 1, one)

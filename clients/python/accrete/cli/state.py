@@ -192,8 +192,8 @@ def mistakes(
 ) -> None:
     """List what a version took for what when it was made, and the stored examples that it got wrong.
 
-    Nothing is computed. `accrete eval` measures the live version on images of your own, and `accrete examples LABEL`
-    has the images.
+    Nothing is computed. `accrete eval` measures the live version on images of your own, and `accrete examples LABEL
+    --id ID --save DIR` has the images, as far as they are kept.
 
     Example:
         accrete mistakes --json | jq -r '.mistakes[].id'

@@ -79,7 +79,7 @@ class CurationServicer(object):
 
     def GetEvaluation(self, request, context):
         """How right a version was by class, what it took for what, and which images it got wrong, on what its step judged it by:
-        the hold-out, or with a closed form all that it has learned, each left out once.
+        the hold-out, or with a closed form up to 1,000 examples that it has learned, each answered by the head without it.
 
         NOT_FOUND: no such version. FAILED_PRECONDITION: nothing is live yet, or nothing was kept of how the version judged.
         """

@@ -42,7 +42,7 @@ class CurationStub:
     """
     GetEvaluation: _grpc.UnaryUnaryMultiCallable[_curation_pb2.GetEvaluationRequest, _curation_pb2.GetEvaluationResponse]
     """How right a version was by class, what it took for what, and which images it got wrong, on what its step judged it by:
-    the hold-out, or with a closed form all that it has learned, each left out once.
+    the hold-out, or with a closed form up to 1,000 examples that it has learned, each answered by the head without it.
 
     NOT_FOUND: no such version. FAILED_PRECONDITION: nothing is live yet, or nothing was kept of how the version judged.
     """
@@ -77,7 +77,7 @@ class CurationAsyncStub(CurationStub):
     """
     GetEvaluation: _aio.UnaryUnaryMultiCallable[_curation_pb2.GetEvaluationRequest, _curation_pb2.GetEvaluationResponse]  # type: ignore[assignment]
     """How right a version was by class, what it took for what, and which images it got wrong, on what its step judged it by:
-    the hold-out, or with a closed form all that it has learned, each left out once.
+    the hold-out, or with a closed form up to 1,000 examples that it has learned, each answered by the head without it.
 
     NOT_FOUND: no such version. FAILED_PRECONDITION: nothing is live yet, or nothing was kept of how the version judged.
     """
@@ -121,7 +121,7 @@ class CurationServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_curation_pb2.GetEvaluationResponse, _abc.Awaitable[_curation_pb2.GetEvaluationResponse]]:
         """How right a version was by class, what it took for what, and which images it got wrong, on what its step judged it by:
-        the hold-out, or with a closed form all that it has learned, each left out once.
+        the hold-out, or with a closed form up to 1,000 examples that it has learned, each answered by the head without it.
 
         NOT_FOUND: no such version. FAILED_PRECONDITION: nothing is live yet, or nothing was kept of how the version judged.
         """
