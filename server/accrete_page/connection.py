@@ -35,7 +35,7 @@ class Connection:
         self.client = AsyncClient(target.address, timeout=CALL_S, retry=Retry(first_s=0.3), tls=target.tls, token=token)
         self._token = token
         self._traffic = traffic
-        self.live = Live(self.client, self.is_there, self.traffic)
+        self.live = Live(self.client, self.is_there, self.call, self.traffic)
 
     async def call(self, work: Awaitable[T]) -> T:
         """Return the result of calls to the server.

@@ -7,7 +7,6 @@ back with the id of the last event that it had.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -15,7 +14,7 @@ from typing import Any
 
 from accrete import AccreteError, AsyncClient, Event, InvalidInput, Unauthenticated
 from accrete.cli.output import plain
-from accrete_page.errors import Refused
+from accrete_page.errors import Gone, Refused
 from accrete_page.now import Now, ReadTraffic
 
 KEPT = 1000
@@ -76,16 +75,24 @@ class Tab:
 class Live:
     """The stream of one connection."""
 
-    def __init__(self, client: AsyncClient, is_there: Callable[[], Awaitable[bool]], traffic: ReadTraffic) -> None:
+    def __init__(
+        self,
+        client: AsyncClient,
+        is_there: Callable[[], Awaitable[bool]],
+        call: Callable[[Awaitable[dict[str, Any]]], Awaitable[dict[str, Any]]],
+        traffic: ReadTraffic,
+    ) -> None:
         """Listen to nothing yet.
 
         Args:
             client: of the connection.
             is_there: returns whether the server answers.
+            call: awaits calls to it, and raises Gone soon where it is not there.
             traffic: reads its figures.
         """
         self._client = client
         self._is_there = is_there
+        self._call = call
         self._now = Now(client, traffic)
         self._tabs: set[Tab] = set()
         self._events: deque[tuple[str, bytes]] = deque(maxlen=KEPT)
@@ -175,15 +182,25 @@ class Live:
         """Tell when the server goes and comes, and what it does while that changes."""
         looks = 0
         while True:
-            reachable = await self._is_there()
-            if reachable != self._reachable:
-                self._reachable, looks = reachable, 0
-                self._tell(_message("server", {"reachable": reachable}))
-            if reachable and looks % NOW_EVERY == 0:
-                with contextlib.suppress(AccreteError):
-                    self._read(await self._now.read())
+            if self._is_changed(await self._is_there()):
+                looks = 0
+            if self._reachable and looks % NOW_EVERY == 0:
+                try:
+                    self._read(await self._call(self._now.read()))
+                except Gone:
+                    self._is_changed(False)
+                except AccreteError:
+                    pass
             looks += 1
             await asyncio.sleep(LOOK_S)
+
+    def _is_changed(self, reachable: bool) -> bool:
+        """Note whether the server is there, tell it if that is news, and return whether it is."""
+        if reachable == self._reachable:
+            return False
+        self._reachable = reachable
+        self._tell(_message("server", {"reachable": reachable}))
+        return True
 
     def _read(self, state: dict[str, Any]) -> None:
         message = _message("now", plain(state))

@@ -24,6 +24,8 @@ MOST_CONNECTIONS = 256
 STUCK_MS = 30_000
 """Milliseconds after which the kernel ends a connection whose browser takes nothing."""
 _END_S = 1
+_CERTIFICATE_TICKS = 20
+"""Of 0.1 s each, between two looks whether the certificate is another one."""
 
 _log = logging.getLogger(__name__)
 
@@ -116,11 +118,33 @@ class Page:
 
 
 class _Server(uvicorn.Server):
-    """Ends the open streams before it waits for what is under way."""
+    """Takes up a certificate that is replaced, and ends the open streams before it waits for what is under way."""
 
     def __init__(self, config: uvicorn.Config, connections: Connections) -> None:
         super().__init__(config)
         self._connections = connections
+        self._certificate_stamp = self._stamp()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look after what is to be looked after, ten times a second, and return whether it is to end."""
+        if counter % _CERTIFICATE_TICKS == 0 and (stamp := self._stamp()) != self._certificate_stamp:
+            assert self.config.ssl is not None
+            try:
+                self.config.ssl.load_cert_chain(str(self.config.ssl_certfile), str(self.config.ssl_keyfile))
+            except OSError as error:  # in the middle of a replacement, most likely
+                _log.warning("certificate.not_read", extra={"reason": str(error)})
+            else:
+                self._certificate_stamp = stamp
+                _log.info("certificate.read")
+        return await super().on_tick(counter)
+
+    def _stamp(self) -> tuple[int, ...]:
+        """Return when the files of the certificate were written; nothing where there are none."""
+        files = [file for file in (self.config.ssl_certfile, self.config.ssl_keyfile) if file]
+        try:
+            return tuple(os.stat(file).st_mtime_ns for file in files)
+        except OSError:
+            return self._certificate_stamp
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """End in order."""

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
+import socket
 import ssl
 from collections.abc import Callable
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -101,7 +104,7 @@ def test_an_encrypted_server_is_known_by_its_certificate_and_the_page_is_encrypt
     certificate, key = authority.issue("server")
     names = principals(tmp_path, boss="operate,metrics")
     access = {"certificate": certificate, "private_key": key, "tokens": str(tmp_path / "tokens")}
-    running = world.server(access=AccessConfig(**access))
+    running = world.server(access=AccessConfig(**access))  # type: ignore[arg-type]
     assert name_in(certificate, key) == "localhost"
     flags = {"data_dir": str(world.data_dir), "server": {"port": 0}, "access": access}
     target = Server(load_settings(flags, resolved=True)).target()
@@ -114,7 +117,18 @@ def test_an_encrypted_server_is_known_by_its_certificate_and_the_page_is_encrypt
     (cookie,) = browser.jar
     assert (cookie.secure, cookie.name.startswith("__Host-")) == (True, True)
     until(lambda: browser.get("api/now").json["traffic"] == {"calls_per_s": 0.0, "p50_ms": None, "p99_ms": None})
-    stranger = page(target.address, TlsConfig(root_certificates=Authority(tmp_path / "other").root))
+    other = Authority(tmp_path / "other")
+    for made, file in zip(other.issue("server"), (certificate, key), strict=True):
+        shutil.copy(made, file)
+
+    def renewed() -> bool:
+        with socket.create_connection((where.hostname, where.port)) as plain, trusting.wrap_socket(plain):
+            return False
+
+    where = urlsplit(browser.address)
+    with pytest.raises(ssl.SSLCertVerificationError):
+        until(renewed)
+    stranger = page(target.address, TlsConfig(root_certificates=authority.root))
     assert stranger.get("api/session").status == 503
 
 

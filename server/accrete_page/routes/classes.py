@@ -2,17 +2,46 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections import defaultdict
 from typing import Any
 
 from starlette.requests import Request
 
-from accrete import AsyncClient
+from accrete import AsyncClient, ClassEvaluation, NotFound, NotNow, PermissionDenied, VersionEvaluation
+from accrete.cli.output import plain
 from accrete_page.requests import fields, route
+
+_CONFUSED = 5
+"""How many other classes a class is said to be confused with."""
 
 
 async def classes(request: Request, client: AsyncClient) -> Any:
-    """Return all classes."""
-    return await client.classes()
+    """Return all classes, each with how the live version judged it and what it took it for."""
+    infos, judged = await asyncio.gather(client.classes(), _evaluation(client))
+    figures = {one.label: one for one in judged.classes} if judged else {}
+    confused: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+    for one in judged.confusions if judged else ():
+        if len(confused[one.label]) < _CONFUSED:
+            confused[one.label].append({"label": one.predicted, "examples": one.examples})
+    return [
+        plain(info) | _figures(figures.get(info.label)) | {"confused_with": confused.get(info.label, [])}
+        for info in infos
+    ]
+
+
+async def _evaluation(client: AsyncClient) -> VersionEvaluation | None:
+    """Return how the live version judged; None where nothing is live or known of it, or to one who may not see it."""
+    try:
+        return await client.evaluation()
+    except (NotNow, NotFound, PermissionDenied):
+        return None
+
+
+def _figures(judged: ClassEvaluation | None) -> dict[str, Any]:
+    if judged is None or not judged.examples:
+        return {"correct": None, "examples": None, "low": None, "high": None}
+    return {"correct": judged.correct, "examples": judged.examples, "low": judged.low, "high": judged.high}
 
 
 async def forget(request: Request, client: AsyncClient) -> Any:

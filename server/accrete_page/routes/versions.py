@@ -8,7 +8,7 @@ from starlette.requests import Request
 
 from accrete import AsyncClient
 from accrete_page.now import version
-from accrete_page.requests import fields, route
+from accrete_page.requests import fields, number, route
 
 
 async def versions(request: Request, client: AsyncClient) -> Any:
@@ -16,10 +16,20 @@ async def versions(request: Request, client: AsyncClient) -> Any:
     return [version(one) for one in await client.versions()]
 
 
+async def evaluation(request: Request, client: AsyncClient) -> Any:
+    """Return how a version judged, by class and by mistake."""
+    return await client.evaluation(number(request, "version", 0) or None)
+
+
+async def compare(request: Request, client: AsyncClient) -> Any:
+    """Return two versions beside each other."""
+    return await client.compare(number(request, "base"), number(request, "other"))
+
+
 async def activate(request: Request, client: AsyncClient) -> Any:
     """Make a version live and pin it."""
-    (number,) = await fields(request, version=int)
-    return await client.activate(number)
+    (chosen,) = await fields(request, version=int)
+    return await client.activate(chosen)
 
 
 async def unpin(request: Request, client: AsyncClient) -> Any:
@@ -29,12 +39,14 @@ async def unpin(request: Request, client: AsyncClient) -> Any:
 
 async def discard(request: Request, client: AsyncClient) -> Any:
     """Give up a damaged version."""
-    (number,) = await fields(request, version=int)
-    return await client.discard(number)
+    (chosen,) = await fields(request, version=int)
+    return await client.discard(chosen)
 
 
 ROUTES = [
     route("versions", versions),
+    route("versions/evaluation", evaluation),
+    route("versions/compare", compare),
     route("versions/activate", activate, "POST"),
     route("versions/unpin", unpin, "POST"),
     route("versions/discard", discard, "POST"),
