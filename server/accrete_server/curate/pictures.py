@@ -29,14 +29,12 @@ def picture(example: Example, max_side: int) -> tuple[bytes, str]:
         CorruptRecord: the stored image cannot be decoded.
     """
     content = example.content
-    if content.ndim != 3 if isinstance(content, np.ndarray) else False:
-        return b"", ""
-    pixels = _pixels(example.tensor)
     if isinstance(content, EncodedImage):
-        if max(pixels.shape[:2]) <= max_side:
-            return content.data, JPEG
-        return _file(pixels, max_side, "JPEG"), JPEG
-    return _file(pixels, max_side, "PNG"), PNG
+        pixels = content.decode()  # also where the file goes out as it is: a damaged one must not
+        return (content.data if max(pixels.shape[:2]) <= max_side else _file(pixels, max_side, "JPEG")), JPEG
+    if content.ndim != 3:
+        return b"", ""
+    return _file(_pixels(content), max_side, "PNG"), PNG
 
 
 def _pixels(tensor: NDArray[Any]) -> NDArray[np.uint8]:

@@ -10,6 +10,7 @@ import json
 import re
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any, Literal, get_args
 
 from accrete_storage.errors import CorruptRecord
@@ -126,11 +127,20 @@ class ExampleListing:
         Raises:
             StoreUnavailable: the store does not answer.
         """
-        wanted = set(ids)
-        searched: list[Kind] = [kind for kind in kinds if kind != "pending"]
-        found = [one for one in self.read(label, searched) if one.id in wanted]
-        if "pending" in kinds and (missing := wanted.difference(one.id for one in found)):
-            found += self._pending_with(label, missing)
+        missing, found = set(ids), list[ListedExample]()
+        for kind in KINDS:
+            if kind not in kinds or not missing:
+                continue
+            if kind == "pending":
+                own = self._pending_with(label, missing)
+            elif kind == "review":
+                own = list(self._in_review(label, None, missing))
+            else:
+                every = self._list(label, kind, None)
+                # Nothing is read beyond the last that is wanted.
+                own = list(islice((one for one in every if one.id in missing), len(missing)))
+            found += own
+            missing = missing.difference(one.id for one in own)
         return sorted(found, key=lambda one: one.place.order)
 
     def _list(self, label: str, kind: Kind, after: Place | None) -> Iterator[ListedExample]:
@@ -170,7 +180,10 @@ class ExampleListing:
             found = self._database.client.xrange(self._keys.pending(label), min=first, max=last, count=_AT_ONCE)
         return [(position.decode(), fields[b"e"]) for position, fields in found]
 
-    def _in_review(self, label: str, after: Place | None) -> Iterator[ListedExample]:
+    def _in_review(
+        self, label: str, after: Place | None, ids: Collection[str] | None = None
+    ) -> Iterator[ListedExample]:
+        """Yield examples in review behind a place, or all, of some ids alone or of all."""
         with reachable():
             names = self._database.client.hkeys(self._keys.review_notes(label))
         positions = sorted((name.decode() for name in names), key=position_key)
@@ -178,13 +191,18 @@ class ExampleListing:
             positions = [one for one in positions if position_key(one) > position_key(after.mark)]
         for start in range(0, len(positions), _AT_ONCE):
             part = positions[start : start + _AT_ONCE]
-            with self._database.transaction() as pipeline:
-                pipeline.hmget(self._keys.review_notes(label), part)
-                pipeline.hmget(self._keys.review_records(label), part)
-                notes, records = pipeline.execute()
-            for position, note, record in zip(part, notes, records, strict=True):
-                if note is not None and record is not None:  # else it was released or dropped meanwhile
-                    yield _listed(Place(kind="review", mark=position), record, json.loads(note))
+            notes = {at: json.loads(note) for at, note in self._values(self._keys.review_notes(label), part)}
+            chosen = [at for at, note in notes.items() if ids is None or note["id"] in ids]
+            for at, record in self._values(self._keys.review_records(label), chosen):
+                yield _listed(Place(kind="review", mark=at), record, notes[at])
+
+    def _values(self, key: str, fields: list[str]) -> list[tuple[str, bytes]]:
+        """Return fields of a hash, without those that have gone meanwhile."""
+        if not fields:
+            return []
+        with reachable():
+            values = self._database.client.hmget(key, fields)
+        return [(name, value) for name, value in zip(fields, values, strict=True) if value is not None]
 
     def _pending_with(self, label: str, ids: set[str]) -> list[ListedExample]:
         """Return pending examples by id; those whose id is remembered no more are searched for."""
