@@ -35,10 +35,13 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Lower the priority of workers, and so of what they start, to about a trainer's.
+    """Have workers, and so what they start, compute on one thread and at about a trainer's priority.
 
-    Beside tests of a higher one, a node that trains at the lowest would wait for minutes.
+    There are more of them than cores, where threads wait for each other. Beside tests of a higher priority, a node that
+    trains at the lowest would wait for minutes.
     """
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):  # read when a library is loaded: too late in a worker
+        os.environ.setdefault(name, "1")
     if hasattr(config, "workerinput") and hasattr(os, "setpriority"):
         os.setpriority(os.PRIO_PROCESS, 0, max(PRIORITY, os.getpriority(os.PRIO_PROCESS, 0)))
 
@@ -56,11 +59,9 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _children_see_the_same_packages() -> Iterator[None]:
-    """Processes that a test starts see the packages that the test sees, installed or not, and keep to one thread."""
+    """Processes that a test starts see the packages that the test sees, installed or not."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", os.pathsep.join(path for path in sys.path if path))
-        patch.setenv("OMP_NUM_THREADS", "1")
-        patch.setenv("OPENBLAS_NUM_THREADS", "1")
         yield
 
 

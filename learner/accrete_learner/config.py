@@ -221,8 +221,8 @@ class TrainingConfig:
     """Minutes that a training may take, by the time of its first batches. Epochs that do not fit are left out, one at
     least is made, and `status` says so. None: 10 for a deep step on a CPU, no bound for all else."""
     threads: int = 0
-    """CPU threads of the trainer. 0 is all cores that it may use, by affinity and its container's quota, which its low
-    priority makes safe."""
+    """CPU threads of the trainer. 0 is all cores that it may use, by affinity, its container's quota and
+    OMP_NUM_THREADS, which its low priority makes safe."""
     device: Device = "auto"
     """`auto`: the GPU when there is one."""
     seed: int = 1993

@@ -79,12 +79,17 @@ def test_calls_at_once_and_threads_of_training_are_of_the_share(monkeypatch: pyt
     from accrete_learner.training.precision import resolve_threads
     from accrete_server.config import ServerConfig
 
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     for share, calls, threads in ((0.5, 1, 1), (6.5, 3, 6)):
         monkeypatch.setattr(cores, "available", lambda process=None, share=share: share)
         assert ServerConfig().at_once(2) == calls
         assert resolve_threads(0) == threads
     assert ServerConfig(concurrency=7).at_once(2) == 7
     assert resolve_threads(3) == 3
+    for told, threads in (("2", 2), ("100", 6), ("", 6), ("0", 6), ("many", 6)):
+        monkeypatch.setenv("OMP_NUM_THREADS", told)
+        assert resolve_threads(0) == threads
+        assert resolve_threads(3) == 3
 
 
 @pytest.mark.parametrize(("share", "threads"), [(0.5, "1"), (1000.0, None)])

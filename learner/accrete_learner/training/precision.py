@@ -1,5 +1,6 @@
 """The number type, device and cores that a training process uses."""
 
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -33,8 +34,13 @@ def resolve_device(device: Device) -> torch.device:
 
 
 def resolve_threads(threads: int) -> int:
-    """Return the number of cores that this process may run on for 0, and others as they are."""
-    return threads or cores.whole()
+    """Return how many threads 0 stands for, and others as they are.
+
+    It is the cores that this process may run on, or fewer where OMP_NUM_THREADS says so, as for other programs.
+    """
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    most = int(asked) if asked.isdecimal() and int(asked) else cores.whole()
+    return threads or min(cores.whole(), most)
 
 
 def use_threads(threads: int) -> None:

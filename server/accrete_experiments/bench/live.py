@@ -33,7 +33,9 @@ class LiveFailed(RuntimeError):
     """The live run did not come to its end; the message has the last lines of the processes' log."""
 
 
-def play(plan: Plan, data: Dataset, folder: Path, finished: Run | None, display: Display) -> dict[str, Any]:
+def play(
+    plan: Plan, data: Dataset, folder: Path, finished: Run | None, display: Display, *, threads: int
+) -> dict[str, Any]:
     """Play `plan` through a node of its own in a temporary folder; write what it came to beside the offline figures.
 
     Args:
@@ -46,7 +48,7 @@ def play(plan: Plan, data: Dataset, folder: Path, finished: Run | None, display:
         LiveFailed: when the loop does not come round.
     """
     with tempfile.TemporaryDirectory(prefix="accrete-live-", ignore_cleanup_errors=True) as name:
-        settings = load_settings(_flags(plan, Path(name)), no_settings_file(Path(name)), resolved=True)
+        settings = load_settings(_flags(plan, Path(name), threads), no_settings_file(Path(name)), resolved=True)
         summary = _perform(plan, data, settings)
     rule = settings.method.rule or plan.method.rule
     offline = None if finished is None else [measures.top1(task, rule) for task in finished.tasks]
@@ -104,9 +106,9 @@ def _images(x: NDArray[Any]) -> list[NDArray[Any]]:
     return list(x)
 
 
-def _flags(plan: Plan, data_dir: Path) -> dict[str, Any]:
+def _flags(plan: Plan, data_dir: Path, threads: int) -> dict[str, Any]:
     protocol, config = plan.protocol, plan.config
-    training = asdict(plan.training)
+    training = asdict(plan.training) | {"threads": threads}
     return {
         "data_dir": data_dir,
         "model": asdict(protocol.model),

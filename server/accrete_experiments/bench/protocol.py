@@ -72,7 +72,8 @@ def _perform(options: ProtocolOptions, display: Display) -> None:
         from accrete_experiments.bench.live import play
 
         for plan in plans:
-            play(plan, dataset, folder, _finished(_run_file(folder, plan.name)), display)
+            finished = _finished(_run_file(folder, plan.name))
+            play(plan, dataset, folder, finished, display, threads=options.threads)
 
 
 def _protocol(options: ProtocolOptions, dataset: Dataset) -> Protocol:
