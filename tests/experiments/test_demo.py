@@ -5,9 +5,11 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
+import urllib.request
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +88,7 @@ def test_a_short_demonstration_on_digits_ends_with_all_figures(tmp_path: Path):
     assert processes_of(tmp_path / "data") == []
 
 
-def test_photographs_are_learned_at_once_where_only_the_light_extra_is_installed(tmp_path: Path):
+def test_photographs_are_learned_at_once_and_shown_where_only_the_light_extra_is_installed(tmp_path: Path):
     generator = np.random.default_rng(0)
     for colour, label in enumerate(("red", "green", "blue")):
         (tmp_path / "photos" / label).mkdir(parents=True)
@@ -97,15 +99,29 @@ def test_photographs_are_learned_at_once_where_only_the_light_extra_is_installed
             Image.fromarray(image).save(tmp_path / "photos" / label / f"{number}.png")
     summary = tmp_path / "summary.json"
     flags = ("--first", 2, "--per-step", 1, "--input-size", 64, "--idle", 1, "--summary", summary)
-    ended = subprocess.run(
-        command("--data", tmp_path / "photos", *flags),
-        capture_output=True,
+    process = subprocess.Popen(
+        command("--data", tmp_path / "photos", "--page", *flags),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
         text=True,
-        timeout=300,
         env=os.environ | FULL_PRIORITY | without(LIGHT_LACKS),
     )
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert "method analytic, efficientnet_lite0 at uint8 [64, 64, 3]" in ended.stdout
+    assert process.stdout is not None
+    told = ""
+    try:
+        for line in process.stdout:
+            told += line
+            if "until Ctrl-C" in line:
+                break
+        (address,) = re.findall(r"the page is at (\S+)", told)
+        with urllib.request.urlopen(f"{address}api/now") as response:
+            assert json.load(response)["status"]["classes"] == 3
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=300)
+    finally:
+        process.kill()
+    assert process.returncode == 0, told
+    assert "method analytic, efficientnet_lite0 at uint8 [64, 64, 3]" in told
     figures = json.loads(summary.read_text())
     assert [version["classes"] for version in figures["versions"]] == [2, 3]
     assert figures["final_accuracy"] == 1.0

@@ -70,6 +70,9 @@ class DemoOptions:
         "onnxruntime"
     )
     summary: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the figures as JSON.")] = None
+    page: Annotated[
+        bool, typer.Option("--page", help="Also serve the page, and leave all of it running at the end until Ctrl-C.")
+    ] = False
     keep: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="Data directory to use and keep. [default: a temporary one]"),

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -24,7 +26,7 @@ from accrete_node.exit_status import CANNOT_START
 from accrete_node.libraries import check_learning, check_serving
 from accrete_node.settings import Settings, SettingsError, load_settings
 from accrete_node.supervisor import CannotStart
-from accrete_node.up import Signals, supervisor
+from accrete_node.up import Signals, addresses, supervisor
 from accrete_node.weights import check_weights
 from accrete_storage.errors import StorageError
 
@@ -96,6 +98,7 @@ def _flags(options: DemoOptions, dataset: Dataset, data_dir: Path) -> dict[str, 
         # Open, so that a method which forgets can be seen forgetting.
         "gate": {"enabled": False},
         "log": {"format": "text"},
+        "page": {"enabled": options.page},
     }
     flags = _at_once(options) if _method(options) == ANALYTIC else _in_steps(options, dataset)
     flags["server"] = flags.get("server", {}) | {"port": 0, "metrics_port": 0}
@@ -157,13 +160,29 @@ def _run(options: DemoOptions, dataset: Dataset, settings: Settings) -> int:
     try:
         with display.live():
             display.busy("starting the processes")
+            if options.page:
+                threading.Thread(target=_tell_page, args=(display, settings.data_dir, session), daemon=True).start()
             run_session(running, session, signals)
+        if options.page and session.summary is not None and not signals.count:
+            status = _conclude(options, display, session, signals, settings.data_dir)
+            display.say("the page and all behind it stay until Ctrl-C")
+            running.run(until=lambda: signals.count > 0)
+            return status
     except (CannotStart, StorageError) as error:
         display.say(f"{error}\n{log_end(settings.data_dir)}", "red")
         return CANNOT_START
     finally:
         running.end(hurry=lambda: signals.count > 1)
     return _conclude(options, display, session, signals, settings.data_dir)
+
+
+def _tell_page(display: Display, data_dir: Path, session: SessionThread) -> None:
+    """Say where the page is, once it is there."""
+    while not session.over:
+        if (found := addresses(data_dir, "page")) is not None:
+            display.say(f"the page is at {found['address']}")
+            return
+        time.sleep(0.1)
 
 
 def _conclude(options: DemoOptions, display: Display, session: SessionThread, signals: Signals, data_dir: Path) -> int:
