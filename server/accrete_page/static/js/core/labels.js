@@ -1,0 +1,72 @@
+/** The names of all classes, for completion; asked for when first needed, and again when a version has come. */
+
+export class Labels {
+  /** @type {string[]} */
+  all = [];
+  #asked = false;
+
+  /**
+   * @param {import("./api.js").Api} api
+   * @param {import("./live.js").Live} live
+   */
+  constructor(api, live) {
+    this.api = api;
+    live.subscribe((kind) => {
+      if (["committed", "activated", "provisional", "forgotten"].includes(kind)) this.#asked = false;
+    });
+  }
+
+  /** Return the names, in order of arrival. */
+  async load() {
+    if (!this.#asked) {
+      this.#asked = true;
+      try {
+        /** @type {import("./types.js").Class[]} */
+        const classes = await this.api.get("classes");
+        this.add(classes.map(({ label }) => label));
+      } catch (error) {
+        this.#asked = false;
+        throw error;
+      }
+    }
+    return this.all;
+  }
+
+  /**
+   * Add names that this tab has just used.
+   * @param {string[]} names
+   */
+  add(names) {
+    this.all = [...new Set([...this.all, ...names])];
+  }
+
+  /**
+   * Return the names that fit what was typed, likeliest first: those that begin with it, those of which a word does,
+   * those that contain it, and those that have its letters in order.
+   *
+   * @param {string} typed
+   * @param {number} most
+   */
+  matching(typed, most) {
+    const wanted = typed.trim().toLowerCase();
+    return this.all
+      .map((name) => ({ name, rank: rank(name.toLowerCase(), wanted) }))
+      .filter(({ rank: found }) => found < 4)
+      .sort((a, b) => a.rank - b.rank)
+      .slice(0, most)
+      .map(({ name }) => name);
+  }
+}
+
+/**
+ * @param {string} name
+ * @param {string} wanted
+ */
+function rank(name, wanted) {
+  if (name.startsWith(wanted)) return 0;
+  const at = name.indexOf(wanted);
+  if (at > 0) return /[\s_\-./]/.test(name[at - 1] ?? "") ? 1 : 2;
+  let next = 0;
+  for (const letter of name) if (letter === wanted[next]) next++;
+  return next === wanted.length ? 3 : 4;
+}
