@@ -103,12 +103,17 @@ class Connections:
     def keep(self, tokens: Iterable[str]) -> None:
         """Close the connections whose token is none of these."""
         for token in self._open.keys() - {"", *tokens}:
+            self.drop(token)
+
+    def drop(self, token: str) -> None:
+        """Close the connection of a token, if there is one."""
+        if token in self._open:
             self._close(self._open.pop(token))
 
     async def close(self) -> None:
         """Close all."""
         for token in list(self._open):
-            self._close(self._open.pop(token))
+            self.drop(token)
         await asyncio.gather(*self._closing)
 
     def _close(self, connection: Connection) -> None:

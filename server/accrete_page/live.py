@@ -12,6 +12,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
+import grpc
+
 from accrete import AccreteError, AsyncClient, Event, InvalidInput, Unauthenticated
 from accrete.cli.output import plain
 from accrete_page.errors import Gone, Refused
@@ -133,9 +135,12 @@ class Live:
 
     def close(self) -> None:
         """End all tabs and the stream."""
+        self._end_tabs()
+        self._stop()
+
+    def _end_tabs(self) -> None:
         for tab in self._tabs:
             tab.end()
-        self._stop()
 
     def _stop(self) -> None:
         for task in self._tasks:
@@ -182,19 +187,20 @@ class Live:
         """Tell when the server goes and comes, and what it does while that changes."""
         looks = 0
         while True:
-            if self._is_changed(await self._is_there()):
+            if self.note(reachable=await self._is_there()):
                 looks = 0
             if self._reachable and looks % NOW_EVERY == 0:
                 try:
                     self._read(await self._call(self._now.read()))
                 except Gone:
-                    self._is_changed(False)
-                except AccreteError:
-                    pass
+                    self.note(reachable=False)
+                except AccreteError as error:
+                    if error.code is grpc.StatusCode.UNAUTHENTICATED:
+                        self._end_tabs()  # they ask again, and are told to sign in
             looks += 1
             await asyncio.sleep(LOOK_S)
 
-    def _is_changed(self, reachable: bool) -> bool:
+    def note(self, *, reachable: bool) -> bool:
         """Note whether the server is there, tell it if that is news, and return whether it is."""
         if reachable == self._reachable:
             return False

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Sequence
 from http import HTTPStatus
 from types import GenericAlias, UnionType
 from typing import Any, cast
@@ -28,7 +30,11 @@ IMAGES_AT_ONCE = 4
 BODY_S = 60.0
 """Seconds for a body to come."""
 
-_PICTURES = {b"\x89PNG\r\n\x1a\n": "image/png", b"\xff\xd8\xff": "image/jpeg"}
+_PICTURES = {
+    re.compile(rb"\x89PNG\r\n\x1a\n"): "image/png",
+    re.compile(rb"\xff\xd8\xff"): "image/jpeg",
+    re.compile(rb"RIFF....WEBP", re.DOTALL): "image/webp",
+}
 
 Kind = type | UnionType | GenericAlias
 Handler = Callable[[Request, AsyncClient], Awaitable[Any]]
@@ -52,10 +58,21 @@ class Callers:
         """Return the connection of whoever asks."""
         return self.connections.get(self.token(request))
 
-    def end(self, token: str) -> None:
-        """End the sessions of a token, and its connection."""
-        self.sessions.end_of(token)
+    def begin(self, token: str) -> str:
+        """Return the identifier of a new session with a token, whose connection is open."""
+        identifier = self.sessions.begin(token)
         self.connections.keep(self.sessions.tokens())
+        return identifier
+
+    def end(self, token: str) -> None:
+        """End the sessions of a token that the server does not take."""
+        self.sessions.end_of(token)
+        self.drop_unused(token)
+
+    def drop_unused(self, token: str) -> None:
+        """Close the connection of a token that no session has."""
+        if token and token not in self.sessions.tokens():
+            self.connections.drop(token)
 
 
 def callers(request: Request) -> Callers:
@@ -92,6 +109,12 @@ def route(path: str, handler: Handler, method: str = "GET") -> Route:
         return result if isinstance(result, Response) else written(result)
 
     return Route(f"/api/{path}", endpoint, methods=[method])
+
+
+def without_image(value: Any) -> dict[str, Any]:
+    """Return the fields of a dataclass but those of its image, which has a route of its own."""
+    fields_ = (field.name for field in dataclasses.fields(value))
+    return {name: getattr(value, name) for name in fields_ if name not in ("image", "media_type")}
 
 
 def written(value: object, status: int = HTTPStatus.OK) -> Response:
@@ -143,10 +166,10 @@ def picture(content: bytes) -> Response:
     A browser keeps it for a minute, for what is deleted is to be gone.
 
     Raises:
-        Refused: it is neither PNG nor JPEG.
+        Refused: it is neither PNG nor JPEG nor WebP.
     """
     for start, kind in _PICTURES.items():
-        if content.startswith(start):
+        if start.match(content):
             return Response(content, media_type=kind, headers={"Cache-Control": "private, max-age=60"})
     raise Refused(500, "INTERNAL", "the server sent something that is no image")
 
@@ -176,8 +199,12 @@ def _checked(name: str, value: Any, kind: Kind) -> Any:
 
 def _fits(value: Any, kind: Kind) -> bool:
     if isinstance(kind, GenericAlias):  # a list of one kind
-        return isinstance(value, list) and all(isinstance(one, kind.__args__) for one in value)
+        return isinstance(value, list) and all(isinstance(one, _plain(kind.__args__[0])) for one in value)
     return isinstance(value, kind) and not (isinstance(value, bool) and kind is int)
+
+
+def _plain(kind: Any) -> type:
+    return cast(type, getattr(kind, "__origin__", kind))
 
 
 def text(request: Request, name: str) -> str:
@@ -186,6 +213,14 @@ def text(request: Request, name: str) -> str:
     if not value:
         raise invalid(f"{name}: the query must have it")
     return value
+
+
+def choice(request: Request, name: str, allowed: Sequence[str]) -> str | None:
+    """Return a parameter of the query that is one of some words, in lower case; None where it is missing."""
+    value = request.query_params.get(name, "").lower()
+    if value and value not in allowed:
+        raise invalid(f"{name} = {value[:50]!r}: {', '.join(allowed)} are allowed")
+    return value or None
 
 
 def number(request: Request, name: str, default: int | None = None) -> int:

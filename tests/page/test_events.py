@@ -14,8 +14,10 @@ from urllib.parse import urlsplit
 import pytest
 
 from accrete_page import live, serving
+from accrete_server.access.config import AccessConfig
 from benchmarks.waiting import free_port, until
 from tests.page.conftest import Browser
+from tests.server.test_access import principals
 from tests.server.world import World, example
 
 Pages = Callable[..., Browser]
@@ -33,9 +35,10 @@ class Message:
 class Stream:
     """An open stream, as a tab has it."""
 
-    def __init__(self, address: str, after: str = "") -> None:
-        self._connection = http.client.HTTPConnection(urlsplit(address).netloc, timeout=300)
-        self._connection.request("GET", "/api/events", headers={"Last-Event-ID": after} if after else {})
+    def __init__(self, browser: Browser, after: str = "") -> None:
+        self._connection = http.client.HTTPConnection(urlsplit(browser.address).netloc, timeout=300)
+        headers = {"Cookie": "; ".join(f"{one.name}={one.value}" for one in browser.jar)}
+        self._connection.request("GET", "/api/events", headers=headers | ({"Last-Event-ID": after} if after else {}))
         self._response = self._connection.getresponse()
         assert self._response.status == 200, self._response.read()
         assert self._response.headers["Content-Type"] == "text/event-stream; charset=utf-8"
@@ -64,7 +67,7 @@ def tab() -> Iterator[Callable[..., Stream]]:
     opened: list[Stream] = []
 
     def open_(browser: Browser, after: str = "") -> Stream:
-        opened.append(Stream(browser.address, after))
+        opened.append(Stream(browser, after))
         return opened[-1]
 
     yield open_
@@ -124,6 +127,24 @@ def test_a_server_that_goes_and_comes_is_told(world: World, page: Pages, tab: Ca
     until(lambda: again.server.stream_limit.open == 1)
     world.publish(2)
     assert any(one.data["version"] == 2 for one in stream.messages() if one.kind == "committed")
+
+
+def test_a_tab_of_a_token_that_is_taken_back_ends(
+    world: World, page: Pages, tab: Callable[..., Stream], tmp_path: Path
+):
+    names = principals(tmp_path, app="predict")
+    browser = page(world.server(access=AccessConfig(tokens=str(tmp_path / "tokens"))).server.address)
+    assert browser.get("api/events").status == 401
+    browser.post("api/session", {"token": names["app"]})
+    stream = tab(browser)
+    stream.next("now")
+    (tmp_path / "tokens").write_text("")
+    assert [one.kind for one in stream.messages() if one.kind not in ("now", "server")] == []
+    assert browser.get("api/events").status == 401
+
+
+def test_a_tab_is_let_in_while_the_server_is_away(page: Pages, tab: Callable[..., Stream]):
+    assert tab(page(f"127.0.0.1:{free_port()}")).next("server").data == {"reachable": False}
 
 
 def is_open(here: int, there: int) -> bool:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, Literal, cast, get_args
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from accrete import AsyncClient, NotFound, StoredExample
-from accrete_page.errors import invalid
-from accrete_page.requests import fields, number, picture, route, text
+from accrete import AsyncClient, NotFound
+from accrete_page.requests import choice, fields, number, picture, route, text, without_image
 
 _Kind = Literal["exemplars", "holdout", "pending", "review"]
 _KINDS = get_args(_Kind)
@@ -26,7 +24,7 @@ async def examples(request: Request, client: AsyncClient) -> Any:
         page_token=query.get("page", ""),
     )
     return {
-        "examples": [told(one) for one in page.examples],
+        "examples": [without_image(one) for one in page.examples],
         "next_page_token": page.next_page_token,
         "total": page.total,
     }
@@ -48,20 +46,8 @@ async def delete(request: Request, client: AsyncClient) -> Any:
     return await client.delete_examples(ids)
 
 
-def told(example: StoredExample) -> dict[str, Any]:
-    """Return an example without its image."""
-    return {
-        field.name: getattr(example, field.name)
-        for field in dataclasses.fields(example)
-        if field.name not in ("image", "media_type")
-    }
-
-
 def _kind(request: Request) -> _Kind | None:
-    given = request.query_params.get("kind", "").lower()
-    if given and given not in _KINDS:
-        raise invalid(f"kind = {given[:50]!r}: {', '.join(_KINDS)} are allowed")
-    return cast(_Kind, given) if given else None
+    return cast(_Kind | None, choice(request, "kind", _KINDS))
 
 
 ROUTES = [

@@ -10,7 +10,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from accrete import AsyncClient
+from accrete import AsyncClient, Unavailable
 from accrete_page import live
 from accrete_page.live import Live, Tab
 from accrete_page.now import Now
@@ -24,9 +24,13 @@ async def now(request: Request, client: AsyncClient) -> dict[str, object]:
 
 async def events(request: Request) -> Response:
     """Open the stream of events, behind the one that a browser says it had last."""
-    await ask(request, lambda _, client: client.status())  # an answer with a status, before the stream begins
     stream = callers(request).connection(request).live
-    return _Stream(stream, stream.attach(request.headers.get("last-event-id", "")[:100]))
+    try:
+        await ask(request, lambda _, client: client.status())  # who may not is told so before the stream begins
+    except Unavailable:
+        stream.note(reachable=False)
+    after = request.headers.get("last-event-id") or request.query_params.get("after", "")
+    return _Stream(stream, stream.attach(after[:100]))
 
 
 class _Stream(Response):

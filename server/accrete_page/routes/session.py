@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import grpc
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from accrete import AccreteError, Status, Unauthenticated
+from accrete import AccreteError, Status
 from accrete_page.errors import Refused, SignedOut
 from accrete_page.requests import ask, callers, fields, written
 
@@ -33,16 +34,15 @@ async def begin(request: Request) -> Response:
     try:
         connection = known.connections.get(token)
         status = await connection.call(connection.client.status())
-    except Unauthenticated:
-        known.end(token)
-        raise Refused(401, "UNAUTHENTICATED", "the server does not know this token") from None
-    except AccreteError:
-        known.end(token)
+    except AccreteError as error:
+        known.drop_unused(token)
+        if error.code is grpc.StatusCode.UNAUTHENTICATED:
+            raise Refused(401, "UNAUTHENTICATED", "the server does not know this token") from None
         raise
     known.sessions.end(request.cookies.get(known.cookie))
     answer = written(_told(status, needs_token=True))
     secure = request.url.scheme == "https"
-    identifier = known.sessions.begin(token)
+    identifier = known.begin(token)
     answer.set_cookie(known.cookie, identifier, path="/", secure=secure, httponly=True, samesite="strict")
     return answer
 
@@ -50,8 +50,9 @@ async def begin(request: Request) -> Response:
 async def end(request: Request) -> Response:
     """Sign out."""
     known = callers(request)
+    token = known.token(request)
     known.sessions.end(request.cookies.get(known.cookie))
-    known.connections.keep(known.sessions.tokens())
+    known.drop_unused(token)
     answer = written({"signed_in": False})
     answer.delete_cookie(known.cookie, path="/", secure=request.url.scheme == "https", httponly=True, samesite="strict")
     return answer
