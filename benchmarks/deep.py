@@ -66,7 +66,7 @@ def main() -> None:
     options = parser.parse_args()
     found = machine()
     classes = sorted(entry.name for entry in (options.folder / "train").iterdir())[: 5 if options.short else None]
-    learned, asked = (_read(options.folder / part, classes) for part in ("train", "test"))
+    learned, asked = (read(options.folder / part, classes) for part in ("train", "test"))
     frozen = frozen_backbone(_MODEL)
     known, before = learned.features(frozen), asked.features(frozen)
     rows: list[Row] = []
@@ -78,7 +78,8 @@ def main() -> None:
     show(rows, found, options.json)
 
 
-def _read(folder: Path, classes: list[str]) -> Photographs:
+def read(folder: Path, classes: list[str]) -> Photographs:
+    """Return the photographs of classes below a folder, as a store has them."""
     reader = ImageReader(_MODEL.input_spec, max_pixels=100_000_000, max_bytes=100_000_000)
     files = [(y, file) for y, label in enumerate(classes) for file in sorted((folder / label).iterdir())]
     content = [EncodedImage.of(reader.encoded(file.read_bytes()), StoreConfig().image_quality) for _, file in files]

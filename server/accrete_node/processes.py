@@ -50,6 +50,7 @@ def serve(settings: Settings) -> int:
                 engine=settings.engine,
                 access=settings.access,
                 teaching=settings.teaching,
+                inbox=settings.inbox,
             )
         )
 

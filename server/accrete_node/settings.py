@@ -36,6 +36,7 @@ from accrete_node.renamed_settings import with_current_names
 from accrete_page.config import PageConfig
 from accrete_server.access.config import AccessConfig, check_exposure
 from accrete_server.config import ServerConfig
+from accrete_server.inbox.config import InboxConfig
 from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
 from accrete_storage.store_url import shown
 
@@ -112,6 +113,7 @@ class Settings(BaseSettings):
     server: Annotated[ServerConfig, _known(ServerConfig)] = ServerConfig()
     access: Annotated[AccessConfig, _known(AccessConfig)] = AccessConfig()
     teaching: Annotated[TeachingConfig, _known(TeachingConfig)] = TeachingConfig()
+    inbox: Annotated[InboxConfig, _known(InboxConfig)] = InboxConfig()
     method: Annotated[MethodConfig, _known(MethodConfig)] = MethodConfig()
     training: Annotated[TrainingConfig, _known(TrainingConfig)] = TrainingConfig()
     deep: Annotated[DeepConfig, _known(DeepConfig)] = DeepConfig()
@@ -156,6 +158,7 @@ def load_settings(flags: Mapping[str, Any], file: Path | None = None, *, resolve
     except (OSError, tomllib.TOMLDecodeError, ValueError) as error:
         raise SettingsError([f"{path or 'settings'}: {error}"]) from error
     _check_exposure(settings)
+    _check_inbox(settings)
     return settings
 
 
@@ -181,6 +184,13 @@ def _check_exposure(settings: Settings) -> None:
                 "sees to it"
             ]
         )
+
+
+def _check_inbox(settings: Settings) -> None:
+    try:
+        settings.inbox.check(settings.input_spec)
+    except ValueError as error:
+        raise SettingsError([str(error)]) from error
 
 
 def _file(flags: Mapping[str, Any], file: Path | None) -> Path | None:

@@ -21,6 +21,7 @@ from accrete_server.curate.service import Curation
 from accrete_server.event_hub import EventHub
 from accrete_server.grpc_server import Health, bind, enable_reflection, make_grpc_server
 from accrete_server.images import ImageReader, allow_large_headers
+from accrete_server.inbox.sampler import Sampler
 from accrete_server.inbox.service import Inbox
 from accrete_server.interceptors.interceptor import CallInterceptor
 from accrete_server.interceptors.threads import CallThreads
@@ -35,7 +36,7 @@ from accrete_server.operate.service import Operation
 from accrete_server.operate.step_progress import StepProgress
 from accrete_server.predict.admission import Admission
 from accrete_server.predict.batcher import Batcher, Request
-from accrete_server.predict.pipeline import Pipeline
+from accrete_server.predict.pipeline import Observe, Pipeline
 from accrete_server.predict.service import Prediction
 from accrete_server.settings import ServerSettings
 from accrete_server.store_connection import StoreConnection
@@ -81,10 +82,12 @@ class Server:
         """Compose the server without opening anything.
 
         Raises:
-            ValueError: settings of access cannot be used, or would open it to others by oversight.
+            ValueError: settings of access cannot be used, or would open it to others by oversight; or the inbox is on
+                for a model that takes no images.
         """
         config, access = settings.server, settings.access
         check_exposure(config, access)
+        settings.inbox.check(settings.spec)
         self._config = config
         self._ready = False
         self.port = 0
@@ -128,6 +131,7 @@ class Server:
             "/accrete.v1.Prediction/Predict": self.predict_admission,
             "/inference.GRPCInferenceService/ModelInfer": self.predict_admission,
             "/accrete.v1.Teaching/AddExamples": self.teach_admission,
+            "/accrete.v1.Inbox/LabelInbox": self.teach_admission,
         }
         self._interceptor = CallInterceptor(self.metrics.requests, guard, threads, admissions, settings.node)
         self._grpc = make_grpc_server(config, threads, self._interceptor)
@@ -149,8 +153,10 @@ class Server:
             unknown_rate=config.unknown_rate,
         )
         reader = ImageReader(settings.spec, max_pixels=config.max_pixels, max_bytes=config.max_image_bytes)
-        self._add_predicting(model, reader)
-        self._add_teaching(reader, settings.store.image_quality)
+        self._sampler = Sampler(settings.inbox, self._connection, reader, self.metrics.inbox)
+        observe = self._sampler.observe if settings.inbox.enabled else None
+        self._add_predicting(model, reader, observe)
+        self._add_teaching(reader, settings)
         self._add_operating(settings, artifacts, load_failures)
         self._add_gauges()
         if config.triton_metrics:
@@ -158,9 +164,9 @@ class Server:
                 TritonMetrics(model.name, self.metrics.statistics, lambda: self._predict_waiting)
             )
 
-    def _add_predicting(self, model: ServedModel, reader: ImageReader) -> None:
+    def _add_predicting(self, model: ServedModel, reader: ImageReader, observe: Observe | None) -> None:
         pipeline = Pipeline(
-            self._config.max_images, self.slots, self.predict_admission, self._batcher, self.metrics.predict
+            self._config.max_images, self.slots, self.predict_admission, self._batcher, self.metrics.predict, observe
         )
         prediction = Prediction(self._config, pipeline, reader)
         inference = OpenInference(
@@ -169,9 +175,11 @@ class Server:
         prediction_pb2_grpc.add_PredictionServicer_to_server(prediction, self._grpc)
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference, self._grpc)
 
-    def _add_teaching(self, reader: ImageReader, image_quality: int) -> None:
+    def _add_teaching(self, reader: ImageReader, settings: ServerSettings) -> None:
         admission, metrics = self.teach_admission, self.metrics.teach
-        intake = Intake(self._config, self._connection, reader, admission, metrics, image_quality)
+        intake = Intake(self._config, self._connection, reader, admission, metrics, settings.store.image_quality)
+        inbox = Inbox(self._config, settings.inbox, self._connection, intake, self.metrics.inbox)
+        inbox_pb2_grpc.add_InboxServicer_to_server(inbox, self._grpc)
         teaching = Teaching(self._config, self._connection, self.slots, self._hub, self.stream_limit, intake)
         teaching_pb2_grpc.add_TeachingServicer_to_server(teaching, self._grpc)
 
@@ -183,7 +191,6 @@ class Server:
         operation_pb2_grpc.add_OperationServicer_to_server(operation, self._grpc)
         curation = Curation(self._config, self._connection, self.slots)  # type: ignore[abstract]
         curation_pb2_grpc.add_CurationServicer_to_server(curation, self._grpc)
-        inbox_pb2_grpc.add_InboxServicer_to_server(Inbox(self._connection), self._grpc)  # type: ignore[abstract]
 
     def _add_gauges(self) -> None:
         gauge = self.metrics.gauge
@@ -221,6 +228,7 @@ class Server:
         self.metrics_port = self._page.start(self._config.metrics_host, self._config.metrics_port)
         self._store_sync.start()
         self._slo_monitor.start()
+        self._sampler.start()
         gc.collect()
         gc.freeze()  # what lives as long as the process need not be looked at by every collection
         self._grpc.start()
@@ -245,6 +253,7 @@ class Server:
         self._grpc.stop(None).wait()
         self._batcher.close()
         self._slo_monitor.stop()
+        self._sampler.stop()
         self._store_sync.stop()
         self.slots.free()
         self._connection.close()

@@ -106,6 +106,16 @@ class ImageReader:
         antialiasing: the whole of it or its middle, as `InputSpec.shorter_side` says. Metadata that cannot be read is
         passed over, and so is what stands behind the image's end.
         """
+        enough = 2 * max(*self.spec.shape[:2], self.spec.shorter_side)
+        return self._fit(self.upright(data, enough))
+
+    def upright(self, data: bytes, enough: int) -> Image.Image:
+        """Decode a file as `encoded` does, and turn it upright. Raises BadImage.
+
+        Args:
+            data: the file.
+            enough: pixels of a side from which on a JPEG may be decoded smaller than it is, which costs less.
+        """
         self._check_is_image("an encoded image")
         self._check_bytes(len(data))
         picture = self._picture(data)
@@ -113,7 +123,6 @@ class ImageReader:
         self._check_scans(picture)
         image = self._open(picture)
         try:
-            enough = 2 * max(*self.spec.shape[:2], self.spec.shorter_side)
             image.draft(self._mode, (enough, enough))
             image.load()
             plain = _plain(image)
@@ -122,7 +131,7 @@ class ImageReader:
         orientation = picture.orientation
         if picture.format == "AVIF":  # Pillow tells the container's own as EXIF
             orientation = exif_orientation(image.info.get("exif") or b"")
-        return self._fit(plain.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else plain)
+        return plain.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else plain
 
     def pixels(self, shape: Sequence[int], data: bytes) -> Array:
         """Return a raw uint8 image [h, w] or [h, w, 1 | 3 | 4] as uint8 [H, W, C]. Raises BadImage."""

@@ -11,6 +11,7 @@ from accrete_model.config import EngineConfig
 from accrete_model.input_spec import InputSpec
 from accrete_server.access.config import AccessConfig
 from accrete_server.config import ServerConfig
+from accrete_server.inbox.config import InboxConfig
 from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
 from accrete_storage.store import Store
 
@@ -39,6 +40,7 @@ class ServerSettings:
     engine: EngineConfig = field(default_factory=EngineConfig)
     access: AccessConfig = field(default_factory=AccessConfig)
     teaching: TeachingConfig = field(default_factory=TeachingConfig)
+    inbox: InboxConfig = field(default_factory=InboxConfig)
 
     @property
     def node(self) -> str:

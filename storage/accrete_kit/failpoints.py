@@ -29,6 +29,7 @@ WRITES = {
     "free": "the version before it leaves memory",
     "retire": "a version's record says that its files go",
     "remove": "they go",
+    "inbox": "an image of the inbox, whose example is stored, is noted as labelled",
 }
 """The writes that have a `NAME.before` and a `NAME.after`, each in one place of the code."""
 

@@ -40,6 +40,8 @@ class LoadedVersion:
         self.spec: InputSpec = artifact.card.spec
         self.feature_length = artifact.card.feature_length
         self.method = artifact.card.method
+        self.feature_space = artifact.card.frozen or f"version {version}"
+        """Names what makes features; those of versions with the same are comparable."""
         self.engine_name = engine.name
         self.on_gpu = engine.on_gpu
         self.max_batch = engine.batch_sizes[-1]

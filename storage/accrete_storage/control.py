@@ -1,7 +1,7 @@
 """What operators ask of the learner, and what they remove from the store."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from accrete_storage.errors import NotFound
@@ -93,17 +93,44 @@ class Control:
         return (self._get("phase") or b"waiting").decode()
 
     def delete_examples(self, ids: Iterable[str]) -> DeleteResult:
-        """Remove examples from wherever they are kept."""
+        """Remove examples from wherever they are kept, and images from the inbox."""
         wanted = list(dict.fromkeys(ids))
         # What was found may have been learned, released or deleted by the time that it is to be removed: look again.
-        while (removed := self._delete(wanted)) is None:
+        while (removed := self._delete(wanted, {})) is None:
             pass
         if removed:
             self._database.rewrite_log()
         return DeleteResult(deleted=len(removed), unknown=[one for one in wanted if one not in removed])
 
-    def _delete(self, wanted: list[str]) -> set[str] | None:
-        """Remove examples and return their ids, or remove nothing and return None when something moved meanwhile."""
+    def reopen(self, ids: Iterable[str]) -> list[str]:
+        """Undo what was said about items of the inbox, and return the ids of those.
+
+        The examples that labelling stored are removed from wherever they are kept, in the same write.
+        """
+        wanted = list(dict.fromkeys(ids))
+        removed: set[str] | None = None
+        while removed is None:
+            decisions = self._decisions(wanted)
+            removed = self._delete(list(decisions), decisions) if decisions else set()
+        if removed:
+            self._database.rewrite_log()
+        return list(decisions)
+
+    def _decisions(self, ids: list[str]) -> dict[str, str]:
+        """Return what was said about items of the inbox (JSON), by id."""
+        if not ids:
+            return {}
+        with reachable():
+            found = self._database.client.hmget(self._keys.inbox_decisions, ids)
+        return {item_id: value.decode() for item_id, value in zip(ids, found, strict=True) if value is not None}
+
+    def _delete(self, wanted: list[str], reopen: Mapping[str, str]) -> set[str] | None:
+        """Remove examples and return their ids, or remove nothing and return None when something moved meanwhile.
+
+        Args:
+            wanted: their ids, and those of items of the inbox.
+            reopen: what was said about items of the inbox that are to stay and to be open again.
+        """
         keys = self._keys
         with reachable():
             moment = self._database.client.hmget(keys.state, "revision", "last_step")
@@ -115,6 +142,7 @@ class Control:
             plan.add_pending(example_id, location, seen=False)
         self._find_kept(plan, set(wanted))
         plan.add_seen(wanted)
+        plan.reopen(reopen)
         removed = self._database.call("delete", plan.names, plan.arguments())
         return None if removed is None else {name.decode() for name in removed}
 
@@ -153,7 +181,7 @@ class Control:
         names += [keys.generations, keys.forgotten, keys.quarantine, keys.events]
         names += [keys.pending(label), keys.exemplars(label), keys.holdout(label)]
         names += [keys.review_notes(label), keys.review_records(label), keys.review_labels, keys.features(label)]
-        names += [keys.versions, keys.judgements]
+        names += [keys.versions, keys.judgements, *keys.inbox]
         # The learner would remove them as well, but it may be away, and predictions must be without the class at once.
         names += [keys.prototypes(record.version) for record in self._registry.versions() if record.state == "ready"]
         known = latest is not None and label in latest.labels

@@ -21,6 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 LEARNER = ("artifact", "fsync", "rename", "fsync_folder", "stage", "commit", "retire", "remove")
 SERVER = {"announce": 1, "load": 2, "check": 2, "warm": 2, "publish": 2, "remember": 2, "free": 1}
 """By write, at which time it belongs to the swap: a server that starts loads a version, too."""
+ELSEWHERE = ("inbox",)
+"""Writes that belong to no step or swap; tests/chaos/test_inbox_kill.py tries them."""
 PER_CLASS = 5
 
 
@@ -36,7 +38,7 @@ def test_each_write_of_the_table_is_in_one_place_of_the_code_and_is_tried_here()
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "around":
                     found[ast.literal_eval(node.args[0])] += 1
     assert found == dict.fromkeys(WRITES, 1)
-    assert {*LEARNER, *SERVER} == set(WRITES)
+    assert {*LEARNER, *SERVER, *ELSEWHERE} == set(WRITES)
 
 
 @pytest.mark.parametrize("mistake", ["rename", "rename.during", "renam.before", "rename.before=burn"])

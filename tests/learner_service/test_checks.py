@@ -10,8 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from accrete_learner_service.principal_shares import beyond_share
-from accrete_learner_service.review.checks import bursts, fingerprint, near_duplicates
+from accrete_learner_service.review.checks import bursts, near_duplicates
 from accrete_storage.examples.example import Example
+from accrete_storage.examples.fingerprint import fingerprint
 from accrete_storage.examples.pending import PendingEntry
 from tests.learner_service.helpers import digits
 

@@ -42,6 +42,9 @@ class _Query:
         assert view is not None
         return view
 
+    def content(self, index: int) -> bytes:
+        return b""
+
     def decode(self, image: Image) -> Any:
         return image()
 

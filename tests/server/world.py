@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accrete.v1 import (
+    inbox_pb2,
+    inbox_pb2_grpc,
     operation_pb2,
     operation_pb2_grpc,
     prediction_pb2,
@@ -29,6 +31,7 @@ from accrete_model.loaded_version import load
 from accrete_server.access.config import AccessConfig
 from accrete_server.app import Server
 from accrete_server.config import ServerConfig
+from accrete_server.inbox.config import InboxConfig
 from accrete_server.settings import ServerSettings
 from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
 from accrete_storage.embedded.server import EmbeddedStore
@@ -76,6 +79,13 @@ class Running:
     @property
     def operation(self) -> operation_pb2_grpc.OperationStub:
         return operation_pb2_grpc.OperationStub(self.channel)
+
+    @property
+    def inbox(self) -> inbox_pb2_grpc.InboxStub:
+        return inbox_pb2_grpc.InboxStub(self.channel)
+
+    def listed(self, **fields: Any) -> list[inbox_pb2.InboxItem]:
+        return list(self.inbox.ListInbox(inbox_pb2.ListInboxRequest(**fields), timeout=300).items)
 
     def predict(self, *seeds: int, timeout: float = 10, **fields: Any) -> prediction_pb2.PredictResponse:
         images = [raw(pixels(seed)) for seed in seeds or (0,)]
@@ -131,6 +141,7 @@ class World:
         *,
         access: AccessConfig | None = None,
         teaching: TeachingConfig | None = None,
+        inbox: InboxConfig | None = None,
         deep_refusal: str = "",
         **settings: Any,
     ) -> Running:
@@ -148,6 +159,7 @@ class World:
                 engine=EngineConfig(device="cpu"),
                 access=access or AccessConfig(),
                 teaching=teaching or TeachingConfig(),
+                inbox=inbox or InboxConfig(),
             )
         )
         server.start()

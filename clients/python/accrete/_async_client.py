@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncIterable, AsyncIterator, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from types import TracebackType
 from typing import Self, overload
 
-from ._calls import curation, evaluation, operation, prediction, stream, teaching, watch
+from ._calls import curation, evaluation, inbox, operation, prediction, stream, teaching, watch
 from ._calls.example_batches import BATCH_SIZE
 from ._calls.progress import Report
 from ._config import DEFAULT_TIMEOUT_S, NO_RETRY, Retry, TlsConfig, endpoint
@@ -26,6 +26,12 @@ from ._results import (
     ExampleResult,
     ForgetReport,
     HeldLabel,
+    InboxImage,
+    InboxOrder,
+    InboxPage,
+    InboxReport,
+    InboxResult,
+    InboxState,
     Prediction,
     ReviewGroup,
     Status,
@@ -281,6 +287,43 @@ class AsyncClient:
     ) -> int:
         """See `Client.drop_review`."""
         return await operation.drop_review(self._caller, label, principal, reason, timeout)
+
+    async def inbox(
+        self,
+        *,
+        order: InboxOrder = "doubt",
+        state: InboxState = "open",
+        page_size: int = 50,
+        page_token: str = "",
+        max_side: int = 0,
+        timeout: float | None = None,
+    ) -> InboxPage:
+        """See `Client.inbox`."""
+        return await inbox.inbox(
+            self._caller,
+            order=order,
+            state=state,
+            page_size=page_size,
+            page_token=page_token,
+            max_side=max_side,
+            timeout=timeout,
+        )
+
+    async def inbox_image(self, item_id: str, *, max_side: int = 0, timeout: float | None = None) -> InboxImage:
+        """See `Client.inbox_image`."""
+        return await inbox.inbox_image(self._caller, item_id, max_side, timeout)
+
+    async def label_inbox(self, labels: Mapping[str, str], *, timeout: float | None = None) -> list[InboxResult]:
+        """See `Client.label_inbox`."""
+        return await inbox.label_inbox(self._caller, labels, timeout)
+
+    async def skip_inbox(self, ids: Iterable[str], *, timeout: float | None = None) -> InboxReport:
+        """See `Client.skip_inbox`."""
+        return await inbox.skip_inbox(self._caller, ids, timeout)
+
+    async def reopen_inbox(self, ids: Iterable[str], *, timeout: float | None = None) -> InboxReport:
+        """See `Client.reopen_inbox`."""
+        return await inbox.reopen_inbox(self._caller, ids, timeout)
 
     async def delete_examples(self, ids: Iterable[str], *, timeout: float | None = None) -> DeleteReport:
         """See `Client.delete_examples`."""

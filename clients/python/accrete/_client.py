@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Self, overload
 
-from ._calls import curation, evaluation, operation, prediction, stream, teaching, watch
+from ._calls import curation, evaluation, inbox, operation, prediction, stream, teaching, watch
 from ._calls.example_batches import BATCH_SIZE
 from ._calls.progress import Report
 from ._config import DEFAULT_TIMEOUT_S, NO_RETRY, Retry, TlsConfig, endpoint
@@ -26,6 +26,12 @@ from ._results import (
     ExampleResult,
     ForgetReport,
     HeldLabel,
+    InboxImage,
+    InboxOrder,
+    InboxPage,
+    InboxReport,
+    InboxResult,
+    InboxState,
     Prediction,
     ReviewGroup,
     Status,
@@ -472,6 +478,75 @@ class Client:
     ) -> int:
         """Remove examples that were set aside for review, selected as by `release_review`, and return how many."""
         return run(operation.drop_review(self._caller, label, principal, reason, timeout))
+
+    def inbox(
+        self,
+        *,
+        order: InboxOrder = "doubt",
+        state: InboxState = "open",
+        page_size: int = 50,
+        page_token: str = "",
+        max_side: int = 0,
+        timeout: float | None = None,
+    ) -> InboxPage:
+        """Return a page of the images that the model was unsure of, which wait for a person to say what they show.
+
+        The server keeps them where its setting `inbox.enabled` is on. For all of them, call it again with the
+        `next_page_token` of each page until that is empty. It needs the role `teach` or `operate`.
+
+        Args:
+            order: "doubt" for the most doubtful first, "newest", or "look" for images that look alike beside each
+                other, the largest group first. What is labelled or skipped comes with the last first.
+            state: "open", "labelled" (kept for a day) or "skipped".
+            page_size: images per page, 1 to 200.
+            page_token: of the page before; "" for the first page.
+            max_side: pixels of an image's longer side, up to 1,024, above which it is shrunk; 0 for no images.
+            timeout: seconds; None: the client's.
+        """
+        return run(
+            inbox.inbox(
+                self._caller,
+                order=order,
+                state=state,
+                page_size=page_size,
+                page_token=page_token,
+                max_side=max_side,
+                timeout=timeout,
+            )
+        )
+
+    def inbox_image(self, item_id: str, *, max_side: int = 0, timeout: float | None = None) -> InboxImage:
+        """Return one image of the inbox.
+
+        Args:
+            item_id: of the image.
+            max_side: as for `inbox`; 0: as it is kept.
+            timeout: seconds; None: the client's.
+
+        Raises:
+            NotFound: it is not in the inbox, or no longer.
+        """
+        return run(inbox.inbox_image(self._caller, item_id, max_side, timeout))
+
+    def label_inbox(self, labels: Mapping[str, str], *, timeout: float | None = None) -> list[InboxResult]:
+        """Teach images of the inbox under labels, by their ids, and return what became of each.
+
+        They are stored as by `add_examples`: durable when this returns, under the same quotas and approval. The same
+        call again stores nothing twice. One that somebody else has given another label meanwhile is refused, with who
+        said what. More than 256 take several calls.
+        """
+        return run(inbox.label_inbox(self._caller, labels, timeout))
+
+    def skip_inbox(self, ids: Iterable[str], *, timeout: float | None = None) -> InboxReport:
+        """Set images of the inbox aside that nobody needs to label; nearly the same ones are not kept again."""
+        return run(inbox.skip_inbox(self._caller, ids, timeout))
+
+    def reopen_inbox(self, ids: Iterable[str], *, timeout: float | None = None) -> InboxReport:
+        """Undo labels and skips: the images are open again, and their examples are deleted wherever they are.
+
+        What a trained network has made of an example stays in its weights, as after `delete_examples`.
+        """
+        return run(inbox.reopen_inbox(self._caller, ids, timeout))
 
     def delete_examples(self, ids: Iterable[str], *, timeout: float | None = None) -> DeleteReport:
         """Remove examples from wherever they are kept.

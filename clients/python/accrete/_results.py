@@ -17,6 +17,8 @@ Phase = Literal["waiting", "staging", "training", "gating", "committing", "pause
 VersionState = Literal["ready", "rejected", "retired", "unknown"]
 ExampleKind = Literal["exemplars", "holdout", "pending", "review", "unknown"]
 Doubt = Literal["unknown", "provisional", "improbable"]
+InboxOrder = Literal["doubt", "newest", "look"]
+InboxState = Literal["open", "labelled", "skipped", "unknown"]
 
 SURE = 0.8
 """Probability from which an answer is not doubted unless another threshold is given."""
@@ -248,6 +250,10 @@ class Status:
     """What this client's caller may do: "predict", "teach", "operate", "metrics"; all where nobody is asked."""
     principal: str = ""
     """Who this client's caller is; empty where nobody is asked."""
+    inbox_enabled: bool = False
+    """Whether images that the model is unsure of are kept; see `Client.inbox`."""
+    inbox_open: int = 0
+    """Images in the inbox that nobody has labelled or skipped."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -290,6 +296,86 @@ class ReviewGroup:
     bytes: int
     ids: tuple[str, ...]
     """Of the first ten."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InboxItem:
+    """An image that somebody asked about and the model was unsure of."""
+
+    id: str
+    """Of the image, and of the example once it is labelled."""
+    time_ms: int
+    """When it was asked about, milliseconds since 1970."""
+    version: int
+    """That answered."""
+    labels: tuple[RankedLabel, ...]
+    """What was answered: up to five, most probable first, without classes that were forgotten since."""
+    unknown: bool
+    """It was near no class."""
+    why: str
+    """Why it is kept: "unknown", "provisional" or "margin"."""
+    doubt: float
+    """0 to 1: 1 less the distance between the two greatest probabilities; 1 for what is near no class."""
+    principal: str
+    """Who asked; empty where nobody is asked for a name."""
+    state: InboxState
+    label: str
+    """That was given to it; empty unless it is labelled."""
+    by: str
+    """Who labelled or skipped it; empty where nobody is asked for a name."""
+    decided_ms: int
+    """When that was, milliseconds since 1970; 0 while it is open."""
+    group: int
+    """Number of the group of alike images, from 1, where the order is "look"; 0: none."""
+    image: bytes = b""
+    """A JPEG, PNG or WebP file; empty where none was asked for, and where it cannot be read."""
+    media_type: str = ""
+    """"image/jpeg", "image/png" or "image/webp"."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InboxPage:
+    """A page of the inbox."""
+
+    items: tuple[InboxItem, ...]
+    next_page_token: str
+    """For the next page; empty for the last one."""
+    open: int
+    """Images that are open, on all pages."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InboxImage:
+    """One image of the inbox."""
+
+    image: bytes
+    """A JPEG, PNG or WebP file."""
+    media_type: str
+    """"image/jpeg", "image/png" or "image/webp"."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InboxResult:
+    """What became of a label."""
+
+    id: str
+    outcome: Outcome
+    """"stored" now; "duplicate": it had this label before; "refused": not stored."""
+    example_id: str = ""
+    """What `Client.wait_learned` and `delete_examples` take; empty when refused."""
+    reason: str = ""
+    """Why it was refused; where somebody else was first, who said what."""
+    code: str = ""
+    """For refused ones, the gRPC status code's name: "INVALID_ARGUMENT", "NOT_FOUND", "ALREADY_EXISTS"."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class InboxReport:
+    """How many images were skipped or are open again, and which were not."""
+
+    changed: int
+    unknown: list[str]
+    """Ids that are not in the inbox, or no longer; of skipped ones also those that are labelled."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

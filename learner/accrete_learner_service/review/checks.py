@@ -7,22 +7,18 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from accrete_learner_service.evaluation.measure import compute_features
 from accrete_model.loaded_version import LoadedVersion
 from accrete_model.scoring import Classifier
+from accrete_storage.examples.fingerprint import fingerprint, near_ones
 from accrete_storage.examples.ids import position_key
 from accrete_storage.examples.pending import PendingEntry
 
 #: Milliseconds within which many examples of one principal are a burst.
 BURST_MS = 60_000
-#: Bits of 64 in which two fingerprints of nearly the same content may differ.
-NEAR_BITS = 4
-_SIDE = 8
 
 
 def contradicting(
@@ -49,7 +45,7 @@ def near_duplicates(entries: Sequence[PendingEntry], *, limit: int) -> list[Pend
     for entry in entries:
         print_ = fingerprint(entry.example.tensor)
         count = len(followers)
-        near = np.flatnonzero(np.bitwise_count(leaders[:count] ^ print_) <= NEAR_BITS)
+        near = near_ones(leaders[:count], print_)
         if len(near):
             followers[near[0]] += 1
             if followers[near[0]] > limit:
@@ -75,28 +71,3 @@ def bursts(entries: Sequence[PendingEntry], *, limit: int) -> list[PendingEntry]
                 inside[last] -= 1
         found += [entry for entry, depth in zip(own, inside.cumsum(), strict=False) if depth]
     return found
-
-
-def fingerprint(tensor: NDArray[Any]) -> np.uint64:
-    """Return 64 bits that small changes of the content leave nearly alone.
-
-    Of an image [height, width, channels]: which parts of an 8 x 8 grid are brighter than their median. Of an embedding
-    [d]: on which side of 64 fixed hyperplanes it lies (Charikar, Similarity estimation techniques from rounding
-    algorithms, STOC 2002).
-    """
-    if tensor.ndim == 1:
-        bits = np.random.default_rng(0).standard_normal((64, len(tensor)), np.float32) @ tensor > 0
-    else:
-        grid = _means(_means(tensor.mean(axis=2, dtype=np.float64), axis=0), axis=1)
-        bits = (grid > np.median(grid)).ravel()
-    value: np.uint64 = np.packbits(bits).view(np.uint64)[0]
-    return value
-
-
-def _means(values: NDArray[Any], axis: int) -> NDArray[Any]:
-    """Return the means of eight stretches along an axis."""
-    edges = np.linspace(0, values.shape[axis], _SIDE + 1).astype(int)
-    shape = [1, 1]
-    shape[axis] = _SIDE
-    sums: NDArray[Any] = np.add.reduceat(values, edges[:-1], axis=axis)
-    return sums / np.maximum(np.diff(edges), 1).reshape(shape)

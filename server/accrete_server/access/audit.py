@@ -40,7 +40,8 @@ def facts(request: Any) -> dict[str, object]:
             found[name] = value
     if ids := getattr(request, "ids", None):
         found["ids"] = len(ids)
-    if examples := getattr(request, "examples", None):
+    # Examples, and what images of the inbox are said to show.
+    if examples := getattr(request, "examples", None) or getattr(request, "items", None):
         labels = sorted({example.label for example in examples})
         found["examples"] = len(examples)
         found["labels"] = labels[:_LABELS]

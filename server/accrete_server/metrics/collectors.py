@@ -30,6 +30,9 @@ BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 UNKNOWN_PHASE = "unknown"
 STAGES = ("verify", "read", "engine", "golden", "warm", "fit")
 """What a candidate can fail at."""
+DROPPED = ("busy", "rate", "duplicate", "share", "store", "image")
+"""Why an image that the model was unsure of is not kept."""
+DECIDED = ("labelled", "skipped", "reopened")
 PREDICTIONS = frozenset({"Predict", "ModelInfer"})
 """Methods that the model serves."""
 
@@ -135,6 +138,41 @@ class TeachMetrics:
         self._quotas.labels(limit).inc()
 
 
+class InboxMetrics:
+    """What became of images that the model was unsure of."""
+
+    def __init__(self, registry: CollectorRegistry) -> None:
+        self._kept = Counter("accrete_inbox_kept", "Images put into the inbox.", registry=registry)
+        dropped = Counter(
+            "accrete_inbox_dropped",
+            "Images that the model was unsure of and that were not put into the inbox, by reason.",
+            ("reason",),
+            registry=registry,
+        )
+        self._dropped = {reason: dropped.labels(reason) for reason in DROPPED}
+        decided = Counter(
+            "accrete_inbox_decided", "Images labelled, skipped or reopened.", ("what",), registry=registry
+        )
+        self._decided = {what: decided.labels(what) for what in DECIDED}
+        self.open = 0
+        """Images open, as last read from the store."""
+        Gauge("accrete_inbox_open", "Images in the inbox that wait for a person.", registry=registry).set_function(
+            lambda: self.open
+        )
+
+    def kept(self) -> None:
+        """Count an image that was kept."""
+        self._kept.inc()
+
+    def dropped(self, reason: str, images: int = 1) -> None:
+        """Count images that were not kept for one of the reasons of `DROPPED`."""
+        self._dropped[reason].inc(images)
+
+    def decided(self, what: str, images: int) -> None:
+        """Count images that were "labelled", "skipped" or "reopened"."""
+        self._decided[what].inc(images)
+
+
 class ModelMetrics:
     """The live version, swaps, and what the store says about learning."""
 
@@ -184,6 +222,7 @@ class Metrics:
         self.requests = RequestMetrics(self.registry, self.statistics, observe)
         self.predict = PredictMetrics(self.registry, self.statistics)
         self.teach = TeachMetrics(self.registry)
+        self.inbox = InboxMetrics(self.registry)
         self.model = ModelMetrics(self.registry)
         ProcessCollector(namespace="accrete", registry=self.registry)
 

@@ -18,10 +18,10 @@ from accrete_server.errors import InvalidInput, ModelNotReady
 from accrete_server.images import ImageReader
 from accrete_server.open_inference import outputs
 from accrete_server.open_inference.describing import ServedModel
-from accrete_server.open_inference.inputs import SentImages
+from accrete_server.open_inference.inputs import BYTES, SentImages
 from accrete_server.predict.admission import Call
 from accrete_server.predict.batcher import Computed
-from accrete_server.predict.pipeline import check_unknown_rate
+from accrete_server.predict.pipeline import Content, check_unknown_rate
 from accrete_server.versions.slots import TEACH_FIRST, View
 
 _UNKNOWN_RATE, _FALSE_ALARM_RATE = "unknown_rate", "false_alarm_rate"
@@ -73,6 +73,11 @@ class InferQuery:
     def images(self) -> list[bytes]:
         """The bytes of each image. Raises InvalidInput when there are more or fewer than the shape says."""
         return self._sent.split()
+
+    def content(self, index: int) -> Content:
+        """Return one of the images as it was sent."""
+        data = self._sent.split()[index]
+        return data if self._sent.datatype == BYTES else (tuple(self._sent.shape), data)
 
     def decode(self, image: bytes) -> NDArray[Any]:
         """Return an image as the model takes it. Raises BadImage."""

@@ -38,6 +38,7 @@ class Reporter:
             input_shape=self._settings.spec.shape,
             unknown_rate=self._settings.server.unknown_rate,
             node=self._settings.node,
+            inbox_enabled=self._settings.inbox.enabled,
             data_dir=os.fsencode(self._settings.data_dir.resolve()).decode(errors="replace"),
         )
         self._add_live(status)
@@ -129,6 +130,7 @@ def _stored(store: Store) -> operation_pb2.GetStatusResponse:
     status.exemplar_bytes = store.memory.exemplar_bytes()
     status.held_labels.extend(sorted(store.quarantine.entries()))
     status.in_review = store.review.total()
+    status.inbox_open = store.inbox.count()
     status.deep = store.deep.text()
     info = store.info()
     status.store = f"{info.engine} {info.version}"

@@ -8,7 +8,7 @@ Shapes: N images; the model's input shape after them.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any, Protocol, TypeVar
 
@@ -29,6 +29,9 @@ ALL_FORGOTTEN = "every class of the model was forgotten: add examples (accrete a
 Array = NDArray[Any]
 Sent = TypeVar("Sent")
 Response = TypeVar("Response", covariant=True)
+
+Content = bytes | tuple[tuple[int, ...], bytes]
+"""An image as it was sent: a file, or the shape and the bytes of a uint8 tensor."""
 
 
 class Query(Protocol[Sent, Response]):
@@ -60,6 +63,10 @@ class Query(Protocol[Sent, Response]):
             Unknown: the request names another version.
         """
 
+    def content(self, index: int) -> Content:
+        """Return one of the images as it was sent, to be kept."""
+        ...
+
     def decode(self, image: Sent) -> Array:
         """Return an image as the model takes it. Raises BadImage."""
         ...
@@ -75,6 +82,11 @@ class Query(Protocol[Sent, Response]):
         ...
 
 
+Observe = Callable[[Query[Any, Any], Array, Computed, NDArray[np.bool_]], None]
+"""Takes a look at a call that has been answered: its query, its images as the model takes them [N, ...], what they came
+to, and which of them are near no class [N]. It is called on the call's thread, and returns at once."""
+
+
 class Pipeline:
     """Answers the calls of every protocol."""
 
@@ -85,12 +97,14 @@ class Pipeline:
         admission: Admission[Request],
         batcher: Batcher,
         metrics: PredictMetrics,
+        observe: Observe | None = None,
     ) -> None:
         self._max_images = max_images
         self._slots = slots
         self._admission = admission
         self._batcher = batcher
         self._metrics = metrics
+        self._observe = observe
 
     def answer(self, query: Query[Sent, Response], call: Call) -> Response:
         """Take a call through all steps, on its own thread, and return its response.
@@ -138,6 +152,8 @@ class Pipeline:
             decode_s=computed.decode_s,
             compute_s=computed.compute_s,
         )
+        if self._observe is not None and request.batch is not None:
+            self._observe(query, request.batch, computed, unknown)
         return response
 
     def _find_unknown(self, computed: Computed, rate: float) -> tuple[NDArray[np.bool_], float]:

@@ -18,7 +18,7 @@ from accrete_server.config import ServerConfig
 from accrete_server.errors import InvalidInput, NoModel
 from accrete_server.images import ImageReader
 from accrete_server.predict.batcher import Computed
-from accrete_server.predict.pipeline import Pipeline, check_unknown_rate
+from accrete_server.predict.pipeline import Content, Pipeline, check_unknown_rate
 from accrete_server.versions.slots import TEACH_FIRST, View
 
 MAX_TOP_K = 1000
@@ -61,6 +61,13 @@ class PredictQuery:
         if view is None:
             raise NoModel(TEACH_FIRST)
         return view
+
+    def content(self, index: int) -> Content:
+        """Return one of the images as it was sent."""
+        image = self.images[index]
+        if image.WhichOneof("content") != "tensor":
+            return image.encoded
+        return tuple(image.tensor.shape), image.tensor.data
 
     def encode(
         self, computed: Computed, unknown: NDArray[np.bool_], false_alarm_rate: float

@@ -1,6 +1,7 @@
 """The plan of a deletion, as the script takes it."""
 
 import json
+from collections.abc import Mapping
 
 from accrete_storage.examples.pending import Location
 from accrete_storage.redis.keys import Keys
@@ -11,7 +12,7 @@ class Deletion:
 
     def __init__(self, keys: Keys, revision: str, last_step: str) -> None:
         """Begin a plan with the state's `revision` and `last_step`, read before any example is looked for."""
-        self.names = [keys.state, *keys.counted, keys.exemplar_bytes, keys.review_labels, keys.judgements]
+        self.names = [keys.state, *keys.counted, keys.exemplar_bytes, keys.review_labels, keys.judgements, *keys.inbox]
         """Keys of the script, whose position in the plan counts from 1."""
         self._keys = keys
         self._moment = {"revision": revision, "last_step": last_step}
@@ -20,6 +21,7 @@ class Deletion:
         self._records: list[bytes] = []
         self._features: list[list[object]] = []
         self._seen: dict[str, int] = {}
+        self._reopen: dict[str, str] = {}
 
     def add_pending(self, example_id: str, location: Location, *, seen: bool) -> None:
         """Add an example that is, or was, pending or in review at a location; `seen` when its id's key says so."""
@@ -48,6 +50,10 @@ class Deletion:
         """Set all ids that are to be deleted."""
         self._seen = {example_id: self._key(self._keys.seen(example_id)) for example_id in ids}
 
+    def reopen(self, decisions: Mapping[str, str]) -> None:
+        """Let items of the inbox stay and be open again, by id with the decision (JSON) that was found of each."""
+        self._reopen = dict(decisions)
+
     def arguments(self) -> list[str | bytes]:
         """Return the arguments of the script."""
         plan = {
@@ -56,6 +62,7 @@ class Deletion:
             "lists": self._lists,
             "features": self._features,
             "seen": self._seen,
+            "reopen": self._reopen,
         }
         return [json.dumps(plan), *self._records]
 

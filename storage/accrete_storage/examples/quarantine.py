@@ -120,7 +120,10 @@ class Quarantine:
         with reachable():
             entries = self._database.client.xrange(stream, max=upto, count=_AT_ONCE)
         names = [keys.state, *keys.counted, stream]
-        names += [keys.seen(_id(fields[b"e"])) for _, fields in entries]
+        ids = [_id(fields[b"e"]) for _, fields in entries]
+        names += map(keys.seen, ids)
+        # Before the example, so that none is dropped whose image stays.
+        self._database.call("inbox_remove", keys.inbox, ids)
         return int(self._database.call("drop", names, [label, *(position for position, _ in entries)]))
 
 

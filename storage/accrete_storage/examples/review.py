@@ -133,6 +133,8 @@ class Review:
                 names = [*keys.counted, keys.review_labels, keys.pending(label), keys.review_notes(label)]
                 names += [keys.review_records(label), *(keys.seen(note.id) for _, note in part)]
                 arguments = [label, int(release), *(position for position, _ in part)]
+                if not release:  # before the example, so that none is dropped whose image stays
+                    self._database.call("inbox_remove", keys.inbox, [note.id for _, note in part])
                 ended += int(self._database.call("review", names, arguments))
         if not ended:
             raise NotFound("example in review", str(selection))

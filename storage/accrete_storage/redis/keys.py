@@ -139,6 +139,54 @@ class Keys:
         """Hash: the same position to the example's record."""
         return self._key("review_records", label)
 
+    @property
+    def inbox_items(self) -> str:
+        """Hash: id of an image in the inbox to what was answered about it (JSON)."""
+        return self._key("inbox_items")
+
+    @property
+    def inbox_images(self) -> str:
+        """Hash: the same id to the image's file."""
+        return self._key("inbox_images")
+
+    @property
+    def inbox_features(self) -> str:
+        """Hash: the same id to the image's feature (float16)."""
+        return self._key("inbox_features")
+
+    @property
+    def inbox_marks(self) -> str:
+        """Hash: the same id to "fingerprint|principal", the fingerprint in hexadecimal."""
+        return self._key("inbox_marks")
+
+    @property
+    def inbox_open(self) -> str:
+        """Sorted set: ids of those that nobody has labelled or skipped, by doubt."""
+        return self._key("inbox_open")
+
+    @property
+    def inbox_decisions(self) -> str:
+        """Hash: id of one that somebody has labelled or skipped to what was said (JSON)."""
+        return self._key("inbox_decisions")
+
+    @property
+    def inbox_decided(self) -> str:
+        """Sorted set: the same ids by the time of it, milliseconds since 1970."""
+        return self._key("inbox_decided")
+
+    @property
+    def inbox(self) -> list[str]:
+        """All of the inbox, in the order in which scripts expect it."""
+        return [
+            self.inbox_items,
+            self.inbox_images,
+            self.inbox_features,
+            self.inbox_marks,
+            self.inbox_open,
+            self.inbox_decisions,
+            self.inbox_decided,
+        ]
+
     def quota(self, principal: str, what: str) -> str:
         """String with an expiry: how much of `what` a principal has used since the window began."""
         return self._key("quota", what, principal)

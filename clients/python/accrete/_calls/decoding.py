@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Any, TypeVar, cast
 
+import grpc
 import numpy as np
 
 from .. import _events as events
 from .. import _results as results
-from ..v1 import curation_pb2, operation_pb2, prediction_pb2, teaching_pb2, types_pb2
+from .._errors import IncompatibleServer
+from ..v1 import curation_pb2, inbox_pb2, operation_pb2, prediction_pb2, teaching_pb2, types_pb2
 
 T = TypeVar("T")
 
@@ -17,6 +20,11 @@ _OUTCOMES: dict[int, results.Outcome] = {
     teaching_pb2.ExampleResult.STORED: "stored",
     teaching_pb2.ExampleResult.DUPLICATE: "duplicate",
     teaching_pb2.ExampleResult.REFUSED: "refused",
+}
+_INBOX_OUTCOMES: dict[int, results.Outcome] = {
+    inbox_pb2.InboxResult.STORED: "stored",
+    inbox_pb2.InboxResult.DUPLICATE: "duplicate",
+    inbox_pb2.InboxResult.REFUSED: "refused",
 }
 
 
@@ -29,10 +37,7 @@ def predictions(response: prediction_pb2.PredictResponse, *, features: bool) -> 
     )
     return [
         results.Prediction(
-            ranked=tuple(
-                results.RankedLabel(label=one.label, probability=one.probability, provisional=one.provisional)
-                for one in prediction.labels
-            ),
+            ranked=_ranked(prediction.labels),
             version=response.version,
             timings=timings,
             unknown=prediction.unknown,
@@ -41,6 +46,12 @@ def predictions(response: prediction_pb2.PredictResponse, *, features: bool) -> 
         )
         for prediction in response.predictions
     ]
+
+
+def _ranked(labels: Iterable[prediction_pb2.RankedLabel]) -> tuple[results.RankedLabel, ...]:
+    return tuple(
+        results.RankedLabel(label=one.label, probability=one.probability, provisional=one.provisional) for one in labels
+    )
 
 
 def outcome(result: teaching_pb2.ExampleResult) -> results.Outcome | None:
@@ -99,6 +110,34 @@ def review_group(one: operation_pb2.ReviewGroup) -> results.ReviewGroup:
         bytes=one.bytes,
         ids=tuple(one.ids),
     )
+
+
+def inbox_page(response: inbox_pb2.ListInboxResponse) -> results.InboxPage:
+    return results.InboxPage(
+        items=tuple(map(_inbox_item, response.items)),
+        next_page_token=response.next_page_token,
+        open=response.open,
+    )
+
+
+def _inbox_item(one: inbox_pb2.InboxItem) -> results.InboxItem:
+    fields = {name: getattr(one, name) for name in _plain_fields(one, results.InboxItem)}
+    state = cast(results.InboxState, _name(inbox_pb2.InboxItem.State, one.state))
+    return results.InboxItem(**fields, state=state, labels=_ranked(one.labels))
+
+
+def inbox_result(one: inbox_pb2.InboxResult) -> results.InboxResult:
+    became = _INBOX_OUTCOMES.get(one.outcome)
+    if became is None:
+        raise IncompatibleServer(f"an outcome {one.outcome} that this client does not know")
+    return results.InboxResult(
+        id=one.id, outcome=became, example_id=one.example_id, reason=one.reason, code=code_name(one.code)
+    )
+
+
+def code_name(number: int) -> str:
+    """Return the name of a gRPC status code; "" for none."""
+    return next((code.name for code in grpc.StatusCode if number and code.value[0] == number), "")
 
 
 def example_page(response: curation_pb2.ListExamplesResponse) -> results.ExamplePage:

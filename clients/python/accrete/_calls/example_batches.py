@@ -15,7 +15,7 @@ from .._results import ExampleResult, Outcome
 from .._transport.batching import batches, each
 from .._transport.caller import Caller
 from ..v1 import teaching_pb2
-from .decoding import outcome
+from .decoding import code_name, outcome
 
 BATCH_SIZE = 64
 MAX_BYTES = MAX_MESSAGE_BYTES // 2
@@ -134,8 +134,4 @@ def _result(sent: EncodedExample, result: teaching_pb2.ExampleResult, position: 
     if became != "refused":
         return sent.result(became, id=result.id)
     reason = result.reason.removeprefix(f"examples[{position}].")
-    return sent.result(became, id=result.id, reason=reason, code=_code_name(result.code))
-
-
-def _code_name(number: int) -> str:
-    return next((code.name for code in grpc.StatusCode if number and code.value[0] == number), "")
+    return sent.result(became, id=result.id, reason=reason, code=code_name(result.code))

@@ -56,6 +56,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "retry": Entry("learn a label that is in quarantine after all", "control"),
         "approve": Entry("learn a new label that waits for approval", "control"),
         "drop": Entry("remove the pending examples of a label in quarantine", "control"),
+        "inbox": Entry("images that it was unsure of: list, label, skip or reopen them", "inbox"),
         "review": Entry("examples set aside for review: list, release or drop them", "review"),
         "forget": Entry("remove a class", "control"),
         "delete": Entry("remove examples by id", "control"),

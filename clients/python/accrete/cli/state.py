@@ -55,7 +55,11 @@ def _status_lines(status: Status) -> list[tuple[str, object]]:
         ("store", status.store if status.store_alive else f"{status.store} does not answer".strip()),
         ("release", status.release),
     ]
-    waiting = [("set aside", ", ".join(status.held_labels)), ("in review", status.in_review)]
+    waiting = [
+        ("set aside", ", ".join(status.held_labels)),
+        ("in review", status.in_review),
+        ("inbox", status.inbox_open),
+    ]
     return lines + [(name, value) for name, value in waiting if value] + [("warning", one) for one in status.warnings]
 
 

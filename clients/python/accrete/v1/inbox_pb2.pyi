@@ -57,6 +57,7 @@ class ListInboxRequest(_message.Message):
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     MAX_SIDE_FIELD_NUMBER: _builtins.int
     order: Global___ListInboxRequest.Order.ValueType
+    """Of what is open. What is labelled or skipped comes with the last first."""
     state: Global___InboxItem.State.ValueType
     """Unspecified: OPEN."""
     page_size: _builtins.int

@@ -114,3 +114,13 @@ local function forget_judged(judgements, version, gone, found)
   kept.ids, kept.rows, kept.predicted, kept.probability = ids, rows, predicted, probability
   redis.call('HSET', judgements, version, cjson.encode(kept))
 end
+
+-- Remove an image from the inbox; return whether it was there.
+-- KEYS[first] and the six after it are the inbox: items, images, features, marks, open, decisions, decided.
+local function leave_inbox(id, first)
+  for i = first + 1, first + 3 do redis.call('HDEL', KEYS[i], id) end
+  redis.call('ZREM', KEYS[first + 4], id)
+  redis.call('HDEL', KEYS[first + 5], id)
+  redis.call('ZREM', KEYS[first + 6], id)
+  return redis.call('HDEL', KEYS[first], id) > 0
+end

@@ -1,8 +1,9 @@
 -- Remove a label and all that is kept of it.
 -- KEYS: state, what is counted of pending (6), kept, exemplar_bytes, generations, forgotten, quarantine, events, then the
 -- label's pending stream, exemplars, hold-out, and notes and records in review, review_labels, features, versions,
--- judgements, then prototypes of each version. ARGV: label, event, 1 if a version knows the label.
+-- judgements, the inbox (7), then prototypes of each version. ARGV: label, event, 1 if a version knows the label.
 -- Returns {pending, exemplars, hold-out} removed, or {} when nothing of it is known.
+local INBOX = 23
 local label = ARGV[1]
 local pending, exemplars, holdout = KEYS[14], KEYS[15], KEYS[16]
 local notes, records, review_labels = KEYS[17], KEYS[18], KEYS[19]
@@ -19,7 +20,6 @@ for _, position in ipairs(reviewed) do
   local note, record = leave_review(label, position, KEYS[3], review_labels, notes, records)
   add_to(KEYS[7], note.principal, -#record)
 end
-for i = 23, #KEYS do redis.call('HDEL', KEYS[i], label) end
 local versions, judgements = KEYS[21], KEYS[22]
 for _, version in ipairs(redis.call('HKEYS', judgements)) do
   local named, record = {}, redis.call('HGET', versions, version)
@@ -28,6 +28,11 @@ for _, version in ipairs(redis.call('HKEYS', judgements)) do
   end
   forget_judged(judgements, version, function(_, row) return named[row] end, function() end)
 end
+local decisions = redis.call('HGETALL', KEYS[INBOX + 5])
+for i = 1, #decisions, 2 do
+  if cjson.decode(decisions[i + 1]).label == label then leave_inbox(decisions[i], INBOX) end
+end
+for i = INBOX + 7, #KEYS do redis.call('HDEL', KEYS[i], label) end
 redis.call('SREM', KEYS[8], label)
 redis.call('HDEL', KEYS[9], label)
 redis.call('HDEL', KEYS[12], label)

@@ -1,0 +1,119 @@
+"""What the inbox costs Predict: latency with it on and off, by turns, of photographs that the model is often unsure of.
+
+Takes a folder with `train` and `test`, a folder of photographs per class in each. Two nodes with nothing set learn the
+same few photographs of each class; one keeps what it is unsure of, the other does not. Callers ask each in turn for the
+same photographs, one a call. What was kept, and what was dropped for which reason, is told beside the latencies.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+import threading
+import time
+import urllib.request
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+from prometheus_client.parser import text_string_to_metric_families as parsed
+
+from accrete import Client
+from accrete_node.up import addresses
+from benchmarks.node import default_node
+from benchmarks.report import Row, arguments, machine, median_row, show
+
+EACH = 3
+"""Photographs that are taught per class: few, so that much is doubtful."""
+_WAIT_S = 600.0
+
+
+def main() -> None:
+    """Measure and show."""
+    parser = arguments(__doc__ or "")
+    parser.add_argument("folder", type=Path, metavar="PHOTOS", help="photographs: trees train and test")
+    parser.add_argument("--rounds", type=int, default=12, help="turns of each (default 12)")
+    parser.add_argument("--calls", type=int, default=400, help="calls of a turn (default 400)")
+    parser.add_argument("--callers", type=int, default=2, help="at once (default 2)")
+    parser.add_argument("--per-minute", type=int, default=30, help="images kept a minute (default 30, as in a node)")
+    options = parser.parse_args()
+    found = machine()
+    classes = sorted((options.folder / "train").iterdir())[: 10 if options.short else None]
+    taught = [(folder.name, file) for folder in classes for file in sorted(folder.iterdir())[:EACH]]
+    files = [file for folder in classes for file in sorted((options.folder / "test" / folder.name).iterdir())]
+    asked = [file.read_bytes() for file in np.random.default_rng(0).permutation(np.array(files, object))]
+    rounds, calls = (3, 100) if options.short else (options.rounds, options.calls)
+    with ExitStack() as stack:
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="accrete-inbox-")))
+        settings = {"deep.steps": "off"}
+        on = settings | {"inbox.enabled": "true", "inbox.per_minute": str(options.per_minute)}
+        addresses_of = {}
+        for name, own in (("off", settings), ("on", on)):
+            (folder / name).mkdir()
+            addresses_of[name] = stack.enter_context(default_node(folder / name / "data", own))
+            with Client(addresses_of[name], timeout=_WAIT_S) as client:
+                client.wait_ready(_WAIT_S)
+                client.wait_learned(client.add_examples(taught).ids, timeout=_WAIT_S)
+        took: dict[str, list[list[float]]] = {"off": [], "on": []}
+        for number in range(rounds + 1):
+            part = [asked[(number * calls + place) % len(asked)] for place in range(calls)]
+            for name in ("off", "on") if number % 2 else ("on", "off"):
+                latencies = _turn(addresses_of[name], part, options.callers)
+                if number:  # the first warms up
+                    took[name].append(latencies)
+        kept = _counts(folder / "on" / "data")
+    rows = []
+    for percent in (50, 99):
+        values = {name: [float(np.percentile(one, percent)) for one in own] for name, own in took.items()}
+        rows += [median_row(f"p{percent}, {name}, of {rounds} turns", own, "ms") for name, own in values.items()]
+        pooled = {name: float(np.percentile(np.concatenate(own), percent)) for name, own in took.items()}
+        rows += [
+            Row(name=f"p{percent}, {name}, of all calls", value=value, unit="ms") for name, value in pooled.items()
+        ]
+        ratios = [one / other for one, other in zip(values["on"], values["off"], strict=True)]
+        rows.append(median_row(f"p{percent}, on over off, by turns", ratios, "", "<= 1.05" if percent == 99 else ""))
+        rows.append(Row(name=f"p{percent}, on over off, of all calls", value=pooled["on"] / pooled["off"], unit=""))
+    rows += [Row(name=name, value=value, unit="images") for name, value in sorted(kept.items())]
+    show(rows, found, options.json)
+
+
+def _turn(address: str, images: Sequence[bytes], callers: int) -> list[float]:
+    """Return the milliseconds that each of so many calls took."""
+    took: list[float] = []
+    left, lock = iter(images), threading.Lock()
+
+    def call() -> None:
+        with Client(address, retry=None, timeout=60) as client:
+            while True:
+                with lock:
+                    image = next(left, None)
+                if image is None:
+                    return
+                began = time.perf_counter()
+                client.predict(image)
+                took.append(1000 * (time.perf_counter() - began))
+
+    threads = [threading.Thread(target=call) for _ in range(callers)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return took
+
+
+def _counts(data_dir: Path) -> dict[str, float]:
+    """Return what was kept, and what was dropped by reason."""
+    where = addresses(data_dir)
+    assert where is not None, "the node runs"
+    page = urllib.request.urlopen(f"http://{where['metrics']}/metrics", timeout=60).read().decode()
+    samples = itertools.chain.from_iterable(family.samples for family in parsed(page))
+    return {
+        " ".join((one.name.removeprefix("accrete_inbox_").removesuffix("_total"), *one.labels.values())): one.value
+        for one in samples
+        if one.name in ("accrete_inbox_kept_total", "accrete_inbox_dropped_total") and one.value
+    }
+
+
+if __name__ == "__main__":
+    main()
