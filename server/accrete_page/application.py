@@ -13,11 +13,11 @@ from starlette.types import ASGIApp, Scope
 from accrete_page import errors
 from accrete_page.connection import Connections
 from accrete_page.requests import Callers
-from accrete_page.routes import classes, examples, learning, now, quarantine, session, trying, versions
+from accrete_page.routes import classes, examples, inbox, learning, now, quarantine, session, trying, versions
 from accrete_page.security import Security
 
 STATIC = Path(__file__).parent / "static"
-_VIEWS = (session, now, classes, examples, versions, learning, quarantine, trying)
+_VIEWS = (session, now, inbox, classes, examples, versions, learning, quarantine, trying)
 
 
 class _Files(StaticFiles):

@@ -15,6 +15,7 @@ from accrete_server.access.config import AccessConfig
 from benchmarks.waiting import until
 from tests.page.conftest import SAME, Browser
 from tests.server.test_access import principals
+from tests.server.test_inbox import ALL, UNSURE
 from tests.server.world import World, example, pixels
 
 Pages = Callable[..., Browser]
@@ -115,6 +116,37 @@ def test_images_are_asked_about_taught_and_seen_again(world: World, page: Pages)
     assert Image.open(BytesIO(image.content)).size == (4, 4)
     assert browser.post("api/examples/delete", {"ids": [taught["id"]]}).json["deleted"] == 1
     assert browser.get(where).status == 404
+
+
+def test_what_the_model_is_unsure_of_is_labelled_and_taken_back(world: World, page: Pages):
+    world.publish(1, UNSURE)
+    browser = page(world.server(inbox=ALL).server.address)
+    assert browser.get("api/session").json["inbox_enabled"] is True
+    browser.post("api/try", PNG)
+    until(lambda: browser.get("api/inbox").json["open"] == 1)
+    (item,) = browser.get("api/inbox?order=look&state=OPEN").json["items"]
+    assert {one["label"] for one in item["labels"]} == {"cat", "dog"}
+    assert "image" not in item
+    image = browser.get(f"api/inbox/image?id={item['id']}&side=64")
+    assert image.headers["Content-Type"].startswith("image/")
+    assert Image.open(BytesIO(image.content)).size == (4, 4)
+
+    def label(text: str) -> Any:
+        (result,) = browser.post("api/inbox/label", {"items": [{"id": item["id"], "label": text}]}).json["results"]
+        return result
+
+    assert (first := label("fox"))["outcome"] == "stored"
+    assert label("fox") == first | {"outcome": "duplicate"}
+    assert (label("wolf")["outcome"], label("wolf")["code"]) == ("refused", "ALREADY_EXISTS")
+    assert "fox" in label("wolf")["reason"]
+    assert browser.get("api/inbox?state=labelled").json["items"][0]["label"] == "fox"
+    assert browser.get("api/now").json["pending"] == [{"label": "fox", "examples": 1, "state": "pending"}]
+    assert browser.post("api/inbox/reopen", {"ids": [item["id"]]}).json["changed"] == 1
+    assert browser.get("api/now").json["pending"] == []
+    assert browser.post("api/inbox/skip", {"ids": [item["id"], "other"]}).json == {"changed": 1, "unknown": ["other"]}
+    assert browser.get("api/inbox?order=some").status == 400
+    assert browser.post("api/inbox/label", {"items": [{"id": 1, "label": "a"}]}).status == 400
+    assert browser.get("api/inbox/image?id=other").status == 404
 
 
 def test_who_may_predict_alone_sees_no_image(world: World, page: Pages, tmp_path: Path):
