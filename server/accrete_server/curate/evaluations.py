@@ -27,16 +27,16 @@ def evaluation(store: Store, version: int) -> curation_pb2.GetEvaluationResponse
         StoreUnavailable: the store does not answer.
     """
     record, judged = _judgements(store, version)
-    kept = record.kept_labels(store.registry.forgotten())
+    kept = dict.fromkeys(record.kept_labels(store.registry.forgotten()))
     classes = [_class(record, label) for label in kept]
-    wrong = [one for one in judged.images if one.label in set(kept) and one.label != one.predicted]
+    wrong = [one for one in judged.images if one.label in kept and not _is_right(one)]
     return curation_pb2.GetEvaluationResponse(
         version=version,
         classes=classes,
         confusions=[
             curation_pb2.Confusion(label=label, predicted=predicted, examples=count)
             for (label, predicted), count in sorted(judged.confusions.items(), key=lambda pair: (-pair[1], pair[0]))
-            if label in set(kept) and label != predicted
+            if label in kept and label != predicted
         ],
         mistakes=[
             curation_pb2.Mistake(id=one.id, label=one.label, predicted=one.predicted, probability=one.probability)
