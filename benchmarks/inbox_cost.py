@@ -2,7 +2,8 @@
 
 Takes a folder with `train` and `test`, a folder of photographs per class in each. Two nodes with nothing set learn the
 same few photographs of each class; one keeps what it is unsure of, the other does not. Callers ask each in turn for the
-same photographs, one a call. What was kept, and what was dropped for which reason, is told beside the latencies.
+same photographs, one a call. What was kept, and what was dropped for which reason, is told beside the latencies. Then
+some of what was kept is labelled, one at a time, and each label is timed until it is in the live version.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ from benchmarks.report import Row, arguments, machine, median_row, show
 
 EACH = 3
 """Photographs that are taught per class: few, so that much is doubtful."""
+LABELS = 50
 _WAIT_S = 600.0
 
 
@@ -63,6 +65,7 @@ def main() -> None:
                 if number:  # the first warms up
                     took[name].append(latencies)
         kept = _counts(folder / "on" / "data")
+        learned = _label(addresses_of["on"], classes[0].name, 10 if options.short else LABELS)
     rows = []
     for percent in (50, 99):
         values = {name: [float(np.percentile(one, percent)) for one in own] for name, own in took.items()}
@@ -75,6 +78,9 @@ def main() -> None:
         rows.append(median_row(f"p{percent}, on over off, by turns", ratios, "", "<= 1.05" if percent == 99 else ""))
         rows.append(Row(name=f"p{percent}, on over off, of all calls", value=pooled["on"] / pooled["off"], unit=""))
     rows += [Row(name=name, value=value, unit="images") for name, value in sorted(kept.items())]
+    for percent in (50, 99):
+        name = f"p{percent}, from a label to the version that has learned it, of {len(learned)}"
+        rows.append(Row(name=name, value=float(np.percentile(learned, percent)), unit="s"))
     show(rows, found, options.json)
 
 
@@ -99,6 +105,21 @@ def _turn(address: str, images: Sequence[bytes], callers: int) -> list[float]:
         thread.start()
     for thread in threads:
         thread.join()
+    return took
+
+
+def _label(address: str, label: str, count: int) -> list[float]:
+    """Label images of the inbox one at a time; return the seconds until each was in the live version.
+
+    Which label it is makes no difference to that.
+    """
+    took = []
+    with Client(address, timeout=_WAIT_S) as client:
+        for item in client.inbox(page_size=count).items:
+            began = time.perf_counter()
+            [result] = client.label_inbox({item.id: label})
+            client.wait_learned([result.example_id], timeout=_WAIT_S)
+            took.append(time.perf_counter() - began)
     return took
 
 

@@ -92,6 +92,13 @@ def test_a_mistake_is_told_with_field_value_and_what_is_allowed(flags: dict[str,
         assert part in str(raised.value)
 
 
+def test_the_inbox_is_refused_to_a_model_of_embeddings():
+    embeddings = {"preset": "embeddings", "model": {"embedding": 8}}
+    with pytest.raises(SettingsError, match=r"inbox\.enabled = true: this model takes embeddings \(float32 \[8\]\)"):
+        load_settings(embeddings | {"inbox": {"enabled": True}})
+    assert not load_settings(embeddings).inbox.enabled
+
+
 def test_all_mistakes_are_told_at_once():
     with pytest.raises(SettingsError) as raised:
         load_settings({"server": {"port": -1}, "memory": {"size": -1}, "log": {"levle": 1, "fromat": 2}})

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections import Counter
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -218,26 +217,27 @@ class Sampler:
 
 
 class _Minute:
-    """What was kept in the minute that began with the first image of it."""
+    """What was kept in the minute that began with the first image of it. Calls read while the one thread counts."""
 
     def __init__(self, config: InboxConfig) -> None:
         self._config = config
         self._began_s = -np.inf
-        self._kept: Counter[str] = Counter()
-        """By principal."""
+        self._total = 0
+        self._by_principal: dict[str, int] = {}
 
     def has_room(self, principal: str, now_s: float) -> bool:
         """Return whether one more image of a principal may be kept."""
         if now_s - self._began_s >= _MINUTE_S:
             return True
-        kept, config = self._kept, self._config
-        return kept.total() < config.per_minute and kept[principal] < config.per_minute_of(principal)
+        own, config = self._by_principal.get(principal, 0), self._config
+        return self._total < config.per_minute and own < config.per_minute_of(principal)
 
     def count(self, principal: str, now_s: float) -> None:
         """Count an image that is kept."""
         if now_s - self._began_s >= _MINUTE_S:
-            self._began_s, self._kept = now_s, Counter()
-        self._kept[principal] += 1
+            self._began_s, self._total, self._by_principal = now_s, 0, {}
+        self._total += 1
+        self._by_principal[principal] = self._by_principal.get(principal, 0) + 1
 
 
 def _item(note: Note, config: InboxConfig) -> Item | None:
