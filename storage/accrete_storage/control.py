@@ -96,7 +96,7 @@ class Control:
         """Remove examples from wherever they are kept, and images from the inbox."""
         wanted = list(dict.fromkeys(ids))
         # What was found may have been learned, released or deleted by the time that it is to be removed: look again.
-        while (removed := self._delete(wanted, {})) is None:
+        while (removed := self._delete(wanted, self._memory.labels())) is None:
             pass
         if removed:
             self._database.rewrite_log()
@@ -111,7 +111,11 @@ class Control:
         removed: set[str] | None = None
         while removed is None:
             decisions = self._decisions(wanted)
-            removed = self._delete(list(decisions), decisions) if decisions else set()
+            # An example is under its label alone, so that undoing one costs no look at all that is kept.
+            labels = {item_id: str(json.loads(decision)["label"]) for item_id, decision in decisions.items()}
+            labelled = [item_id for item_id, label in labels.items() if label]
+            kept = sorted({labels[item_id] for item_id in labelled})
+            removed = self._delete(labelled, kept, decisions) if decisions else set()
         if removed:
             self._database.rewrite_log()
         return list(decisions)
@@ -124,13 +128,17 @@ class Control:
             found = self._database.client.hmget(self._keys.inbox_decisions, ids)
         return {item_id: value.decode() for item_id, value in zip(ids, found, strict=True) if value is not None}
 
-    def _delete(self, wanted: list[str], reopen: Mapping[str, str]) -> set[str] | None:
+    def _delete(
+        self, wanted: list[str], labels: Iterable[str], reopen: Mapping[str, str] | None = None
+    ) -> set[str] | None:
         """Remove examples and return their ids, or remove nothing and return None when something moved meanwhile.
 
         Args:
             wanted: their ids, and those of items of the inbox.
-            reopen: what was said about items of the inbox that are to stay and to be open again.
+            labels: among whose exemplars, hold-out and features they are looked for.
+            reopen: what was said about items of the inbox that are to stay and to be open again, by id.
         """
+        reopen = reopen or {}
         keys = self._keys
         with reachable():
             moment = self._database.client.hmget(keys.state, "revision", "last_step")
@@ -140,15 +148,15 @@ class Control:
             plan.add_pending(example_id, location, seen=True)
         for example_id, location in self._pending.search(set(wanted) - places.keys()):
             plan.add_pending(example_id, location, seen=False)
-        self._find_kept(plan, set(wanted))
-        plan.add_seen(wanted)
+        self._find_kept(plan, set(wanted), labels)
+        plan.add_seen(list(dict.fromkeys([*wanted, *reopen])))
         plan.reopen(reopen)
         removed = self._database.call("delete", plan.names, plan.arguments())
         return None if removed is None else {name.decode() for name in removed}
 
-    def _find_kept(self, plan: Deletion, wanted: set[str]) -> None:
+    def _find_kept(self, plan: Deletion, wanted: set[str], labels: Iterable[str]) -> None:
         """Add exemplars and hold-out to the plan, whose lists are short and are read whole, and features."""
-        for label in self._memory.labels():
+        for label in labels:
             self._find_features(plan, label, sorted(wanted))
             for kind, key in (("exemplars", self._keys.exemplars(label)), ("holdout", self._keys.holdout(label))):
                 with reachable():
