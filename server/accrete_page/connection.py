@@ -25,13 +25,20 @@ PROBE_S = 0.8
 class Connection:
     """A client with one token, and what it hears of the server."""
 
-    def __init__(self, target: Target, token: str, traffic: Traffic) -> None:
+    def __init__(self, where: Callable[[], Target], token: str, traffic: Traffic) -> None:
         """Prepare it.
+
+        Args:
+            where: returns the server.
+            token: of whoever asks; "" for none.
+            traffic: reads the server's metrics.
 
         Raises:
             InvalidInput: the address or the token cannot be used.
+            Unavailable: the server has not started yet.
         """
-        self.target = target
+        self._where = where
+        self.target = target = where()
         self.client = AsyncClient(target.address, timeout=CALL_S, retry=Retry(first_s=0.3), tls=target.tls, token=token)
         self._token = token
         self._traffic = traffic
@@ -60,9 +67,17 @@ class Connection:
         """Return whether the server answers that it serves."""
         try:
             await self.client.wait_ready(PROBE_S)
+            return True
+        except AccreteError:
+            if self._is_elsewhere():
+                self.live.close()  # the tabs ask again, and are led to the other address
+            return False
+
+    def _is_elsewhere(self) -> bool:
+        try:
+            return self._where() != self.target
         except AccreteError:
             return False
-        return True
 
     async def close(self) -> None:
         """End all that goes on."""
@@ -91,10 +106,10 @@ class Connections:
             InvalidInput: the token cannot be used.
             Unavailable: the server has not started yet.
         """
-        found, target = self._open.get(token), self._where()
-        if found is not None and found.target == target:
+        found = self._open.get(token)
+        if found is not None and found.target == self._where():
             return found
-        made = Connection(target, token, self._traffic)
+        made = Connection(self._where, token, self._traffic)
         if found is not None:
             self._close(found)
         self._open[token] = made

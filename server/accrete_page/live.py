@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
@@ -18,6 +19,8 @@ from accrete import AccreteError, AsyncClient, Event, InvalidInput, Unauthentica
 from accrete.cli.output import plain
 from accrete_page.errors import Gone, Refused
 from accrete_page.now import Now, ReadTraffic
+
+_log = logging.getLogger(__name__)
 
 KEPT = 1000
 """Events that are kept for tabs that come back."""
@@ -43,7 +46,7 @@ class Tab:
     """One open stream of a browser."""
 
     def __init__(self) -> None:
-        self._queue: asyncio.Queue[bytes | None] = asyncio.Queue(QUEUE)
+        self._queue: asyncio.Queue[bytes] = asyncio.Queue(QUEUE)
         self._ended = asyncio.Event()
 
     def put(self, message: bytes) -> None:
@@ -69,8 +72,6 @@ class Tab:
                     message = await self._queue.get()
             except TimeoutError:
                 message = b":\n\n"
-            if message is None:
-                return
             yield message
 
 
@@ -117,8 +118,8 @@ class Live:
             self._closing.cancel()
             self._closing = None
         if not self._tasks:
-            self._position = self._position or after
-            self._tasks = [asyncio.ensure_future(work()) for work in (self._watch, self._look)]
+            self._position = after
+            self._tasks = [asyncio.ensure_future(_kept_up(work)) for work in (self._watch, self._look)]
         for message in self._missed(after):
             tab.put(message)
         tab.put(_message("server", {"reachable": self._reachable}))
@@ -147,6 +148,7 @@ class Live:
             task.cancel()
         self._tasks = []
         self._state = b""
+        self._events.clear()  # what comes until the next tab is missing behind them
         if self._closing is not None:
             self._closing.cancel()
             self._closing = None
@@ -213,6 +215,16 @@ class Live:
         if message != self._state:
             self._state = message
             self._tell(message)
+
+
+async def _kept_up(work: Callable[[], Awaitable[None]]) -> None:
+    """Do some work until it is done; a fault of ours does not leave tabs without it."""
+    while True:
+        try:
+            return await work()
+        except Exception:
+            _log.exception("page.stream_failed")
+            await asyncio.sleep(AGAIN_S)
 
 
 def _message(kind: str, data: object, identifier: str = "") -> bytes:

@@ -91,10 +91,13 @@ def page() -> Iterator[Callable[..., Browser]]:
     running: list[tuple[Page, threading.Thread]] = []
 
     def start(
-        address: str, tls: bool | TlsConfig = False, browser_tls: ssl.SSLContext | None = None, **settings: Any
+        server: str | Callable[[], Target],
+        tls: bool | TlsConfig = False,
+        browser_tls: ssl.SSLContext | None = None,
+        **settings: Any,
     ) -> Browser:
-        target = Target(address=address, tls=tls)
-        made = Page(PageSettings(where=lambda: target, host="127.0.0.1", port=0, **settings))
+        where = server if callable(server) else lambda: Target(address=server, tls=tls)
+        made = Page(PageSettings(where=where, host="127.0.0.1", port=0, **settings))
         thread = threading.Thread(target=made.run)
         thread.start()
         running.append((made, thread))

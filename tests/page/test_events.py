@@ -13,6 +13,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from accrete_node.page import Server
+from accrete_node.settings import load_settings
 from accrete_page import live, serving
 from accrete_server.access.config import AccessConfig
 from benchmarks.waiting import free_port, until
@@ -127,6 +129,21 @@ def test_a_server_that_goes_and_comes_is_told(world: World, page: Pages, tab: Ca
     until(lambda: again.server.stream_limit.open == 1)
     world.publish(2)
     assert any(one.data["version"] == 2 for one in stream.messages() if one.kind == "committed")
+
+
+def test_a_server_that_comes_back_at_another_port_is_found(world: World, page: Pages, tab: Callable[..., Stream]):
+    settings = load_settings({"data_dir": str(world.data_dir), "server": {"port": 0}}, resolved=True)
+    browser = page(Server(settings).target)
+    assert "not started yet" in browser.get("api/now").message
+    running = world.server()
+    stream = tab(browser)
+    assert stream.next("server").data == {"reachable": True}
+    world.stop(running)
+    assert stream.next("server").data == {"reachable": False}
+    again = world.server()
+    assert again.server.port != running.server.port
+    assert [one.data for one in stream.messages() if one.kind == "server"] == []
+    assert tab(browser).next("server").data == {"reachable": True}
 
 
 def test_a_tab_of_a_token_that_is_taken_back_ends(
