@@ -25,6 +25,8 @@ SERVICES = tuple(
     )
 )
 """Full names of our services."""
+LIVENESS = "liveness"
+"""Name in the health service of the process itself, which goes on being served while the server drains."""
 
 
 def make_grpc_server(config: ServerConfig, threads: CallThreads, interceptor: CallInterceptor) -> grpc.Server:
@@ -76,9 +78,13 @@ class Health:
 
     def serving(self) -> None:
         """Say that every service is served."""
-        for service in ("", *SERVICES):
+        for service in ("", LIVENESS, *SERVICES):
             self._servicer.set(service, health_pb2.HealthCheckResponse.SERVING)
 
     def stopping(self) -> None:
-        """Say that no service is served from now on."""
-        self._servicer.enter_graceful_shutdown()
+        """Say that no service is served from now on.
+
+        The process is as well as before: whoever restarts one that is not would cut off the calls under way.
+        """
+        for service in ("", *SERVICES):
+            self._servicer.set(service, health_pb2.HealthCheckResponse.NOT_SERVING)

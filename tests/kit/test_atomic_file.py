@@ -2,6 +2,7 @@
 
 import json
 import os
+import socket
 import stat
 from pathlib import Path
 
@@ -46,8 +47,24 @@ def test_a_write_that_fails_leaves_what_was_there(tmp_path: Path) -> None:
 
 
 def test_what_a_killed_process_left_is_written_over(tmp_path: Path) -> None:
-    left = tmp_path / f".state.{os.getpid()}.tmp"
+    left = tmp_path / f".state.{socket.gethostname()}.{os.getpid()}.tmp"
     left.write_text("half of a long text")
     write_text(tmp_path / "state", "whole")
     assert (tmp_path / "state").read_text() == "whole"
     assert not left.exists()
+
+
+def test_the_same_process_number_on_another_machine_is_not_in_the_way(tmp_path: Path, monkeypatch) -> None:
+    """Each container of several that share a folder has a process 1."""
+    replace, here = Path.replace, socket.gethostname()
+
+    def meanwhile(path: Path, target: Path) -> Path:
+        monkeypatch.setattr(Path, "replace", replace)
+        monkeypatch.setattr(socket, "gethostname", lambda: f"not-{here}")
+        write_text(tmp_path / "state", "the other's")
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", meanwhile)
+    write_text(tmp_path / "state", "ours")
+    assert (tmp_path / "state").read_text() == "ours"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["state"]

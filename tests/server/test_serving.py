@@ -19,6 +19,7 @@ from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoRe
 from prometheus_client.parser import text_string_to_metric_families
 
 from accrete.v1 import prediction_pb2, prediction_pb2_grpc, teaching_pb2
+from accrete_server.grpc_server import LIVENESS
 from benchmarks.waiting import until
 from tests.model.artifacts import Recipe
 from tests.server.world import Running, example, failure, pixels, raw
@@ -29,7 +30,7 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 
 def test_a_stock_health_check_finds_the_server_and_each_service_ready_even_without_a_model(world):
     stub = health_pb2_grpc.HealthStub(world.server().channel)
-    for service in ("", *SERVICES):
+    for service in ("", LIVENESS, *SERVICES):
         assert stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=300).status == SERVING
     failed = failure(lambda: stub.Check(health_pb2.HealthCheckRequest(service="accrete.v1.Nothing"), timeout=300))
     assert failed.code == grpc.StatusCode.NOT_FOUND
@@ -116,6 +117,9 @@ def test_stopping_finishes_calls_under_way_ends_watches_and_refuses_new_calls(wo
     watch.initial_metadata()
     health = health_pb2_grpc.HealthStub(running.channel).Watch(health_pb2.HealthCheckRequest(), timeout=300)
     assert next(health).status == SERVING
+    request_of_liveness = health_pb2.HealthCheckRequest(service=LIVENESS)
+    alive = health_pb2_grpc.HealthStub(running.channel).Watch(request_of_liveness, timeout=300)
+    assert next(alive).status == SERVING
     entered.wait(20)
     stopping = threading.Thread(target=running.server.stop)
     stopping.start()
@@ -129,6 +133,8 @@ def test_stopping_finishes_calls_under_way_ends_watches_and_refuses_new_calls(wo
     assert under_way.result().version == 1
     stopping.join(20)
     assert not stopping.is_alive()
+    # A server that drains is as much alive as before, and is not to be restarted for it.
+    assert failure(lambda: next(alive)).code != grpc.StatusCode.DEADLINE_EXCEEDED
     world.forget(running)
 
 
