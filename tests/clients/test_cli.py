@@ -337,6 +337,12 @@ def test_status_says_what_learning_waits_for(accrete, state):
     assert f"learner    blocked: {state.blocked}\n" in accrete("status")[1]
 
 
+def test_status_says_who_asks(accrete, state):
+    assert "caller" not in accrete("status")[1]
+    state.status = {"principal": "boss", "roles": ["operate", "teach"]}
+    assert "caller     boss, operate, teach\n" in accrete("status")[1]
+
+
 def test_status_prints_json(accrete):
     found = json.loads(accrete("status", "--json")[1])
     assert (found["version"], found["phase"], found["input_shape"]) == (1, "training", [32, 32, 3])

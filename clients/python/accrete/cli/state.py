@@ -39,6 +39,7 @@ def _status_lines(status: Status) -> list[tuple[str, object]]:
     kept = f"{status.exemplars} of {status.exemplar_budget}, {size(status.exemplar_bytes)}"
     lines: list[tuple[str, object]] = [
         ("node", f"{status.node or '-'}, data {status.data_dir or '-'}"),
+        *([("caller", f"{status.principal}, {', '.join(status.roles)}")] if status.principal else []),
         ("version", live + catching_up),
         ("classes", f"{status.classes}, {status.provisional_classes} provisional"),
         ("learner", f"{learner}{', paused' if status.paused and learner != 'paused' else ''}"),
