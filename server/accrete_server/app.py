@@ -189,7 +189,7 @@ class Server:
             self._config, self._connection, self.slots, artifacts, reporter, load_failures, settings.deep_refusal
         )
         operation_pb2_grpc.add_OperationServicer_to_server(operation, self._grpc)
-        curation = Curation(self._config, self._connection, self.slots)  # type: ignore[abstract]
+        curation = Curation(self._config, self._connection, self.slots)
         curation_pb2_grpc.add_CurationServicer_to_server(curation, self._grpc)
 
     def _add_gauges(self) -> None:

@@ -106,6 +106,7 @@ CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     # What reading a stream raises once its caller has hung up, or its deadline has passed.
     (grpc.RpcError, grpc.StatusCode.CANCELLED),
     (storage.NotFound, grpc.StatusCode.NOT_FOUND),
+    (storage.LabelInUse, grpc.StatusCode.ALREADY_EXISTS),
     (storage.VersionUnusable, grpc.StatusCode.FAILED_PRECONDITION),
     (storage.PendingFull, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (storage.QuotaExceeded, grpc.StatusCode.RESOURCE_EXHAUSTED),

@@ -20,6 +20,7 @@ WRITES = {
     "fsync_folder": "that name is brought to disk",
     "stage": "a label's new exemplars or hold-out are written beside the old",
     "commit": "the script that ends a step",
+    "relabel": "the script that renames or merges a class",
     "announce": "a server passes an event of the store on to its watchers",
     "load": "a server verifies and loads a candidate",
     "check": "its outputs are compared with its golden outputs",

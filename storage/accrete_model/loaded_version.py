@@ -5,7 +5,7 @@ Shapes: N images, C classes, d feature length, G golden inputs.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ class LoadedVersion:
     def __init__(self, version: int, artifact: Artifact, engine: Engine) -> None:
         self.version = version
         self.labels = artifact.card.labels
+        """Of each row, as its files say; its record says what it is called now."""
         self.spec: InputSpec = artifact.card.spec
         self.feature_length = artifact.card.feature_length
         self.method = artifact.card.method
@@ -54,14 +55,24 @@ class LoadedVersion:
         """Return features [N, d] of a batch [N, *spec.shape] in the type that `spec` names."""
         return self._engine.run(batch)
 
-    def classifier(self, mask: Set[str] = NO_MASK, prototypes: PrototypeSet | None = None) -> Classifier:
-        """Return the rule from features to probabilities without the masked labels and with the given prototypes.
+    def classifier(
+        self,
+        mask: Set[str] = NO_MASK,
+        prototypes: PrototypeSet | None = None,
+        labels: Sequence[str] | None = None,
+    ) -> Classifier:
+        """Return the rule from features to probabilities.
+
+        Args:
+            mask: labels to leave out.
+            prototypes: of provisional classes.
+            labels: what each row is called now; see `Classifier`.
 
         Raises:
-            ValueError: when the prototypes do not fit the feature length.
+            ValueError: when the prototypes do not fit the feature length, or the labels not the rows.
         """
         artifact = self._artifact
-        return Classifier(artifact.card, artifact.rule, artifact.means, mask, prototypes)
+        return Classifier(artifact.card, artifact.rule, artifact.means, mask, prototypes, labels)
 
     def unknown_below(self, rate: float) -> Threshold:
         """Return the cosine below which an image is of no class, with at most `rate` (0 to below 1) of false alarms."""

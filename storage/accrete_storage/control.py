@@ -96,7 +96,7 @@ class Control:
         """Remove examples from wherever they are kept, and images from the inbox."""
         wanted = list(dict.fromkeys(ids))
         # What was found may have been learned, released or deleted by the time that it is to be removed: look again.
-        while (removed := self._delete(wanted, self._memory.labels())) is None:
+        while (removed := self._delete(wanted)) is None:
             pass
         if removed:
             self._database.rewrite_log()
@@ -111,11 +111,9 @@ class Control:
         removed: set[str] | None = None
         while removed is None:
             decisions = self._decisions(wanted)
-            # An example is under its label alone, so that undoing one costs no look at all that is kept.
             labels = {item_id: str(json.loads(decision)["label"]) for item_id, decision in decisions.items()}
             labelled = [item_id for item_id, label in labels.items() if label]
-            kept = sorted({labels[item_id] for item_id in labelled})
-            removed = self._delete(labelled, kept, decisions) if decisions else set()
+            removed = self._delete(labelled, sorted(set(labels.values())), decisions) if decisions else set()
         if removed:
             self._database.rewrite_log()
         return list(decisions)
@@ -129,13 +127,14 @@ class Control:
         return {item_id: value.decode() for item_id, value in zip(ids, found, strict=True) if value is not None}
 
     def _delete(
-        self, wanted: list[str], labels: Iterable[str], reopen: Mapping[str, str] | None = None
+        self, wanted: list[str], labels: Iterable[str] | None = None, reopen: Mapping[str, str] | None = None
     ) -> set[str] | None:
         """Remove examples and return their ids, or remove nothing and return None when something moved meanwhile.
 
         Args:
             wanted: their ids, and those of items of the inbox.
-            labels: among whose exemplars, hold-out and features they are looked for.
+            labels: among whose exemplars, hold-out and features they are looked for, besides what the labels are
+                called now that they came under, so that it costs no look at all that is kept; None: among all.
             reopen: what was said about items of the inbox that are to stay and to be open again, by id.
         """
         reopen = reopen or {}
@@ -145,10 +144,13 @@ class Control:
         plan = Deletion(keys, *((value or b"").decode() for value in moment))
         places = self._pending.locate(wanted)
         for example_id, location in places.items():
-            plan.add_pending(example_id, location, seen=True)
+            # Of what its class had learned before it was merged, the place has no position of its own.
+            plan.add_pending(example_id, location, seen=not location.merged)
         for example_id, location in self._pending.search(set(wanted) - places.keys()):
             plan.add_pending(example_id, location, seen=False)
-        self._find_kept(plan, set(wanted), labels)
+        # After the moment was read, which a step or a renaming ends.
+        kept = self._memory.labels() if labels is None else {*labels, *(place.label for place in places.values())}
+        self._find_kept(plan, set(wanted), sorted(kept))
         plan.add_seen(list(dict.fromkeys([*wanted, *reopen])))
         plan.reopen(reopen)
         removed = self._database.call("delete", plan.names, plan.arguments())

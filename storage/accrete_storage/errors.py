@@ -8,9 +8,10 @@ StorageError
 ├── PendingFull             all pending examples would be too many; nothing was stored
 ├── QuotaExceeded           a principal's share of something is used up; nothing was stored
 ├── NotFound                no such version, label or id
+├── LabelInUse              a class has the label that another was to get
 ├── VersionUnusable         the version was rejected, or its files are gone
 ├── Fenced                  another learner holds the lease; nothing was written
-├── InputsChanged           examples of the step were deleted while it ran; nothing was written
+├── InputsChanged           examples of the step were deleted or renamed while it ran; nothing was written
 ├── BackupUnusable          a backup cannot be written there, or is not whole
 └── CorruptRecord           bytes in the store that are no example
 """
@@ -80,6 +81,10 @@ class NotFound(StorageError):
         self.name = name
 
 
+class LabelInUse(StorageError):
+    """A class has the label that another one was to get; nothing was written."""
+
+
 class VersionUnusable(StorageError):
     """The version was rejected by the gate, or its files are gone."""
 
@@ -89,7 +94,7 @@ class Fenced(StorageError):
 
 
 class InputsChanged(StorageError):
-    """Examples were deleted or a class forgotten since the step read its inputs; nothing was written."""
+    """Examples were deleted, or a class forgotten or renamed, since the step read its inputs; nothing was written."""
 
 
 class BackupUnusable(StorageError):

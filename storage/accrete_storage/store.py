@@ -27,6 +27,7 @@ from accrete_storage.inbox import Inbox
 from accrete_storage.redis import requirements
 from accrete_storage.redis.database import Database, reachable
 from accrete_storage.redis.keys import SCHEMA, Keys
+from accrete_storage.renaming import Renaming
 from accrete_storage.versions.commit import Commit, Lease, Reject, Steps, acquire_lease
 from accrete_storage.versions.judgements import JudgementStore
 from accrete_storage.versions.prototypes import PrototypeStore
@@ -71,6 +72,7 @@ class Store:
         self.review = Review(database, keys)
         self.inbox = Inbox(database, keys)
         self.deep = DeepSteps(database, keys)
+        self.renaming = Renaming(database, keys)
         self.control = Control(database, keys, pending=self.pending, memory=self.memory, registry=self.registry)
 
     @classmethod
@@ -182,7 +184,7 @@ class Store:
 
         Raises:
             Fenced: another learner has the lease.
-            InputsChanged: examples of the step were deleted or a class forgotten.
+            InputsChanged: examples of the step were deleted, or a class forgotten or renamed.
             StoreUnavailable: whether it was committed is unknown; stage and commit the same step again.
         """
         return self._steps.commit(commit, self.memory.labels())
@@ -195,6 +197,7 @@ class Store:
 
         Raises:
             Fenced: another learner has the lease.
+            InputsChanged: a class was renamed or merged meanwhile.
         """
         return self._steps.reject(reject)
 

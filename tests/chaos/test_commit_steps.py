@@ -21,8 +21,8 @@ ROOT = Path(__file__).resolve().parents[2]
 LEARNER = ("artifact", "fsync", "rename", "fsync_folder", "stage", "commit", "retire", "remove")
 SERVER = {"announce": 1, "load": 2, "check": 2, "warm": 2, "publish": 2, "remember": 2, "free": 1}
 """By write, at which time it belongs to the swap: a server that starts loads a version, too."""
-ELSEWHERE = ("inbox",)
-"""Writes that belong to no step or swap; tests/chaos/test_inbox_kill.py tries them."""
+ELSEWHERE = ("inbox", "relabel")
+"""Writes that belong to no step or swap; tests/chaos/test_inbox_kill.py and tests/storage/test_renaming.py try them."""
 PER_CLASS = 5
 
 

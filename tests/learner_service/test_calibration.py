@@ -121,7 +121,7 @@ def test_the_holdout_is_looked_at_by_and_by_and_anew_when_something_was_deleted(
     loaded = load(write_artifact(tmp_path / "v", Recipe(labels=labels, shape=shape, head="cosine")), 1, ENGINE)
     _commit_holdout(store, {label: digits(n, 20) for n, label in enumerate(labels)})
     calibration = Calibration(store, loaded)
-    calibration.restart(frozenset(labels))
+    calibration.restart(labels)
     vectors, turns = [np.eye(6, dtype=np.float32)[0]], []
     while not calibration.complete:
         turns.append(calibration.margin(vectors, 0.1))
@@ -130,11 +130,11 @@ def test_the_holdout_is_looked_at_by_and_by_and_anew_when_something_was_deleted(
     assert turns[0] == 0
     whole = calibration.margin(vectors, 0.1)
     at_once = Calibration(store, loaded)
-    at_once.restart(frozenset(labels))
+    at_once.restart(labels)
     at_once.go_on(60)
     assert at_once.complete
     assert at_once.margin(vectors, 0.1) == whole
-    calibration.restart(frozenset(labels))
+    calibration.restart(labels)
     calibration.go_on(60)
     assert calibration.margin(vectors, 0.1) == whole
 
@@ -152,7 +152,7 @@ def test_what_a_step_has_computed_of_the_holdout_is_not_computed_again(store: St
         calibration = Calibration(store, loaded, computed)
         if computed:
             loaded.close()  # it computes nothing any more
-        calibration.restart(frozenset(labels))
+        calibration.restart(labels)
         calibration.go_on(60)
         margins.append(calibration.margin([np.eye(6, dtype=np.float32)[0]], 0.1))
     assert margins[0] == margins[1] != 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Any
 
@@ -31,7 +31,11 @@ class Head:
     means: Floats
 
     def classifier(
-        self, kind: str = "linear", mask: Set[str] = NO_MASK, prototypes: PrototypeSet | None = None
+        self,
+        kind: str = "linear",
+        mask: Set[str] = NO_MASK,
+        prototypes: PrototypeSet | None = None,
+        labels: Sequence[str] | None = None,
     ) -> Classifier:
         card = ModelCard(
             backbone="test",
@@ -43,7 +47,7 @@ class Head:
             method="finetune",
             nme_scale=10.0,
         )
-        return Classifier(card, self.rule(kind), self.means, mask, prototypes)
+        return Classifier(card, self.rule(kind), self.means, mask, prototypes, labels)
 
     def rule(self, kind: str) -> Any:
         if kind == "nme":
@@ -192,3 +196,28 @@ def test_softmax_of_huge_scores_is_finite():
 
 def test_a_zero_vector_has_no_direction_and_no_nan():
     assert unit(np.zeros((1, 3), np.float32)).tolist() == [[0, 0, 0]]
+
+
+@pytest.mark.parametrize("kind", ["linear", "cosine", "nme"])
+def test_rows_of_one_label_answer_as_one_class(head: Head, generator: np.random.Generator, kind: str):
+    features = generator.standard_normal((9, 5)).astype(np.float32)
+    apart = head.classifier(kind)
+    merged = head.classifier(kind, labels=("a", "b", "a"))
+    assert merged.labels == ("a", "b")
+    a, b, c = apart(features).T
+    np.testing.assert_allclose(merged(features), np.stack([a + c, b], axis=1), atol=1e-6)
+    np.testing.assert_array_equal(merged.nearness(features), apart.nearness(features))
+    prototypes = PrototypeSet(labels=("new", "b"), vectors=unit(generator.standard_normal((2, 5)).astype(np.float32)))
+    with_new = head.classifier(kind, prototypes=prototypes, labels=("a", "b", "a"))
+    assert with_new.labels == ("a", "b", "new")
+    a, b, c, new = head.classifier(kind, prototypes=prototypes)(features).T
+    np.testing.assert_allclose(with_new(features), np.stack([a + c, b, new], axis=1), atol=1e-6)
+
+
+def test_a_row_without_a_label_is_left_out(head: Head, generator: np.random.Generator):
+    features = generator.standard_normal((9, 5)).astype(np.float32)
+    found = head.classifier(labels=("", "x", "c"), mask={"c"})
+    assert found.labels == ("x",)
+    np.testing.assert_array_equal(found(features), np.ones((9, 1)))
+    with pytest.raises(ValueError, match="2 labels for a version of 3 rows"):
+        head.classifier(labels=("a", "b"))

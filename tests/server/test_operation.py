@@ -114,11 +114,12 @@ def test_classes_are_listed_with_their_state_learned_ones_first(world):
 def test_versions_are_listed_newest_first(world):
     world.publish(1, Recipe(labels=("cat",)))
     world.publish(2)
+    running = world.server()
+    running.add(example("cat", 1))
     lease = world.store.acquire_lease("me")
     rejected = world.record(3, Recipe(), "", {}, "rejected")
     event = {"version": 3, "reason": "worse on old classes", "accuracy": rejected.accuracy}
     world.store.reject(Reject(epoch=lease.epoch, step_id="r", record=rejected, quarantined={"cat": 1}, event=event))
-    running = world.server()
     versions = running.operation.ListVersions(operation_pb2.ListVersionsRequest(), timeout=300).versions
     assert [(info.version, info.active, info.state) for info in versions] == [
         (3, False, operation_pb2.VersionInfo.REJECTED),

@@ -90,8 +90,8 @@ def test_a_batch_that_waits_for_the_one_before_it_holds_no_turn(world: World, at
 
 
 def test_a_stream_stands_in_line_once(world: World, monkeypatch: pytest.MonkeyPatch):
-    opened, append = threading.Event(), PendingLog.add
-    monkeypatch.setattr(PendingLog, "add", lambda log, arrivals: append(log, arrivals) if opened.wait(20) else [])
+    opened, append = threading.Event(), PendingLog.store
+    monkeypatch.setattr(PendingLog, "store", lambda log, arrivals: append(log, arrivals) if opened.wait(20) else [])
     running = world.server(teaching_concurrency=1)
     teaching = running.server.teach_admission
     talks = [Talk(running) for _ in range(3)]

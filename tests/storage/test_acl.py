@@ -81,6 +81,8 @@ def test_a_user_with_the_rights_that_are_said_can_do_everything(guarded: Guarded
         assert store.info().engine == "valkey"
         assert store.events.last_id()
         assert [one.example.id for one in store.pending.read("b")] == ["b-0", "b-2"]
+        store.pending.add(examples("c", 1))
+        assert store.renaming.rename("b", "d").examples == store.renaming.merge("d", "c").examples == 2
     finally:
         store.close()
 

@@ -332,3 +332,11 @@ class AsyncClient:
     async def forget_class(self, label: str, *, timeout: float | None = None) -> ForgetReport:
         """See `Client.forget_class`."""
         return await operation.forget_class(self._caller, label, timeout)
+
+    async def rename_class(self, label: str, new_label: str, *, timeout: float | None = None) -> int:
+        """See `Client.rename_class`."""
+        return await curation.rename_class(self._caller, label, new_label, timeout)
+
+    async def merge_classes(self, label: str, into: str, *, timeout: float | None = None) -> int:
+        """See `Client.merge_classes`."""
+        return await curation.merge_classes(self._caller, label, into, timeout)

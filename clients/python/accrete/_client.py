@@ -563,3 +563,29 @@ class Client:
             NotFound: there is no such class (see `delete_examples`).
         """
         return run(operation.forget_class(self._caller, label, timeout))
+
+    def rename_class(self, label: str, new_label: str, *, timeout: float | None = None) -> int:
+        """Give a class another label, in answers, lists and all versions at once; return how many examples it has.
+
+        Nothing is learned anew. Ids stay known, and an example sent again under either label is a duplicate. The old
+        label may be taught again as another class. Done again, it changes nothing and returns 0. It needs the role
+        `operate`.
+
+        Raises:
+            NotFound: there is no such class.
+            AlreadyExists: the new label is a class's; `merge_classes` puts both together.
+            InvalidInput: the new label is none that examples may have.
+        """
+        return run(curation.rename_class(self._caller, label, new_label, timeout))
+
+    def merge_classes(self, label: str, into: str, *, timeout: float | None = None) -> int:
+        """Make a class part of another one; return how many examples it had, which are the other's from then on.
+
+        Both are answered as one class at once, with their probabilities added, and learned as one by the next step.
+        This cannot be undone. Done again, it changes nothing and returns 0. It needs the role `operate`.
+
+        Raises:
+            NotFound: there is no such class, or none to merge it into: `rename_class` gives it another label.
+            InvalidInput: both are the same.
+        """
+        return run(curation.merge_classes(self._caller, label, into, timeout))

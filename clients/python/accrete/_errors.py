@@ -3,7 +3,7 @@
 AccreteError                 code, details, retry_after (seconds), attempts
 ├── InvalidInput             an image, label, id or setting cannot be used; nothing was changed
 ├── NotFound                 no such version, label or id
-├── AlreadyExists            the id is taken by an example with other content
+├── AlreadyExists            the id is taken by an example with other content, or the label by a class
 ├── LimitExceeded            a limit was reached; without retry_after the same request will never fit
 ├── NotNow                   the request is fine, the server's state is not (paused, nothing pending, ...)
 │   └── NoModel              nothing has been learned yet: teach first
@@ -68,7 +68,7 @@ class NotFound(AccreteError):
 
 
 class AlreadyExists(AccreteError):
-    """The id belongs to an example with other content."""
+    """The id belongs to an example with other content, or the label to a class."""
 
     default_code = grpc.StatusCode.ALREADY_EXISTS
 

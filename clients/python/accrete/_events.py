@@ -124,6 +124,18 @@ class ClassForgotten(_Happened):
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ClassRenamed(_Happened):
+    """A class has another label from here on, in all versions, or is part of another class."""
+
+    kind: ClassVar[str] = "renamed"
+
+    label: str
+    new_label: str
+    merged: bool
+    """Whether there was a class with the new label, of which it is part now."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ClassProvisional(_Happened):
     """A new class can be predicted from its prototype, before any training step."""
 
@@ -161,6 +173,7 @@ Event: TypeAlias = (
     | StepFailed
     | StepDiscarded
     | ClassForgotten
+    | ClassRenamed
     | ClassProvisional
     | ExamplesReviewed
     | Unrecognised
@@ -178,6 +191,7 @@ KINDS: dict[str, type[Event]] = {
         StepFailed,
         StepDiscarded,
         ClassForgotten,
+        ClassRenamed,
         ClassProvisional,
         ExamplesReviewed,
     )

@@ -24,6 +24,7 @@ from ._evaluation import CalibrationBin, Confusion, Evaluation, Mistake, Refused
 from ._events import (
     ClassForgotten,
     ClassProvisional,
+    ClassRenamed,
     Event,
     ExamplesReviewed,
     PhaseChanged,
@@ -83,6 +84,7 @@ __all__ = [
     "ClassForgotten",
     "ClassInfo",
     "ClassProvisional",
+    "ClassRenamed",
     "Client",
     "ConfusedClasses",
     "Confusion",

@@ -109,6 +109,13 @@ class Statistics:
             )
         return Statistics(counts=self.counts[chosen], sums=self.sums[chosen], gram=self.gram)
 
+    def merged(self, row: int, into: int) -> Statistics:
+        """Return the sums with one class's examples as another's; the classes behind it move up. Exact."""
+        counts, sums = self.counts.copy(), self.sums.copy()
+        counts[into] += counts[row]
+        sums[into] += sums[row]
+        return Statistics(counts=np.delete(counts, row), sums=np.delete(sums, row, axis=0), gram=self.gram)
+
     def means(self) -> Doubles:
         """Return the mean feature of each class [C, d]; 0 for a class without examples."""
         means: Doubles = self.sums / np.maximum(self.counts, 1.0)[:, None]

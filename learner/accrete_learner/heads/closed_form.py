@@ -82,10 +82,28 @@ class Discriminant:
         return head, {name: torch.from_numpy(np.asarray(value)).to(features.device) for name, value in kept.items()}
 
 
-def keep_rows(statistics: Mapping[str, Tensor], rows: Sequence[int]) -> dict[str, Tensor]:
+def added_rows(tensor: Tensor, merged: Sequence[tuple[int, int]]) -> Tensor:
+    """Return a copy of rows in which each first one of `merged` is added to its second."""
+    total = tensor.clone()
+    for row, into in merged:
+        total[into] += tensor[row]
+    return total
+
+
+def keep_rows(
+    statistics: Mapping[str, Tensor], rows: Sequence[int], merged: Sequence[tuple[int, int]] = ()
+) -> dict[str, Tensor]:
     """Return the statistics of the classes that stay, in their new order.
 
     A dropped class's examples remain in the products of features, as examples of no class; to remove them takes the
     examples.
+
+    Args:
+        statistics: sums by class [C, ...], and "gram".
+        rows: of the classes that stay.
+        merged: rows of classes that are part of others now, each with the row to which its sums are added.
     """
-    return {name: tensor if name == "gram" else tensor[list(rows)] for name, tensor in statistics.items()}
+    chosen = list(rows)
+    return {
+        name: tensor if name == "gram" else added_rows(tensor, merged)[chosen] for name, tensor in statistics.items()
+    }

@@ -51,6 +51,8 @@ class Job:
     """Folder of the parent's files. None for a first step."""
     parent_rows: tuple[int, ...] = ()
     """For each of the `old_count` labels its row in the parent's head. A row that is missing is a forgotten class's."""
+    merged_rows: tuple[tuple[int, int], ...] = ()
+    """Further rows of the parent's head, each with the one in `parent_rows` whose class its own was merged into."""
     trained: str | None = None
     """In a first step, folder of a version whose first step trained just as this one would, with another memory or
     rule. Its weights and head are taken over in place of training again."""
@@ -66,6 +68,8 @@ class Job:
             raise ValueError(f"old_count = {self.old_count}: must be 0 to {len(self.labels)}, the number of labels")
         if len(self.parent_rows) != self.old_count or len(set(self.parent_rows)) != self.old_count:
             raise ValueError(f"parent_rows must be {self.old_count} distinct rows, one per old label")
+        if any(row in self.parent_rows or into not in self.parent_rows for row, into in self.merged_rows):
+            raise ValueError("merged_rows must pair rows that are not in parent_rows with rows that are")
         if self.old_count and self.parent is None:
             raise ValueError("old labels need a parent")
         if self.trained is not None and self.parent is not None:
@@ -96,6 +100,7 @@ class Job:
                 old_count=raw["old_count"],
                 parent=raw["parent"],
                 parent_rows=tuple(raw["parent_rows"]),
+                merged_rows=tuple((row, into) for row, into in raw.get("merged_rows", ())),
                 trained=raw.get("trained"),
                 method=MethodConfig(**raw["method"]),
                 model=ModelConfig(**raw["model"]),

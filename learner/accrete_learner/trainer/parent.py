@@ -1,5 +1,6 @@
 """What a step takes over from the files of an earlier version."""
 
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from torch import Tensor
 from accrete_learner import export
 from accrete_learner.backbones import Backbone, build, weights
 from accrete_learner.heads import SHARED
-from accrete_learner.heads.closed_form import keep_rows
+from accrete_learner.heads.closed_form import added_rows, keep_rows
 from accrete_learner.methods.base import Method
 from accrete_learner.trainer.job import Job
 from accrete_model import files
@@ -57,6 +58,8 @@ def _parents_backbone(parent: Path, job: Job, generator: torch.Generator) -> Bac
 def read_head(job: Job, device: torch.device) -> dict[str, Tensor] | None:
     """Return the parent's head with the rows of the labels that stay, in their new order, or None when none stays.
 
+    Rows of classes that were merged since are averaged: the step goes on from there with the examples of both.
+
     Raises:
         ValueError: when the job names a row that the head does not have.
         OSError: when the file cannot be read.
@@ -67,8 +70,20 @@ def read_head(job: Job, device: torch.device) -> dict[str, Tensor] | None:
     known = len(head["weight"])
     if not all(0 <= row < known for row in job.parent_rows):
         raise ValueError(f"parent_rows has a row outside 0 to {known - 1}")
+    if not all(0 <= row < known for row, _ in job.merged_rows):
+        raise ValueError(f"merged_rows has a row outside 0 to {known - 1}")
     rows = torch.tensor(job.parent_rows, device=device)
-    return {name: tensor if name in SHARED else tensor[rows] for name, tensor in head.items()}
+    of = Counter(into for _, into in job.merged_rows)
+
+    def merged(tensor: Tensor) -> Tensor:
+        if not tensor.is_floating_point():  # the step in which a class came, which is its first row's
+            return tensor[rows]
+        total = added_rows(tensor, job.merged_rows)
+        for into, others in of.items():
+            total[into] /= 1 + others
+        return total[rows]
+
+    return {name: tensor if name in SHARED else merged(tensor) for name, tensor in head.items()}
 
 
 def read_trained_head(job: Job, device: torch.device) -> dict[str, Tensor] | None:
@@ -89,4 +104,5 @@ def read_statistics(job: Job, device: torch.device) -> dict[str, Tensor] | None:
     file = None if job.parent is None else Path(job.parent) / files.STATISTICS_FILE
     if file is None or not file.exists():
         return None
-    return keep_rows(load_file(file, device=str(device)), list(job.parent_rows))
+    statistics = load_file(file, device=str(device))
+    return keep_rows(statistics, list(job.parent_rows), job.merged_rows)

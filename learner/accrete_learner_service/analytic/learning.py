@@ -93,7 +93,10 @@ class AnalyticLearner:
             return "a version was given up" if store.memory.labels() else ""
         if store.features.backbone() != self._extractor.digest:
             return "the backbone is another"
-        return "examples were deleted" if parent.revision != store.registry.state().revision else ""
+        state = store.registry.state()
+        if parent.revision == state.revision:
+            return ""
+        return "classes were merged" if state.renamed == state.revision else "examples were deleted"
 
     def learn(self, context: LearnerContext, decision: Decision, check: Callable[[int], None]) -> FinishedStep:
         """Learn what is pending of the decision's labels, or as much as fits into a second.
@@ -215,8 +218,13 @@ class AnalyticLearner:
 
     def _read_ledger(self, store: Store, known: Sequence[str], revision: int) -> Ledger:
         """Return all that is learned, from memory unless examples were deleted since."""
-        if self._ledger is not None and self._ledger.revision == revision:
-            return self._ledger
+        ledger = self._ledger
+        if ledger is not None and ledger.revision != revision:
+            renames = store.registry.renames(ledger.revision)
+            whole = [one.revision for one in renames] == [*range(ledger.revision + 1, revision + 1)]
+            ledger = self._ledger = ledger.after(renames) if whole else None
+        if ledger is not None and ledger.revision == revision:
+            return ledger
         extractor = self._extractor
         self._ledger = read_ledger(
             store,

@@ -18,6 +18,7 @@ from accrete_learner.analytic import AnalyticHead, Earlier, Statistics, choose, 
 from accrete_model.vectors import Floats
 from accrete_storage.examples.features import Kind
 from accrete_storage.examples.ids import holdout_rank
+from accrete_storage.renames import Rename
 from accrete_storage.store import Store
 
 #: Examples that measure a version by leaving each out, at most; an accuracy is then known to about three points.
@@ -40,6 +41,11 @@ class _Class:
         kept = sorted((*self.sample, *fresh), key=lambda entry: entry[:2])[:most]
         # Copies, for a row that is a part of `features` keeps all of them in memory.
         return _Class(ids=self.ids.union(ids), sample=tuple((rank, name, row.copy()) for rank, name, row in kept))
+
+    def with_class(self, other: _Class, most: int, below: int) -> _Class:
+        """Return both as one class, of whose examples those below a rank may measure."""
+        ranked = sorted((*self.sample, *other.sample), key=lambda entry: entry[:2])
+        return _Class(ids=self.ids | other.ids, sample=tuple(entry for entry in ranked if entry[0] < below)[:most])
 
 
 _EVERY_RANK = 2**64
@@ -99,6 +105,50 @@ class Ledger:
             statistics=self.statistics.grown(len(classes)).with_examples(x, y),
             classes=classes,
             earlier=self.earlier and self.earlier.with_examples(x, y),
+        )
+
+    def after(self, renames: Sequence[Rename]) -> Ledger | None:
+        """Return the ledger of the same examples once classes were renamed or merged, oldest first.
+
+        Returns:
+            None where with fewer classes more examples of each measure than are kept here; they are in the store.
+        """
+        ledger = self
+        for rename in renames:
+            ledger = ledger._merged(rename) if rename.merged else ledger._renamed(rename)
+        most = _most(len(ledger.classes))
+        short = any(len(own.sample) < min(most, len(own.ids)) for own in ledger.classes.values())
+        return None if short and len(ledger.classes) < len(self.classes) else ledger
+
+    def _renamed(self, rename: Rename) -> Ledger:
+        def now(label: str) -> str:
+            return rename.new_label if label == rename.label else label
+
+        # What an earlier class of that name had is no part of it.
+        below = {label: rank for label, rank in self.unseen_below.items() if label != rename.new_label}
+        return replace(
+            self,
+            revision=rename.revision,
+            classes={now(label): own for label, own in self.classes.items()},
+            unseen_below={now(label): rank for label, rank in below.items()},
+        )
+
+    def _merged(self, rename: Rename) -> Ledger:
+        mine, others = self.classes.get(rename.label), self.classes.get(rename.new_label)
+        if mine is None or others is None:
+            return self._renamed(rename)
+        labels = list(self.classes)
+        below = dict(self.unseen_below)
+        ranks = [below.pop(label, _EVERY_RANK) for label in (rename.label, rename.new_label)]
+        together = others.with_class(mine, _most(len(labels) - 1), min(ranks))
+        classes = {label: own for label, own in self.classes.items() if label != rename.label}
+        return replace(
+            self,
+            revision=rename.revision,
+            statistics=self.statistics.merged(labels.index(rename.label), labels.index(rename.new_label)),
+            classes=classes | {rename.new_label: together},
+            earlier=None,
+            unseen_below=below | {rename.new_label: min(ranks)},
         )
 
     def solved(self) -> Solved:

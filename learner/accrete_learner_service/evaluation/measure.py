@@ -48,7 +48,13 @@ class Measured:
     """The answer to each example [H]."""
 
 
-def measure(files: Path, version: int, holdout: Mapping[str, Sequence[Example]], check: Callable[[], None]) -> Measured:
+def measure(
+    files: Path,
+    version: int,
+    holdout: Mapping[str, Sequence[Example]],
+    check: Callable[[], None],
+    labels: Sequence[str] | None = None,
+) -> Measured:
     """Load a version as a server will and measure it on the hold-out of labels, which are all that it may answer.
 
     Args:
@@ -56,6 +62,7 @@ def measure(files: Path, version: int, holdout: Mapping[str, Sequence[Example]],
         version: its number.
         holdout: examples by label; all labels that the version knows and that are not masked.
         check: called for each label; what it raises ends the measurement.
+        labels: what each row is called now; None: as the files say.
 
     Raises:
         StepFailed: the version cannot be loaded: parts that do not fit, weights that are not finite, other answers than
@@ -63,7 +70,8 @@ def measure(files: Path, version: int, holdout: Mapping[str, Sequence[Example]],
     """
     loaded = load_checked(files, version)
     try:
-        classifier = loaded.classifier(frozenset(loaded.labels) - holdout.keys())
+        names = loaded.labels if labels is None else labels
+        classifier = loaded.classifier(frozenset(names) - holdout.keys(), labels=names)
         tallies, nearness = {}, [np.zeros(0, np.float32)]
         kept: dict[str, Floats] = {}
         judged: list[Judged] = []
@@ -84,7 +92,7 @@ def measure(files: Path, version: int, holdout: Mapping[str, Sequence[Example]],
 
 @contextmanager
 def measuring_beside(
-    files: Path | None, version: int, holdout: Mapping[str, Sequence[Example]]
+    files: Path | None, version: int, holdout: Mapping[str, Sequence[Example]], labels: Sequence[str] | None = None
 ) -> Iterator[Future[Measured]]:
     """Measure on a thread of its own while the block does something else, and give up at the block's end.
 
@@ -98,7 +106,7 @@ def measuring_beside(
 
     with ThreadPoolExecutor(1, "measuring") as thread:
         try:
-            yield thread.submit(measure, files, version, holdout, check) if files else _nothing()
+            yield thread.submit(measure, files, version, holdout, check, labels) if files else _nothing()
         finally:
             ended.set()
 

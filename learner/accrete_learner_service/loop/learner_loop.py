@@ -217,6 +217,9 @@ class Learner:
     def _attempt(self, due: DueStep) -> None:
         """Make one attempt at a step. What is due stays due unless the step ends for good."""
         self._due = due = replace(due, blocked="")
+        if not due.decision.labels.issubset(self._context.store.pending.labels()):
+            self._hand_back()  # forgotten or renamed since: decide anew
+            return
         try:
             if self._reviewer.review(due.decision.labels) and due.decision.cause != "hand":
                 self._due = None  # what is left may not be enough for a step

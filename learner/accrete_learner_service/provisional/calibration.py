@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import random
 import time
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -48,9 +48,14 @@ class Calibration:
         self._todo: list[str] = []
         self._each = 0
 
-    def restart(self, labels: Set[str]) -> None:
-        """Begin with the hold-out of `labels`, which the version predicts."""
-        self._classifier = self._loaded.classifier(frozenset(self._loaded.labels) - labels)
+    def restart(self, rows: Sequence[str]) -> None:
+        """Begin with the hold-out of what the version predicts.
+
+        Args:
+            rows: what each row of it is called now, "" for one that is not answered.
+        """
+        labels = set(filter(None, rows))
+        self._classifier = self._loaded.classifier(labels=rows)
         # In no order, so that those that came first stand for all until all are there.
         self._todo = random.Random(0).sample(sorted(labels), min(len(labels), MAX_HOLDOUT))
         self._each = MAX_HOLDOUT // max(1, len(self._todo))

@@ -96,7 +96,7 @@ class PrototypeUpdater:
         if self._calibration is not None:
             record, forgotten = self._store.registry.version(version), self._store.registry.forgotten()
             self._known = frozenset(record.kept_labels(forgotten))
-            self._calibration.restart(self._known)
+            self._calibration.restart(record.row_labels(forgotten))
             stored, wanted = self._store.prototypes.all(version).by_label, self._wanted().keys()
             self._store.prototypes.drop(version, sorted(stored.keys() - wanted))
             self._announced = (self._announced | stored.keys()) & wanted
@@ -140,8 +140,8 @@ class PrototypeUpdater:
             if time.monotonic() > until:
                 break
         self._vectors |= {label: prototype.vector for label, prototype in found.items()}
-        if found:
-            self._publish(found)
+        if found and not self._publish(found):
+            return
         for label, prototype in found.items():
             self._counts[label] = _usable(due[label])
             self._announce(label, prototype.count)
@@ -177,14 +177,19 @@ class PrototypeUpdater:
             self._announced.discard(label)
         self._publish({})
 
-    def _publish(self, changed: Mapping[str, Prototype]) -> None:
-        """Write what changed, with the margin that all prototypes together need."""
+    def _publish(self, changed: Mapping[str, Prototype]) -> bool:
+        """Write what changed, with the margin that all prototypes together need.
+
+        Returns:
+            False where something was deleted or renamed meanwhile; the next turn computes all of them anew.
+        """
         assert self._calibration is not None
         if not self._vectors:
-            return
+            return True
         allowed = allowed_drop(self._config, new=len(self._vectors), known=len(self._known))
         margin = self._calibration.margin(list(self._vectors.values()), allowed)
-        self._store.prototypes.put(self._basis[0], changed, margin)
+        version, revision = self._basis
+        return self._store.prototypes.put(version, changed, margin, revision=revision)
 
 
 def mean_direction(features: Floats) -> Floats:

@@ -111,9 +111,9 @@ class Reviewer:
         if record.state != "ready":  # it was given up, and servers that have it in memory go on with it
             yield None
             return
-        known = record.kept_labels(registry.forgotten())
+        rows = record.row_labels(registry.forgotten())
         loaded = load_checked(verified_folder(self._artifacts, record), version)
         try:
-            yield (loaded, loaded.classifier(frozenset(loaded.labels) - set(known))) if known else None
+            yield (loaded, loaded.classifier(labels=rows)) if any(rows) else None
         finally:
             loaded.close()

@@ -113,7 +113,8 @@ def commit(
                 "step_seconds": record.step_seconds,
             },
         )
-        holdout = {label: inputs.holdout[label] for label in inputs.consumed if label in inputs.holdout}
+        changed = inputs.shrunk.union(inputs.consumed)
+        holdout = {label: inputs.holdout[label] for label in changed if label in inputs.holdout}
         context.store.stage(step_id, shared, holdout, features)
         context.store.commit(what)
 

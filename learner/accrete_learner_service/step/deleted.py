@@ -21,10 +21,13 @@ def without_deleted(
     """Return the inputs, as of the store's revision now, and the chosen exemplars, without what was deleted.
 
     Raises:
-        InputsChanged: a class was forgotten meanwhile, or the version that the step starts from given up.
+        InputsChanged: a class was forgotten, renamed or merged meanwhile, or the version that the step starts from was
+            given up.
         StoreUnavailable: the store does not answer.
     """
-    revision = store.registry.state().revision  # first, so that what is deleted from here on is found by the commit
+    state = store.registry.state()  # first, so that what is deleted from here on is found by the commit
+    if state.renamed > inputs.revision:
+        raise InputsChanged("a class was renamed or merged during the step")
     forgotten = store.registry.forgotten()
     if any(forgotten.get(label, 0) > inputs.revision for label in inputs.labels):
         raise InputsChanged("a class was forgotten during the step")
@@ -36,7 +39,7 @@ def without_deleted(
     holdout = {label: _left(found, deleted) for label, found in inputs.holdout.items()}
     return replace(
         inputs,
-        revision=revision,
+        revision=state.revision,
         new=_left(inputs.new, deleted),
         exemplars=_left(inputs.exemplars, deleted),
         holdout=holdout,

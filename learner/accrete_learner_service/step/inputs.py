@@ -44,6 +44,8 @@ class Inputs:
     """The position of the last pending example taken, by label."""
     counts: dict[str, int]
     """Pending examples taken, by label."""
+    shrunk: frozenset[str] = frozenset()
+    """Labels of whose hold-out some are trained on without any new example: after a merge there were too many."""
 
     @property
     def old_labels(self) -> tuple[str, ...]:
@@ -76,7 +78,8 @@ def read_inputs(
 ) -> Inputs:
     """Read what a step with the pending examples of `labels` takes.
 
-    Labels that were lost with a version that was given up are learned again from their exemplars.
+    Labels that were lost with a version that was given up are learned again from their exemplars. Hold-outs that are
+    too large, as after a merge, shrink.
 
     Raises:
         NothingToLearn: there is no example to train on.
@@ -95,7 +98,9 @@ def read_inputs(
     consumed: dict[str, str] = {}
     counts: dict[str, int] = {}
     added: list[tuple[tuple[int, int], str]] = []
-    for label in sorted({*labels, *lost}):
+    kept = store.memory.counts()
+    too_large = {label for label in known if label in kept and kept[label].holdout > holdout_config.cap}
+    for label in sorted({*labels, *lost, *too_large}):
         entries = store.pending.read(label) if label in labels else []
         # A new label may have a hold-out from before it was forgotten: that is not its own any more.
         old_holdout = store.memory.holdout(label) if label in known or label in lost else []
@@ -129,4 +134,5 @@ def read_inputs(
         holdout={label: store.memory.holdout(label) for label in known if label not in holdout} | holdout,
         consumed=consumed,
         counts=counts,
+        shrunk=frozenset(too_large.difference(consumed)),
     )

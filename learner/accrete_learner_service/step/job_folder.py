@@ -35,14 +35,17 @@ def write_job(folder: Path, inputs: Inputs, config: LearnerServiceConfig, parent
     for example in chain(inputs.new, inputs.exemplars, *inputs.holdout.values()):
         _check_form(example, config)
     save_file(_tensors(inputs), folder / files.INPUTS_FILE)
-    rows = {label: row for row, label in enumerate(inputs.parent.labels)} if inputs.parent else {}
+    rows: dict[str, list[int]] = {}
+    for row, label in enumerate(inputs.parent.labels if inputs.parent else ()):
+        rows.setdefault(label, []).append(row)
     Job(
         version=inputs.version,
         labels=inputs.labels,
         old_count=inputs.old_count,
         # With every class forgotten there is nothing to continue, and what the weights remember of them must go.
         parent=str(parent_files) if parent_files is not None and inputs.old_count else None,
-        parent_rows=tuple(rows[label] for label in inputs.old_labels),
+        parent_rows=tuple(rows[label][0] for label in inputs.old_labels),
+        merged_rows=tuple((row, rows[label][0]) for label in inputs.old_labels for row in rows[label][1:]),
         method=config.method,
         model=config.model,
         training=config.training,

@@ -62,7 +62,8 @@ def learn_pending(
             inputs = _stage(context, decision, now, parent, parent_files)
         still_counts = partial(check, inputs.revision)
 
-        with measuring_beside(parent_files, inputs.parent_version, inputs.old_holdout) as parent_measured:
+        names = None if parent is None else parent.labels
+        with measuring_beside(parent_files, inputs.parent_version, inputs.old_holdout, names) as parent_measured:
             reporter.status("training")
             with now.watch.stage("training"):
                 context.trainer.run(

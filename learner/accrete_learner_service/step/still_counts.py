@@ -33,7 +33,7 @@ class StillCounts:
 
         Raises:
             Interrupted: the process is to stop, or the lease is lost.
-            InputsChanged: something was deleted or forgotten since the inputs were read.
+            InputsChanged: something was deleted, forgotten, renamed or merged since the inputs were read.
         """
         self.may_go_on(revision)
         if time.monotonic() - self._checked_s < REVISION_CHECK_S:
@@ -44,7 +44,7 @@ class StillCounts:
         except StoreUnavailable:
             return  # the lease's thread decides how long that may last, and the commit checks again
         if found != revision:
-            raise InputsChanged("examples were deleted or a class was forgotten during the step")
+            raise InputsChanged("examples were deleted, or a class forgotten, renamed or merged, during the step")
 
     def may_go_on(self, _: int) -> None:
         """Look whether a step may go on, whatever was deleted.

@@ -35,7 +35,7 @@ def record(principal: Principal | None, method: str, code: str, request: Any) ->
 def facts(request: Any) -> dict[str, object]:
     """Return what a request is about, as far as the log may have it."""
     found: dict[str, object] = {}
-    for name in ("version", "label"):
+    for name in ("version", "label", "new_label", "into"):
         if value := getattr(request, name, None):
             found[name] = value
     if ids := getattr(request, "ids", None):

@@ -15,6 +15,7 @@ from accrete_server.inbox import look
 from accrete_server.inbox.pictures import shown
 from accrete_server.store_connection import StoreConnection
 from accrete_storage.inbox import Decision, Item
+from accrete_storage.renames import Rename, called_now
 from accrete_storage.store import Store
 
 PAGE = 50
@@ -108,10 +109,14 @@ class Listing:
     ) -> list[inbox_pb2.InboxItem]:
         items = store.inbox.items(ids)
         images = store.inbox.images(ids) if max_side else {}
-        forgotten = store.registry.forgotten()
+        forgotten, renames = store.registry.forgotten(), store.registry.renames(0)
+        places = store.pending.locate(one for one in ids if one in decisions)
         made = []
         for item in (items[one] for one in ids if one in items):
-            message = _message(item, decisions.get(item.id), forgotten)
+            renamed = [rename for rename in renames if rename.revision > item.revision]
+            message = _message(item, decisions.get(item.id), forgotten, renamed)
+            if item.id in places and message.label:
+                message.label = places[item.id].label  # which may have been renamed since
             message.group = numbers.get(item.id, 0)
             if item.id in images:
                 _show(message, images[item.id], max_side)
@@ -125,16 +130,21 @@ def check_side(max_side: int) -> None:
         raise InvalidInput(f"max_side: {max_side}; 0 to {MAX_SIDE} are allowed")
 
 
-def _message(item: Item, decision: Decision | None, forgotten: Mapping[str, int]) -> inbox_pb2.InboxItem:
+def _message(
+    item: Item, decision: Decision | None, forgotten: Mapping[str, int], renamed: Sequence[Rename]
+) -> inbox_pb2.InboxItem:
+    """Return an item on the wire, its labels by what they are called after some renames."""
+    ranked: dict[str, prediction_pb2.RankedLabel] = {}
+    for one in item.labels:
+        label = called_now(one.label, renamed)
+        if forgotten.get(label, -1) <= item.revision:
+            known = ranked.setdefault(label, prediction_pb2.RankedLabel(label=label, provisional=one.provisional))
+            known.probability += one.probability  # two may be one class by now
     message = inbox_pb2.InboxItem(
         id=item.id,
         time_ms=item.time_ms,
         version=item.version,
-        labels=[
-            prediction_pb2.RankedLabel(label=one.label, probability=one.probability, provisional=one.provisional)
-            for one in item.labels
-            if forgotten.get(one.label, -1) <= item.revision
-        ],
+        labels=sorted(ranked.values(), key=lambda one: -one.probability),
         unknown=item.unknown,
         why=item.why,
         principal=item.principal,

@@ -24,7 +24,7 @@ def version_info(record: VersionRecord, *, active: bool, pinned: bool) -> operat
         pinned=active and pinned,
         parent=record.parent,
         created_ms=record.created_ms,
-        labels=record.labels,
+        labels=record.classes,
         new_labels=record.new_labels,
         method=record.method,
         accuracy=events.accuracy(record.accuracy),

@@ -148,7 +148,7 @@ def _learned_classes(store: Store) -> int:
 
 def _in_order(view: View | None, pending: Iterable[str], kept: Iterable[str]) -> list[str]:
     """Return the head's labels in their order, then the provisional ones, then the rest sorted."""
-    learned = view.slot.loaded.labels if view is not None else ()
+    learned = view.classes if view is not None else ()
     served = view.classifier.labels if view is not None else ()
     return list(dict.fromkeys([*learned, *served, *sorted({*pending, *kept})]))
 

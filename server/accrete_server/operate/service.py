@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Callable
 
 import grpc
 
@@ -16,16 +14,12 @@ from accrete_server.errors import BrokenCandidate, NotNow, Unknown
 from accrete_server.operate import messages, reporting
 from accrete_server.store_connection import StoreConnection
 from accrete_server.teach.labels import check_ids, check_label
+from accrete_server.versions.awaiting import await_revision, await_served
 from accrete_server.versions.load_failures import LoadFailures
 from accrete_server.versions.loading import verify
 from accrete_server.versions.slots import Slots
 from accrete_storage.store import Store
 from accrete_storage.versions.record import VersionRecord
-
-SERVED_WITHIN_S = 5.0
-"""Seconds that a call that changes what is served waits for this server to serve it."""
-
-_POLL_S = 0.05  # between two looks at what is served
 
 _log = logging.getLogger(__name__)
 
@@ -112,7 +106,9 @@ class Operation(operation_pb2_grpc.OperationServicer):
         base = store.registry.discard(version, self._damage(record))
         known = store.registry.version(base).labels if base else []
         kept = store.memory.counts()
-        relearned = [label for label in record.labels if label not in known and label in kept and kept[label].exemplars]
+        relearned = [
+            label for label in record.classes if label not in known and label in kept and kept[label].exemplars
+        ]
         _log.warning("version.discarded", extra={"version": version, "base": base, "relearned": relearned})
         return operation_pb2.DiscardVersionResponse(base=base, relearned=relearned)
 
@@ -226,7 +222,7 @@ class Operation(operation_pb2_grpc.OperationServicer):
         store = self._connection.store()
         result = store.control.forget_class(request.label)
         _log.info("class.forgotten", extra={"label": request.label})
-        self._await_revision(store.registry.state().revision, context)
+        await_revision(self._slots, store.registry.state().revision, context)
         return operation_pb2.ForgetClassResponse(
             pending_deleted=result.pending, exemplars_deleted=result.exemplars, holdout_deleted=result.holdout
         )
@@ -254,26 +250,14 @@ class Operation(operation_pb2_grpc.OperationServicer):
         raise NotNow(f"version {record.version}: its files are whole; `activate` takes servers back to another one")
 
     def _await_version(self, version: int, context: grpc.ServicerContext) -> None:
-        self._await(lambda: self._slots.version == version or self._load_failures.reason(version) is not None, context)
+        await_served(
+            self._slots,
+            lambda: self._slots.version == version or self._load_failures.reason(version) is not None,
+            context,
+        )
         reason = self._load_failures.reason(version)
         if self._slots.version != version and reason is not None:
             raise NotNow(
                 f"version {version} is the active one now, but this server cannot load it ({reason}); "
                 f"it goes on with version {self._slots.version}"
             )
-
-    def _await_revision(self, revision: int, context: grpc.ServicerContext) -> None:
-        def reached() -> bool:
-            live = self._slots.live
-            return live is None or live.revision >= revision
-
-        self._await(reached, context)
-
-    def _await(self, done: Callable[[], bool], context: grpc.ServicerContext) -> None:
-        """Wait until `done`, the caller is gone, the server stops or a few seconds have passed."""
-        until = time.monotonic() + SERVED_WITHIN_S
-        while not done() and not self._slots.closed and context.is_active():
-            left = until - time.monotonic()
-            if left <= 0:
-                return
-            self._slots.wait_change(self._slots.live, min(left, _POLL_S))

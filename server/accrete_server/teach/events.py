@@ -101,6 +101,10 @@ def _forgotten(wire: teaching_pb2.Event, body: Mapping[str, Any]) -> None:
     wire.forgotten.CopyFrom(teaching_pb2.ClassForgotten(label=body["label"]))
 
 
+def _renamed(wire: teaching_pb2.Event, body: Mapping[str, Any]) -> None:
+    wire.renamed.CopyFrom(teaching_pb2.ClassRenamed(**body))
+
+
 def _provisional(wire: teaching_pb2.Event, body: Mapping[str, Any]) -> None:
     wire.provisional.CopyFrom(teaching_pb2.ClassProvisional(label=body["label"], examples=body["examples"]))
 
@@ -118,6 +122,7 @@ _KINDS = {
     "failed": _failed,
     "discarded": _discarded,
     "forgotten": _forgotten,
+    "renamed": _renamed,
     "provisional": _provisional,
     "reviewed": _reviewed,
 }

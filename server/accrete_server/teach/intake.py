@@ -21,7 +21,7 @@ from accrete_server.teach.labels import check_id, check_label, check_metadata
 from accrete_storage.errors import QuotaExceeded
 from accrete_storage.examples.example import Arrival, Example
 from accrete_storage.examples.ids import sent_digest
-from accrete_storage.examples.pending import Outcome
+from accrete_storage.examples.pending import Outcome, Stored
 
 _Result = teaching_pb2.ExampleResult
 
@@ -139,35 +139,37 @@ class Intake:
             return _refused(index, example_id, _INVALID, str(error))
         except BadImage as error:
             return _refused(index, example_id, _INVALID, f"image: {error}")
-        digest = sent_digest(label, *sent_form(wire.image))
+        form, data = sent_form(wire.image)
+
+        def digest(label: str) -> bytes:
+            return sent_digest(label, form, data)
+
         example = Example(
-            id=example_id or digest.hex(), label=label, content=tensor, metadata=metadata, principal=principal
+            id=example_id or digest(label).hex(), label=label, content=tensor, metadata=metadata, principal=principal
         )
         return Arrival.of(example, digest, has_own_id=bool(example_id), image_quality=self._image_quality)
 
     def _store(self, items: _Items) -> list[teaching_pb2.ExampleResult]:
         arrivals = [item for item in items if isinstance(item, Arrival)]
         try:
-            outcomes = self._connection.store().pending.add(arrivals)
+            stored = self._connection.store().pending.store(arrivals)
         except QuotaExceeded as error:
             self._metrics.quota(error.limit)
             raise
         self._metrics.example("refused", len(items) - len(arrivals))
-        for outcome, count in Counter(outcomes).items():
+        for outcome, count in Counter(one.outcome for one in stored).items():
             name = Outcome.DUPLICATE.name if outcome is Outcome.EARLIER else outcome.name
             self._metrics.example(name.lower(), count)
-        of_arrivals = iter(outcomes)
+        of_arrivals = iter(stored)
         return [
-            _result(index, item, next(of_arrivals)) if isinstance(item, Arrival) else item
-            for index, item in enumerate(items)
+            _result(index, next(of_arrivals)) if isinstance(item, Arrival) else item for index, item in enumerate(items)
         ]
 
 
-def _result(index: int, arrival: Arrival, outcome: Outcome) -> teaching_pb2.ExampleResult:
-    if outcome is Outcome.CONFLICT:
-        return _refused(index, arrival.id, _EXISTS, "id: stored before with another label or image")
-    example_id = arrival.earlier_id if outcome is Outcome.EARLIER else arrival.id
-    return _Result(id=example_id, outcome=_OUTCOMES[outcome])
+def _result(index: int, stored: Stored) -> teaching_pb2.ExampleResult:
+    if stored.outcome is Outcome.CONFLICT:
+        return _refused(index, stored.id, _EXISTS, "id: stored before with another label or image")
+    return _Result(id=stored.id, outcome=_OUTCOMES[stored.outcome])
 
 
 def _refused(index: int, example_id: str, code: int, reason: str) -> teaching_pb2.ExampleResult:

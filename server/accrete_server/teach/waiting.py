@@ -38,10 +38,10 @@ def wait_learned(
         StoreUnavailable: the store does not answer.
         ShuttingDown: the server stops.
     """
+    view = slots.live  # first, so that what changes from here on is seen as a change
     locations = _locate(connection, ids)
     until = time.monotonic() + timeout_s
     context.add_callback(slots.wake)
-    view = slots.live
     while True:
         waiting = tuple(example_id for example_id in ids if not _has_learned(view, locations[example_id]))
         left = until - time.monotonic()

@@ -19,12 +19,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class LastServed:
-    """A version that was live, and which labels are masked in it."""
+    """A version that was live, which labels are masked in it, and what its rows were called."""
 
     version: int
     digest: str
     masked: tuple[str, ...] = ()
     revision: int = 0
+    labels: tuple[str, ...] = ()
+    """See `View.labels`; an earlier release wrote none."""
 
 
 def write_last_served(data_dir: Path, served: Sequence[LastServed]) -> None:
@@ -60,4 +62,5 @@ def _parse(fields: Mapping[str, Any]) -> LastServed:
         digest=str(fields["digest"]),
         masked=tuple(str(label) for label in fields["masked"]),
         revision=int(fields["revision"]),
+        labels=tuple(str(label) for label in fields.get("labels", ())),
     )

@@ -61,8 +61,10 @@ class View:
     slot: Slot
     classifier: Classifier
     masked: frozenset[str] = frozenset()
+    labels: tuple[str, ...] = ()
+    """What each row of the version is called now, "" for one whose class is gone for good; empty: as its files say."""
     revision: int = 0
-    """The deletion revision that the masks were read at."""
+    """The deletion revision that masks and labels were read at."""
     learned: Mapping[str, str] = field(default_factory=dict)
     """The last consumed stream position of each label; empty while the store has not been reached."""
 
@@ -70,6 +72,11 @@ class View:
     def version(self) -> int:
         """The version's number."""
         return self.slot.loaded.version
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """The version's labels in its order, each once, masked ones too."""
+        return tuple(dict.fromkeys(filter(None, self.labels or self.slot.loaded.labels)))
 
 
 class Slots:

@@ -24,7 +24,6 @@ from accrete_storage.examples.ids import position_key
 from accrete_storage.store import Store
 from accrete_storage.versions.prototypes import StoredPrototypes
 from accrete_storage.versions.record import VersionRecord
-from accrete_storage.versions.registry import ActiveState
 
 REMEMBERED = 3
 """Versions that were served last and are tried at a start without the store."""
@@ -60,7 +59,7 @@ class Swapper:
             return
         if self._slots.version != state.version:
             self._go_to(store, state.version)
-        self._refresh(store, state)
+        self._refresh(store)
 
     def serve_last_served(self) -> None:
         """Load what was live last, or before that where it is broken, unless a version is live.
@@ -73,8 +72,15 @@ class Swapper:
             loaded = self._try(served.version, served.digest)
             if loaded is not None:
                 masked = frozenset(served.masked)
-                classifier = loaded.classifier(masked)
-                self._put(View(slot=Slot(loaded), classifier=classifier, masked=masked, revision=served.revision))
+                self._put(
+                    View(
+                        slot=Slot(loaded),
+                        classifier=_classifier(loaded, masked, StoredPrototypes(), served.labels),
+                        masked=masked,
+                        labels=served.labels,
+                        revision=served.revision,
+                    )
+                )
                 return
 
     def tidy(self) -> None:
@@ -100,7 +106,7 @@ class Swapper:
         none ever would.
         """
         try:
-            view = self._view(store, Slot(loaded), record, store.registry.state())
+            _, view = self._view(store, Slot(loaded), record.version)
             now = store.registry.state()  # the last look before it goes live
         except BaseException:
             loaded.close()
@@ -128,31 +134,47 @@ class Swapper:
         self._load_failures.forget(version)
         return loaded
 
-    def _refresh(self, store: Store, state: ActiveState) -> None:
-        """Bring masks, prototypes and the record of the live version up to date."""
+    def _refresh(self, store: Store) -> None:
+        """Bring labels, masks, prototypes and the record of the live version up to date."""
         live = self._slots.live
         if live is None:
             return
         try:
-            record = store.registry.version(live.version)
+            record, view = self._view(store, live.slot, live.version)
         except NotFound:  # served from files of another store's time; it says nothing about this version
             return
-        view = self._view(store, live.slot, record, state)
         if _differ(view, live):
             self._slots.put(view)
             self._show(view)
         self._write_last_served(store, record, view)
 
-    def _view(self, store: Store, slot: Slot, record: VersionRecord, state: ActiveState) -> View:
-        masked = frozenset(record.labels).difference(record.kept_labels(store.registry.forgotten()))
-        prototypes = store.prototypes.all(record.version)
+    def _view(self, store: Store, slot: Slot, number: int) -> tuple[VersionRecord, View]:
+        """Return a version's record and view, both of one revision of the store.
+
+        Raises:
+            NotFound: it has no record.
+        """
+        revision = store.registry.state().revision
+        while True:
+            record = store.registry.version(number)
+            masked = frozenset(record.classes).difference(record.kept_labels(store.registry.forgotten()))
+            prototypes = store.prototypes.all(number)
+            before, revision = revision, store.registry.state().revision
+            if before == revision:  # else labels of before and after a renaming might be mixed
+                break
+        # A record of another store's time says nothing about these rows.
+        labels = tuple(record.labels) if len(record.labels) == len(slot.loaded.labels) else ()
         live = self._slots.live
-        if live is not None and live.slot is slot and live.masked == masked and _same(prototypes, self._prototypes):
+        same = live is not None and live.slot is slot and live.masked == masked and live.labels == labels
+        if live is not None and same and _same(prototypes, self._prototypes):
             classifier = live.classifier
         else:
-            classifier = _classifier(slot.loaded, masked, prototypes)
+            classifier = _classifier(slot.loaded, masked, prototypes, labels)
             self._prototypes = prototypes
-        return View(slot=slot, classifier=classifier, masked=masked, revision=state.revision, learned=record.learned)
+        view = View(
+            slot=slot, classifier=classifier, masked=masked, labels=labels, revision=revision, learned=record.learned
+        )
+        return record, view
 
     def _put(self, view: View) -> None:
         before = self._slots.version
@@ -182,6 +204,7 @@ class Swapper:
             digest=record.digest,
             masked=tuple(sorted(view.masked)),
             revision=view.revision,
+            labels=view.labels,
         )
         if self._last_served[:1] == (newest,):
             return
@@ -196,7 +219,7 @@ class Swapper:
 
 
 def _at_revision(store: Store, served: LastServed, revision: int) -> LastServed | None:
-    """Return what was served with the masks that it has now, or None when it may not serve any more."""
+    """Return what was served with the labels and masks of now, or None when it may not serve any more."""
     if served.revision == revision:
         return served
     try:
@@ -205,8 +228,8 @@ def _at_revision(store: Store, served: LastServed, revision: int) -> LastServed 
         return None
     if record.state != "ready" or record.digest != served.digest:
         return None
-    masked = frozenset(record.labels).difference(record.kept_labels(store.registry.forgotten()))
-    return replace(served, masked=tuple(sorted(masked)), revision=revision)
+    masked = frozenset(record.classes).difference(record.kept_labels(store.registry.forgotten()))
+    return replace(served, masked=tuple(sorted(masked)), labels=tuple(record.labels), revision=revision)
 
 
 def _others_ready(records: Iterable[VersionRecord], version: int) -> list[VersionRecord]:
@@ -215,17 +238,20 @@ def _others_ready(records: Iterable[VersionRecord], version: int) -> list[Versio
     return sorted(ready, key=lambda record: -record.version)
 
 
-def _classifier(loaded: LoadedVersion, masked: frozenset[str], prototypes: StoredPrototypes) -> Classifier:
-    """Return the rule with masks and prototypes, or without prototypes when they do not fit the version."""
+def _classifier(
+    loaded: LoadedVersion, masked: frozenset[str], prototypes: StoredPrototypes, labels: tuple[str, ...]
+) -> Classifier:
+    """Return the rule with labels, masks and prototypes, or without prototypes when they do not fit the version."""
+    rows = labels or None
     if not prototypes.by_label:
-        return loaded.classifier(masked)
+        return loaded.classifier(masked, labels=rows)
     try:
         vectors = np.stack([prototype.vector for prototype in prototypes.by_label.values()])
-        labels = tuple(prototypes.by_label)
-        return loaded.classifier(masked, PrototypeSet(labels=labels, vectors=vectors, margin=prototypes.margin))
+        found = PrototypeSet(labels=tuple(prototypes.by_label), vectors=vectors, margin=prototypes.margin)
+        return loaded.classifier(masked, found, rows)
     except ValueError as error:
         _log.error("prototypes.unusable", extra={"version": loaded.version, "reason": str(error)})
-        return loaded.classifier(masked)
+        return loaded.classifier(masked, labels=rows)
 
 
 def _same(some: StoredPrototypes, others: StoredPrototypes) -> bool:

@@ -5,7 +5,7 @@ the same pixels, but for what JPEG takes from large ones. Examples are told apar
 it is dropped.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -71,16 +71,23 @@ class Arrival(NamedTuple):
     """Hexadecimal, what an earlier release remembers of the same; see `Example.digest`."""
     earlier_id: str
     """The id by which an earlier release stored the same, if it did."""
+    under: Callable[[str], list[tuple[str, str]]]
+    """Returns each id, with its digest, by which the same would have been stored had its class that other label."""
 
     @classmethod
     def of(
-        cls, example: Example, digest: bytes | None = None, *, has_own_id: bool = True, image_quality: int = 0
+        cls,
+        example: Example,
+        sent: Callable[[str], bytes] | None = None,
+        *,
+        has_own_id: bool = True,
+        image_quality: int = 0,
     ) -> "Arrival":
         """Pack an example.
 
         Args:
             example: to pack.
-            digest: of what was sent; None: the example's.
+            sent: returns the digest of what was sent, given a label; None: it is the example's.
             has_own_id: whether its id is its sender's, and no digest.
             image_quality: of the JPEG that a large image becomes, 1 to 100; 0: it stays as it is.
 
@@ -88,14 +95,22 @@ class Arrival(NamedTuple):
             ValueError: for a tensor of a type that is not stored.
         """
         earlier = example.digest()
+        digest = earlier if sent is None else sent(example.label)
+
+        def under(label: str) -> list[tuple[str, str]]:
+            own = content_digest(label, example.tensor)
+            digests = dict.fromkeys(one.hex() for one in (own if sent is None else sent(label), own))
+            return [(example.id if has_own_id else one, one) for one in digests]
+
         return cls(
             id=example.id,
             label=example.label,
             principal=example.principal,
-            digest=(digest or earlier).hex(),
+            digest=digest.hex(),
             record=pack(_encoded(example, image_quality)),
             earlier_digest=earlier.hex(),
             earlier_id=example.id if has_own_id else earlier.hex(),
+            under=under,
         )
 
 
@@ -128,22 +143,27 @@ def pack(example: Example) -> bytes:
     return packed
 
 
-def unpack(data: bytes) -> Example:
+def unpack(data: bytes, label: str | None = None) -> Example:
     """Return the example of these bytes, its tensor read-only.
+
+    Args:
+        data: a record.
+        label: of the class under whose key it is, which may have been renamed since; None: the one in the record.
 
     Raises:
         CorruptRecord: when they are no example. Whether an encoded image is one shows when it is decoded.
     """
     try:
-        example_id, label, kind, shape, values, metadata, *rest = msgpack.unpackb(data)
+        example_id, packed_label, kind, shape, values, metadata, *rest = msgpack.unpackb(data)
         made_from = rest[0] if rest else ()
         principal = rest[1] if len(rest) > 1 else ""
         content = _content(kind, shape, values)
-        if not (all(isinstance(text, str) for text in (example_id, label, principal)) and isinstance(metadata, dict)):
+        texts = (example_id, packed_label, principal)
+        if not (all(isinstance(text, str) for text in texts) and isinstance(metadata, dict)):
             raise TypeError("id, label, metadata or principal of the wrong kind")
         return Example(
             id=example_id,
-            label=label,
+            label=packed_label if label is None else label,
             content=content,
             metadata=metadata,
             made_from=frozenset(made_from),

@@ -24,11 +24,11 @@ class ExemplarMemory:
 
     def exemplars(self, label: str) -> list[Example]:
         """Return a label's exemplars, best first."""
-        return self._list(self._keys.exemplars(label))
+        return self._list(label, self._keys.exemplars(label))
 
     def holdout(self, label: str, limit: int | None = None) -> list[Example]:
         """Return a label's hold-out, or the first `limit` of it."""
-        return self._list(self._keys.holdout(label), limit)
+        return self._list(label, self._keys.holdout(label), limit)
 
     def labels(self) -> list[str]:
         """Return the labels of which something is kept, sorted."""
@@ -51,8 +51,7 @@ class ExemplarMemory:
         with reachable():
             return sum(map(int, self._database.client.hvals(self._keys.exemplar_bytes)))
 
-    def _list(self, key: str, limit: int | None = None) -> list[Example]:
+    def _list(self, label: str, key: str, limit: int | None = None) -> list[Example]:
         with reachable():
-            return [
-                unpack(record) for record in self._database.client.lrange(key, 0, -1 if limit is None else limit - 1)
-            ]
+            records = self._database.client.lrange(key, 0, -1 if limit is None else limit - 1)
+        return [unpack(record, label) for record in records]

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterable, Iterator, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any
+from typing import Any, NamedTuple
 
 from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
 from accrete_storage.errors import PendingFull, QuotaExceeded
@@ -12,6 +12,7 @@ from accrete_storage.examples.example import Arrival, Example, unpack
 from accrete_storage.examples.ids import is_holdout
 from accrete_storage.redis.database import Database, reachable
 from accrete_storage.redis.keys import Keys
+from accrete_storage.renames import LEARNED, Renames, read_renames
 
 _DAY_MS = 86_400_000
 _PAGE = 1000
@@ -27,7 +28,7 @@ class Outcome(Enum):
     CONFLICT = "C"
     """The same id was stored with other content."""
     EARLIER = "E"
-    """A duplicate, stored by an earlier release as `Arrival.earlier_id`."""
+    """A duplicate, stored under another id: by an earlier release, or when its class had another label."""
 
 
 _OUTCOMES = {outcome.value.encode(): outcome for outcome in Outcome}
@@ -72,6 +73,15 @@ class Location:
     position: str
     in_review: bool = False
     """Whether it is in review; it is learned once it is released, which gives it another position."""
+    merged: bool = False
+    """Whether it was learned before its class became part of this one; its position is before all others then."""
+
+
+class Stored(NamedTuple):
+    """What became of one example, and the id under which it is stored, its own where nothing of it is."""
+
+    outcome: Outcome
+    id: str
 
 
 class PendingLog:
@@ -85,6 +95,10 @@ class PendingLog:
         self._config = config
         self._holdout = holdout
         self._teaching = teaching
+        self._former: dict[str, tuple[str, ...]] = {}
+        """Other labels that a label's examples came under."""
+        self._renamed = 0
+        """The revision that the last renaming of these made; the script says when there is a later one."""
 
     def add(self, examples: Sequence[Example | Arrival]) -> list[Outcome]:
         """Store a batch of one principal's examples, and return once they are as durable as promised.
@@ -94,6 +108,20 @@ class PendingLog:
 
         Returns:
             The outcome of each.
+
+        Raises:
+            PendingFull, QuotaExceeded, StoreUnavailable, ValueError: as `store` does.
+        """
+        return [stored.outcome for stored in self.store(examples)]
+
+    def store(self, examples: Sequence[Example | Arrival]) -> list[Stored]:
+        """Store a batch of one principal's examples, and return once they are as durable as promised.
+
+        Args:
+            examples: those that are no `Arrival` yet are made into one.
+
+        Returns:
+            The outcome of each, with its id.
 
         Raises:
             PendingFull: nothing was stored, since all pending examples would be too many.
@@ -108,9 +136,17 @@ class PendingLog:
         principal = arrivals[0].principal
         if any(arrival.principal != principal for arrival in arrivals):
             raise ValueError("a batch is of one principal")
+        while (stored := self._store(arrivals, principal)) is None:
+            renames, self._renamed = read_renames(self._database, self._keys)
+            self._former = renames.former()
+        return stored
+
+    def _store(self, arrivals: Sequence[Arrival], principal: str) -> list[Stored] | None:
+        """Store a batch, or nothing of it and return None when classes were renamed that this does not know of."""
         keys, config, teaching = self._keys, self._config, self._teaching
         names = [*keys.counted, keys.generations, keys.state, keys.versions, keys.forgotten, keys.kept]
-        names += [*(keys.quota(principal, what) for what in ("examples", "labels")), keys.quarantine]
+        names += [*(keys.quota(principal, what) for what in ("examples", "labels")), keys.quarantine, keys.renamed]
+        labels = {label: number for number, label in enumerate(dict.fromkeys(one.label for one in arrivals), 1)}
         arguments: list[str | bytes | int] = [
             config.pending_max_examples,
             config.pending_max_bytes,
@@ -120,18 +156,37 @@ class PendingLog:
             teaching.new_labels_per_day,
             teaching.pending_bytes,
             _awaiting(principal) if teaching.approve_new_labels else "",
+            self._renamed,
+            len(arrivals),
+            len(labels),
+            *labels,
         ]
-        labels = {label: number for number, label in enumerate(dict.fromkeys(one.label for one in arrivals), 1)}
         names += map(keys.pending, labels)
-        arguments += (len(labels), *labels)
         for arrival in arrivals:
             names.append(keys.seen(arrival.id))
             flag = int(is_holdout(arrival.id, self._holdout.share))
             arguments += (f"{flag}{labels[arrival.label]}", arrival.digest, arrival.record, arrival.earlier_digest)
         names += (keys.seen(arrival.earlier_id) for arrival in arrivals)
+        former = [
+            (nth, *one)
+            for nth, arrival in enumerate(arrivals, 1)
+            for label in self._former.get(arrival.label, ())
+            for one in arrival.under(label)
+        ]
+        for nth, example_id, digest in former:
+            names.append(keys.seen(example_id))
+            arguments += (nth, digest)
         answer = self._database.call("add", names, arguments)
         self._check_refused(answer)
-        return [_OUTCOMES[part] for part in answer]
+        if answer[0] == b"RENAMED":
+            return None
+        return [
+            # Of a duplicate under a former label the script says which of `former` it is.
+            Stored(Outcome.EARLIER, former[int(part) - 1][1])
+            if part.isdigit()
+            else Stored(_OUTCOMES[part], arrival.earlier_id if part == b"E" else arrival.id)
+            for arrival, part in zip(arrivals, answer, strict=True)
+        ]
 
     def _check_refused(self, answer: list[Any]) -> None:
         if answer[0] == b"BUDGET":
@@ -180,7 +235,7 @@ class PendingLog:
             PendingEntry(
                 position=position.decode(),
                 holdout=fields[b"h"] == b"1",
-                example=unpack(fields[b"e"]),
+                example=unpack(fields[b"e"], label),
                 reviewed=b"r" in fields,
             )
             for position, fields in entries
@@ -191,18 +246,23 @@ class PendingLog:
         wanted = list(dict.fromkeys(ids))
         if not wanted:
             return {}
-        with reachable():
-            values = self._database.client.mget([self._keys.seen(example_id) for example_id in wanted])
-            generations = self._database.client.hgetall(self._keys.generations)
+        with self._database.transaction() as pipeline:
+            pipeline.mget([self._keys.seen(example_id) for example_id in wanted])
+            pipeline.hgetall(self._keys.renamed)
+            pipeline.hgetall(self._keys.generations)
+            values, *renamed = pipeline.execute()
+        renames = Renames(*renamed)
         found = {}
         for example_id, value in zip(wanted, values, strict=True):
             if value is None:
                 continue
-            _, position, generation, label = value.split(b"|", 3)
-            if int(generations.get(label, 0)) == int(generation):
-                text = position.decode()
+            _, position, generation, label = value.decode().split("|", 3)
+            if (now := renames.resolve(label, int(generation))) is not None:
                 found[example_id] = Location(
-                    label=label.decode(), position=text.removeprefix("r"), in_review=text.startswith("r")
+                    label=now.label,
+                    position=LEARNED if now.merged else position.removeprefix("r"),
+                    in_review=position.startswith("r") and not now.merged,
+                    merged=now.merged,
                 )
         return found
 

@@ -53,7 +53,7 @@ class Quarantine:
         """
         reason, attempts = str(event.get("reason", "")), int(event.get("attempt", 1))
         entries = entry_arguments(counts, reason, attempts=attempts)
-        arguments = [epoch, "", 0, "", "failed", json.dumps(event), *entries]
+        arguments = [epoch, "", 0, "", 0, "failed", json.dumps(event), *entries]
         if self._database.call("quarantine", script_keys(self._keys), arguments) == b"FENCED":
             raise Fenced(f"epoch {epoch} is over: another learner holds the lease")
 
@@ -129,7 +129,7 @@ class Quarantine:
 
 def script_keys(keys: Keys) -> list[str]:
     """Return the keys that the script `quarantine` expects."""
-    return [keys.state, keys.versions, keys.events, keys.quarantine]
+    return [keys.state, keys.versions, keys.events, keys.quarantine, keys.labels]
 
 
 def entry_arguments(counts: Mapping[str, int], reason: str, *, attempts: int) -> list[str]:

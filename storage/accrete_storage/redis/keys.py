@@ -22,8 +22,9 @@ class Keys:
 
     @property
     def state(self) -> str:
-        """Hash: active, pinned, latest, revision, epoch, last_step, reserved, reserved_by, paused, phase, step_request,
-        model, schema, identity, features (the backbone that made them)."""
+        """Hash: active, pinned, latest, revision, renamed (the revision that the last renaming made), epoch, last_step,
+        reserved, reserved_by, paused, phase, step_request, model, schema, identity, features (the backbone that made
+        them)."""
         return self._key("state")
 
     @property
@@ -43,8 +44,14 @@ class Keys:
 
     @property
     def generations(self) -> str:
-        """Hash: label to how often it was forgotten; an id seen under an earlier generation counts as unseen."""
+        """Hash: label to how often it ceased to be a class. An id seen under an earlier generation counts as unseen
+        where the class was forgotten, and as the other's where it was renamed or merged."""
         return self._key("generations")
+
+    @property
+    def renamed(self) -> str:
+        """Hash: "generation|label" to "revision|generation|1 if merged|label", what that class is called since."""
+        return self._key("renamed")
 
     @property
     def forgotten(self) -> str:
@@ -118,12 +125,18 @@ class Keys:
         """Stream: what the learner did; capped."""
         return self._key("events")
 
+    def of_class(self, label: str) -> list[str]:
+        """Return all keys of a label, in the order in which the script `rename` expects them."""
+        places = (self.pending, self.exemplars, self.holdout, self.features, self.review_notes, self.review_records)
+        return [place(label) for place in places]
+
     def pending(self, label: str) -> str:
         """Stream: fields e (record) and h (1: hold-out), then p (principal) if it has one, or is reviewed; r: it is."""
         return self._key("pending", label)
 
     def seen(self, example_id: str) -> str:
-        """String with an expiry: "digest|position|generation|label"; an r before the position: it is in review."""
+        """String with an expiry: "digest|position|generation|label", the label that it came under, unless its class was
+        merged while it was pending; an r before the position: it is in review."""
         return self._key("seen", example_id)
 
     @property

@@ -141,7 +141,7 @@ class Steps:
 
         Raises:
             Fenced: another learner has the lease.
-            InputsChanged: examples of the step were deleted or a class forgotten, or staged data has expired.
+            InputsChanged: examples of the step were deleted, a class forgotten or renamed, or staged data has expired.
             StoreUnavailable: whether it was committed is unknown; commit it again.
         """
         keys = self._keys
@@ -195,9 +195,11 @@ class Steps:
 
         Raises:
             Fenced: another learner has the lease.
+            InputsChanged: a class was renamed or merged meanwhile.
         """
         record = _stamped(reject.record, reject.step_id)
-        arguments = [reject.epoch, reject.step_id, reject.record.version, record, "rejected", json.dumps(reject.event)]
+        arguments = [reject.epoch, reject.step_id, reject.record.version, record, reject.record.revision]
+        arguments += ["rejected", json.dumps(reject.event)]
         arguments += entry_arguments(reject.quarantined, reject.record.reason, attempts=1)
         return self._outcome(self._database.call("quarantine", script_keys(self._keys), arguments), reject.epoch)
 
@@ -209,7 +211,7 @@ class Steps:
         if answer == b"FENCED":
             raise Fenced(f"epoch {epoch} is over: another learner holds the lease")
         if answer == b"CHANGED":
-            raise InputsChanged("examples were deleted or a class forgotten while the step ran")
+            raise InputsChanged("examples were deleted, or a class forgotten or renamed, while the step ran")
         return answer == b"OK"
 
 

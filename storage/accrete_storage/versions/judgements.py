@@ -112,11 +112,14 @@ def _unpack(stored: bytes, labels: Sequence[str]) -> Judgements:
     """Return what is stored; a script writes an empty list as an empty object."""
     body = json.loads(stored)
     columns = (body["ids"], body["rows"], body["predicted"], body["probability"])
+    confusions: Counter[tuple[str, str]] = Counter()
+    for row, predicted, count in body["confusions"]:
+        confusions[labels[row], labels[predicted]] += count  # rows of classes that were merged since have one label
     return Judgements(
         images=[
             Judged(id=name, label=labels[row], predicted=labels[predicted], probability=probability)
             for name, row, predicted, probability in zip(*columns, strict=True)
         ],
-        confusions={(labels[row], labels[predicted]): count for row, predicted, count in body["confusions"]},
+        confusions=confusions,
         below=int(body["below"], 16),
     )

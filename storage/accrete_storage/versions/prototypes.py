@@ -43,17 +43,28 @@ class PrototypeStore:
         self._database = database
         self._keys = keys
 
-    def put(self, version: int, prototypes: Mapping[str, Prototype], margin: float) -> None:
-        """Set some labels' prototypes under a version, and the margin of all."""
-        key = self._keys.prototypes(version)
-        values: dict[str, bytes] = {
-            label: _COUNT.pack(prototype.count) + np.asarray(prototype.vector, dtype="<f4").tobytes()
-            for label, prototype in prototypes.items()
-        }
-        with self._database.transaction() as pipeline:
-            pipeline.hset(key, mapping=values | {_MARGIN_FIELD: _MARGIN.pack(margin)})
-            pipeline.pexpire(key, _EXPIRY_MS)
-            pipeline.execute()
+    def put(
+        self, version: int, prototypes: Mapping[str, Prototype], margin: float, *, revision: int | None = None
+    ) -> bool:
+        """Set some labels' prototypes under a version, and the margin of all.
+
+        Args:
+            version: under which.
+            prototypes: by label.
+            margin: of all.
+            revision: the store's, which they are of; None: whichever it is.
+
+        Returns:
+            False when the store has another revision by now, at which nothing is written: their examples may be
+            deleted, and their labels forgotten or renamed.
+        """
+        keys = self._keys
+        fields: list[str | bytes] = [_MARGIN_FIELD, _MARGIN.pack(margin)]
+        for label, prototype in prototypes.items():
+            vector = np.asarray(prototype.vector, dtype="<f4").tobytes()
+            fields += (label, _COUNT.pack(prototype.count) + vector)
+        arguments = ["" if revision is None else revision, _EXPIRY_MS, *fields]
+        return bool(self._database.call("prototypes", [keys.state, keys.prototypes(version)], arguments))
 
     def all(self, version: int) -> StoredPrototypes:
         """Return every prototype under a version, sorted by label."""

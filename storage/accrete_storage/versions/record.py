@@ -20,7 +20,8 @@ class VersionRecord:
     created_ms: int
     """Milliseconds since 1970."""
     labels: list[str]
-    """In the order of the head's rows."""
+    """In the order of the head's rows, whose own names in the files may be earlier ones. "" for a row whose class is
+    gone and whose label is another's now; one label for several rows whose classes were merged since."""
     new_labels: list[str]
     method: str
     digest: str
@@ -46,13 +47,27 @@ class VersionRecord:
     class_examples: dict[str, int] = field(default_factory=dict)
     """By label, how many examples `class_accuracy` is measured on; empty in records of earlier releases."""
 
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Labels in the head's order, each once, forgotten ones too."""
+        return tuple(dict.fromkeys(filter(None, self.labels)))
+
     def kept_labels(self, forgotten: Mapping[str, int]) -> tuple[str, ...]:
-        """Return the labels, in the head's order, without those that were forgotten since the inputs were read.
+        """Return the labels, in the head's order, each once, without those forgotten since the inputs were read.
 
         Args:
             forgotten: see `Registry.forgotten`.
         """
-        return tuple(label for label in self.labels if forgotten.get(label, 0) <= self.revision)
+        return tuple(label for label in self.classes if forgotten.get(label, 0) <= self.revision)
+
+    def row_labels(self, forgotten: Mapping[str, int]) -> tuple[str, ...]:
+        """Return the label of each row of the head, "" for a row that is not answered.
+
+        Args:
+            forgotten: see `Registry.forgotten`.
+        """
+        kept = set(self.kept_labels(forgotten))
+        return tuple(label if label in kept else "" for label in self.labels)
 
     def to_json(self) -> str:
         """Return the record as one JSON object."""

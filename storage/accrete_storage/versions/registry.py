@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from accrete_storage.errors import Fenced, NotFound, VersionUnusable
 from accrete_storage.redis.database import Database, reachable
 from accrete_storage.redis.keys import Keys
+from accrete_storage.renames import Rename, read_renames
 from accrete_storage.versions.record import VersionRecord
 
 
@@ -17,7 +18,9 @@ class ActiveState:
     """0 when there is none yet."""
     pinned: bool
     revision: int
-    """Grows with every deletion and every class forgotten."""
+    """Grows with every deletion and every class forgotten, renamed or merged."""
+    renamed: int = 0
+    """The revision that the last renaming or merge made."""
 
 
 class Registry:
@@ -78,8 +81,19 @@ class Registry:
     def state(self) -> ActiveState:
         """Return what is live now."""
         with reachable():
-            active, pinned, revision = self._database.client.hmget(self._keys.state, "active", "pinned", "revision")
-        return ActiveState(version=int(active or 0), pinned=pinned == b"1", revision=int(revision or 0))
+            names = ("active", "pinned", "revision", "renamed")
+            active, pinned, revision, renamed = self._database.client.hmget(self._keys.state, *names)
+        return ActiveState(
+            version=int(active or 0),
+            pinned=pinned == b"1",
+            revision=int(revision or 0),
+            renamed=int(renamed or 0),
+        )
+
+    def renames(self, after: int) -> list[Rename]:
+        """Return the classes that were renamed or merged after a revision, oldest first."""
+        renames, _ = read_renames(self._database, self._keys)
+        return renames.after(after)
 
     def forgotten(self) -> dict[str, int]:
         """Return by label the revision at which it was forgotten; versions whose record has a smaller one mask it."""

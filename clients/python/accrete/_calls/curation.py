@@ -8,7 +8,7 @@ from .._errors import InvalidInput
 from .._inputs import check_label, to_ids
 from .._results import ExampleKind, ExamplePage, VersionComparison, VersionEvaluation
 from .._transport.caller import Caller
-from .._transport.methods import COMPARE_VERSIONS, GET_EVALUATION, LIST_EXAMPLES
+from .._transport.methods import COMPARE_VERSIONS, GET_EVALUATION, LIST_EXAMPLES, MERGE_CLASSES, RENAME_CLASS
 from ..v1 import curation_pb2 as cu
 from . import decoding
 
@@ -55,3 +55,16 @@ async def evaluation(caller: Caller, version: int | None, timeout: float | None)
 async def compare(caller: Caller, base: int, other: int, timeout: float | None) -> VersionComparison:
     request = cu.CompareVersionsRequest(base=base, other=other)
     return decoding.version_comparison(await caller.call(COMPARE_VERSIONS, request, timeout))
+
+
+async def rename_class(caller: Caller, label: str, new_label: str, timeout: float | None) -> int:
+    check_label(label)
+    check_label(new_label)
+    request = cu.RenameClassRequest(label=label, new_label=new_label)
+    return (await caller.call(RENAME_CLASS, request, timeout)).examples
+
+
+async def merge_classes(caller: Caller, label: str, into: str, timeout: float | None) -> int:
+    check_label(label)
+    check_label(into)
+    return (await caller.call(MERGE_CLASSES, cu.MergeClassesRequest(label=label, into=into), timeout)).examples

@@ -58,6 +58,8 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "drop": Entry("remove the pending examples of a label in quarantine", "control"),
         "inbox": Entry("images that it was unsure of: list, label, skip or reopen them", "inbox"),
         "review": Entry("examples set aside for review: list, release or drop them", "review"),
+        "rename": Entry("give a class another label", "rename"),
+        "merge": Entry("make a class part of another one", "rename"),
         "forget": Entry("remove a class", "control"),
         "delete": Entry("remove examples by id", "control"),
     },

@@ -106,6 +106,8 @@ def _told(what: events.Event) -> str:
             return f"{what.reason}; it is run anew"
         case events.ClassForgotten():
             return what.label
+        case events.ClassRenamed():
+            return f"{what.label} is {'part of ' if what.merged else ''}{what.new_label} now"
         case events.ClassProvisional():
             return f"{what.label}, from {what.examples} examples"
         case events.ExamplesReviewed():

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from accrete.v1 import types_pb2 as accrete_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x61\x63\x63rete/v1/teaching.proto\x12\naccrete.v1\x1a\x16\x61\x63\x63rete/v1/types.proto\"\xac\x01\n\x07\x45xample\x12\r\n\x05label\x18\x01 \x01(\t\x12 \n\x05image\x18\x02 \x01(\x0b\x32\x11.accrete.v1.Image\x12\n\n\x02id\x18\x03 \x01(\t\x12\x33\n\x08metadata\x18\x04 \x03(\x0b\x32!.accrete.v1.Example.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\";\n\x12\x41\x64\x64\x45xamplesRequest\x12%\n\x08\x65xamples\x18\x01 \x03(\x0b\x32\x13.accrete.v1.Example\"A\n\x13\x41\x64\x64\x45xamplesResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.accrete.v1.ExampleResult\"\xb9\x01\n\rExampleResult\x12\n\n\x02id\x18\x01 \x01(\t\x12\x32\n\x07outcome\x18\x02 \x01(\x0e\x32!.accrete.v1.ExampleResult.Outcome\x12\x0c\n\x04\x63ode\x18\x03 \x01(\x05\x12\x0e\n\x06reason\x18\x04 \x01(\t\"J\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\n\n\x06STORED\x10\x01\x12\r\n\tDUPLICATE\x10\x02\x12\x0b\n\x07REFUSED\x10\x03\"5\n\x12WaitLearnedRequest\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x12\n\ntimeout_ms\x18\x02 \x01(\x03\"H\n\x13WaitLearnedResponse\x12\x0f\n\x07learned\x18\x01 \x01(\x08\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0f\n\x07waiting\x18\x03 \x03(\t\"\x1d\n\x0cWatchRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\t\"\x87\x04\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07time_ms\x18\x02 \x01(\x03\x12)\n\x05phase\x18\x03 \x01(\x0b\x32\x18.accrete.v1.PhaseChangedH\x00\x12(\n\x08progress\x18\x04 \x01(\x0b\x32\x14.accrete.v1.ProgressH\x00\x12\x31\n\tcommitted\x18\x05 \x01(\x0b\x32\x1c.accrete.v1.VersionCommittedH\x00\x12\x31\n\tactivated\x18\x06 \x01(\x0b\x32\x1c.accrete.v1.VersionActivatedH\x00\x12,\n\x08rejected\x18\x07 \x01(\x0b\x32\x18.accrete.v1.StepRejectedH\x00\x12(\n\x06\x66\x61iled\x18\x08 \x01(\x0b\x32\x16.accrete.v1.StepFailedH\x00\x12/\n\tforgotten\x18\t \x01(\x0b\x32\x1a.accrete.v1.ClassForgottenH\x00\x12\x33\n\x0bprovisional\x18\n \x01(\x0b\x32\x1c.accrete.v1.ClassProvisionalH\x00\x12\x30\n\x08reviewed\x18\x0b \x01(\x0b\x32\x1c.accrete.v1.ExamplesReviewedH\x00\x12.\n\tdiscarded\x18\x0c \x01(\x0b\x32\x19.accrete.v1.StepDiscardedH\x00\x42\x06\n\x04what\"@\n\x0cPhaseChanged\x12 \n\x05phase\x18\x01 \x01(\x0e\x32\x11.accrete.v1.Phase\x12\x0e\n\x06reason\x18\x02 \x01(\t\"U\n\x08Progress\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\r\n\x05stage\x18\x02 \x01(\t\x12\x0c\n\x04\x64one\x18\x03 \x01(\x05\x12\r\n\x05total\x18\x04 \x01(\x05\x12\x0c\n\x04loss\x18\x05 \x01(\x01\"u\n\x10VersionCommitted\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x12\n\nnew_labels\x18\x02 \x03(\t\x12&\n\x08\x61\x63\x63uracy\x18\x03 \x01(\x0b\x32\x14.accrete.v1.Accuracy\x12\x14\n\x0cstep_seconds\x18\x04 \x01(\x01\"3\n\x10VersionActivated\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x0e\n\x06pinned\x18\x02 \x01(\x08\"W\n\x0cStepRejected\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12&\n\x08\x61\x63\x63uracy\x18\x03 \x01(\x0b\x32\x14.accrete.v1.Accuracy\"-\n\nStepFailed\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\"\x1f\n\rStepDiscarded\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x1f\n\x0e\x43lassForgotten\x12\r\n\x05label\x18\x01 \x01(\t\"3\n\x10\x43lassProvisional\x12\r\n\x05label\x18\x01 \x01(\t\x12\x10\n\x08\x65xamples\x18\x02 \x01(\x05\"D\n\x10\x45xamplesReviewed\x12\r\n\x05label\x18\x01 \x01(\t\x12\x10\n\x08\x65xamples\x18\x02 \x01(\x05\x12\x0f\n\x07reasons\x18\x03 \x03(\t\"\x8a\x01\n\x08\x41\x63\x63uracy\x12\x0b\n\x03\x61ll\x18\x01 \x01(\x01\x12\x0b\n\x03old\x18\x02 \x01(\x01\x12\x0b\n\x03new\x18\x03 \x01(\x01\x12\x1b\n\x13\x61verage_incremental\x18\x04 \x01(\x01\x12\x12\n\nforgetting\x18\x05 \x01(\x01\x12\x10\n\x08\x65xamples\x18\x06 \x01(\x05\x12\x14\n\x0cnew_examples\x18\x07 \x01(\x05\x32\xb9\x02\n\x08Teaching\x12N\n\x0b\x41\x64\x64\x45xamples\x12\x1e.accrete.v1.AddExamplesRequest\x1a\x1f.accrete.v1.AddExamplesResponse\x12U\n\x0eStreamExamples\x12\x1e.accrete.v1.AddExamplesRequest\x1a\x1f.accrete.v1.AddExamplesResponse(\x01\x30\x01\x12N\n\x0bWaitLearned\x12\x1e.accrete.v1.WaitLearnedRequest\x1a\x1f.accrete.v1.WaitLearnedResponse\x12\x36\n\x05Watch\x12\x18.accrete.v1.WatchRequest\x1a\x11.accrete.v1.Event0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19\x61\x63\x63rete/v1/teaching.proto\x12\naccrete.v1\x1a\x16\x61\x63\x63rete/v1/types.proto\"\xac\x01\n\x07\x45xample\x12\r\n\x05label\x18\x01 \x01(\t\x12 \n\x05image\x18\x02 \x01(\x0b\x32\x11.accrete.v1.Image\x12\n\n\x02id\x18\x03 \x01(\t\x12\x33\n\x08metadata\x18\x04 \x03(\x0b\x32!.accrete.v1.Example.MetadataEntry\x1a/\n\rMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\";\n\x12\x41\x64\x64\x45xamplesRequest\x12%\n\x08\x65xamples\x18\x01 \x03(\x0b\x32\x13.accrete.v1.Example\"A\n\x13\x41\x64\x64\x45xamplesResponse\x12*\n\x07results\x18\x01 \x03(\x0b\x32\x19.accrete.v1.ExampleResult\"\xb9\x01\n\rExampleResult\x12\n\n\x02id\x18\x01 \x01(\t\x12\x32\n\x07outcome\x18\x02 \x01(\x0e\x32!.accrete.v1.ExampleResult.Outcome\x12\x0c\n\x04\x63ode\x18\x03 \x01(\x05\x12\x0e\n\x06reason\x18\x04 \x01(\t\"J\n\x07Outcome\x12\x17\n\x13OUTCOME_UNSPECIFIED\x10\x00\x12\n\n\x06STORED\x10\x01\x12\r\n\tDUPLICATE\x10\x02\x12\x0b\n\x07REFUSED\x10\x03\"5\n\x12WaitLearnedRequest\x12\x0b\n\x03ids\x18\x01 \x03(\t\x12\x12\n\ntimeout_ms\x18\x02 \x01(\x03\"H\n\x13WaitLearnedResponse\x12\x0f\n\x07learned\x18\x01 \x01(\x08\x12\x0f\n\x07version\x18\x02 \x01(\x03\x12\x0f\n\x07waiting\x18\x03 \x03(\t\"\x1d\n\x0cWatchRequest\x12\r\n\x05\x61\x66ter\x18\x01 \x01(\t\"\xb4\x04\n\x05\x45vent\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0f\n\x07time_ms\x18\x02 \x01(\x03\x12)\n\x05phase\x18\x03 \x01(\x0b\x32\x18.accrete.v1.PhaseChangedH\x00\x12(\n\x08progress\x18\x04 \x01(\x0b\x32\x14.accrete.v1.ProgressH\x00\x12\x31\n\tcommitted\x18\x05 \x01(\x0b\x32\x1c.accrete.v1.VersionCommittedH\x00\x12\x31\n\tactivated\x18\x06 \x01(\x0b\x32\x1c.accrete.v1.VersionActivatedH\x00\x12,\n\x08rejected\x18\x07 \x01(\x0b\x32\x18.accrete.v1.StepRejectedH\x00\x12(\n\x06\x66\x61iled\x18\x08 \x01(\x0b\x32\x16.accrete.v1.StepFailedH\x00\x12/\n\tforgotten\x18\t \x01(\x0b\x32\x1a.accrete.v1.ClassForgottenH\x00\x12\x33\n\x0bprovisional\x18\n \x01(\x0b\x32\x1c.accrete.v1.ClassProvisionalH\x00\x12\x30\n\x08reviewed\x18\x0b \x01(\x0b\x32\x1c.accrete.v1.ExamplesReviewedH\x00\x12.\n\tdiscarded\x18\x0c \x01(\x0b\x32\x19.accrete.v1.StepDiscardedH\x00\x12+\n\x07renamed\x18\r \x01(\x0b\x32\x18.accrete.v1.ClassRenamedH\x00\x42\x06\n\x04what\"@\n\x0cPhaseChanged\x12 \n\x05phase\x18\x01 \x01(\x0e\x32\x11.accrete.v1.Phase\x12\x0e\n\x06reason\x18\x02 \x01(\t\"U\n\x08Progress\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\r\n\x05stage\x18\x02 \x01(\t\x12\x0c\n\x04\x64one\x18\x03 \x01(\x05\x12\r\n\x05total\x18\x04 \x01(\x05\x12\x0c\n\x04loss\x18\x05 \x01(\x01\"u\n\x10VersionCommitted\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x12\n\nnew_labels\x18\x02 \x03(\t\x12&\n\x08\x61\x63\x63uracy\x18\x03 \x01(\x0b\x32\x14.accrete.v1.Accuracy\x12\x14\n\x0cstep_seconds\x18\x04 \x01(\x01\"3\n\x10VersionActivated\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x0e\n\x06pinned\x18\x02 \x01(\x08\"W\n\x0cStepRejected\x12\x0f\n\x07version\x18\x01 \x01(\x03\x12\x0e\n\x06reason\x18\x02 \x01(\t\x12&\n\x08\x61\x63\x63uracy\x18\x03 \x01(\x0b\x32\x14.accrete.v1.Accuracy\"-\n\nStepFailed\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\"\x1f\n\rStepDiscarded\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x1f\n\x0e\x43lassForgotten\x12\r\n\x05label\x18\x01 \x01(\t\"@\n\x0c\x43lassRenamed\x12\r\n\x05label\x18\x01 \x01(\t\x12\x11\n\tnew_label\x18\x02 \x01(\t\x12\x0e\n\x06merged\x18\x03 \x01(\x08\"3\n\x10\x43lassProvisional\x12\r\n\x05label\x18\x01 \x01(\t\x12\x10\n\x08\x65xamples\x18\x02 \x01(\x05\"D\n\x10\x45xamplesReviewed\x12\r\n\x05label\x18\x01 \x01(\t\x12\x10\n\x08\x65xamples\x18\x02 \x01(\x05\x12\x0f\n\x07reasons\x18\x03 \x03(\t\"\x8a\x01\n\x08\x41\x63\x63uracy\x12\x0b\n\x03\x61ll\x18\x01 \x01(\x01\x12\x0b\n\x03old\x18\x02 \x01(\x01\x12\x0b\n\x03new\x18\x03 \x01(\x01\x12\x1b\n\x13\x61verage_incremental\x18\x04 \x01(\x01\x12\x12\n\nforgetting\x18\x05 \x01(\x01\x12\x10\n\x08\x65xamples\x18\x06 \x01(\x05\x12\x14\n\x0cnew_examples\x18\x07 \x01(\x05\x32\xb9\x02\n\x08Teaching\x12N\n\x0b\x41\x64\x64\x45xamples\x12\x1e.accrete.v1.AddExamplesRequest\x1a\x1f.accrete.v1.AddExamplesResponse\x12U\n\x0eStreamExamples\x12\x1e.accrete.v1.AddExamplesRequest\x1a\x1f.accrete.v1.AddExamplesResponse(\x01\x30\x01\x12N\n\x0bWaitLearned\x12\x1e.accrete.v1.WaitLearnedRequest\x1a\x1f.accrete.v1.WaitLearnedResponse\x12\x36\n\x05Watch\x12\x18.accrete.v1.WatchRequest\x1a\x11.accrete.v1.Event0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -53,29 +53,31 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_WATCHREQUEST']._serialized_start=685
   _globals['_WATCHREQUEST']._serialized_end=714
   _globals['_EVENT']._serialized_start=717
-  _globals['_EVENT']._serialized_end=1236
-  _globals['_PHASECHANGED']._serialized_start=1238
-  _globals['_PHASECHANGED']._serialized_end=1302
-  _globals['_PROGRESS']._serialized_start=1304
-  _globals['_PROGRESS']._serialized_end=1389
-  _globals['_VERSIONCOMMITTED']._serialized_start=1391
-  _globals['_VERSIONCOMMITTED']._serialized_end=1508
-  _globals['_VERSIONACTIVATED']._serialized_start=1510
-  _globals['_VERSIONACTIVATED']._serialized_end=1561
-  _globals['_STEPREJECTED']._serialized_start=1563
-  _globals['_STEPREJECTED']._serialized_end=1650
-  _globals['_STEPFAILED']._serialized_start=1652
-  _globals['_STEPFAILED']._serialized_end=1697
-  _globals['_STEPDISCARDED']._serialized_start=1699
-  _globals['_STEPDISCARDED']._serialized_end=1730
-  _globals['_CLASSFORGOTTEN']._serialized_start=1732
-  _globals['_CLASSFORGOTTEN']._serialized_end=1763
-  _globals['_CLASSPROVISIONAL']._serialized_start=1765
-  _globals['_CLASSPROVISIONAL']._serialized_end=1816
-  _globals['_EXAMPLESREVIEWED']._serialized_start=1818
-  _globals['_EXAMPLESREVIEWED']._serialized_end=1886
-  _globals['_ACCURACY']._serialized_start=1889
-  _globals['_ACCURACY']._serialized_end=2027
-  _globals['_TEACHING']._serialized_start=2030
-  _globals['_TEACHING']._serialized_end=2343
+  _globals['_EVENT']._serialized_end=1281
+  _globals['_PHASECHANGED']._serialized_start=1283
+  _globals['_PHASECHANGED']._serialized_end=1347
+  _globals['_PROGRESS']._serialized_start=1349
+  _globals['_PROGRESS']._serialized_end=1434
+  _globals['_VERSIONCOMMITTED']._serialized_start=1436
+  _globals['_VERSIONCOMMITTED']._serialized_end=1553
+  _globals['_VERSIONACTIVATED']._serialized_start=1555
+  _globals['_VERSIONACTIVATED']._serialized_end=1606
+  _globals['_STEPREJECTED']._serialized_start=1608
+  _globals['_STEPREJECTED']._serialized_end=1695
+  _globals['_STEPFAILED']._serialized_start=1697
+  _globals['_STEPFAILED']._serialized_end=1742
+  _globals['_STEPDISCARDED']._serialized_start=1744
+  _globals['_STEPDISCARDED']._serialized_end=1775
+  _globals['_CLASSFORGOTTEN']._serialized_start=1777
+  _globals['_CLASSFORGOTTEN']._serialized_end=1808
+  _globals['_CLASSRENAMED']._serialized_start=1810
+  _globals['_CLASSRENAMED']._serialized_end=1874
+  _globals['_CLASSPROVISIONAL']._serialized_start=1876
+  _globals['_CLASSPROVISIONAL']._serialized_end=1927
+  _globals['_EXAMPLESREVIEWED']._serialized_start=1929
+  _globals['_EXAMPLESREVIEWED']._serialized_end=1997
+  _globals['_ACCURACY']._serialized_start=2000
+  _globals['_ACCURACY']._serialized_end=2138
+  _globals['_TEACHING']._serialized_start=2141
+  _globals['_TEACHING']._serialized_end=2454
 # @@protoc_insertion_point(module_scope)

@@ -267,6 +267,7 @@ class Event(_message.Message):
     PROVISIONAL_FIELD_NUMBER: _builtins.int
     REVIEWED_FIELD_NUMBER: _builtins.int
     DISCARDED_FIELD_NUMBER: _builtins.int
+    RENAMED_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Grows with time; give it as `after` to go on from here."""
     time_ms: _builtins.int
@@ -291,6 +292,8 @@ class Event(_message.Message):
     def reviewed(self) -> Global___ExamplesReviewed: ...
     @_builtins.property
     def discarded(self) -> Global___StepDiscarded: ...
+    @_builtins.property
+    def renamed(self) -> Global___ClassRenamed: ...
     def __init__(
         self,
         *,
@@ -306,12 +309,13 @@ class Event(_message.Message):
         provisional: Global___ClassProvisional | None = ...,
         reviewed: Global___ExamplesReviewed | None = ...,
         discarded: Global___StepDiscarded | None = ...,
+        renamed: Global___ClassRenamed | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["activated", b"activated", "committed", b"committed", "discarded", b"discarded", "failed", b"failed", "forgotten", b"forgotten", "phase", b"phase", "progress", b"progress", "provisional", b"provisional", "rejected", b"rejected", "reviewed", b"reviewed", "what", b"what"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["activated", b"activated", "committed", b"committed", "discarded", b"discarded", "failed", b"failed", "forgotten", b"forgotten", "phase", b"phase", "progress", b"progress", "provisional", b"provisional", "rejected", b"rejected", "renamed", b"renamed", "reviewed", b"reviewed", "what", b"what"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["activated", b"activated", "committed", b"committed", "discarded", b"discarded", "failed", b"failed", "forgotten", b"forgotten", "id", b"id", "phase", b"phase", "progress", b"progress", "provisional", b"provisional", "rejected", b"rejected", "reviewed", b"reviewed", "time_ms", b"time_ms", "what", b"what"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["activated", b"activated", "committed", b"committed", "discarded", b"discarded", "failed", b"failed", "forgotten", b"forgotten", "id", b"id", "phase", b"phase", "progress", b"progress", "provisional", b"provisional", "rejected", b"rejected", "renamed", b"renamed", "reviewed", b"reviewed", "time_ms", b"time_ms", "what", b"what"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["phase", "progress", "committed", "activated", "rejected", "failed", "forgotten", "provisional", "reviewed", "discarded"]  # noqa: Y015
+    _WhichOneofReturnType_what: _TypeAlias = _typing.Literal["phase", "progress", "committed", "activated", "rejected", "failed", "forgotten", "provisional", "reviewed", "discarded", "renamed"]  # noqa: Y015
     _WhichOneofArgType_what: _TypeAlias = _typing.Literal["what", b"what"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_what) -> _WhichOneofReturnType_what | None: ...
 
@@ -517,6 +521,34 @@ class ClassForgotten(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ClassForgotten: _TypeAlias = ClassForgotten  # noqa: Y015
+
+@_typing.final
+class ClassRenamed(_message.Message):
+    """A class has another label from here on, in all versions, or is part of another class."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    LABEL_FIELD_NUMBER: _builtins.int
+    NEW_LABEL_FIELD_NUMBER: _builtins.int
+    MERGED_FIELD_NUMBER: _builtins.int
+    label: _builtins.str
+    new_label: _builtins.str
+    merged: _builtins.bool
+    """Whether there was a class with the new label, of which it is part now."""
+    def __init__(
+        self,
+        *,
+        label: _builtins.str = ...,
+        new_label: _builtins.str = ...,
+        merged: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["label", b"label", "merged", b"merged", "new_label", b"new_label"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ClassRenamed: _TypeAlias = ClassRenamed  # noqa: Y015
 
 @_typing.final
 class ClassProvisional(_message.Message):

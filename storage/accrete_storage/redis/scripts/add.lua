@@ -1,19 +1,24 @@
 -- Store a batch of one principal's examples, or none of it where it would not fit into the limits or the quotas.
 -- KEYS: what is counted of pending (6), generations, state, versions, forgotten, kept, the principal's windows (examples,
--- labels), quarantine, then the pending stream of each label, then the seen key of each example.
+-- labels), quarantine, renamed, then the pending stream of each label, then the seen key of each example, then the seen key
+-- that an earlier release would have given it, then those that it would have had under former labels of its class.
 -- ARGV: most examples, most bytes, days remembered in ms, principal, and its quotas (0 for none), which are examples per
--- minute, new labels per day, and pending bytes; the quarantine entry (JSON) of labels not known before, or ''; the number
--- of labels, and the labels; then for each example its hold-out flag (one digit) and label's number, its digest, its record.
--- Returns "S" (stored), "D" (duplicate) or "C" (same id, other content) for each; or {"BUDGET", which}; or {"QUOTA", which,
--- ms until there is room, 0 where that much at once never fits}.
-local FIRST_KEY, FIRST_ARG, ARGS = 14, 9, 4
+-- minute, new labels per day, and pending bytes; the quarantine entry (JSON) of labels not known before, or ''; the revision
+-- of the last renaming that the former labels are of; the number of examples, and of labels, and the labels; then for each
+-- example its hold-out flag (one digit) and label's number, its digest, its record, its digest by an earlier release; then
+-- for each former seen key the example's number and its digest.
+-- Returns "S" (stored), "D" (duplicate), "E" (duplicate, of an earlier release), the number of a former seen key (duplicate
+-- under that), or "C" (same id, other content) for each; or {"BUDGET", which}; or {"QUOTA", which, ms until there is room, 0
+-- where that much at once never fits}; or {"RENAMED"}.
+local FIRST_KEY, FIRST_ARG, ARGS = 15, 11, 4
 local MINUTE_MS, DAY_MS, STEP_MS = 60000, 86400000, 5000
 local principal = ARGV[4]
 local quota_examples, quota_labels, quota_bytes = tonumber(ARGV[5]), tonumber(ARGV[6]), tonumber(ARGV[7])
 local quarantined = ARGV[8]
-local label_count = tonumber(ARGV[9])
+if number(KEYS[8], 'renamed') ~= tonumber(ARGV[9]) then return {'RENAMED'} end
+local count, label_count = tonumber(ARGV[10]), tonumber(ARGV[11])
 local first_seen, first_example = FIRST_KEY + label_count, FIRST_ARG + label_count
-local count = (#KEYS - first_seen) / 2
+local first_former, first_former_arg = first_seen + 2 * count, first_example + ARGS * count
 local outcomes, batch, new_count, new_bytes = {}, {}, 0, 0
 
 local generations = {}
@@ -24,29 +29,60 @@ end
 
 -- Read the seen keys a thousand at a time, since Lua's stack bounds how many arguments a call may have.
 local remembered = {}
-for first = 1, 2 * count, 1000 do
-  local last = math.min(first + 999, 2 * count)
+for first = 1, #KEYS - first_seen, 1000 do
+  local last = math.min(first + 999, #KEYS - first_seen)
   for i, seen in ipairs(redis.call('MGET', unpack(KEYS, first_seen + first, first_seen + last))) do
     remembered[first + i - 1] = seen
   end
 end
 
-local function digest_of(seen)
+local function resolve(label, generation)
+  local next_name = redis.call('HGET', KEYS[15], generation .. '|' .. label)
+  while next_name do
+    generation, label = string.match(next_name, '^%d+|(%d+)|%d|(.*)$')
+    next_name = redis.call('HGET', KEYS[15], generation .. '|' .. label)
+  end
+  return label, generation
+end
+
+-- Return the digest that a seen key has, and the label that its class has now, unless that was forgotten.
+local function read_seen(seen)
   if not seen then return nil end
   local digest, generation, label = string.match(seen, '^(%x+)|[^|]+|(%d+)|(.*)$')
-  return generation_of(label) == generation and digest or nil
+  if ARGV[9] ~= '0' then label, generation = resolve(label, generation) end
+  if generation_of(label) ~= generation then return nil end
+  return digest, label
+end
+
+-- By the example's number, what it would have been remembered as under former labels of its class.
+local former = {}
+for nth = 1, #KEYS - first_former do
+  local i = tonumber(ARGV[first_former_arg + 2 * nth - 1])
+  former[i] = former[i] or {}
+  table.insert(former[i], nth)
+end
+
+-- Return which former seen key has an example, if one does.
+local function find_former(i, label)
+  for _, nth in ipairs(former[i] or {}) do
+    local digest, now = read_seen(remembered[2 * count + nth])
+    if digest == ARGV[first_former_arg + 2 * nth] and now == label then return nth end
+  end
 end
 
 for i = 1, count do
   local seen_key, earlier_key = KEYS[first_seen + i], KEYS[first_seen + count + i]
   local at = first_example + ARGS * (i - 1)
   local digest, earlier_digest = ARGV[at + 2], ARGV[at + 4]
-  local known = batch[seen_key] or digest_of(remembered[i])
-  if known == digest or known == earlier_digest then
+  local known = batch[seen_key] or read_seen(remembered[i])
+  local nth = former[i] and find_former(i, ARGV[FIRST_ARG + tonumber(string.sub(ARGV[at + 1], 2))])
+  if known and (known == digest or known == earlier_digest) then
     outcomes[i] = 'D'
+  elseif nth then
+    outcomes[i] = tostring(nth)
   elseif known then
     outcomes[i] = 'C'
-  elseif earlier_key ~= seen_key and digest_of(remembered[count + i]) == earlier_digest then
+  elseif earlier_key ~= seen_key and read_seen(remembered[count + i]) == earlier_digest then
     outcomes[i] = 'E'
   else
     batch[seen_key] = digest

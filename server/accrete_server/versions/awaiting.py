@@ -1,0 +1,35 @@
+"""Waiting until this server serves what a call has changed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import grpc
+
+from accrete_server.versions.slots import Slots
+
+SERVED_WITHIN_S = 5.0
+"""Seconds that a call that changes what is served waits for this server to serve it."""
+
+_POLL_S = 0.05  # between two looks at what is served
+
+
+def await_served(slots: Slots, done: Callable[[], bool], context: grpc.ServicerContext) -> None:
+    """Wait until `done`, the caller is gone, the server stops or a few seconds have passed."""
+    until = time.monotonic() + SERVED_WITHIN_S
+    while not done() and not slots.closed and context.is_active():
+        left = until - time.monotonic()
+        if left <= 0:
+            return
+        slots.wait_change(slots.live, min(left, _POLL_S))
+
+
+def await_revision(slots: Slots, revision: int, context: grpc.ServicerContext) -> None:
+    """Wait, as `await_served`, until labels and masks of this server are those of a revision of the store."""
+
+    def reached() -> bool:
+        live = slots.live
+        return live is None or live.revision >= revision
+
+    await_served(slots, reached, context)
