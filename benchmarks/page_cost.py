@@ -23,6 +23,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
+from accrete_page.live import LINGER_S
 from benchmarks.lone_server import LoneServer, lone_server, request
 from benchmarks.node import cpu_s, resident_bytes, side_by_side
 from benchmarks.open_loop import Outcome, Traffic, run
@@ -58,7 +59,7 @@ def measure(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
         for _ in range(rounds):
             for count in draw.permutation(_TABS).tolist():
                 with tabs(address, count) as read:
-                    time.sleep(1.0)
+                    time.sleep(1.0 if count else LINGER_S + 1.0)  # the stream outlives the last tab for a while
                     before, bytes_before = (server.cpu_s(), cpu_s(page)), read[0]
                     started = time.perf_counter()
                     outcome = run(traffic, {*cores[1:]} or {cores[0]})

@@ -32,7 +32,7 @@ LOOK_S = 1.0
 """Between two looks whether the server is there."""
 NOW_EVERY = 2
 """Looks after which the state is read."""
-LINGER_S = 20.0
+LINGER_S = 5.0
 """Seconds for which the stream goes on after the last tab has gone, for one that is loaded again."""
 QUIET_S = 15.0
 """Seconds of silence after which a tab is sent a comment, which finds those that are gone."""
