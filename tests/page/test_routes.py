@@ -149,6 +149,18 @@ def test_what_the_model_is_unsure_of_is_labelled_and_taken_back(world: World, pa
     assert browser.get("api/inbox/image?id=other").status == 404
 
 
+def test_classes_are_renamed_merged_and_forgotten(every: Browser):
+    for label, image in (("fox", PNG), ("vixen", PNG)):
+        assert every.post(f"api/teach?label={label}", image).status == 200
+    assert every.post("api/classes/rename", {"label": "vixen", "new_label": "red fox"}).json == {"examples": 1}
+    assert every.post("api/classes/rename", {"label": "red fox", "new_label": "fox"}).status == 409
+    assert every.post("api/classes/merge", {"label": "red fox", "into": "fox"}).json == {"examples": 1}
+    assert every.post("api/classes/merge", {"label": "fox", "into": "fox"}).status == 400
+    assert every.post("api/classes/rename", {"label": "wolf", "new_label": "dingo"}).status == 404
+    assert [one["label"] for one in every.get("api/classes").json if one["pending"]] == ["fox"]
+    assert every.post("api/classes/forget", {"label": "fox"}).json["pending"] == 2
+
+
 def test_who_may_predict_alone_sees_no_image(world: World, page: Pages, tmp_path: Path):
     world.publish(1)
     names = principals(tmp_path, app="predict", teacher="teach")

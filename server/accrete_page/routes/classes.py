@@ -44,6 +44,18 @@ def _figures(judged: ClassEvaluation | None) -> dict[str, Any]:
     return {"correct": judged.correct, "examples": judged.examples, "low": judged.low, "high": judged.high}
 
 
+async def rename(request: Request, client: AsyncClient) -> Any:
+    """Give a class another name."""
+    label, new_label = await fields(request, label=str, new_label=str)
+    return {"examples": await client.rename_class(label, new_label)}
+
+
+async def merge(request: Request, client: AsyncClient) -> Any:
+    """Make a class part of another one."""
+    label, into = await fields(request, label=str, into=str)
+    return {"examples": await client.merge_classes(label, into)}
+
+
 async def forget(request: Request, client: AsyncClient) -> Any:
     """Remove a class."""
     (label,) = await fields(request, label=str)
@@ -52,5 +64,7 @@ async def forget(request: Request, client: AsyncClient) -> Any:
 
 ROUTES = [
     route("classes", classes),
+    route("classes/rename", rename, "POST"),
+    route("classes/merge", merge, "POST"),
     route("classes/forget", forget, "POST"),
 ]
