@@ -23,11 +23,13 @@ from prometheus_client.parser import text_string_to_metric_families as parsed
 from accrete import Client
 from accrete_node.up import addresses
 from benchmarks.node import default_node
-from benchmarks.report import Row, arguments, machine, median_row, show
+from benchmarks.report import Row, arguments, machine, show
 
 EACH = 3
 """Photographs that are taught per class: few, so that much is doubtful."""
 LABELS = 50
+PARTS = 4
+"""The spread is that over so many parts of the turns."""
 _WAIT_S = 600.0
 
 
@@ -35,8 +37,8 @@ def main() -> None:
     """Measure and show."""
     parser = arguments(__doc__ or "")
     parser.add_argument("folder", type=Path, metavar="PHOTOS", help="photographs: trees train and test")
-    parser.add_argument("--rounds", type=int, default=12, help="turns of each (default 12)")
-    parser.add_argument("--calls", type=int, default=400, help="calls of a turn (default 400)")
+    parser.add_argument("--rounds", type=int, default=120, help="turns of each (default 120)")
+    parser.add_argument("--calls", type=int, default=50, help="calls of a turn (default 50)")
     parser.add_argument("--callers", type=int, default=2, help="at once (default 2)")
     parser.add_argument("--per-minute", type=int, default=30, help="images kept a minute (default 30, as in a node)")
     options = parser.parse_args()
@@ -45,7 +47,7 @@ def main() -> None:
     taught = [(folder.name, file) for folder in classes for file in sorted(folder.iterdir())[:EACH]]
     files = [file for folder in classes for file in sorted((options.folder / "test" / folder.name).iterdir())]
     asked = [file.read_bytes() for file in np.random.default_rng(0).permutation(np.array(files, object))]
-    rounds, calls = (3, 100) if options.short else (options.rounds, options.calls)
+    rounds, calls = (12, 50) if options.short else (options.rounds, options.calls)
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="accrete-inbox-")))
         settings = {"deep.steps": "off"}
@@ -68,20 +70,23 @@ def main() -> None:
         learned = _label(addresses_of["on"], classes[0].name, 10 if options.short else LABELS)
     rows = []
     for percent in (50, 99):
-        values = {name: [float(np.percentile(one, percent)) for one in own] for name, own in took.items()}
-        rows += [median_row(f"p{percent}, {name}, of {rounds} turns", own, "ms") for name, own in values.items()]
-        pooled = {name: float(np.percentile(np.concatenate(own), percent)) for name, own in took.items()}
-        rows += [
-            Row(name=f"p{percent}, {name}, of all calls", value=value, unit="ms") for name, value in pooled.items()
-        ]
-        ratios = [one / other for one, other in zip(values["on"], values["off"], strict=True)]
-        rows.append(median_row(f"p{percent}, on over off, by turns", ratios, "", "<= 1.05" if percent == 99 else ""))
-        rows.append(Row(name=f"p{percent}, on over off, of all calls", value=pooled["on"] / pooled["off"], unit=""))
+        pooled = {name: _percentile(own, percent) for name, own in took.items()}
+        for name, value in pooled.items():
+            rows.append(Row(name=f"p{percent}, {name}, {rounds * calls} calls", value=value, unit="ms"))
+        parts = [{name: own[first::PARTS] for name, own in took.items()} for first in range(PARTS)]
+        ratios = [_percentile(part["on"], percent) / _percentile(part["off"], percent) for part in parts]
+        spread, bound = (min(ratios), max(ratios)), "<= 1.05" if percent == 99 else ""
+        ratio = pooled["on"] / pooled["off"]
+        rows.append(Row(name=f"p{percent}, on over off", value=ratio, unit="", spread=spread, bound=bound))
     rows += [Row(name=name, value=value, unit="images") for name, value in sorted(kept.items())]
     for percent in (50, 99):
         name = f"p{percent}, from a label to the version that has learned it, of {len(learned)}"
         rows.append(Row(name=name, value=float(np.percentile(learned, percent)), unit="s"))
     show(rows, found, options.json)
+
+
+def _percentile(turns: Sequence[Sequence[float]], percent: int) -> float:
+    return float(np.percentile(np.concatenate(turns), percent))
 
 
 def _turn(address: str, images: Sequence[bytes], callers: int) -> list[float]:
