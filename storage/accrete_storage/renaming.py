@@ -157,6 +157,7 @@ class Renaming:
         keys = self._keys
         names = [keys.state, *keys.counted, keys.versions, keys.events, keys.kept, keys.exemplar_bytes, keys.quarantine]
         names += [keys.generations, keys.forgotten, keys.renamed, keys.review_labels, keys.seen("")]
+        names += [keys.inbox_items, keys.inbox_decisions]
         names += [*keys.of_class(plan.label), *keys.of_class(plan.new_label)]
         names += [keys.prototypes(int(number)) for number in moment.ready]
         event = {"label": plan.label, "new_label": plan.new_label, "merged": plan.merge}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -198,6 +199,33 @@ def test_forgetting_a_class_takes_the_images_labelled_so(store: Store) -> None:
     assert store.inbox.open() == {waiting.id: 0.5}
     with pytest.raises(NotFound):
         store.control.forget_class("sock")
+
+
+@pytest.mark.parametrize("merge", [False, True])
+def test_a_class_that_is_called_otherwise_is_so_in_the_inbox(store: Store, merge: bool) -> None:
+    answered = (("Söckchen", 0.5), ("shoe", 0.3), ("sock", 0.2))
+    ranked = tuple(Ranked(label=label, probability=share, provisional=False) for label, share in answered)
+    waiting, taught = (replace(item(), labels=ranked) for _ in range(2))
+    keep(store, waiting, taught)
+    teach(store, taught, "Söckchen")
+    if merge:
+        store.pending.add([Example(id="other", label="sock", content=np.zeros((2, 2, 1), np.uint8))])
+        store.renaming.merge("Söckchen", "sock")
+        wanted = [("sock", 0.7), ("shoe", 0.3)]
+    else:
+        store.renaming.rename("Söckchen", "Strümpfe")
+        wanted = [("Strümpfe", 0.5), ("shoe", 0.3), ("sock", 0.2)]
+    found = store.inbox.items([waiting.id])[waiting.id]
+    assert [one.label for one in found.labels] == [label for label, _ in wanted]
+    assert [one.probability for one in found.labels] == pytest.approx([share for _, share in wanted])
+    assert replace(found, labels=ranked) == waiting, "nothing else has changed"
+    assert store.inbox.decisions()[taught.id].label == wanted[0][0]
+    assert store.control.reopen([taught.id]) == [taught.id]
+    assert taught.id not in {entry.example.id for entry in store.pending.read(wanted[0][0])}
+    store.inbox.decide([taught.id], labelled(wanted[0][0]), ROOM)
+    teach(store, waiting, wanted[0][0])
+    store.control.forget_class(wanted[0][0])
+    assert nothing_of(store, taught)
 
 
 def test_what_an_operator_drops_leaves_no_image(store: Store) -> None:

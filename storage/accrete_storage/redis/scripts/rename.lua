@@ -1,12 +1,13 @@
 -- Give a class another label, or make it part of another class: every key, count and record that names it, at once.
 -- KEYS: state, what is counted of pending (6), versions, events, kept, exemplar_bytes, quarantine, generations, forgotten,
---   renamed, review_labels, what the seen keys begin with, then pending, exemplars, holdout, features, review_notes and
---   review_records of the label and the same of the new one, then prototypes of each version that may be live.
+--   renamed, review_labels, what the seen keys begin with, inbox_items, inbox_decisions, then pending, exemplars, holdout,
+--   features, review_notes and review_records of the label and the same of the new one, then prototypes of each version
+--   that may be live.
 -- ARGV[1]: JSON {label, new_label, merge, alive (the label is a class, not only one that was forgotten), revision, stored (of
 --   each of both, whether anything is kept), count of records, event, unseen_below: {before, after}}; then for each record
 --   its version, the SHA-1 of what it is, and what it becomes.
 -- Returns {revision, examples of the label}, or nothing where the plan was made of what is not so any more.
-local FIRST_CLASS, PER_CLASS, PAGE = 18, 6, 100
+local FIRST_CLASS, PER_CLASS, PAGE = 20, 6, 100
 local plan = cjson.decode(ARGV[1])
 local state, versions, kept, exemplar_bytes, quarantine = KEYS[1], KEYS[8], KEYS[10], KEYS[11], KEYS[12]
 local labels, pending_bytes, pending_holdout, pending_owners = KEYS[2], KEYS[4], KEYS[5], KEYS[6]
@@ -169,6 +170,45 @@ local function merge_quarantine()
   redis.call('HDEL', quarantine, from)
 end
 
+-- Call `change` with each value of a hash, decoded, and write those anew for which it says so.
+local function rewrite(key, change)
+  local cursor = '0'
+  repeat
+    local answer = redis.call('HSCAN', key, cursor, 'COUNT', PAGE)
+    cursor = answer[1]
+    for i = 1, #answer[2], 2 do
+      local value = cjson.decode(answer[2][i + 1])
+      if change(value) then redis.call('HSET', key, answer[2][i], cjson.encode(value)) end
+    end
+  until cursor == '0'
+end
+
+-- What people said about images in the inbox, and what was answered about them: of two labels that are one now there is
+-- one, which is as probable as both.
+local function relabel_inbox(items, decisions)
+  rewrite(decisions, function(decision)
+    if decision.label ~= from then return false end
+    decision.label = to
+    return true
+  end)
+  rewrite(items, function(item)
+    local found, by_label, changed = {}, {}, false
+    for _, ranked in ipairs(item.labels) do
+      if ranked.label == from then ranked.label, changed = to, true end
+      local same = by_label[ranked.label]
+      if same then
+        same.probability = same.probability + ranked.probability
+        same.provisional = same.provisional and ranked.provisional
+      else
+        found[#found + 1], by_label[ranked.label] = ranked, ranked
+      end
+    end
+    table.sort(found, function(one, other) return one.probability > other.probability end)
+    item.labels = found
+    return changed
+  end)
+end
+
 local examples = redis.call('XLEN', old.pending) + redis.call('HLEN', old.notes)
   + math.max(redis.call('HLEN', old.features), redis.call('LLEN', old.exemplars) + redis.call('LLEN', old.holdout))
 local generation, new_generation = redis.call('HGET', generations, from) or '0', redis.call('HGET', generations, to) or '0'
@@ -189,6 +229,7 @@ else
   for i = FIRST_CLASS + 2 * PER_CLASS, #KEYS do move_field(KEYS[i]) end
 end
 for _, key in ipairs({labels, kept, review_labels}) do move_member(key) end
+relabel_inbox(KEYS[18], KEYS[19])
 if plan.unseen_below[1] ~= '' then redis.call('HSET', state, 'unseen_below', plan.unseen_below[2]) end
 for i = 2, #ARGV, 3 do redis.call('HSET', versions, ARGV[i], ARGV[i + 2]) end
 
