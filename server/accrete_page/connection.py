@@ -66,9 +66,10 @@ class Connection:
     async def is_there(self) -> bool:
         """Return whether the server answers that it serves."""
         try:
-            await self.client.wait_ready(PROBE_S)
+            async with asyncio.timeout(PROBE_S):  # the client takes longer, to find out why it is not
+                await self.client.wait_ready(PROBE_S)
             return True
-        except AccreteError:
+        except (AccreteError, TimeoutError):
             if self._is_elsewhere():
                 self.live.close()  # the tabs ask again, and are led to the other address
             return False

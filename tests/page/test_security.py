@@ -97,6 +97,13 @@ def test_a_server_that_is_not_there_is_told(lonely: Browser):
     assert (answer.status, answer.code) == (503, "UNAVAILABLE")
 
 
+def test_a_server_that_takes_calls_and_says_nothing_is_as_good_as_gone(page: Pages):
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        answer = page(f"127.0.0.1:{mute.getsockname()[1]}").get("api/now")
+    assert (answer.status, answer.code) == (503, "UNAVAILABLE")
+    assert "cannot be reached" in answer.message
+
+
 def test_an_encrypted_server_is_known_by_its_certificate_and_the_page_is_encrypted_too(
     world: World, page: Pages, tmp_path: Path
 ):
