@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import ssl
-from pathlib import Path
-from typing import Any
 
 from accrete import TlsConfig, Unavailable
 from accrete_kit.addresses import is_loopback
 from accrete_kit.atomic_file import write_json
 from accrete_node.settings import Settings
+from accrete_page.certificate import names_in
 from accrete_page.serving import PageSettings
 from accrete_page.target import Target
 
@@ -60,8 +58,8 @@ class Server:
             try:
                 stamp = os.stat(access.certificate).st_mtime_ns
                 if stamp != self._stamp:
-                    name = name_in(access.certificate, access.private_key)
-                    self._tls = TlsConfig(root_certificates=access.certificate, server_name=name)
+                    (name, *_) = names_in(access.certificate, access.private_key)
+                    self._tls = TlsConfig(root_certificates=access.certificate, server_name=name.replace("*", "page"))
                     self._stamp = stamp
             except (OSError, ValueError) as error:
                 raise Unavailable(f"the server's certificate cannot be read: {error}") from error
@@ -80,31 +78,3 @@ class Server:
             return int(json.loads(self._file.read_text("utf-8"))["address"].rpartition(":")[2])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise Unavailable("the server has not started yet") from error
-
-
-def name_in(certificate: str, private_key: str) -> str:
-    """Return a name that a certificate is for, by having it shown once, within this process.
-
-    Raises:
-        OSError: the files cannot be read, or do not belong together.
-        ValueError: it is for no name.
-    """
-    shows = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    shows.load_cert_chain(certificate, private_key)
-    asks = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    asks.load_verify_locations(certificate)
-    asks.check_hostname = False
-    asks.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
-    there, back = ssl.MemoryBIO(), ssl.MemoryBIO()
-    server = shows.wrap_bio(there, back, server_side=True)
-    client = asks.wrap_bio(back, there)
-    for side in (client, server, client, server):
-        try:
-            side.do_handshake()
-        except ssl.SSLWantReadError:
-            continue
-    found: Any = client.getpeercert() or {}
-    names = [str(value) for _, value in found.get("subjectAltName", ())]
-    if not names:
-        raise ValueError(f"{Path(certificate).name} is for no name (subjectAltName)")
-    return names[0].replace("*", "page", 1)

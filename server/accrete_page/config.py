@@ -23,5 +23,5 @@ class PageConfig:
     """Port of the page. If it is taken, the next free one is used, which `accrete up` prints; 0: any free one."""
 
     hosts: tuple[str, ...] = ()
-    """Names under which browsers may ask for it, beside this machine's own (localhost) and addresses in numbers. A name
-    that is not known is refused, for any page on the web can have a name of its own that leads here."""
+    """Names under which browsers may ask for it, beside localhost, addresses in numbers, and the names of the
+    certificate that encrypts it. Others are refused, for any page on the web can have a name of its own lead here."""

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import uvicorn
 
 from accrete_page.application import application
+from accrete_page.certificate import names_in
 from accrete_page.connection import Connections
 from accrete_page.target import Target
 
@@ -80,7 +81,7 @@ class Page:
         self.address = f"{scheme}://{host}:{port}/"
         """Where it is, such as "http://127.0.0.1:8080/"."""
         connections = Connections(settings.where)
-        hosts = (settings.host, *settings.hosts)
+        hosts = (settings.host, *settings.hosts, *_names(settings))
         config = uvicorn.Config(
             application(connections, hosts=hosts, cookie=_cookie(port, secure=scheme == "https")),
             log_config=None,
@@ -183,6 +184,16 @@ def _bound(host: str, port: int) -> socket.socket:
         listener.close()
         raise
     return listener
+
+
+def _names(settings: PageSettings) -> list[str]:
+    """Return the names that the page's certificate is for: nobody else has one for them."""
+    if not settings.certificate:
+        return []
+    try:
+        return names_in(settings.certificate, settings.private_key)
+    except (OSError, ValueError):
+        return []  # what is wrong with it is told where it is used
 
 
 def _cookie(port: int, *, secure: bool) -> str:

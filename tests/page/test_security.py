@@ -13,9 +13,10 @@ import pytest
 
 from accrete import TlsConfig
 from accrete.cli import main
-from accrete_node.page import Server, name_in
+from accrete_node.page import Server
 from accrete_node.settings import SettingsError, load_settings
 from accrete_page import sessions
+from accrete_page.certificate import names_in
 from accrete_page.serving import listen
 from accrete_page.sessions import Sessions
 from accrete_server.access.config import AccessConfig
@@ -108,11 +109,11 @@ def test_an_encrypted_server_is_known_by_its_certificate_and_the_page_is_encrypt
     world: World, page: Pages, tmp_path: Path
 ):
     authority = Authority(tmp_path / "pki")
-    certificate, key = authority.issue("server")
+    certificate, key = authority.issue("server", "DNS:localhost,DNS:page.example")
     names = principals(tmp_path, boss="operate,metrics")
     access = {"certificate": certificate, "private_key": key, "tokens": str(tmp_path / "tokens")}
     running = world.server(access=AccessConfig(**access))  # type: ignore[arg-type]
-    assert name_in(certificate, key) == "localhost"
+    assert names_in(certificate, key) == ["localhost", "page.example"]
     flags = {"data_dir": str(world.data_dir), "server": {"port": 0}, "access": access}
     target = Server(load_settings(flags, resolved=True)).target()
     assert target.address == running.server.address
@@ -121,6 +122,7 @@ def test_an_encrypted_server_is_known_by_its_certificate_and_the_page_is_encrypt
     browser = page(target.address, target.tls, trusting, certificate=certificate, private_key=key)
     assert browser.address.startswith("https://")
     assert browser.post("api/session", {"token": names["boss"]}).json["principal"] == "boss"
+    assert browser.get("", Host="page.example").status == 200
     (cookie,) = browser.jar
     assert (cookie.secure, cookie.name.startswith("__Host-")) == (True, True)
     until(lambda: browser.get("api/now").json["traffic"] == {"calls_per_s": 0.0, "p50_ms": None, "p99_ms": None})
