@@ -77,7 +77,10 @@ def tab() -> Iterator[Callable[..., Stream]]:
         one.close()
 
 
-def test_all_tabs_hear_what_happens_by_one_stream_of_the_servers(world: World, page: Pages, tab: Callable[..., Stream]):
+def test_all_tabs_hear_what_happens_by_one_stream_of_the_servers(
+    world: World, page: Pages, tab: Callable[..., Stream], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(live, "LINGER_S", 0.1)
     running = world.server()
     browser = page(running.server.address)
     tabs = [tab(browser), tab(browser)]
@@ -91,6 +94,9 @@ def test_all_tabs_hear_what_happens_by_one_stream_of_the_servers(world: World, p
     running.add(example("fox", 1))
     assert any(one.data["pending"] for one in tabs[0].messages() if one.kind == "now" and one.data["pending"])
     assert running.server.stream_limit.open == 1
+    for one in tabs:
+        one.close()
+    until(lambda: running.server.stream_limit.open == 0)
 
 
 def test_a_tab_that_comes_back_hears_what_it_missed(world: World, page: Pages, tab: Callable[..., Stream]):
