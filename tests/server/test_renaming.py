@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 import numpy as np
 import pytest
 
 import accrete
 from accrete.cli import main
+from accrete.v1 import curation_pb2
 from accrete_model.config import EngineConfig
 from accrete_model.loaded_version import load
+from accrete_server.access.audit import facts
 from accrete_server.inbox.config import InboxConfig
 from accrete_storage.versions.prototypes import Prototype
 from benchmarks.waiting import until
@@ -92,6 +95,32 @@ def test_two_classes_are_answered_as_one(world: World, client: accrete.Client) -
     assert answers(client).keys() == {"owl"}
 
 
+def test_no_answer_and_no_list_has_both_labels_or_neither(client: accrete.Client) -> None:
+    client.add_examples([("dog", pixels(5))])
+    stop, seen = threading.Event(), (set[frozenset[str]](), set[frozenset[str]]())
+
+    def look(found: set[frozenset[str]], labels: Callable[[], Iterable[str]]) -> None:
+        while not stop.is_set():
+            found.add(frozenset(labels()))
+
+    def both_saw(labels: frozenset[str]) -> bool:
+        return all(labels in found for found in seen)
+
+    looks = (lambda: answers(client), lambda: [one.label for one in client.classes()])
+    threads = [threading.Thread(target=look, args=pair) for pair in zip(seen, looks, strict=True)]
+    for thread in threads:
+        thread.start()
+    try:
+        for before, after in [("dog", "wolf"), ("wolf", "dog")] * 4:
+            client.rename_class(before, after)
+            until(partial(both_saw, frozenset({"cat", after, "owl"})), "both to see it")
+    finally:
+        stop.set()
+        for thread in threads:
+            thread.join()
+    assert seen == ({frozenset({"cat", name, "owl"}) for name in ("dog", "wolf")},) * 2
+
+
 def test_a_provisional_class_is_renamed(world: World, client: accrete.Client) -> None:
     direction = np.eye(Recipe().feature_length, dtype=np.float32)[0]
     client.add_examples([("newt", pixels(5))])
@@ -166,6 +195,14 @@ def test_bad_input_changes_nothing(world: World, client: accrete.Client) -> None
     with pytest.raises(accrete.InvalidInput, match="labels are text"):
         client.rename_class(3, "wolf")  # type: ignore[arg-type]
     assert [one.label for one in client.classes()] == [*LABELS, "newt"]
+
+
+def test_the_audit_log_has_both_labels() -> None:
+    assert facts(curation_pb2.RenameClassRequest(label="dog", new_label="wolf")) == {
+        "label": "dog",
+        "new_label": "wolf",
+    }
+    assert facts(curation_pb2.MergeClassesRequest(label="dog", into="cat")) == {"label": "dog", "into": "cat"}
 
 
 def test_what_it_costs_is_said_before_it_is_done(

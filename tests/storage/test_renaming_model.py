@@ -26,7 +26,8 @@ from .conftest import assert_counters_exact, ids, lease, step
 
 pytestmark = pytest.mark.integration
 
-LABELS = "abc"
+LABELS = ("a", 'é|"🦊', "2|1-1|0|a")
+"""Two of which look like parts of what is stored."""
 SHARE = 0.3
 PER_CLASS = 2
 _runs = itertools.count()

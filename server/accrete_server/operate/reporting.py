@@ -18,6 +18,9 @@ from accrete_storage.examples.memory import MemoryCount
 from accrete_storage.examples.pending import PendingCount
 from accrete_storage.store import Store
 
+_TRIES, _RENAMED_S = 20, 0.05
+"""Times that a list of classes is begun anew while one is renamed, and seconds between them."""
+
 
 class Reporter:
     """Put together what this server and the store know."""
@@ -75,9 +78,14 @@ class Reporter:
             StorageError: the store does not answer.
         """
         store = self._connection.store()
-        view = self._slots.live
-        pending, kept = store.pending.counts(), store.memory.counts()
-        since = store.registry.version(view.version).since if view is not None else {}
+        for _ in range(_TRIES):
+            view, renamed = self._slots.live, store.registry.state().renamed
+            pending, kept = store.pending.counts(), store.memory.counts()
+            since = store.registry.version(view.version).since if view is not None else {}
+            caught_up = view is None or view.revision >= renamed
+            if caught_up and store.registry.state().renamed == renamed:
+                break
+            self._slots.wait_change(view, _RENAMED_S)  # else a class might be listed under two labels, or none
         return [
             _class_info(label, view, pending.get(label), kept.get(label), since)
             for label in _in_order(view, pending, kept)
