@@ -9,7 +9,7 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import uvicorn
@@ -24,6 +24,8 @@ PORTS = 10
 MOST_CONNECTIONS = 256
 STUCK_MS = 30_000
 """Milliseconds after which the kernel ends a connection whose browser takes nothing."""
+_ALL = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}
+"""Addresses that stand for all of the machine, and what it reaches itself by."""
 _END_S = 1
 _CERTIFICATE_TICKS = 20
 """Of 0.1 s each, between two looks whether the certificate is another one."""
@@ -77,11 +79,11 @@ class Page:
         self._listener = listen(settings.host, settings.port)
         port = self._listener.getsockname()[1]
         scheme = "https" if settings.certificate else "http"
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        self.address = f"{scheme}://{host}:{port}/"
+        names = _names(settings)
+        self.address = f"{scheme}://{_shown(settings.host, names)}:{port}/"
         """Where it is, such as "http://127.0.0.1:8080/"."""
         connections = Connections(settings.where)
-        hosts = (settings.host, *settings.hosts, *_names(settings))
+        hosts = (settings.host, *settings.hosts, *names)
         config = uvicorn.Config(
             application(connections, hosts=hosts, cookie=_cookie(port, secure=scheme == "https")),
             log_config=None,
@@ -194,6 +196,13 @@ def _names(settings: PageSettings) -> list[str]:
         return names_in(settings.certificate, settings.private_key)
     except (OSError, ValueError):
         return []  # what is wrong with it is told where it is used
+
+
+def _shown(host: str, names: Sequence[str]) -> str:
+    """Return what a browser may ask for: for all addresses of the machine a name of the certificate, or its own."""
+    if host in _ALL:
+        return next((name for name in names if "*" not in name), _ALL[host])
+    return f"[{host}]" if ":" in host else host
 
 
 def _cookie(port: int, *, secure: bool) -> str:

@@ -97,7 +97,7 @@ def page() -> Iterator[Callable[..., Browser]]:
         **settings: Any,
     ) -> Browser:
         where = server if callable(server) else lambda: Target(address=server, tls=tls)
-        made = Page(PageSettings(where=where, host="127.0.0.1", port=0, **settings))
+        made = Page(PageSettings(where=where, port=0, **{"host": "127.0.0.1"} | settings))
         thread = threading.Thread(target=made.run)
         thread.start()
         running.append((made, thread))

@@ -88,6 +88,12 @@ def test_requests_of_other_sites_are_refused(lonely: Browser):
     assert not refused("GET", "", Sec_Fetch_Site="cross-site")  # a link to it
 
 
+def test_a_page_of_all_addresses_says_one_that_a_browser_can_open(page: Pages):
+    browser = page(f"127.0.0.1:{free_port()}", host="0.0.0.0")
+    assert browser.address.startswith("http://127.0.0.1:")
+    assert browser.get("").status == 200
+
+
 def test_a_body_that_a_form_can_send_is_none_of_ours(lonely: Browser):
     sent = lonely.ask("POST", "api/session", b'{"token": "a"}', SAME | {"Content-Type": "text/plain"})
     assert (sent.status, "application/json" in sent.message) == (400, True)
