@@ -54,6 +54,12 @@ class Callers:
         """Return the token of whoever asks; "" for nobody."""
         return self.sessions.token(request.cookies.get(self.cookie)) or ""
 
+    def still(self, request: Request) -> Callable[[], bool]:
+        """Return a function that tells whether who asks is still who they were; nobody is so for ever."""
+        identifier = request.cookies.get(self.cookie)
+        signed_in = bool(self.token(request))
+        return lambda: not signed_in or self.sessions.is_open(identifier)
+
     def connection(self, request: Request) -> Connection:
         """Return the connection of whoever asks."""
         return self.connections.get(self.token(request))

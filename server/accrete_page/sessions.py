@@ -45,6 +45,11 @@ class Sessions:
         self._sessions.move_to_end(identifier)
         return session.token
 
+    def is_open(self, identifier: str | None) -> bool:
+        """Return whether a session is known and has not ended, without noting that it is in use."""
+        self._expire()
+        return identifier in self._sessions
+
     def end(self, identifier: str | None) -> None:
         """Forget a session."""
         self._sessions.pop(identifier or "", None)

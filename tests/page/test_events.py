@@ -19,6 +19,7 @@ from accrete_page import live, serving
 from accrete_server.access.config import AccessConfig
 from benchmarks.waiting import free_port, until
 from tests.page.conftest import Browser
+from tests.page.test_routes import PNG
 from tests.server.test_access import principals
 from tests.server.world import World, example
 
@@ -150,6 +151,24 @@ def test_a_server_that_comes_back_at_another_port_is_found(world: World, page: P
     assert again.server.port != running.server.port
     assert [one.data for one in stream.messages() if one.kind == "server"] == []
     assert tab(browser).next("server").data == {"reachable": True}
+
+
+def test_the_tabs_of_a_session_end_with_it_and_no_others(
+    world: World, page: Pages, tab: Callable[..., Stream], tmp_path: Path
+):
+    names = principals(tmp_path, app="predict,teach")
+    running = world.server(access=AccessConfig(tokens=str(tmp_path / "tokens")))
+    browser = page(running.server.address)
+    other = Browser(browser.address)
+    for one in (browser, other):
+        one.post("api/session", {"token": names["app"]})
+    ending, going_on = tab(browser), tab(other)
+    for stream in (ending, going_on):
+        stream.next("now")
+    browser.delete("api/session")
+    other.post("api/teach?label=fox", PNG)
+    assert [one for one in ending.messages() if one.kind == "now" and one.data["pending"]] == []
+    assert any(one.data["pending"] for one in going_on.messages() if one.kind == "now")
 
 
 def test_a_tab_of_a_token_that_is_taken_back_ends(

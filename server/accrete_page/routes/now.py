@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -30,19 +30,20 @@ async def events(request: Request) -> Response:
     except Unavailable:
         stream.note(reachable=False)
     after = request.headers.get("last-event-id") or request.query_params.get("after", "")
-    return _Stream(stream, stream.attach(after[:100]))
+    return _Stream(stream, stream.attach(after[:100]), callers(request).still(request))
 
 
 class _Stream(Response):
-    """Server-sent events until the browser goes, does not read, or the page ends."""
+    """Server-sent events until the browser goes or does not read, its session ends, or the page does."""
 
     media_type = "text/event-stream"
 
-    def __init__(self, stream: Live, tab: Tab) -> None:
+    def __init__(self, stream: Live, tab: Tab, still: Callable[[], bool]) -> None:
         super().__init__(headers={"X-Accel-Buffering": "no"})
         del self.headers["content-length"]
         self._stream = stream
         self._tab = tab
+        self._still = still
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send."""
@@ -60,6 +61,8 @@ class _Stream(Response):
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
         await send({"type": "http.response.body", "body": b"retry: 1000\n\n", "more_body": True})
         async for message in self._tab.messages():
+            if not self._still():
+                return
             try:
                 async with asyncio.timeout(live.STUCK_S):
                     await send({"type": "http.response.body", "body": message, "more_body": True})
