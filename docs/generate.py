@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
+import json
 import os
 import re
 import sys
@@ -16,7 +17,7 @@ from typing import Any
 
 import accrete
 
-DOCS = Path(__file__).parent
+DOCS = Path(__file__).resolve().parent
 MADE = "<!-- Made by docs/generate.py. Change the code, not this file. -->"
 
 CONFIGURATION = f"""\
@@ -49,6 +50,17 @@ CLI = f"""\
 
 Each command tells this with `--help`. `accrete --install-completion` teaches it to the shell.
 """
+
+CHART_SCHEMA = "../server/deploy/helm/accrete/values.schema.json"
+CHART_SEES_TO = {
+    "store": ("url",),
+    "server": ("host", "port", "share_port", "metrics_host", "metrics_port"),
+    "learner": ("metrics_host", "metrics_port"),
+    "access": ("certificate", "private_key", "client_ca", "tokens", "insecure"),
+}
+"""Fields, by section, that `settings` of the chart does not take: what its pods are made with says them."""
+CHART_LEAVES_OUT = ("page",)
+"""Sections that no pod of the chart reads."""
 
 
 def configuration() -> str:
@@ -152,7 +164,32 @@ def cli() -> str:
     return "\n".join(parts)
 
 
+def chart_schema() -> str:
+    """Return the schema of the chart's values: what stands there, with the settings that the code has."""
+    from accrete_node.settings import SECTIONS_OF_LEARNER, Settings
+
+    made = Settings.model_json_schema()
+    sections = {}
+    for name, reference in made["properties"].items():
+        if "$ref" in reference:
+            fields = made["$defs"][reference["$ref"].rpartition("/")[2]]["properties"]
+            hidden = {*CHART_SEES_TO.get(name, ()), *(SECTIONS_OF_LEARNER if name == "learner" else ())}
+            taken = {field: _bare(schema) for field, schema in fields.items() if field not in hidden}
+            sections[name] = {"type": "object", "additionalProperties": False, "properties": taken}
+    schema = json.loads((DOCS / CHART_SCHEMA).read_text(encoding="utf-8"))
+    schema["properties"]["preset"] = _bare(made["properties"]["preset"])
+    settings = {name: sections[name] for name in sections if name not in CHART_LEAVES_OUT}
+    schema["properties"]["settings"] = {"type": "object", "additionalProperties": False, "properties": settings}
+    return json.dumps(schema, indent=1) + "\n"
+
+
+def _bare(schema: dict[str, Any]) -> dict[str, Any]:
+    """A field's schema without its default, which a preset may replace."""
+    return {name: value for name, value in schema.items() if name not in ("default", "title", "description")}
+
+
 DOCUMENTS: dict[str, Callable[[], str]] = {
+    CHART_SCHEMA: chart_schema,
     "cli.md": cli,
     "configuration.md": configuration,
     "sdk.md": sdk,
@@ -164,12 +201,16 @@ def main() -> int:
     stale = [name for name, make in DOCUMENTS.items() if not _is(DOCS / name, make())]
     if "--check" in sys.argv[1:]:
         for name in stale:
-            print(f"docs/{name} is not what the code says: python docs/generate.py", file=sys.stderr)
+            print(f"{_shown(name)} is not what the code says: python docs/generate.py", file=sys.stderr)
         return int(bool(stale))
     for name in stale:
         (DOCS / name).write_text(DOCUMENTS[name](), encoding="utf-8")
-        print(f"docs/{name}")
+        print(_shown(name))
     return 0
+
+
+def _shown(name: str) -> Path:
+    return (DOCS / name).resolve().relative_to(DOCS.parent)
 
 
 def _is(path: Path, text: str) -> bool:
