@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -195,6 +196,13 @@ def assert_counters_exact(store: Store) -> None:
         for entry in entries:
             principal = entry.example.principal
             owed[principal] = owed.get(principal, 0) + sizes[label, entry.position]
+    by_label = {label.decode(): json.loads(owned) for label, owned in client.hgetall(keys.pending_owners).items()}
+    for label, entries in read.items():
+        own: dict[str, int] = {}
+        for entry in entries:
+            own[entry.example.principal] = own.get(entry.example.principal, 0) + sizes[label, entry.position]
+        assert by_label.pop(label, {}) == own
+    assert not any(any(owned.values()) for owned in by_label.values())
     counted = client.hgetall(keys.pending_principals)
     assert {name.decode(): int(size) for name, size in counted.items()} == owed
     kept = [record for label in store.memory.labels() for record in client.lrange(keys.exemplars(label), 0, -1)]

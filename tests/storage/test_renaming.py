@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -89,6 +90,9 @@ def test_an_example_is_stored_once_whichever_label_of_its_class_it_comes_under(s
     changed = Example(id=own.id, label="c", content=np.full((2, 2, 1), 77, np.uint8))
     assert store.pending.add([own, again, changed]) == [Outcome.DUPLICATE, Outcome.EARLIER, Outcome.CONFLICT]
     assert store.pending.counts()["c"].examples == 1
+    store.pending.add([other := example("a", 2)])
+    assert store.pending.add([replace(other, label="c")]) == [Outcome.CONFLICT], "a is another class by now"
+    store.control.forget_class("a")
     store.renaming.rename("c", "a")
     assert store.pending.add([own]) == [Outcome.DUPLICATE]
 
@@ -147,9 +151,9 @@ def test_two_classes_become_one_wherever_they_are_kept(connect: Connect):
 
 def test_a_learned_class_that_becomes_part_of_a_new_one_is_learned(store: Store):
     mine = lease(store)
+    store.pending.add(examples("b", 3))
     store.pending.add(examples("a", 3))
     store.commit(step(store, mine, ["a"]))
-    store.pending.add(examples("b", 3))
     store.renaming.merge("a", "b")
     assert store.registry.version(1).labels == ["b"]
     assert learned(store, "a-1")
@@ -200,6 +204,18 @@ def test_a_class_of_which_an_earlier_one_was_forgotten_keeps_its_own_rows_alone(
     assert store.registry.version(2).row_labels(forgotten) == ("b", "b")
 
 
+def test_rows_of_an_earlier_class_of_the_same_label_stay_forgotten(store: Store):
+    mine = lease(store)
+    for _ in range(2):
+        store.pending.add(examples("a", 3))
+        store.commit(step(store, mine, ["a"]))
+        if store.registry.state().version == 1:
+            store.control.forget_class("a")
+    store.renaming.rename("a", "b")
+    forgotten = store.registry.forgotten()
+    assert [one.row_labels(forgotten) for one in store.registry.versions()] == [("",), ("b",)]
+
+
 def test_a_forgotten_class_is_renamed_and_stays_forgotten(store: Store):
     mine = lease(store)
     store.pending.add(examples("a", 3) + examples("z", 3))
@@ -225,6 +241,32 @@ def test_what_cannot_be_is_refused_and_changes_nothing(store: Store):
         store.renaming.merge("a", "a")
     assert store.registry.state().revision == 0
     assert store.pending.labels() == ["a", "b"]
+
+
+def test_what_happens_between_its_reading_and_its_writing_counts(store: Store, monkeypatch: pytest.MonkeyPatch):
+    mine = lease(store)
+    store.pending.add(examples("a", 3) + examples("z", 3))
+    store.commit(step(store, mine, ["a"]))
+    between: list[Callable[[], object]] = [
+        lambda: store.commit(step(store, mine, ["z"], known=["a"])),
+        lambda: (store.control.forget_class("a"), store.pending.add(examples("a", 1))),
+        lambda: store.pending.add(examples("c", 1)),
+    ]
+    read = store.renaming._read
+    moments = []
+
+    def interrupted(*labels: str) -> object:
+        moments.append(read(*labels))
+        if between:
+            between.pop(0)()
+        return moments[-1]
+
+    monkeypatch.setattr(store.renaming, "_read", interrupted)
+    with pytest.raises(LabelInUse):
+        store.renaming.rename("a", "c")
+    assert len(moments) == 4
+    assert store.registry.version(2).kept_labels(store.registry.forgotten()) == ("z",)
+    assert store.pending.labels() == ["a", "c"]
 
 
 def test_done_again_it_changes_nothing(store: Store):
