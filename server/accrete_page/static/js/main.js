@@ -10,7 +10,7 @@ import { Keys } from "./core/keys.js";
 import { Labels } from "./core/labels.js";
 import { Live } from "./core/live.js";
 import { Outbox } from "./core/outbox.js";
-import { go, route } from "./core/router.js";
+import { go, link, route } from "./core/router.js";
 import { applyTheme, nextTheme } from "./core/theme.js";
 import { VIEWS } from "./views.js";
 
@@ -50,10 +50,10 @@ function run(session) {
   const draw = () => render(page, shell({ session, live, outbox, view: name, main, help: () => void help(), leave }));
 
   const show = () => {
+    if (!VIEWS.some((one) => one.name === route().view)) history.replaceState(null, "", link("now"));
     const { view: wanted, rest } = route();
     const found = VIEWS.find((one) => one.name === wanted);
-    if (!found) return go("now");
-    if (found.name === name && view?.moved) return view.moved(rest);
+    if (!found || found.name === name) return view?.moved?.(rest);
     view?.close();
     name = found.name;
     // An element of its own: what a view that is closed still waits for is drawn where nobody sees it.
@@ -64,7 +64,6 @@ function run(session) {
     view = found.mount(main, { api, live, keys, labels, outbox, session, rest });
     document.title = `${found.title} – Accrete`;
     main.querySelector("h1")?.focus();
-    return undefined;
   };
 
   const everywhere = keys.scope("Everywhere");

@@ -72,9 +72,18 @@ export class Outbox {
   async undo(id) {
     const entry = this.entries.find((one) => one.id === id);
     while (entry?.state === "sending") await new Promise((done) => setTimeout(done, 50));
-    if (entry && entry.state !== "waiting" && entry.state !== "refused") await this.api.post("inbox/reopen", { ids: [id] });
+    if (entry && entry.state !== "waiting" && entry.state !== "refused") await this.reopen([id]);
     this.entries = this.entries.filter((one) => one.id !== id);
     this.#changed();
+  }
+
+  /**
+   * Let items wait again, on the server.
+   * @param {string[]} ids
+   */
+  async reopen(ids) {
+    const { unknown } = await this.api.post("inbox/reopen", { ids });
+    if (unknown?.length) throw new Error("the image is no longer kept");
   }
 
   async #send() {

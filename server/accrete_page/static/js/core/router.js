@@ -22,23 +22,14 @@ export function route() {
 }
 
 /**
- * Go somewhere.
+ * Go somewhere, at once: the next key already finds what this one has chosen.
  *
  * @param {string} view
  * @param {...(string | number)} rest
  */
 export function go(view, ...rest) {
-  location.hash = link(view, ...rest);
-}
-
-/**
- * Show what a view is about in the address, without a new entry in the history.
- *
- * @param {string} view
- * @param {...(string | number)} rest
- */
-export function replace(view, ...rest) {
-  history.replaceState(null, "", link(view, ...rest));
+  history.pushState(null, "", link(view, ...rest));
+  dispatchEvent(new HashChangeEvent("hashchange"));
 }
 
 /** @param {string} part */

@@ -119,7 +119,7 @@ export class Items {
     for (const { id } of items) {
       try {
         if (this.outbox.entries.some((entry) => entry.id === id)) await this.outbox.undo(id);
-        else await this.api.post("inbox/reopen", { ids: [id] });
+        else await this.outbox.reopen([id]);
       } catch (error) {
         this.failed = new Error(`Not taken back: ${sentence(error)}`);
       }
