@@ -202,6 +202,20 @@ def test_each_process_reads_settings_that_hold_where_it_runs(render, values, tmp
         assert settings.access.insecure == (values is LEAST)
 
 
+@EACH
+def test_the_folders_that_pods_share_are_made_before_they_are_mounted(render, values):
+    for name, pod in render(values).pods():
+        mounted = [one for one in pod["containers"][0]["volumeMounts"] if one["name"] == "versions"]
+        assert {one["mountPath"]: one["subPath"] for one in mounted} == {
+            "/data/versions": "versions",
+            f"/data/{BACKBONES_FOLDER}": BACKBONES_FOLDER,
+        }
+        if name != "runtime":  # it starts once the learners have made them
+            (first,) = pod["initContainers"]
+            (place,) = (one["mountPath"] for one in first["volumeMounts"])
+            assert set(first["command"]) >= {f"{place}/{one['subPath']}" for one in mounted}
+
+
 def test_the_commands_of_the_containers_are_there(render):
     project = tomllib.loads((CHART.parents[3] / "pyproject.toml").read_text())["project"]
     commands = project["entry-points"]["accrete.commands"]
