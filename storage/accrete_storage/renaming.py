@@ -45,8 +45,8 @@ class _Moment:
     """All that a plan rests on, read at once."""
 
     revision: int
-    records: Mapping[str, bytes]
-    """By version."""
+    records: Mapping[str, tuple[bytes, VersionRecord]]
+    """By version, each as it is stored and what that says."""
     forgotten: Mapping[str, int]
     unseen_below: bytes
     renames: Renames
@@ -130,11 +130,11 @@ class Renaming:
                 pipeline.hexists(keys.quarantine, name)
             (revision, unseen_below, active), stored, forgotten, generations, renamed, *there = pipeline.execute()
         forgotten = {name.decode(): int(at) for name, at in forgotten.items()}
-        records = {number.decode(): VersionRecord.from_json(text) for number, text in stored.items()}
+        records = {number.decode(): (text, VersionRecord.from_json(text)) for number, text in stored.items()}
         # A version that was given up stays live until another is.
         ready = {
             number: record
-            for number, record in records.items()
+            for number, (_, record) in records.items()
             if record.state == "ready" or number == (active or b"").decode()
         }
         classes = []
@@ -144,7 +144,7 @@ class Renaming:
             classes.append(_Class(stored=any(there[4 * nth : 4 * nth + 4]), known=known, masked=masked and not known))
         return _Moment(
             revision=int(revision or 0),
-            records={number.decode(): text for number, text in stored.items()},
+            records=records,
             forgotten=forgotten,
             unseen_below=unseen_below or b"",
             renames=Renames(renamed, generations),
@@ -173,9 +173,8 @@ class Renaming:
             "unseen_below": [moment.unseen_below.decode(), _unseen_below(moment.unseen_below, plan)],
         }
         arguments: list[str | bytes] = [json.dumps(body)]
-        for number, text in moment.records.items():
-            now = plan.of(VersionRecord.from_json(text))
-            arguments += (number, hashlib.sha1(text).hexdigest(), now.to_json())
+        for number, (text, record) in moment.records.items():
+            arguments += (number, hashlib.sha1(text).hexdigest(), plan.of(record).to_json())
         with around("relabel"):
             answer = self._database.call("rename", names, arguments)
         if answer is None:

@@ -138,7 +138,7 @@ local function merge_holdout()
   redis.call('DEL', old.holdout)
 end
 
--- The fewer go to the more, of which there may be a hundred thousand.
+-- The fewer go to the more, of which there may be a hundred thousand, in pieces, since Lua's stack bounds a call.
 local function merge_features()
   local source, target = old.features, new.features
   if redis.call('HLEN', source) > redis.call('HLEN', target) then source, target = target, source end
@@ -146,7 +146,9 @@ local function merge_features()
   repeat
     local answer = redis.call('HSCAN', source, cursor, 'COUNT', PAGE)
     cursor = answer[1]
-    for i = 1, #answer[2], 2 do redis.call('HSET', target, answer[2][i], answer[2][i + 1]) end
+    for first = 1, #answer[2], 1000 do
+      redis.call('HSET', target, unpack(answer[2], first, math.min(first + 999, #answer[2])))
+    end
   until cursor == '0'
   redis.call('DEL', source)
   if target ~= new.features and redis.call('EXISTS', target) == 1 then redis.call('RENAME', target, new.features) end
