@@ -12,7 +12,7 @@ export class Labels {
   constructor(api, live) {
     this.api = api;
     live.subscribe((kind) => {
-      if (["committed", "activated", "provisional", "forgotten"].includes(kind)) this.#asked = false;
+      if (["committed", "activated", "provisional", "forgotten", "renamed"].includes(kind)) this.#asked = false;
     });
   }
 

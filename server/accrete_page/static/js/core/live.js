@@ -5,7 +5,7 @@ import { address } from "./api.js";
 /** @typedef {import("./types.js").Now} Now */
 /** @typedef {import("./types.js").Happened} Happened */
 
-const KINDS = ["phase", "progress", "committed", "activated", "rejected", "failed", "forgotten", "provisional", "reviewed", "discarded"];
+const KINDS = ["phase", "progress", "committed", "activated", "rejected", "failed", "forgotten", "renamed", "provisional", "reviewed", "discarded"];
 const MOST_EVENTS = 200;
 const MOST_LOSSES = 400;
 const AGAIN_MS = 1500;

@@ -112,7 +112,7 @@ export function mount(root, context) {
   function draw() {
     render(root, content());
   }
-  const unsubscribe = live.subscribe((what) => ["activated", "committed", "forgotten", "provisional", "reach"].includes(what) && void load());
+  const unsubscribe = live.subscribe((what) => ["activated", "committed", "forgotten", "renamed", "provisional", "reach"].includes(what) && void load());
   draw();
   void load();
   if (state.chosen) choose(state.chosen);

@@ -62,6 +62,7 @@ function ofEvent(event) {
     activated: () => event["pinned"] && { kind: "warn", version: event["version"], what: "was made live and pinned", more: "" },
     failed: () => ({ kind: "bad", what: "A step failed", more: event["reason"] }),
     forgotten: () => ({ kind: "warn", what: `${event["label"]} was forgotten`, more: "" }),
+    renamed: () => ({ kind: "", what: `${event["label"]} is ${event["merged"] ? "part of " : ""}${event["new_label"]} now`, more: "" }),
     provisional: () => ({ kind: "", what: `${event["label"]} can be predicted, provisionally`, more: `from ${counted(event["examples"], "example")}` }),
     reviewed: () => ({ kind: "warn", what: `${counted(event["examples"], "example")} of ${event["label"]} set aside for review`, more: event["reasons"].join(", ") }),
     discarded: () => ({ kind: "", what: "A step was given up and is run anew", more: event["reason"] }),
