@@ -1,7 +1,7 @@
 """Examples that are acknowledged and not yet learned, in one stream per label."""
 
 import json
-from collections.abc import Iterable, Iterator, Sequence, Set
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any, NamedTuple
@@ -84,6 +84,15 @@ class Stored(NamedTuple):
     id: str
 
 
+class _Names(NamedTuple):
+    """Labels that classes had before."""
+
+    revision: int
+    """That the last renaming of these made; the script says when there is a later one."""
+    former: Mapping[str, tuple[str, ...]]
+    """By label, the others that its examples came under."""
+
+
 class PendingLog:
     """The pending examples."""
 
@@ -95,10 +104,8 @@ class PendingLog:
         self._config = config
         self._holdout = holdout
         self._teaching = teaching
-        self._former: dict[str, tuple[str, ...]] = {}
-        """Other labels that a label's examples came under."""
-        self._renamed = 0
-        """The revision that the last renaming of these made; the script says when there is a later one."""
+        self._names = _Names(0, {})
+        """Replaced as a whole, since several threads read it."""
 
     def add(self, examples: Sequence[Example | Arrival]) -> list[Outcome]:
         """Store a batch of one principal's examples, and return once they are as durable as promised.
@@ -137,13 +144,13 @@ class PendingLog:
         if any(arrival.principal != principal for arrival in arrivals):
             raise ValueError("a batch is of one principal")
         while (stored := self._store(arrivals, principal)) is None:
-            renames, self._renamed = read_renames(self._database, self._keys)
-            self._former = renames.former()
+            renames, revision = read_renames(self._database, self._keys)
+            self._names = _Names(revision, renames.former())
         return stored
 
     def _store(self, arrivals: Sequence[Arrival], principal: str) -> list[Stored] | None:
         """Store a batch, or nothing of it and return None when classes were renamed that this does not know of."""
-        keys, config, teaching = self._keys, self._config, self._teaching
+        keys, config, teaching, known = self._keys, self._config, self._teaching, self._names
         names = [*keys.counted, keys.generations, keys.state, keys.versions, keys.forgotten, keys.kept]
         names += [*(keys.quota(principal, what) for what in ("examples", "labels")), keys.quarantine, keys.renamed]
         labels = {label: number for number, label in enumerate(dict.fromkeys(one.label for one in arrivals), 1)}
@@ -156,7 +163,7 @@ class PendingLog:
             teaching.new_labels_per_day,
             teaching.pending_bytes,
             _awaiting(principal) if teaching.approve_new_labels else "",
-            self._renamed,
+            known.revision,
             len(arrivals),
             len(labels),
             *labels,
@@ -170,7 +177,7 @@ class PendingLog:
         former = [
             (nth, *one)
             for nth, arrival in enumerate(arrivals, 1)
-            for label in self._former.get(arrival.label, ())
+            for label in known.former.get(arrival.label, ())
             for one in arrival.under(label)
         ]
         for nth, example_id, digest in former:
