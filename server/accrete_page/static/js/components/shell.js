@@ -28,7 +28,7 @@ export function shell({ session, live, outbox, view, main, help, leave }) {
       button("Keys", help, { kind: "quiet keys", key: "?" }),
     ),
     h("nav", { class: "views", "aria-label": "Views" }, VIEWS.map((one) => entry(one, view, live, outbox))),
-    h("div", { class: "standing", role: "status", key: "standing" }, standing(live, outbox)),
+    h("div", { class: "standing", role: "status", key: "standing" }, standing(live, outbox, session.release)),
     main,
   ];
 }
@@ -84,9 +84,14 @@ function entry({ name, title, letter }, view, live, outbox) {
 /**
  * @param {import("../core/live.js").Live} live
  * @param {import("../core/outbox.js").Outbox} outbox
+ * @param {string} release Of the server when the page was opened.
  */
-function standing(live, outbox) {
-  if (live.reachable && live.connected) return null;
+function standing(live, outbox, release) {
+  if (live.reachable && live.connected) {
+    const now = live.now?.status.release ?? release;
+    if (now === release) return null;
+    return h("p", { class: "notice do" }, h("span", null, `The server has another release now, ${now}. Load the page again for what is new in it.`), button("Load again", () => location.reload()));
+  }
   const who = live.connected ? "The server does not answer" : "The page's own process does not answer";
   const kept = outbox.unsent ? ` ${counted(outbox.unsent, "label is", "labels are")} kept here and will be sent once.` : " What you type is kept.";
   return h("p", { class: "notice warn" }, `${who} since ${clock(live.goneSince)}.${kept} It goes on by itself when there is an answer.`);

@@ -32,8 +32,8 @@ export function many(items, selection, act, grouped) {
       selection.chosen.size
         ? [
             likeliest(items.filter(({ id }) => selection.chosen.has(id))).map((label, at) => button(label, () => act.label(label), { key: String(at + 1) })),
-            button("Another label", act.other, { key: "/" }),
-            button("A new one", act.fresh, { key: "n" }),
+            button("Another", act.other, { key: "/" }),
+            button("New", act.fresh, { key: "n" }),
             button("Skip", act.skip, { key: "space" }),
           ]
         : null,

@@ -104,7 +104,7 @@ function figures({ status, classes, traffic, versions }) {
     figure("Classes", count(status.classes), classes.provisional ? `and ${counted(classes.provisional, "provisional one")}` : ""),
     figure("Accuracy", percent(accuracy?.all), accuracy?.examples ? `of ${counted(accuracy.examples, "example")}` : ""),
     figure("Calls a second", traffic?.calls_per_s === null || !traffic ? "–" : traffic.calls_per_s.toFixed(1)),
-    figure("Answered within", milliseconds(traffic?.p50_ms), traffic?.p99_ms ? `p99 ${milliseconds(traffic.p99_ms)}` : "p50"),
+    figure("Answered within", milliseconds(traffic?.p50_ms), traffic?.p99_ms ? `p99 ${milliseconds(traffic.p99_ms)}` : ""),
     figure("Not learned yet", count(status.pending), status.pending ? `oldest ${duration(status.oldest_pending_ms / 1000)}` : ""),
   );
 }
