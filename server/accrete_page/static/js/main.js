@@ -41,9 +41,9 @@ async function begin() {
 
 /** @param {Session} session */
 function run(session) {
-  const live = new Live();
+  const live = new Live(api);
   const labels = new Labels(api, live);
-  const outbox = new Outbox(api, live);
+  const outbox = new Outbox(api, live, session.principal);
   let main = document.createElement("main");
   let [name, view] = /** @type {[string, import("./core/types.js").View | null]} */ (["", null]);
 
@@ -55,6 +55,7 @@ function run(session) {
     const found = VIEWS.find((one) => one.name === wanted);
     if (!found || found.name === name) return view?.moved?.(rest);
     view?.close();
+    document.querySelector("dialog")?.close();
     name = found.name;
     // An element of its own: what a view that is closed still waits for is drawn where nobody sees it.
     main = document.createElement("main");

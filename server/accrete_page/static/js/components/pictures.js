@@ -89,24 +89,22 @@ export class Selection {
    * @param {KeyboardEvent} event
    */
   move(event) {
-    const ids = this.order();
     const list = /** @type {HTMLElement} */ (event.currentTarget);
-    const columns = getComputedStyle(list.querySelector("[role=option]")?.parentElement ?? list).gridTemplateColumns.split(" ").length;
+    const ids = [...list.querySelectorAll("[role=option]")].map((option) => /** @type {HTMLElement} */ (option).dataset["id"] ?? "");
+    const columns = getComputedStyle(list).gridTemplateColumns.split(" ").length;
     const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns, Home: -ids.length, End: ids.length }[event.key];
     if (event.key === " ") {
       event.preventDefault();
       event.stopPropagation();
-      this.toggle(this.focus || ids[0] || "", { range: event.shiftKey });
+      this.toggle(ids.includes(this.focus) ? this.focus : (ids[0] ?? ""), { range: event.shiftKey });
     }
     if (step === undefined || !ids.length) return;
     event.preventDefault();
     event.stopPropagation();
-    const at = Math.max(0, Math.min(ids.length - 1, ids.indexOf(this.focus) + step));
-    this.focus = ids[at] ?? "";
-    if (event.shiftKey) {
-      if (!this.#anchor) this.#anchor = this.focus;
-      this.toggle(this.focus, { range: true });
-    }
+    const from = ids.indexOf(this.focus);
+    if (event.shiftKey && from >= 0 && !this.chosen.has(this.#anchor)) this.#anchor = this.focus;
+    this.focus = ids[Math.max(0, Math.min(ids.length - 1, from + step))] ?? "";
+    if (event.shiftKey) this.toggle(this.focus, { range: true });
     this.changed();
     list.querySelector(`[data-id="${CSS.escape(this.focus)}"]`)?.scrollIntoView({ block: "nearest" });
   }

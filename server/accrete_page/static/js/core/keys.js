@@ -8,8 +8,8 @@
 const SEQUENCE_MS = 1500;
 /** @type {Record<string, string>} */
 const NAMES = { " ": "space", ArrowUp: "up", ArrowDown: "down", ArrowLeft: "left", ArrowRight: "right", Escape: "esc", Enter: "enter" };
-/** Keys that a focused button or link already has a meaning for. */
-const OF_CONTROLS = new Set(["space", "enter"]);
+/** What already has a meaning for a key while it has the focus. */
+const OF_CONTROLS = new Map([["space", "button, summary"], ["enter", "button, summary, a[href]"]]);
 
 /** Keys that belong together, such as those of a view, until closed. */
 export class Scope {
@@ -97,7 +97,8 @@ export class Keys {
     if (event.ctrlKey || event.metaKey || event.altKey || event.isComposing || event.defaultPrevented) return;
     const key = NAMES[event.key] ?? event.key;
     if (document.querySelector("dialog[open]") || isField(event.target)) return;
-    if (OF_CONTROLS.has(key) && isControl(event.target)) return;
+    const controls = OF_CONTROLS.get(key);
+    if (controls && event.target instanceof HTMLElement && event.target.matches(controls)) return;
     const fresh = event.timeStamp - this.#pendingSince < SEQUENCE_MS ? this.#pending : "";
     const combination = fresh ? `${fresh} ${key}` : key;
     this.#pending = "";
@@ -125,9 +126,4 @@ export class Keys {
 /** @param {EventTarget | null} target */
 function isField(target) {
   return target instanceof HTMLElement && (target.isContentEditable || target.matches("input, textarea, select"));
-}
-
-/** @param {EventTarget | null} target */
-function isControl(target) {
-  return target instanceof HTMLElement && target.matches("button, a[href], summary");
 }

@@ -1,6 +1,6 @@
 /** What the server tells by itself: one stream of events for each tab, and the state that follows from it. */
 
-import { address } from "./api.js";
+import { ApiError, address } from "./api.js";
 
 /** @typedef {import("./types.js").Now} Now */
 /** @typedef {import("./types.js").Happened} Happened */
@@ -31,6 +31,13 @@ export class Live {
   #listeners = new Set();
   /** @type {EventSource | null} */
   #source = null;
+  /** @type {import("./api.js").Api} */
+  #api;
+
+  /** @param {import("./api.js").Api} api */
+  constructor(api) {
+    this.#api = api;
+  }
 
   /**
    * Call `listener` with the kind of what has changed, until the function that is returned is called.
@@ -47,15 +54,29 @@ export class Live {
     this.#source = source;
     source.onopen = () => this.#reached({ connected: true });
     source.onerror = () => {
-      this.#reached({ connected: false });
+      if (source.readyState === EventSource.CONNECTING) this.#reached({ connected: false });
       // A stream that was refused, rather than broken off, is not opened again by the browser.
-      if (source.readyState === EventSource.CLOSED) setTimeout(() => this.#source === source && this.open(), AGAIN_MS);
+      if (source.readyState === EventSource.CLOSED) void this.#refused(source);
     };
     source.addEventListener("now", (event) => this.take(JSON.parse(event.data)));
     source.addEventListener("server", (event) => this.#reached({ reachable: JSON.parse(event.data).reachable }));
     for (const kind of KINDS) {
       source.addEventListener(kind, (event) => this.#happened(kind, event.lastEventId, JSON.parse(event.data)));
     }
+  }
+
+  /**
+   * Find out whether it was the page's process that could not be reached, or the server behind it; try again later.
+   * @param {EventSource} source
+   */
+  async #refused(source) {
+    try {
+      await this.#api.get("session");
+    } catch (error) {
+      const behind = error instanceof ApiError && error.status > 0;
+      this.#reached(behind ? { connected: true, reachable: false } : { connected: false });
+    }
+    setTimeout(() => this.#source === source && this.open(), AGAIN_MS);
   }
 
   /** Stop listening. */

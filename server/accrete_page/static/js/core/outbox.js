@@ -19,6 +19,7 @@ const CHECK_MS = 2500;
 export class Outbox {
   /** @type {Entry[]} Newest last. */
   entries = [];
+  #key;
   #busy = false;
   #checking = false;
   /** @type {Set<() => void>} */
@@ -27,10 +28,12 @@ export class Outbox {
   /**
    * @param {import("./api.js").Api} api
    * @param {import("./live.js").Live} live
+   * @param {string} principal Whose labels they are: nobody sends those of somebody else.
    */
-  constructor(api, live) {
+  constructor(api, live, principal) {
     this.api = api;
-    this.entries = stored();
+    this.#key = `${KEY}.${principal}`;
+    this.entries = stored(this.#key);
     for (const entry of this.entries) if (entry.state === "sending") entry.state = "waiting";
     live.subscribe((kind) => {
       if (kind === "activated" || kind === "committed") void this.#check();
@@ -140,7 +143,7 @@ export class Outbox {
   #changed() {
     const unsent = this.entries.filter(({ state }) => state === "waiting" || state === "sending");
     this.entries = [...this.entries.filter((one) => !unsent.includes(one)).slice(-KEPT), ...unsent];
-    sessionStorage.setItem(KEY, JSON.stringify(this.entries));
+    sessionStorage.setItem(this.#key, JSON.stringify(this.entries));
     for (const listener of this.#listeners) listener();
   }
 }
@@ -156,10 +159,13 @@ function settle(batch, { id, outcome, reason, example_id: example }) {
   else Object.assign(entry, { state: "sent", example });
 }
 
-/** @returns {Entry[]} */
-function stored() {
+/**
+ * @param {string} key
+ * @returns {Entry[]}
+ */
+function stored(key) {
   try {
-    return JSON.parse(sessionStorage.getItem(KEY) ?? "[]");
+    return JSON.parse(sessionStorage.getItem(key) ?? "[]");
   } catch {
     return [];
   }

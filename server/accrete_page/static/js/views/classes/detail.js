@@ -22,7 +22,7 @@ export function summary(one, act, operator) {
     h(
       "div",
       { class: "head" },
-      h("div", { class: "title" }, h("a", { class: "back button quiet", href: link("classes") }, "All classes"), h("h2", { class: "class-name" }, one.label), chip(one.state, one.state === "learned" ? "good" : "warn")),
+      h("div", { class: "title" }, h("a", { class: "back button quiet", href: link("classes") }, "← All classes"), h("h2", { class: "class-name" }, one.label), chip(one.state, one.state === "learned" ? "good" : "warn")),
       operator && h("div", { class: "buttons" }, button("Rename", act.rename, { key: "r" }), button("Merge", act.merge, { key: "m" }), button("Forget", act.forget, { key: "F", kind: "bad" })),
     ),
     h(

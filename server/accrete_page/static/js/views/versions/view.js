@@ -103,7 +103,7 @@ export function mount(root, context) {
       h(
         "div",
         { class: "head" },
-        h("div", { class: "title" }, h("a", { class: "back button quiet", href: link("versions") }, "All versions"), h("h2", { class: "class-name" }, `v${one.version}`), stateChip(one)),
+        h("div", { class: "title" }, h("a", { class: "back button quiet", href: link("versions") }, "← All versions"), h("h2", { class: "class-name" }, `v${one.version}`), stateChip(one)),
         h("div", { class: "buttons" }, against(versions, one, state.base), operator && [button("Activate", () => act("activate"), { key: "a", disabled: one.state !== "ready" || (one.active && one.pinned) }), button("Discard", () => act("discard"), { key: "D", kind: "bad", disabled: one.state !== "ready" })]),
       ),
       facts(base, one),
