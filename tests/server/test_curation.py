@@ -18,6 +18,7 @@ from accrete.cli import main
 from accrete.v1 import curation_pb2, curation_pb2_grpc
 from accrete_storage.examples.encoded_image import EncodedImage
 from accrete_storage.examples.example import Example
+from accrete_storage.examples.features import pack_features
 from accrete_storage.versions.commit import Commit
 from tests.model.artifacts import Recipe
 
@@ -34,13 +35,19 @@ def client(world: World) -> Iterator[accrete.Client]:
         yield client
 
 
-def keep(world: World, label: str, exemplars: list[Example], holdout: list[Example] | None = None) -> None:
-    """Have a version that knows a label, with these exemplars and hold-out."""
+def keep(
+    world: World,
+    label: str,
+    exemplars: list[Example],
+    holdout: list[Example] | None = None,
+    features: dict[str, dict[str, bytes]] | None = None,
+) -> None:
+    """Have a version that knows a label, with these exemplars, hold-out and features."""
     version = world.store.registry.next_version()
     recipe = Recipe(labels=(label,))
     lease = world.store.acquire_lease("me")
     assert lease is not None
-    world.store.stage(f"s{version}", {label: exemplars}, {label: holdout or []})
+    world.store.stage(f"s{version}", {label: exemplars}, {label: holdout or []}, features)
     record = world.record(version, recipe, "", {}, "ready")
     revision = world.store.registry.state().revision
     commit = Commit(
@@ -102,6 +109,25 @@ def test_a_class_is_paged_through_with_its_images_whatever_its_label(world: Worl
     assert ([one.id for one in some.examples], some.total) == (["i0"], 2)
     rest = client.examples(LABEL, ids=["i5", "i0", "nobody"], page_size=1, page_token=some.next_page_token)
     assert ([one.id for one in rest.examples], rest.next_page_token) == (["i5"], "")
+
+
+def test_the_exemplars_most_like_an_image_come_first(world: World, client: accrete.Client) -> None:
+    names = [f"i{number}" for number in range(4)]
+    features = pack_features(names, np.eye(4, 3, dtype=np.float32) + 0.1, "float16")
+    keep(world, LABEL, [image(number) for number in range(5)], [image(5)], {LABEL: features})
+
+    def order(feature: list[float], size: int = 50) -> list[str]:
+        page = client.examples(LABEL, kind="exemplars", nearest_to=feature, page_size=size)
+        assert (page.next_page_token, page.total) == ("", 5)
+        return [one.id for one in page.examples]
+
+    assert order([0, 0, 5]) == ["i2", "i3", "i0", "i1", "i4"], "by the angle; the last has no feature"
+    assert order([0, 5, 0], 2) == ["i1", "i3"]
+    assert order([1, 0]) == ["i0", "i1", "i2", "i3", "i4"], "features of another length are of another backbone"
+    with pytest.raises(accrete.InvalidInput, match="nearest_to: goes with the kind EXEMPLARS alone"):
+        client.examples(LABEL, nearest_to=[1, 0, 0])
+    with pytest.raises(accrete.InvalidInput, match="nearest_to: values that are not finite"):
+        client.examples(LABEL, kind="exemplars", nearest_to=[1, 0, np.nan])
 
 
 def test_a_large_image_comes_as_it_is_stored_or_shrunk_and_never_enlarged(world: World, client: accrete.Client) -> None:

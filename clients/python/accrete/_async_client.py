@@ -7,6 +7,8 @@ from collections.abc import AsyncIterable, AsyncIterator, Iterable, Mapping
 from types import TracebackType
 from typing import Self, overload
 
+from numpy.typing import ArrayLike
+
 from ._calls import curation, evaluation, inbox, operation, prediction, stream, teaching, watch
 from ._calls.example_batches import BATCH_SIZE
 from ._calls.progress import Report
@@ -200,6 +202,7 @@ class AsyncClient:
         page_size: int = 50,
         page_token: str = "",
         max_side: int = 0,
+        nearest_to: ArrayLike | None = None,
         timeout: float | None = None,
     ) -> ExamplePage:
         """See `Client.examples`."""
@@ -211,6 +214,7 @@ class AsyncClient:
             page_size=page_size,
             page_token=page_token,
             max_side=max_side,
+            nearest_to=nearest_to,
             timeout=timeout,
         )
 

@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Self, overload
 
+from numpy.typing import ArrayLike
+
 from ._calls import curation, evaluation, inbox, operation, prediction, stream, teaching, watch
 from ._calls.example_batches import BATCH_SIZE
 from ._calls.progress import Report
@@ -303,6 +305,7 @@ class Client:
         page_size: int = 50,
         page_token: str = "",
         max_side: int = 0,
+        nearest_to: ArrayLike | None = None,
         timeout: float | None = None,
     ) -> ExamplePage:
         """Return a page of a label's stored examples: exemplars best first, hold-out, pending, in review.
@@ -317,6 +320,8 @@ class Client:
             page_size: examples per page, 1 to 200; pages with large images may have fewer.
             page_token: of the page before; "" for the first page.
             max_side: pixels of an image's longest side, up to 1,024, above which it is shrunk; 0 for no images.
+            nearest_to: [d], `Prediction.features`: the exemplars most alike, with `kind` "exemplars". Trained methods
+                store no features: of theirs the first.
             timeout: seconds; None: the client's.
 
         Raises:
@@ -331,6 +336,7 @@ class Client:
                 page_size=page_size,
                 page_token=page_token,
                 max_side=max_side,
+                nearest_to=nearest_to,
                 timeout=timeout,
             )
         )

@@ -7,7 +7,7 @@ from typing import Any
 
 from starlette.requests import Request
 
-from accrete import AsyncClient, NotFound, NotLearned, PermissionDenied
+from accrete import AsyncClient, NotFound, NotLearned, PermissionDenied, Prediction
 from accrete_page.errors import invalid
 from accrete_page.requests import image, route, text
 
@@ -20,7 +20,7 @@ _NEAR_LABELS, _NEAR_EACH = 3, 4
 
 async def ask(request: Request, client: AsyncClient) -> Any:
     """Return the ranked answer for an image."""
-    prediction = await client.predict(await image(request))
+    prediction = await client.predict(await image(request), features=True)
     return {
         "labels": prediction.ranked,
         "unknown": prediction.unknown,
@@ -28,14 +28,19 @@ async def ask(request: Request, client: AsyncClient) -> Any:
         "needs_review": prediction.needs_review,
         "version": prediction.version,
         "timings": prediction.timings,
-        "nearest": await _exemplars(client, [one.label for one in prediction.ranked[:_NEAR_LABELS]]),
+        "nearest": await _exemplars(client, prediction),
     }
 
 
-async def _exemplars(client: AsyncClient, labels: list[str]) -> list[dict[str, Any]]:
-    """Return the first exemplars of labels; none to a caller who may see no image, or of a label that has none."""
+async def _exemplars(client: AsyncClient, prediction: Prediction) -> list[dict[str, Any]]:
+    """Return the exemplars most like an image, by likely label; none to a caller who may see no image."""
+    labels = [one.label for one in prediction.ranked[:_NEAR_LABELS]]
     found = await asyncio.gather(
-        *(client.examples(label, kind="exemplars", page_size=_NEAR_EACH) for label in labels), return_exceptions=True
+        *(
+            client.examples(label, kind="exemplars", page_size=_NEAR_EACH, nearest_to=prediction.features)
+            for label in labels
+        ),
+        return_exceptions=True,
     )
     for one in found:
         if isinstance(one, BaseException) and not isinstance(one, PermissionDenied | NotFound):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+
 from accrete.v1 import curation_pb2
 from accrete_server.curate.pictures import picture
 from accrete_server.errors import InvalidInput, Unknown
@@ -16,10 +18,11 @@ DEFAULT_PAGE = 50
 MAX_SIDE = 1024
 """Pixels of a picture's longest side, at most."""
 
+_EXEMPLARS: tuple[Kind, ...] = ("exemplars",)
 _Message = curation_pb2.StoredExample
 _KINDS: dict[int, tuple[Kind, ...]] = {
     _Message.KIND_UNSPECIFIED: KINDS,
-    _Message.EXEMPLARS: ("exemplars",),
+    _Message.EXEMPLARS: _EXEMPLARS,
     _Message.HOLDOUT: ("holdout",),
     _Message.PENDING: ("pending",),
     _Message.REVIEW: ("review",),
@@ -50,7 +53,10 @@ def page(store: Store, request: curation_pb2.ListExamplesRequest, max_bytes: int
     if not any(counts.values()):
         _check_known(store, request.label)
     found: Iterable[ListedExample]
-    if request.ids:
+    if request.nearest_to:
+        total = sum(counts[kind] for kind in kinds)
+        found = _nearest(store, request, size)
+    elif request.ids:
         every = store.listing.find(request.label, request.ids, kinds)
         total = len(every)
         found = [one for one in every if after is None or one.place.order > after.order]
@@ -61,7 +67,7 @@ def page(store: Store, request: curation_pb2.ListExamplesRequest, max_bytes: int
     last, pictured = "", 0
     for one in found:
         if len(response.examples) == size or pictured >= max_bytes:
-            response.next_page_token = last
+            response.next_page_token = "" if request.nearest_to else last
             break
         message = _message(one, request.label, request.max_side)
         response.examples.append(message)
@@ -79,6 +85,10 @@ def _checked(request: curation_pb2.ListExamplesRequest) -> tuple[tuple[Kind, ...
         raise InvalidInput(f"max_side: {request.max_side}; 0 to {MAX_SIDE} are allowed")
     if len(request.ids) > MAX_PAGE:
         raise InvalidInput(f"ids: {len(request.ids)}; at most {MAX_PAGE} are allowed")
+    if request.nearest_to and (request.kind != _Message.EXEMPLARS or request.ids or request.page_token):
+        raise InvalidInput("nearest_to: goes with the kind EXEMPLARS alone, and neither with ids nor with page_token")
+    if not np.isfinite(request.nearest_to).all():
+        raise InvalidInput("nearest_to: values that are not finite (NaN or infinity)")
     kinds = _KINDS[request.kind]
     try:
         after = Place.parse(request.page_token) if request.page_token else None
@@ -87,6 +97,16 @@ def _checked(request: curation_pb2.ListExamplesRequest) -> tuple[tuple[Kind, ...
     if after is not None and after.kind not in kinds:
         raise InvalidInput("page_token: of a page of another kind")
     return kinds, request.page_size or DEFAULT_PAGE, after
+
+
+def _nearest(store: Store, request: curation_pb2.ListExamplesRequest, size: int) -> list[ListedExample]:
+    """Return the exemplars most like a feature vector, the most alike first, as many as a page has."""
+    alike = store.features.nearest(request.label, np.array(request.nearest_to, np.float32))
+    place = {name: number for number, name in enumerate(alike)}
+    ids = [one.id for one in store.listing.read(request.label, _EXEMPLARS) if one.id]
+    ids = sorted(ids, key=lambda name: place.get(name, len(place)))[:size]
+    found = {one.id: one for one in store.listing.find(request.label, ids, _EXEMPLARS)}
+    return [found[name] for name in ids if name in found]
 
 
 def _check_known(store: Store, label: str) -> None:

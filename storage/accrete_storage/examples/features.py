@@ -68,6 +68,25 @@ class FeatureStore:
             names: list[bytes] = self._database.client.hkeys(self._keys.features(label))
         return {name.decode() for name in names}
 
+    def nearest(self, label: str, feature: NDArray[np.float32]) -> list[str]:
+        """Return the ids of a label's examples, the most alike first, by the cosine of their features.
+
+        Args:
+            label: whose examples.
+            feature: [d], finite. Features of another length are of another backbone, and none is returned.
+        """
+        with reachable():
+            stored: Mapping[bytes, bytes] = self._database.client.hgetall(self._keys.features(label))
+        sizes = {len(value) // len(feature) for value in stored.values()}
+        kinds = {dtype.itemsize: dtype for dtype in _DTYPES.values()}
+        if len(sizes) != 1 or not kinds.keys() >= sizes or len(next(iter(stored.values()))) % len(feature):
+            return []
+        names = sorted(stored)
+        rows = np.frombuffer(b"".join(stored[name] for name in names), kinds[sizes.pop()]).astype(np.float32)
+        rows = rows.reshape(len(names), -1)
+        alike = rows @ feature / np.maximum(np.linalg.norm(rows, axis=1), 1e-12)
+        return [names[row].decode() for row in np.argsort(-alike, kind="stable")]
+
     def of(self, label: str, kind: Kind) -> tuple[list[str], NDArray[np.float32]]:
         """Return the ids of a label's examples, sorted, and their features [n, d]; [0, 0] where there are none.
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+import numpy as np
+from numpy.typing import ArrayLike
+
 from .._errors import InvalidInput
 from .._inputs import check_label, to_ids
 from .._results import ExampleKind, ExamplePage, VersionComparison, VersionEvaluation
@@ -30,6 +33,7 @@ async def examples(
     page_size: int,
     page_token: str,
     max_side: int,
+    nearest_to: ArrayLike | None,
     timeout: float | None,
 ) -> ExamplePage:
     check_label(label)
@@ -43,6 +47,7 @@ async def examples(
         page_size=page_size,
         page_token=page_token,
         max_side=max_side,
+        nearest_to=None if nearest_to is None else np.asarray(nearest_to, np.float32).ravel(),
     )
     return decoding.example_page(await caller.call(LIST_EXAMPLES, request, timeout))
 

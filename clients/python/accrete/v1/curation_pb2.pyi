@@ -29,6 +29,7 @@ class ListExamplesRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     MAX_SIDE_FIELD_NUMBER: _builtins.int
+    NEAREST_TO_FIELD_NUMBER: _builtins.int
     label: _builtins.str
     kind: Global___StoredExample.Kind.ValueType
     """Which of its examples; unspecified: all, in the order of the kinds."""
@@ -42,6 +43,13 @@ class ListExamplesRequest(_message.Message):
     def ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Only these; at most 200. Without any: all."""
 
+    @_builtins.property
+    def nearest_to(self) -> _containers.RepeatedScalarFieldContainer[_builtins.float]:
+        """A feature vector as `Predict` returns it: the page has the exemplars most alike, by the cosine of their features, and
+        no page follows. With `kind` EXEMPLARS, without `ids` and `page_token`. Trained methods store no features: of theirs
+        it has the first.
+        """
+
     def __init__(
         self,
         *,
@@ -51,10 +59,11 @@ class ListExamplesRequest(_message.Message):
         page_size: _builtins.int = ...,
         page_token: _builtins.str = ...,
         max_side: _builtins.int = ...,
+        nearest_to: _abc.Iterable[_builtins.float] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ids", b"ids", "kind", b"kind", "label", b"label", "max_side", b"max_side", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ids", b"ids", "kind", b"kind", "label", b"label", "max_side", b"max_side", "nearest_to", b"nearest_to", "page_size", b"page_size", "page_token", b"page_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -46,7 +46,7 @@ export function neighbours(nearest) {
   return h(
     "section",
     { class: "nearest", "aria-labelledby": "nearest" },
-    h("h2", { id: "nearest" }, "Exemplars of the likeliest"),
+    h("h2", { id: "nearest" }, "Most alike of the likeliest"),
     byLabel.map(([label, near]) =>
       h(
         "div",
