@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.buckets import Buckets
 from tests.support.store import SharedStore
 
 MAX_WORKERS = 4
@@ -16,8 +17,8 @@ MAX_WORKERS = 4
 PRIORITY = 15
 """Of workers, 19 being the lowest, which trainers have."""
 INTEGRATION_FOLDERS = {"chaos", "end_to_end"}
-INTEGRATION_FIXTURES = {"shared_store", "world", "url"}
-"""Fixtures behind which there is a store. `world` and `url` choose theirs when they are made."""
+INTEGRATION_FIXTURES = {"shared_store", "world", "url", "buckets"}
+"""Fixtures behind which there is a store or a bucket. `world` and `url` choose theirs when they are made."""
 
 
 @pytest.hookimpl(optionalhook=True)  # a GPU machine has no xdist
@@ -72,3 +73,11 @@ def shared_store(tmp_path_factory: pytest.TempPathFactory) -> Iterator[SharedSto
     store.start()
     yield store
     store.stop()
+
+
+@pytest.fixture(scope="session")
+def buckets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buckets]:
+    """Servers of buckets, of each kind one once it is asked for."""
+    servers = Buckets(tmp_path_factory.mktemp("buckets"))
+    yield servers
+    servers.stop()

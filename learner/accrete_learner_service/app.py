@@ -36,7 +36,9 @@ from accrete_learner_service.step.context import LearnerContext
 from accrete_learner_service.trainer.child import Trainer
 from accrete_learner_service.trainer.throttle import TrainingThrottle
 from accrete_model.artifact_store import ArtifactStore
-from accrete_model.files import BACKBONES_FOLDER
+from accrete_model.artifacts import open_artifacts
+from accrete_model.config import ArtifactsConfig
+from accrete_model.errors import BucketRefused, BucketUnavailable
 from accrete_model.frozen import BackboneStore
 from accrete_storage.config import HoldoutConfig, StoreConfig
 from accrete_storage.errors import DataDirInUse, StoreUnavailable
@@ -47,13 +49,20 @@ log = logging.getLogger(__name__)
 WORK_FOLDER = "work"
 READY_FILE = "learner.json"
 LOCK_FILE = "learner.lock"
+_IN_DATA_DIR = ArtifactsConfig()
 #: Seconds between two tries to reach the store at the start, and between two updates of the gauges.
 _EVERY_S = 1.0
 #: Seconds that a call beside the steps may still take when the process ends.
 _LAST_CALL_S = 10.0
 
 
-def learn(config: LearnerServiceConfig, store: StoreConfig, holdout: HoldoutConfig, data_dir: Path) -> None:
+def learn(
+    config: LearnerServiceConfig,
+    store: StoreConfig,
+    holdout: HoldoutConfig,
+    data_dir: Path,
+    artifacts: ArtifactsConfig = _IN_DATA_DIR,
+) -> None:
     """Run the learner until SIGTERM or SIGINT. A step in progress is given up, and the next start runs it again.
 
     Args:
@@ -61,7 +70,8 @@ def learn(config: LearnerServiceConfig, store: StoreConfig, holdout: HoldoutConf
         store: where the state is; the embedded store must have been started. A store that does not answer yet is
             waited for.
         holdout: the same as the servers', which set examples aside.
-        data_dir: the servers' folder as well: versions are published under it.
+        data_dir: of this learner; the servers' folder as well where versions are in no bucket.
+        artifacts: where versions are published, the same as the servers'.
 
     Raises:
         StoreMisconfigured: the store cannot keep what is promised, or holds examples of another form.
@@ -69,8 +79,11 @@ def learn(config: LearnerServiceConfig, store: StoreConfig, holdout: HoldoutConf
         OSError: the port of /metrics is taken.
         ValueError: the frozen backbone cannot be built or run.
         RuntimeError: work beside the steps failed in a way that it cannot go on from; the log has it.
+        BucketRefused: versions cannot be published before somebody changes something. A bucket that is away is waited
+            for.
     """
     stopping = threading.Event()
+    versions = open_artifacts(artifacts, data_dir)
     with ExitStack() as stack:
         _stop_on_signals(stopping, stack)
         stack.enter_context(_only_learner(data_dir))
@@ -79,18 +92,33 @@ def learn(config: LearnerServiceConfig, store: StoreConfig, holdout: HoldoutConf
             return
         stack.callback(connected.close)
         connected.bind_model(str(config.model.input_spec))
-        _work(connected, config, holdout, data_dir, stopping)
+        _check(versions)
+        _work(connected, versions, config, holdout, data_dir, stopping)
     log.info("learner.stopped")
 
 
+def _check(artifacts: ArtifactStore) -> None:
+    try:
+        artifacts.check(writes=True)
+    except BucketRefused:
+        raise
+    except BucketUnavailable as error:
+        log.warning("bucket.unavailable", extra=fields(reason=str(error)))
+
+
 def _work(
-    store: Store, config: LearnerServiceConfig, holdout: HoldoutConfig, data_dir: Path, stopping: threading.Event
+    store: Store,
+    artifacts: ArtifactStore,
+    config: LearnerServiceConfig,
+    holdout: HoldoutConfig,
+    data_dir: Path,
+    stopping: threading.Event,
 ) -> None:
     metrics = Metrics()
     lease = LeaseKeeper(store, owner=f"{socket.gethostname()}:{data_dir.resolve()}", ttl_s=config.lease_s)
     context = LearnerContext(
         store=store,
-        artifacts=ArtifactStore(data_dir / "versions"),
+        artifacts=artifacts,
         lease=lease,
         trainer=Trainer(nice=config.nice),
         handover=Handover(),
@@ -101,7 +129,7 @@ def _work(
     )
     analytic = None
     if config.method.name == ANALYTIC:
-        extractor = FrozenExtractor(config.model, BackboneStore(data_dir / BACKBONES_FOLDER))
+        extractor = FrozenExtractor(config.model, BackboneStore(artifacts.backbones))
         analytic = AnalyticLearner(extractor)
     failures: list[Exception] = []
 
@@ -138,7 +166,7 @@ def _tasks(context: LearnerContext, metrics: Metrics, give_up: Callable[[Excepti
 
     make = partial(
         PeriodicTask,
-        expected=StoreUnavailable,
+        expected=(StoreUnavailable, BucketUnavailable),
         on_error=give_up,
         before=partial(lower_priority, context.config.own_nice),
     )

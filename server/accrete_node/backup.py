@@ -9,9 +9,11 @@ from pathlib import Path
 
 from accrete_kit.file_lock import FileLock
 from accrete_model.artifact_store import ArtifactStore
+from accrete_model.artifacts import open_artifacts
 from accrete_model.errors import ModelError
 from accrete_node import presets
 from accrete_node.exit_status import CANNOT_START
+from accrete_node.libraries import check_bucket
 from accrete_node.processes import make_data_dir
 from accrete_node.settings import Settings, SettingsError
 from accrete_storage.backup import Backup, read
@@ -53,15 +55,18 @@ def _run(folder: Path, what: str, work: Callable[[], Backup]) -> int:
 def _back_up(settings: Settings, folder: Path) -> Backup:
     if not settings.store.url and not (settings.data_dir / "store").is_dir():
         raise SettingsError([f"data_dir = {str(settings.data_dir)!r}: there is nothing to back up"])
+    check_bucket(settings)
     with _store(settings) as store:
-        taken = store.back_up(folder, ArtifactStore(settings.data_dir / "versions"))
+        taken = store.back_up(folder, open_artifacts(settings.artifacts, settings.data_dir))
     presets.keep(folder, presets.begun_with(settings.data_dir) or settings.preset)
     return taken
 
 
 def _restore(settings: Settings, folder: Path) -> Backup:
     """Restore into a data directory without a store and versions, where settings and the like may be."""
-    artifacts = ArtifactStore(settings.data_dir / "versions")
+    check_bucket(settings)
+    artifacts = open_artifacts(settings.artifacts, settings.data_dir)
+    artifacts.check(writes=True)
     _check_unused(settings, artifacts)
     found = read(folder)  # before a store is made: what is refused leaves the data directory free for the next attempt
     preset = presets.begun_with(folder) or "cifar"  # which releases before presets had
@@ -75,6 +80,9 @@ def _restore(settings: Settings, folder: Path) -> Backup:
 
 
 def _check_unused(settings: Settings, artifacts: ArtifactStore) -> None:
+    url = settings.artifacts.url
+    if url and artifacts.list():
+        raise BackupUnusable(f"artifacts.url = {url!r}: versions are there; a backup is restored below a new prefix")
     if (settings.data_dir / "store").exists() or artifacts.list():
         raise BackupUnusable(f"{settings.data_dir} is in use: a backup is restored into a new data directory")
 

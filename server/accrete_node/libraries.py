@@ -16,6 +16,7 @@ def check_learning(settings: Settings) -> None:
     Raises:
         SettingsError: naming the setting, its value and what to install.
     """
+    check_bucket(settings)
     method = settings.method.name
     if method != ANALYTIC and not installed("torch"):
         reason = f"it trains a network, and that {NEEDS_TORCH}; {ANALYTIC!r} learns without"
@@ -26,12 +27,25 @@ def check_learning(settings: Settings) -> None:
         raise SettingsError([f"method.name = {method!r}: {reason}"])
 
 
+def check_bucket(settings: Settings) -> None:
+    """Look whether what reaches a bucket is installed, where the settings name one.
+
+    Raises:
+        SettingsError: naming the setting, its value and what to install.
+    """
+    url = settings.artifacts.url
+    if url and not installed("obstore"):
+        reason = 'it needs obstore, which is not installed (pip install "accrete[bucket]")'
+        raise SettingsError([f"artifacts.url = {url!r}: {reason}"])
+
+
 def check_serving(settings: Settings) -> None:
     """Look whether what serves is installed.
 
     Raises:
         SettingsError: naming the setting, its value and what to install.
     """
+    check_bucket(settings)
     engine = settings.engine
     if engine.engine == "torch" and not installed("torch"):
         raise SettingsError([f"engine.engine = 'torch': it {NEEDS_TORCH}; 'onnxruntime' serves without"])

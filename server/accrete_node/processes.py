@@ -12,6 +12,7 @@ from accrete_kit.atomic_file import write_text
 from accrete_learner.deep.refusal import refusal
 from accrete_learner.method_names import ANALYTIC
 from accrete_learner_service.waiting import pending_waits_for
+from accrete_model.errors import BucketRefused
 from accrete_node import log, presets
 from accrete_node.describe import render
 from accrete_node.exit_status import CANNOT_START
@@ -48,6 +49,7 @@ def serve(settings: Settings) -> int:
                 store=settings.store,
                 holdout=settings.holdout,
                 engine=settings.engine,
+                artifacts=settings.artifacts,
                 access=settings.access,
                 teaching=settings.teaching,
                 inbox=settings.inbox,
@@ -65,7 +67,7 @@ def learn(settings: Settings) -> int:
         from accrete_learner_service.app import learn as run  # needs what has been checked
 
         check_weights(settings)
-        run(settings.learner_service, settings.store, settings.holdout, settings.data_dir)
+        run(settings.learner_service, settings.store, settings.holdout, settings.data_dir, settings.artifacts)
 
     return _run(settings, "learner", checked)
 
@@ -84,7 +86,7 @@ def _run(settings: Settings, name: str, run: Callable[[], None]) -> int:
         begin_data_dir(settings)
         dependencies.cache_in(settings.data_dir / CACHE_FOLDER)
         run()
-    except (SettingsError, StorageError, OSError, ValueError) as error:
+    except (SettingsError, StorageError, BucketRefused, OSError, ValueError) as error:
         _log.error("process.cannot_start", extra={"reason": str(error)})
         print(f"accrete: {name}: {error}", file=sys.stderr)
         return CANNOT_START

@@ -29,7 +29,7 @@ from accrete_kit.addresses import is_loopback
 from accrete_learner.config import DeepConfig, MethodConfig, ModelConfig, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
 from accrete_learner_service.config import GateConfig, LearnerServiceConfig, TriggerConfig
-from accrete_model.config import EngineConfig
+from accrete_model.config import ArtifactsConfig, EngineConfig
 from accrete_model.input_spec import InputSpec
 from accrete_node import presets
 from accrete_node.renamed_settings import with_current_names
@@ -110,6 +110,7 @@ class Settings(BaseSettings):
     store: Annotated[StoreConfig, _known(StoreConfig)] = StoreConfig()
     model: Annotated[ModelConfig, _known(ModelConfig)] = ModelConfig()
     engine: Annotated[EngineConfig, _known(EngineConfig)] = EngineConfig()
+    artifacts: Annotated[ArtifactsConfig, _known(ArtifactsConfig)] = ArtifactsConfig()
     server: Annotated[ServerConfig, _known(ServerConfig)] = ServerConfig()
     access: Annotated[AccessConfig, _known(AccessConfig)] = AccessConfig()
     teaching: Annotated[TeachingConfig, _known(TeachingConfig)] = TeachingConfig()

@@ -12,6 +12,8 @@ from typing import Any
 from accrete.inference import service_pb2_grpc
 from accrete.v1 import curation_pb2_grpc, inbox_pb2_grpc, operation_pb2_grpc, prediction_pb2_grpc, teaching_pb2_grpc
 from accrete_model.artifact_store import ArtifactStore
+from accrete_model.artifacts import open_artifacts
+from accrete_model.errors import BucketRefused, BucketUnavailable
 from accrete_server.access.certificates import Certificates
 from accrete_server.access.config import check_exposure
 from accrete_server.access.guard import Guard
@@ -114,7 +116,7 @@ class Server:
         """The live version, and those that still finish their last requests."""
         self._hub = EventHub()
         self._batcher = Batcher(self.slots, self.predict_admission, self.metrics.predict, queue=config.queue)
-        artifacts = ArtifactStore(settings.data_dir / "versions")
+        artifacts = self._artifacts = open_artifacts(settings.artifacts, settings.data_dir)
         load_failures = LoadFailures()
         loader = Loader(artifacts, settings.engine, settings.spec, self.metrics.model)
         swapper = Swapper(self.slots, loader, load_failures, self.metrics.model, settings.data_dir)
@@ -212,10 +214,11 @@ class Server:
     def start(self) -> None:
         """Load the active version, if any, and serve from then on.
 
-        A store that does not answer is no error: what was served last is served again.
+        A store that does not answer is no error: what was served last is served again. Nor is a bucket that is away.
 
         Raises:
             StoreMisconfigured: the store answers and cannot be used.
+            BucketRefused: no version can be fetched before somebody changes something, and none is here.
             OSError: a port is taken, or the data directory cannot be written.
         """
         allow_large_headers()
@@ -223,6 +226,12 @@ class Server:
             self._connection.connect()
         except StoreUnavailable as error:
             _log.warning("server.started_without_store", extra={"reason": str(error)})
+        try:
+            self._artifacts.check(writes=False)
+        except BucketRefused:
+            raise
+        except BucketUnavailable as error:
+            _log.warning("server.started_without_bucket", extra={"reason": str(error)})
         self._store_sync.sync()
         self.port = bind(self._grpc, self._config, self._certificates)
         self.metrics_port = self._page.start(self._config.metrics_host, self._config.metrics_port)

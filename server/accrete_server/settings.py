@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from accrete_model.config import EngineConfig
+from accrete_model.config import ArtifactsConfig, EngineConfig
 from accrete_model.input_spec import InputSpec
 from accrete_server.access.config import AccessConfig
 from accrete_server.config import ServerConfig
@@ -21,7 +21,7 @@ class ServerSettings:
     """The sections of the settings that a server reads, and what it reports of the learner's."""
 
     data_dir: Path
-    """Folder of the versions, of `server.json` and of the embedded store's socket."""
+    """Folder of the versions (or the cache of those in a bucket), `server.json` and the embedded store's socket."""
     spec: InputSpec
     """What one input of the model is."""
     method: str
@@ -38,6 +38,7 @@ class ServerSettings:
     store: StoreConfig = field(default_factory=StoreConfig)
     holdout: HoldoutConfig = field(default_factory=HoldoutConfig)
     engine: EngineConfig = field(default_factory=EngineConfig)
+    artifacts: ArtifactsConfig = field(default_factory=ArtifactsConfig)
     access: AccessConfig = field(default_factory=AccessConfig)
     teaching: TeachingConfig = field(default_factory=TeachingConfig)
     inbox: InboxConfig = field(default_factory=InboxConfig)

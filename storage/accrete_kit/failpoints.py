@@ -16,6 +16,7 @@ VARIABLE = "ACCRETE_FAILPOINTS"
 WRITES = {
     "artifact": "the manifest is written into the candidate's folder",
     "fsync": "a file of the candidate is brought to disk",
+    "upload": "the manifest is put into a bucket, behind the candidate's other files",
     "rename": "the candidate's folder gets its version's name",
     "fsync_folder": "that name is brought to disk",
     "stage": "a label's new exemplars or hold-out are written beside the old",

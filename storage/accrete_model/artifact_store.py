@@ -1,20 +1,25 @@
-"""The folder of versions, whose files are published whole or not at all and checked before use."""
+"""The folder of versions, whose files are published whole or not at all and checked before use.
+
+`accrete_model.bucket` has the other home that versions may have; `ArtifactStore` says what both can do.
+"""
 
 import errno
 import hashlib
 import json
 import re
 import shutil
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from accrete_kit.atomic_file import sync
 from accrete_kit.failpoints import around
-from accrete_model.errors import CorruptArtifact
+from accrete_model.errors import CorruptArtifact, LoadError
 from accrete_model.files import BACKBONES_FOLDER, MANIFEST_FILE, SCHEMA
+from accrete_model.reader import read_card
 
 _FOLDER = re.compile(r"v(\d{6,})")
-_LEFT = re.compile(r"\.(?:incoming|removed)-v(\d{6,})")
+_LEFT = re.compile(r"\.(?:incoming|removed)-v(\d{6,})(?:-\w+)?")
 
 
 class ArtifactStore:
@@ -53,8 +58,14 @@ class ArtifactStore:
 
         Raises:
             OSError: when a file cannot be written or brought to disk.
+            BucketUnavailable: the bucket does not take it; `candidate` is as it was, for another try.
         """
-        self._root.mkdir(parents=True, exist_ok=True)
+        manifest = self._seal(candidate, version)
+        self._settle(candidate, version)
+        return hashlib.sha256(manifest).hexdigest()
+
+    def _seal(self, candidate: Path, version: int) -> bytes:
+        """Write the manifest of a candidate and bring all of its files to disk. Answers the manifest."""
         files = {file.name: _describe(file) for file in sorted(candidate.iterdir()) if file.name != MANIFEST_FILE}
         manifest = json.dumps({"schema": SCHEMA, "version": version, "files": files}, indent=1).encode()
         with around("artifact"):
@@ -63,12 +74,16 @@ class ArtifactStore:
             with around("fsync"):
                 sync(candidate / name)
         sync(candidate)
-        self.remove(version)
+        return manifest
+
+    def _settle(self, candidate: Path, version: int) -> None:
+        """Give a candidate's folder its version's name, in place of what has it."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        self._remove_folder(version)
         with around("rename"):
             self._place(candidate, self.path(version))
         with around("fsync_folder"):
             sync(self._root)
-        return hashlib.sha256(manifest).hexdigest()
 
     def _place(self, candidate: Path, to: Path) -> None:
         """Rename a folder; from another file system, first copy it to disk beside its place."""
@@ -96,12 +111,13 @@ class ArtifactStore:
 
         Raises:
             CorruptArtifact: naming the file and what is wrong with it.
+            BucketUnavailable: it is not here, and the bucket that has it cannot be used now.
         """
         folder = self.path(version)
         manifest = _read(folder / MANIFEST_FILE)
         if digest and hashlib.sha256(manifest).hexdigest() != digest:
             raise CorruptArtifact(f"{_shown(folder / MANIFEST_FILE)} is not the one that was published")
-        for name, expected in _parse(manifest, folder, version).items():
+        for name, expected in parse_manifest(manifest, folder, version).items():
             content = _read(folder / name)
             if len(content) != expected["bytes"]:
                 raise CorruptArtifact(f"{_shown(folder / name)} has {len(content)} bytes, not {expected['bytes']}")
@@ -109,8 +125,20 @@ class ArtifactStore:
                 raise CorruptArtifact(f"{_shown(folder / name)} does not match its checksum")
         return folder
 
+    def find(self, version: int, digest: str) -> Path:
+        """Return a version's folder without reading its files. It raises what `verify` does where it is not here."""
+        return self.path(version)
+
     def remove(self, version: int) -> None:
-        """Remove a version's folder if it is there, after a rename, so that nobody finds half of it."""
+        """Remove a version if it is there, so that nobody finds half of it.
+
+        Raises:
+            OSError: its folder cannot be removed.
+            BucketUnavailable: the bucket cannot be used now.
+        """
+        self._remove_folder(version)
+
+    def _remove_folder(self, version: int) -> None:
         folder = self.path(version)
         if not folder.exists():
             return
@@ -127,13 +155,83 @@ class ArtifactStore:
             if match and int(match[1]) <= upto:
                 shutil.rmtree(left, ignore_errors=True)
 
+    def referred(self) -> frozenset[str]:
+        """Return the digests of the frozen backbones that versions refer to, with "" for one that refers to none.
+
+        Raises:
+            LoadError: it cannot be told of one.
+            BucketUnavailable: the bucket cannot be used now.
+        """
+        digests = set()
+        for version in self.list():
+            try:
+                digests.add(read_card(self.path(version)).frozen)
+            except LoadError as error:
+                raise LoadError(error.stage, f"version {version}: {error.reason}") from error
+        return frozenset(digests)
+
+    def list_backbones(self) -> set[str]:
+        """Return the digests of the backbones that are there, as far as it is time to look for some to remove."""
+        from accrete_model.frozen import BackboneStore  # brings ONNX Runtime, for which versions have no other use
+
+        return set(BackboneStore(self.backbones).list())
+
+    def retain_backbones(self, needed: Collection[str], *, younger_s: float) -> tuple[str, ...]:
+        """Remove backbones as `BackboneStore.retain` does, and return the digests that went.
+
+        Raises:
+            OSError: one cannot be removed.
+            BucketUnavailable: the bucket cannot be used now.
+        """
+        from accrete_model.frozen import BackboneStore
+
+        return BackboneStore(self.backbones).retain(needed, younger_s=younger_s)
+
+    # The rest is of use where versions are elsewhere than here.
+
+    def check(self, *, writes: bool) -> None:
+        """Try at a start what will be needed.
+
+        Args:
+            writes: whether versions will be published.
+
+        Raises:
+            BucketUnavailable: the bucket cannot be used now; `BucketRefused` where that will not pass by itself.
+        """
+
+    def take_over(self, owner: str, ready: Mapping[int, str]) -> None:
+        """Begin to publish for a store, and bring what is missing elsewhere.
+
+        Args:
+            owner: identity of the store whose versions these are.
+            ready: digests of the versions that can be activated.
+
+        Raises:
+            BucketUnavailable: the bucket cannot be used now; `BucketRefused` where it has another store's versions.
+        """
+
+    def use(self, version: int) -> None:
+        """Say which version is live in this process, so that its files stay here."""
+
+    def fetch_backbone(self, digest: str) -> None:
+        """Bring a frozen backbone here if it is elsewhere. Where there is none, nothing happens.
+
+        Raises:
+            BucketUnavailable: the bucket cannot be used now.
+        """
+
 
 def _describe(file: Path) -> dict[str, Any]:
     content = file.read_bytes()
     return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
 
 
-def _parse(manifest: bytes, folder: Path, version: int) -> dict[str, dict[str, Any]]:
+def parse_manifest(manifest: bytes, folder: Path, version: int) -> dict[str, dict[str, Any]]:
+    """Return what a version's manifest says of each of its files: `sha256` and `bytes`.
+
+    Raises:
+        CorruptArtifact: it is none, or of another schema or version.
+    """
     try:
         parsed = json.loads(manifest)
         if parsed["schema"] != SCHEMA or parsed["version"] != version:

@@ -1,8 +1,10 @@
 """What can go wrong between a version's files and predictions from it.
 
 ModelError
-├── CorruptArtifact  a version's files are not what was published
-└── LoadError        a candidate cannot be served; names the stage that found it and why
+├── CorruptArtifact    a version's files are not what was published
+├── BucketUnavailable  the bucket of versions cannot be used now; names the setting and what is wrong
+│   └── BucketRefused      nor will it be until somebody changes something
+└── LoadError          a candidate cannot be served; names the stage that found it and why
 """
 
 from __future__ import annotations
@@ -14,6 +16,14 @@ class ModelError(Exception):
 
 class CorruptArtifact(ModelError):
     """A version's files are not what was published."""
+
+
+class BucketUnavailable(ModelError):
+    """The bucket that has the versions cannot be used now. That says nothing of the versions in it."""
+
+
+class BucketRefused(BucketUnavailable):
+    """The bucket cannot be used until somebody changes settings, credentials or rights."""
 
 
 class LoadError(ModelError):

@@ -71,12 +71,13 @@ def take(database: Database, keys: Keys, artifacts: ArtifactStore, folder: Path)
     Args:
         database: of the store.
         keys: of the store.
-        artifacts: the folder of versions.
+        artifacts: the versions.
         folder: is made where it is missing, and must be empty.
 
     Raises:
         BackupUnusable: the folder is not empty, or steps retired versions faster than they could be copied.
         StoreUnavailable: the store does not answer.
+        BucketUnavailable: the bucket that has the versions cannot be used now.
     """
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
@@ -133,7 +134,7 @@ def restore(backup: Backup, database: Database, keys: Keys, artifacts: ArtifactS
     with reachable():
         there = next(iter(database.client.scan_iter(match=_pattern(keys), count=1_000)), None)
     if there is not None or artifacts.list():
-        raise BackupUnusable("the store or the folder of versions is not empty: a backup is restored into new ones")
+        raise BackupUnusable("the store, or where versions are kept, is not empty: a backup is restored into new ones")
     for number, digest in backup.versions.items():
         _copy_version(ArtifactStore(backup.folder / _VERSIONS), artifacts, number, digest)
     state = keys.state.removeprefix(keys.beginning)
@@ -173,15 +174,17 @@ def _copy_versions(
 
 
 def _copy_version(source: ArtifactStore, to: ArtifactStore, number: int, digest: str) -> None:
+    files = source.verify(number, digest)
+    _copy_backbone(files, source.backbones, to.backbones)  # first, for a bucket takes no version without its backbone
     if number not in to.list():
         working = to.path(number).with_name(f".copy-{number}")
         shutil.rmtree(working, ignore_errors=True)
         try:
-            shutil.copytree(source.verify(number, digest), working)
+            shutil.copytree(files, working)
         except OSError as error:  # removed in the middle
             raise CorruptArtifact(f"version {number} went away: {error}") from error
         to.publish(working, number)
-    _copy_backbone(to.verify(number, digest), source.backbones, to.backbones)
+    to.verify(number, digest)
 
 
 def _copy_backbone(version: Path, source: Path, to: Path) -> None:

@@ -140,6 +140,16 @@ class Store:
                 "set [model] back, or use another data_dir (or store.prefix)"
             )
 
+    def identity(self) -> str:
+        """Return the name by which this store is known from others, once `bind_model` was called for it.
+
+        Raises:
+            StoreUnavailable: the store does not answer.
+        """
+        with reachable():
+            value: bytes | None = self._database.client.hget(self._keys.state, "identity")
+        return (value or b"").decode()
+
     def back_up(self, folder: Path, artifacts: ArtifactStore) -> Backup:
         """Write a backup of everything while it runs; see `backup.take`."""
         return backup.take(self._database, self._keys, artifacts, folder)

@@ -19,7 +19,7 @@ from accrete_learner.trainer.job import INPUTS_FILE
 from accrete_learner_service import app as learner_app
 from accrete_learner_service.runtime.status import Progress
 from accrete_learner_service.trainer.child import Trainer
-from accrete_model.config import EngineConfig
+from accrete_model.config import ArtifactsConfig, EngineConfig
 from accrete_model.input_spec import InputSpec
 from accrete_node.log import set_up
 from accrete_node.settings import LogConfig
@@ -64,8 +64,9 @@ def learn(data_dir: Path, store: StoreConfig, kept: Path, options: dict[str, Any
     fork_trainers()
     setattr(learner_app, "Trainer", lambda nice: RememberingTrainer(kept, nice))  # noqa: B010
     fast = {"trigger": {"settle_s": 0.0}, "learner": {"poll_s": 0.02}}
+    versions = ArtifactsConfig(**options.pop("artifacts", {}))
     merged = {name: fast.get(name, {}) | options.get(name, {}) for name in fast | options}
-    learner_app.learn(config(merged), store, HOLDOUT, data_dir)
+    learner_app.learn(config(merged), store, HOLDOUT, data_dir, versions)
 
 
 def answer(data_dir: Path, store: StoreConfig, name: str, failpoints: str) -> None:

@@ -6,11 +6,14 @@ import ast
 import collections
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from accrete_kit.failpoints import VARIABLE, WRITES, around
 from accrete_model.artifact_store import ArtifactStore
+from accrete_model.artifacts import open_artifacts
+from accrete_model.config import ArtifactsConfig
 from accrete_server.versions.last_served import read_last_served
 from benchmarks.waiting import until
 from tests.chaos.conftest import FIRST, SECOND
@@ -19,6 +22,8 @@ from tests.learner_service.helpers import digits
 
 ROOT = Path(__file__).resolve().parents[2]
 LEARNER = ("artifact", "fsync", "rename", "fsync_folder", "stage", "commit", "retire", "remove")
+IN_BUCKET = ("upload.before", "upload.after", "commit.after", "remove.before")
+"""The moments that are tried with versions in a bucket, too."""
 SERVER = {"announce": 1, "load": 2, "check": 2, "warm": 2, "publish": 2, "remember": 2, "free": 1}
 """By write, at which time it belongs to the swap: a server that starts loads a version, too."""
 ELSEWHERE = ("inbox", "relabel")
@@ -38,7 +43,7 @@ def test_each_write_of_the_table_is_in_one_place_of_the_code_and_is_tried_here()
                 if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "around":
                     found[ast.literal_eval(node.args[0])] += 1
     assert found == dict.fromkeys(WRITES, 1)
-    assert {*LEARNER, *SERVER, *ELSEWHERE} == set(WRITES)
+    assert {*LEARNER, "upload", *SERVER, *ELSEWHERE} == set(WRITES)
 
 
 @pytest.mark.parametrize("mistake", ["rename", "rename.during", "renam.before", "rename.before=burn"])
@@ -67,6 +72,30 @@ def test_a_learner_killed_at_any_write_leaves_the_old_version_or_the_new_one(due
     assert new == (2 if committed else 3), "2 is the killed one's for ever"
     assert [path.name for path in due.versions.iterdir()] == [f"v{new:06d}"], "what the killed one left is gone"
     ArtifactStore(due.versions).verify(new, store.registry.version(new).digest)
+
+
+@pytest.mark.parametrize("point", IN_BUCKET)
+def test_in_a_bucket_too_a_kill_leaves_the_old_version_or_the_new_one_and_the_rest_goes(due: Place, point: str):
+    bucket = due.data_dir / "bucket"
+    bucket.mkdir()
+    artifacts = ArtifactsConfig(url=f"file://{bucket}")
+    options: dict[str, Any] = {"learner": {"keep_versions": 1}, "artifacts": {"url": artifacts.url}}
+    times = 2 if point.startswith("upload") else 1  # version 1 is put there at first
+    assert due.learner(f"{point}=kill@{times}", **options).ended() == -signal.SIGKILL, due.log()
+
+    store, elsewhere = due.store, open_artifacts(artifacts, due.data_dir / "elsewhere")
+    active = store.registry.state().version
+    committed = not point.startswith("upload")
+    assert active == (2 if committed else 1)
+    elsewhere.verify(active, store.registry.version(active).digest)
+
+    due.lease_runs_out()
+    after = due.learner(**options)
+    until(lambda: store.control.phase() == "waiting", due.log)
+    assert after.stop() == 0
+    new = assert_learned_once(due)
+    assert [path.name[:7] for path in (bucket / "versions").iterdir()] == [f"v{new:06d}"], "the rest is gone"
+    open_artifacts(artifacts, due.data_dir / "another").verify(new, store.registry.version(new).digest)
 
 
 def assert_learned_once(place: Place) -> int:

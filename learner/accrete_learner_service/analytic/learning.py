@@ -73,11 +73,13 @@ class AnalyticLearner:
 
         Raises:
             StoreUnavailable: the store does not answer.
+            BucketUnavailable: the bucket that has the backbone cannot be used now.
             OSError: a backbone cannot be written.
         """
         self._ledger = None
         tuned = None
         if context.config.deep.steps != "off":
+            context.artifacts.fetch_backbone(context.store.features.backbone())
             tuned = _tuned(BackboneStore(context.artifacts.backbones), context.store.features.backbone(), self._frozen)
         if self.backbone != (self._frozen if tuned is None else tuned.digest):
             self._extractor.close()

@@ -15,10 +15,10 @@ from pathlib import Path
 import numpy as np
 
 from accrete_learner.metrics import Tally
-from accrete_learner_service.errors import Interrupted, StepFailed, VersionDamaged
+from accrete_learner_service.errors import Blocked, Interrupted, StepFailed, VersionDamaged
 from accrete_model.artifact_store import ArtifactStore
 from accrete_model.config import EngineConfig
-from accrete_model.errors import CorruptArtifact, LoadError
+from accrete_model.errors import BucketUnavailable, CorruptArtifact, LoadError
 from accrete_model.loaded_version import LoadedVersion, load
 from accrete_model.scoring import Classifier
 from accrete_model.vectors import Floats
@@ -141,11 +141,14 @@ def verified_folder(artifacts: ArtifactStore, record: VersionRecord) -> Path:
 
     Raises:
         VersionDamaged: a file is missing or another.
+        Blocked: the bucket that has them cannot be used now.
     """
     try:
         return artifacts.verify(record.version, record.digest)
     except CorruptArtifact as error:
         raise VersionDamaged(f"version {record.version} is damaged: {error}") from error
+    except BucketUnavailable as error:
+        raise Blocked(str(error)) from error
 
 
 def load_checked(files: Path, version: int) -> LoadedVersion:

@@ -26,6 +26,7 @@ from accrete_learner_service.step.context import LearnerContext
 from accrete_learner_service.step.step_runner import learn_pending
 from accrete_learner_service.step.still_counts import StillCounts
 from accrete_learner_service.trigger import Decision, Settling, decide
+from accrete_model.errors import BucketUnavailable
 from accrete_storage.errors import Fenced, InputsChanged, StoreUnavailable
 from accrete_storage.versions.record import VersionRecord
 
@@ -68,6 +69,8 @@ class Learner:
         self._stopping = stopping
         self._reviewer = Reviewer(context.store, context.artifacts, context.lease, context.config, metrics)
         self._due: DueStep | None = None
+        self._begun = False
+        """Whether this learner is ready to make steps under the lease that it has."""
         self._settling = Settling(context.config.trigger)
         self._still_counts = StillCounts(context, stopping)
         self._store_away = False
@@ -108,6 +111,8 @@ class Learner:
     def _turn(self) -> None:
         context = self._context
         if not context.lease.held and not self._take_over():
+            return
+        if not self._begun and not self._begin():
             return
         if self._analytic is None:
             context.trainer.stand_by()
@@ -160,10 +165,23 @@ class Learner:
             context.store.deep.request()
         shutil.rmtree(context.work, ignore_errors=True)
         context.work.mkdir(parents=True, exist_ok=True)
-        if self._analytic is not None:
-            self._analytic.begin(context)
-            self._resolved = -1
+        self._begun = False
+        return True
+
+    def _begin(self) -> bool:
+        """Get ready for steps. False, and a status that says why, while the bucket that has the versions is away."""
+        context = self._context
+        try:
+            ready = {one.version: one.digest for one in context.store.registry.versions() if one.state == "ready"}
+            context.artifacts.take_over(context.store.identity(), ready)
+            if self._analytic is not None:
+                self._analytic.begin(context)
+                self._resolved = -1
+        except BucketUnavailable as error:
+            context.reporter.status("blocked", str(error))
+            return False
         self._retire(context.store.registry.versions())
+        self._begun = True
         return True
 
     def _hand_back(self) -> None:

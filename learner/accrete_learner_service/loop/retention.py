@@ -12,9 +12,7 @@ from dataclasses import replace
 from accrete_kit.failpoints import around
 from accrete_learner_service.runtime.logs import fields
 from accrete_model.artifact_store import ArtifactStore
-from accrete_model.errors import LoadError
-from accrete_model.frozen import BackboneStore
-from accrete_model.reader import read_card
+from accrete_model.errors import BucketUnavailable, LoadError
 from accrete_storage.errors import StorageError, VersionUnusable
 from accrete_storage.store import Store
 from accrete_storage.versions.record import VersionRecord
@@ -43,25 +41,11 @@ def to_drop(versions: Sequence[VersionRecord], *, keep: int) -> list[int]:
     return [record.version for record in newest_first[keep:] if record.state != "ready"]
 
 
-def to_keep(artifacts: ArtifactStore) -> frozenset[str] | None:
-    """Return the digests of the frozen backbones that versions with files refer to; None when one cannot be read.
-
-    Versions without files cannot be loaded, so no server is about to.
-    """
-    digests = set()
-    for version in artifacts.list():
-        try:
-            digests.add(read_card(artifacts.path(version)).frozen)
-        except LoadError as error:
-            log.warning("backbones.kept", extra=fields(version=version, reason=str(error)))
-            return None
-    return frozenset(digests)
-
-
 def clear_backbones(store: Store, artifacts: ArtifactStore, configured: str) -> None:
     """Remove frozen backbones that no version, no stored feature and not the configuration refers to. After `retire`.
 
-    One that was put there within the hour stays: a step may be about to publish a version that refers to it.
+    One that was put there within the hour stays: a step may be about to publish a version that refers to it. None goes
+    while it cannot be told what a version refers to. Versions without files cannot be loaded, so no server is about to.
 
     Args:
         store: says what the features are of.
@@ -71,12 +55,17 @@ def clear_backbones(store: Store, artifacts: ArtifactStore, configured: str) -> 
     Raises:
         StoreUnavailable: the store does not answer.
     """
-    backbones = BackboneStore(artifacts.backbones)
-    if set(backbones.list()) <= {configured} or (referred := to_keep(artifacts)) is None:
-        return
     try:
-        gone = backbones.retain({configured, store.features.backbone(), *referred}, younger_s=YOUNG_BACKBONE_S)
-    except OSError as error:
+        if artifacts.list_backbones() <= {configured}:
+            return
+        referred = artifacts.referred()
+    except (LoadError, BucketUnavailable) as error:
+        log.warning("backbones.kept", extra=fields(reason=str(error)))
+        return
+    needed = {configured, store.features.backbone(), *referred}
+    try:
+        gone = artifacts.retain_backbones(needed, younger_s=YOUNG_BACKBONE_S)
+    except (OSError, BucketUnavailable) as error:
         log.warning("backbones.not_removed", extra=fields(reason=str(error)))
         return
     if gone:
@@ -121,11 +110,20 @@ def retire(
         gone.add(version)
         log.info("version.retired", extra=fields(version=version))
     versions = [replace(record, state="retired") if record.version in gone else record for record in versions]
-    for version in to_remove(versions, artifacts.list(), upto=upto):
+    for version in to_remove(versions, _listed(artifacts), upto=upto):
         try:
             artifacts.remove(version)
-        except (OSError, StorageError) as error:
+        except (OSError, StorageError, BucketUnavailable) as error:
             log.warning("version.not_removed", extra=fields(version=version, reason=str(error)))
     artifacts.clean(upto)
     if keep_records is not None:
         store.registry.drop(to_drop(versions, keep=keep_records))
+
+
+def _listed(artifacts: ArtifactStore) -> list[int]:
+    """Return the versions with files; none where that cannot be told now, so that nothing is removed."""
+    try:
+        return artifacts.list()
+    except BucketUnavailable as error:
+        log.warning("versions.kept", extra=fields(reason=str(error)))
+        return []

@@ -14,7 +14,7 @@ from accrete_learner_service.evaluation.measure import ENGINE, Handover, compute
 from accrete_learner_service.provisional.calibration import Calibration, allowed_drop
 from accrete_learner_service.runtime.logs import fields
 from accrete_model.artifact_store import ArtifactStore
-from accrete_model.errors import LoadError
+from accrete_model.errors import CorruptArtifact, LoadError
 from accrete_model.loaded_version import LoadedVersion, load
 from accrete_model.vectors import Floats, unit
 from accrete_storage.errors import StoreUnavailable
@@ -64,6 +64,7 @@ class PrototypeUpdater:
 
         Raises:
             StoreUnavailable: the store does not answer.
+            BucketUnavailable: the bucket that has the version cannot be used now.
         """
         state = self._store.registry.state()
         outdated = time.monotonic() - self._rebased_s > RENEW_S
@@ -108,8 +109,9 @@ class PrototypeUpdater:
         if version == 0:
             return None
         try:
-            return load(self._artifacts.path(version), version, ENGINE)
-        except LoadError as error:
+            files = self._artifacts.find(version, self._store.registry.version(version).digest)
+            return load(files, version, ENGINE)
+        except (LoadError, CorruptArtifact) as error:
             log.error("prototypes.no_version", extra=fields(version=version, reason=str(error)))
             return None
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,6 +18,7 @@ from accrete_learner_service.runtime.logs import fields
 from accrete_learner_service.step.context import LearnerContext
 from accrete_learner_service.step.deleted import without_deleted
 from accrete_learner_service.step.inputs import Inputs
+from accrete_model.errors import BucketUnavailable
 from accrete_storage.errors import InputsChanged, StoreUnavailable
 from accrete_storage.examples.example import Example
 from accrete_storage.versions.commit import Commit, Reject
@@ -40,15 +42,30 @@ def reserve_number(context: LearnerContext, check: Callable[[], None]) -> int:
     return _until_answered(lambda: context.store.registry.reserve(context.lease.epoch), check)
 
 
-def publish(context: LearnerContext, folder: Path, version: int) -> str:
-    """Publish the candidate's files and return the digest of their manifest.
+def publish(context: LearnerContext, folder: Path, version: int, check: Callable[[], None]) -> str:
+    """Publish the candidate's files and return the digest of their manifest. A bucket that is away is waited for.
 
     A commit that does not come to pass afterwards leaves files that no record names.
 
     Raises:
         OSError: the disk is full or not there.
+        Fenced: another learner holds the lease.
     """
-    return context.artifacts.publish(folder / files.CANDIDATE_FOLDER, version)
+    waited = ""
+    while True:
+        try:
+            digest = context.artifacts.publish(folder / files.CANDIDATE_FOLDER, version)
+        except BucketUnavailable as error:
+            if waited != str(error):
+                log.warning("publish.waits", extra=fields(version=version, reason=str(error)))
+            waited = str(error)
+            context.reporter.status("blocked", waited)
+        else:
+            if waited:
+                context.reporter.status("committing")
+            return digest
+        check()
+        time.sleep(RETRY_S)
 
 
 def commit(
@@ -129,7 +146,8 @@ def commit(
                 left = {example.id for examples in inputs.holdout.values() for example in examples}
                 judged = [one for one in judged if one.id in left]
     except InputsChanged:
-        context.artifacts.remove(record.version)
+        with suppress(BucketUnavailable):  # what is left goes with the next step
+            context.artifacts.remove(record.version)
         raise
 
 

@@ -86,7 +86,7 @@ def conclude(
         with watch.stage("publishing"):
             if len(measured.nearness):
                 write_nearness(attempt.candidate, measured.nearness)
-            digest = publish(context, attempt.folder, inputs.version)
+            digest = publish(context, attempt.folder, inputs.version, check)
     record = build_record(
         inputs,
         measured.tallies,

@@ -16,7 +16,7 @@ from accrete_server.store_connection import StoreConnection
 from accrete_server.teach.labels import check_ids, check_label
 from accrete_server.versions.awaiting import await_revision, await_served
 from accrete_server.versions.load_failures import LoadFailures
-from accrete_server.versions.loading import verify
+from accrete_server.versions.loading import FETCH, verify
 from accrete_server.versions.slots import Slots
 from accrete_storage.store import Store
 from accrete_storage.versions.record import VersionRecord
@@ -246,6 +246,10 @@ class Operation(operation_pb2_grpc.OperationServicer):
         try:
             verify(self._artifacts, record.version, record.digest)
         except BrokenCandidate as error:
+            if error.stage == FETCH:
+                raise NotNow(
+                    f"version {record.version}: whether its files are whole cannot be told: {error.reason}"
+                ) from error
             return error.reason
         raise NotNow(f"version {record.version}: its files are whole; `activate` takes servers back to another one")
 

@@ -38,15 +38,16 @@ class LoadFailures:
             failure = self._failures.get((version, digest))
         return failure is not None and time.monotonic() < failure.retry_at
 
-    def record(self, version: int, digest: str, reason: str) -> int:
+    def record(self, version: int, digest: str, reason: str, *, passing: bool = False) -> int:
         """Record a failure, and return how many in a row it is.
 
-        The wait for the next try doubles with each.
+        The wait for the next try doubles with each, unless it is one that will pass and has nothing to do with the
+        version's files.
         """
         with self._lock:
             before = self._failures.get((version, digest))
             attempts = 1 if before is None else before.attempts + 1
-            wait_s = wait_after(attempts, first_s=FIRST_RETRY_S, last_s=LAST_RETRY_S)
+            wait_s = wait_after(attempts, first_s=FIRST_RETRY_S, last_s=FIRST_RETRY_S if passing else LAST_RETRY_S)
             self._failures[version, digest] = _Failure(
                 reason=reason, attempts=attempts, retry_at=time.monotonic() + wait_s
             )

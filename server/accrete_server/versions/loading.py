@@ -9,11 +9,14 @@ from accrete_kit.failpoints import around
 from accrete_kit.stopwatch import Stopwatch
 from accrete_model.artifact_store import ArtifactStore
 from accrete_model.config import EngineConfig
-from accrete_model.errors import CorruptArtifact, LoadError
+from accrete_model.errors import BucketUnavailable, CorruptArtifact, LoadError
 from accrete_model.input_spec import InputSpec
 from accrete_model.loaded_version import LoadedVersion, load
 from accrete_server.errors import BrokenCandidate
 from accrete_server.metrics.collectors import ModelMetrics
+
+FETCH = "fetch"
+"""The stage of bringing a version here from a bucket."""
 
 _log = logging.getLogger(__name__)
 
@@ -27,12 +30,15 @@ def verify(artifacts: ArtifactStore, version: int, digest: str | None) -> Path:
         digest: SHA-256 of the manifest; None if it is not known.
 
     Raises:
-        BrokenCandidate: a file is missing or changed; it is named within the folder of versions.
+        BrokenCandidate: a file is missing or changed; it is named within the folder of versions. With the stage FETCH,
+            the bucket that has it cannot be used now, which says nothing of its files.
     """
     try:
         return artifacts.verify(version, digest)
     except (CorruptArtifact, OSError) as error:
         raise BrokenCandidate(version, "verify", str(error)) from error
+    except BucketUnavailable as error:
+        raise BrokenCandidate(version, FETCH, str(error)) from error
 
 
 class Loader:
@@ -63,6 +69,10 @@ class Loader:
         for stage, seconds in {**stopwatch.seconds, **loaded.stage_seconds}.items():
             self._metrics.swap_seconds.labels(stage).observe(seconds)
         return loaded
+
+    def use(self, version: int) -> None:
+        """Say which version is live, whose files must stay here."""
+        self._artifacts.use(version)
 
     def _load(self, path: Path, version: int) -> LoadedVersion:
         try:

@@ -17,7 +17,7 @@ from accrete_server.errors import BrokenCandidate
 from accrete_server.metrics.collectors import ModelMetrics
 from accrete_server.versions.last_served import LastServed, read_last_served, write_last_served
 from accrete_server.versions.load_failures import LoadFailures
-from accrete_server.versions.loading import Loader
+from accrete_server.versions.loading import FETCH, Loader
 from accrete_server.versions.slots import Slot, Slots, View
 from accrete_storage.errors import NotFound
 from accrete_storage.examples.ids import position_key
@@ -58,6 +58,9 @@ class Swapper:
         if not state.version:
             return
         if self._slots.version != state.version:
+            self._refresh(
+                store, state
+            )  # a version that comes from a bucket takes a while, and forgetting does not wait
             self._go_to(store, state.version)
         self._refresh(store)
 
@@ -127,7 +130,8 @@ class Swapper:
         try:
             loaded = self._loader.load(version, digest)
         except BrokenCandidate as error:
-            attempts = self._load_failures.record(version, digest, f"{error.stage}: {error.reason}")
+            reason = f"{error.stage}: {error.reason}"
+            attempts = self._load_failures.record(version, digest, reason, passing=error.stage == FETCH)
             if store is not None and attempts == 1:  # one event; the log and the metric have every try
                 store.events.append("failed", {"reason": str(error), "attempt": attempts})
             return None
@@ -181,6 +185,7 @@ class Swapper:
         stopwatch = Stopwatch()
         with stopwatch.stage("swap"), around("publish"):
             self._slots.put(view)
+        self._loader.use(view.version)
         self._metrics.swap_seconds.labels("swap").observe(stopwatch.seconds["swap"])
         self._metrics.swaps.inc()
         self._show(view)

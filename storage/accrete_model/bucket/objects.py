@@ -1,0 +1,193 @@
+"""The objects below one prefix of a bucket, by obstore, whose errors become sentences that name the setting."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import obstore
+from obstore.exceptions import BaseError
+from obstore.store import from_url
+
+from accrete_kit.atomic_file import sync
+from accrete_model import bucket_address
+from accrete_model.errors import BucketRefused, BucketUnavailable, CorruptArtifact
+
+T = TypeVar("T")
+
+_CONNECT_S = 3
+_REQUEST_S = 60
+"""Seconds that one request may take, an object of it read or written."""
+_RETRIES = 2
+_ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")
+_PART_BYTES = 8 * 2**20
+_SECRETS = re.compile(r"SECRET|KEY|TOKEN|PASSW|CREDENTIAL|SAS", re.IGNORECASE)
+_PASSING = re.compile(r"^Generic \w+ error: | in [\d.]+\w*s\b|, after \d+ retries.*?retry_timeout: \w+ ", re.UNICODE)
+"""What of an error's text is another each time, or tells nobody anything."""
+_LONGEST_REASON = 300
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """An object of a listing."""
+
+    key: str
+    bytes: int
+    changed: datetime
+    """By the clock of the bucket's servers."""
+
+
+class Objects:
+    """Small operations on a bucket. Any of them raises BucketUnavailable where it cannot be used. For any thread."""
+
+    def __init__(self, url: str) -> None:
+        """Use the bucket and prefix of an address that `bucket_address.check` has passed, without reaching for it."""
+        self._url = url
+        self._bucket: Any = None
+
+    @property
+    def setting(self) -> str:
+        """The setting and its value, for messages."""
+        return f"artifacts.url = {bucket_address.shown(self._url)!r}"
+
+    def put(self, key: str, content: bytes | Path) -> None:
+        """Write an object, from memory or of a file. What has that key is replaced."""
+        self._do("cannot be written", lambda bucket: obstore.put(bucket, key, content, chunk_size=_PART_BYTES))
+        if self._url.startswith("file:"):  # the others keep what they have acknowledged
+            try:
+                path = Path(self._url.removeprefix("file://")) / key
+                sync(path)
+                sync(path.parent)
+            except OSError as error:
+                raise BucketUnavailable(f"{self.setting}: cannot be written: {error.strerror}") from error
+
+    def get(self, key: str) -> bytes | None:
+        """Return an object; None where there is none."""
+
+        def read(bucket: Any) -> bytes | None:
+            try:
+                return bytes(obstore.get(bucket, key).bytes())
+            except FileNotFoundError:
+                return None
+
+        return self._do("cannot be read", read)
+
+    def download(self, key: str, to: Path, *, sha256: str, length: int) -> None:
+        """Write an object into a file, no more of it than it should have.
+
+        Raises:
+            CorruptArtifact: it is missing, or another than was put there; the message names it.
+        """
+
+        def read(bucket: Any) -> str:
+            digest, left = hashlib.sha256(), length
+            try:
+                parts = obstore.get(bucket, key).stream(min_chunk_size=_PART_BYTES)
+                with to.open("wb") as file:
+                    for part in parts:
+                        left -= len(part)
+                        if left < 0:
+                            return f"has more than {length} bytes"
+                        digest.update(part)
+                        file.write(part)
+            except FileNotFoundError:
+                return "is missing"
+            if left:
+                return f"has {length - left} bytes, not {length}"
+            return "" if digest.hexdigest() == sha256 else "does not match its checksum"
+
+        if wrong := self._do("cannot be read", read):
+            raise CorruptArtifact(f"{key} in the bucket {wrong}")
+
+    def list(self, below: str) -> list[Found]:
+        """Return the objects whose key begins with the folder `below`, or all with ""."""
+
+        def read(bucket: Any) -> list[Found]:
+            return [
+                Found(key=one["path"], bytes=one["size"], changed=one["last_modified"])
+                for some in obstore.list(bucket, below or None)
+                for one in some
+            ]
+
+        return self._do("cannot be listed", read)
+
+    def delete(self, keys: Iterable[str]) -> None:
+        """Remove objects in their order; one that is not there is none the less removed."""
+        for key in keys:
+            self._do("cannot be deleted from", partial(_delete, key))
+
+    def _do(self, what: str, work: Callable[[Any], T]) -> T:
+        try:
+            if self._bucket is None:
+                self._bucket = _connect(self._url)
+            return work(self._bucket)
+        except (BaseError, OSError, ValueError) as error:
+            kind, reason = _reason(error)
+            raise kind(f"{self.setting}: {what}: {reason}") from None  # the error itself may have more than we show
+
+
+def _delete(key: str, bucket: Any) -> None:
+    with suppress(FileNotFoundError):
+        obstore.delete(bucket, key)
+
+
+def _connect(url: str) -> Any:
+    if url.startswith("file:"):
+        return from_url(url, automatic_cleanup=True)
+    plain = any(os.environ.get(name, "").startswith("http://") for name in _ENDPOINTS)
+    return from_url(
+        url,
+        client_options={
+            "connect_timeout": timedelta(seconds=_CONNECT_S),
+            "timeout": timedelta(seconds=_REQUEST_S),
+            "allow_http": plain,
+        },
+        retry_config={
+            "max_retries": _RETRIES,
+            "retry_timeout": timedelta(seconds=_REQUEST_S),
+            "backoff": {
+                "init_backoff": timedelta(milliseconds=100),
+                "max_backoff": timedelta(seconds=1),
+                "base": 2,
+            },
+        },
+    )
+
+
+def _reason(error: Exception) -> tuple[type[BucketUnavailable], str]:
+    """Return what an error comes to, in one line without any secret of the environment."""
+    if isinstance(error, OSError) and error.strerror:
+        return BucketUnavailable, error.strerror
+    text = str(error).partition("\n")[0].partition("<?xml")[0]
+    if "169.254.169.254" in text or "metadata.google.internal" in text:
+        return BucketRefused, (
+            "no credentials are in the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, for one), and this "
+            "machine has none of its own"
+        )
+    denied = type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError")
+    if denied or re.search(r"\b40[13] (?:Forbidden|Unauthorized)", text):
+        return BucketRefused, (
+            "it is refused: the credentials of the environment are wrong or have expired, or lack the right to list, "
+            "read, write and delete below the prefix"
+        )
+    if re.search(r"\b404 Not Found", text):
+        return BucketRefused, "there is no such bucket"
+    if re.search("Account must be specified|MissingAccount", text):
+        return BucketRefused, "the environment names no account (AZURE_STORAGE_ACCOUNT_NAME)"
+    text = _PASSING.sub("", text).strip(" :-")
+    return BucketUnavailable, _without_secrets(text, os.environ)[:_LONGEST_REASON]
+
+
+def _without_secrets(text: str, environment: Mapping[str, str]) -> str:
+    for name, value in environment.items():
+        if len(value) > 3 and _SECRETS.search(name):
+            text = text.replace(value, "***")
+    return text
