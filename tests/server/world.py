@@ -26,7 +26,7 @@ from accrete.v1 import (
     types_pb2,
 )
 from accrete_model.artifact_store import ArtifactStore
-from accrete_model.config import EngineConfig
+from accrete_model.config import ArtifactsConfig, EngineConfig
 from accrete_model.loaded_version import load
 from accrete_server.access.config import AccessConfig
 from accrete_server.app import Server
@@ -110,6 +110,8 @@ class World:
         self.data_dir = data_dir
         self.config = store
         self.artifacts = ArtifactStore(data_dir / "versions")
+        self.home = ArtifactsConfig()
+        """Where servers look for versions."""
         self._embedded: EmbeddedStore | None = None
         self._store: Store | None = None
         self._running: list[Running] = []
@@ -157,6 +159,7 @@ class World:
                 server=ServerConfig(**defaults | settings),
                 store=self.config,
                 engine=EngineConfig(device="cpu"),
+                artifacts=self.home,
                 access=access or AccessConfig(),
                 teaching=teaching or TeachingConfig(),
                 inbox=inbox or InboxConfig(),

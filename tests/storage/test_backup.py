@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from accrete_model.artifact_store import ArtifactStore
-from accrete_model.config import EngineConfig
+from accrete_model.artifacts import open_artifacts
+from accrete_model.config import ArtifactsConfig, EngineConfig
 from accrete_model.errors import CorruptArtifact
 from accrete_model.frozen import BackboneStore
 from accrete_model.loaded_version import load
@@ -23,6 +24,7 @@ from accrete_storage.examples.pending import Outcome
 from accrete_storage.store import Store
 from accrete_storage.versions.judgements import Judged, pack
 from tests.model.artifacts import small_backbone, write_frozen_artifact
+from tests.support.buckets import Buckets
 
 from .conftest import Connect, assert_counters_exact, example, examples, lease, step
 
@@ -197,6 +199,32 @@ def test_a_backup_has_the_frozen_backbone_of_a_version(
     store, versions = empty
     store.restore(read(tmp_path / "backup"), versions)
     load(versions.path(1), 1, EngineConfig(device="cpu")).close()
+
+
+@pytest.mark.parametrize("kind", ["file", "rclone"])
+def test_a_backup_goes_from_one_bucket_into_another(
+    on_frozen: Store,
+    empty: tuple[Store, ArtifactStore],
+    buckets: Buckets,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    kind: str,
+):
+    """By machines that have none of the versions."""
+    (first, environment), (second, _) = buckets.new(kind), buckets.new(kind)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    from_one, into_another = (ArtifactsConfig(url=url) for url in (first, second))
+    digest = on_frozen.registry.version(1).digest
+    open_artifacts(from_one, tmp_path).take_over("identity", {1: digest})
+    taken = on_frozen.back_up(tmp_path / "backup", open_artifacts(from_one, tmp_path / "machine"))
+    assert (taken.versions, taken.damaged) == ({1: digest}, {})
+    store, _ = empty
+    store.restore(read(tmp_path / "backup"), open_artifacts(into_another, tmp_path / "restored"))
+    folder = open_artifacts(into_another, tmp_path / "new machine").verify(1, digest)
+    load(folder, 1, EngineConfig(device="cpu")).close()
+    with pytest.raises(BackupUnusable, match="not empty"):
+        store.restore(read(tmp_path / "backup"), open_artifacts(into_another, tmp_path / "restored"))
 
 
 def test_a_version_with_a_damaged_backbone_is_neither_backed_up_nor_restored(

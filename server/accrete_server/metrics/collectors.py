@@ -28,7 +28,7 @@ SECONDS = (
 SWAP_SECONDS = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 BATCH_SIZES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
 UNKNOWN_PHASE = "unknown"
-STAGES = ("verify", "read", "engine", "golden", "warm", "fit")
+STAGES = ("fetch", "verify", "read", "engine", "golden", "warm", "fit")
 """What a candidate can fail at."""
 DROPPED = ("busy", "rate", "duplicate", "share", "store", "image")
 """Why an image that the model was unsure of is not kept."""
