@@ -198,7 +198,7 @@ def up(flags: NodeFlags) -> int:
 def serve(flags: NodeFlags) -> int:
     """Start one server on a store that runs already, for more machines than one.
 
-    Servers share the store and the folder of versions.
+    Servers share the store and the folder of versions, or the bucket (artifacts.url).
 
     Example:
         accrete serve --redis redis://store:6379 --data-dir /mnt/accrete --host 10.0.0.5 \\
