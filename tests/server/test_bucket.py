@@ -49,7 +49,8 @@ def test_a_server_goes_on_while_the_bucket_is_away_and_follows_once_it_is_back(
     kept = failure(lambda: running.operation.DiscardVersion(given_up, timeout=300))
     assert "cannot be told" in kept.details, "a bucket that is away is no damage"
     world.store.registry.activate(1)
-    until(lambda: running.server.metrics.registry.get_sample_value("accrete_broken_candidates_total", {"stage": "fetch"}))
+    metrics = running.server.metrics.registry
+    until(lambda: metrics.get_sample_value("accrete_broken_candidates_total", {"stage": "fetch"}), what="a try")
     assert running.predict().version == 2
 
     world.store.control.forget_class("dog")

@@ -58,9 +58,7 @@ class Swapper:
         if not state.version:
             return
         if self._slots.version != state.version:
-            self._refresh(
-                store, state
-            )  # a version that comes from a bucket takes a while, and forgetting does not wait
+            self._refresh(store)  # a version may come from a bucket, which takes a while, and forgetting does not wait
             self._go_to(store, state.version)
         self._refresh(store)
 
