@@ -356,7 +356,7 @@ def test_a_bucket_that_gives_back_something_else_is_refused(one: Site, monkeypat
 def test_an_address_that_cannot_be_used_is_told_without_a_secret(url: str):
     with pytest.raises(ValueError, match=r"^url = ") as caught:
         ArtifactsConfig(url=url)
-    assert "hush" not in str(caught.value) or "hush" not in url.partition("@")[0].partition("?")[2]
+    assert "hush" not in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,12 @@ def absent(monkeypatch: pytest.MonkeyPatch, *modules: str) -> None:
             "engine.engine = 'torch': it needs PyTorch, which is not installed (pip install \"accrete[server]\"); "
             "'onnxruntime' serves without",
         ),
+        (
+            check_serving,
+            "obstore",
+            {"artifacts": {"url": "s3://models"}},
+            "artifacts.url = 's3://models': it needs obstore, which is not installed (pip install \"accrete[bucket]\")",
+        ),
     ],
 )
 def test_settings_that_need_what_is_not_installed_are_refused(

@@ -259,6 +259,8 @@ def test_any_name_of_a_data_directory_comes_back_from_the_file(tmp_path: Path, n
         ["--set", "redis://:s3kret@host"],
         ["--set", "store=redis://:s3kret@host"],
         ["--set", "store=redis://:s3kret@host", "--set", "store.ack=fsync"],
+        ["--set", "artifacts.url=gs://key:s3kret@bucket"],
+        ["--set", "artifacts.url=gs://bucket?key=s3kret"],
     ],
 )
 def test_a_password_at_the_wrong_place_is_not_shown(
