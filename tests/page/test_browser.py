@@ -319,6 +319,20 @@ def test_an_image_is_tried_and_taught(node: Node, tab: Tabs, tmp_path: Path):
     found.see(re.compile(r"learned in v\d+"))
 
 
+def test_a_token_that_is_not_known_is_refused_where_it_was_pasted(browser: Browser, node: Node):
+    found = Tab(browser, node.page)
+    found.find("input[name=token]").wait_for()
+    assert found.violations() == []
+    found.page.keyboard.insert_text("not-a-token")
+    found.press("Enter")
+    found.see("the server does not know this token")
+    found.press("Control+a")
+    found.sign_in(node.tokens["maria"])
+    found.find("h1:text-is('Now')").wait_for()
+    assert found.unasked_complaints() == []
+    found.context.close()
+
+
 def test_who_may_only_ask_sees_no_image(node: Node, tab: Tabs):
     (item,) = node.doubt(1, seed=600)
     found = tab("app")

@@ -22,7 +22,6 @@ applyTheme();
 const page = /** @type {HTMLElement} */ (document.getElementById("page"));
 const api = new Api();
 const keys = new Keys();
-api.onSignedOut = () => location.reload();
 void begin();
 
 async function begin() {
@@ -41,6 +40,7 @@ async function begin() {
 
 /** @param {Session} session */
 function run(session) {
+  api.onSignedOut = () => location.reload();
   const live = new Live(api);
   const labels = new Labels(api, live);
   const outbox = new Outbox(api, live, session.principal);

@@ -66,12 +66,15 @@ export class Live {
   }
 
   /**
-   * Find out whether it was the page's process that could not be reached, or the server behind it; try again later.
+   * Find out whether the session has ended, or who could not be reached: the page's process, or the server behind it.
+   * Try again later.
+   *
    * @param {EventSource} source
    */
   async #refused(source) {
     try {
-      await this.#api.get("session");
+      const { signed_in: known } = await this.#api.get("session");
+      if (!known) return this.#api.onSignedOut();
     } catch (error) {
       const behind = error instanceof ApiError && error.status > 0;
       this.#reached(behind ? { connected: true, reachable: false } : { connected: false });
