@@ -126,10 +126,10 @@ function node({ status }) {
     ["Method", status.method],
     ["Engine", status.engine],
     ["Store", status.store_alive ? status.store : "does not answer"],
-    ["Exemplars", `${count(status.exemplars)} of ${count(status.exemplar_budget)}`],
+    ["Exemplars", status.exemplar_budget ? `${count(status.exemplars)} of ${count(status.exemplar_budget)}` : count(status.exemplars)],
     ["Hold-out", count(status.holdout)],
     ["Release", status.release],
     ["Data", status.data_dir],
   ];
-  return h("section", { class: "node-facts", "aria-label": "This node" }, h("dl", null, facts.map(([name, value]) => h("div", { key: name }, h("dt", null, name), h("dd", null, value)))));
+  return h("section", { class: "node-facts", "aria-label": "This node" }, h("dl", null, facts.filter(([, value]) => value).map(([name, value]) => h("div", { key: name }, h("dt", null, name), h("dd", null, value)))));
 }
