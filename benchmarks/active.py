@@ -44,7 +44,7 @@ def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("folder", type=Path, metavar="PHOTOS", help="photographs: train/CLASS/FILE and test/CLASS/FILE")
     parser.add_argument("--seeds", type=int, default=3, help="draws of what is known at first (default 3)")
-    parser.add_argument("--at-once", type=int, default=20, help="labels between two looks (default 20)")
+    parser.add_argument("--at-once", type=int, default=40, help="labels between two looks (default 40)")
     parser.add_argument("--labels", type=int, default=1400, help="given in all (default 1400)")
     options = parser.parse_args()
     found = machine()
@@ -60,7 +60,7 @@ def main() -> None:
         for seed in range(1 if options.short else options.seeds):
             curve = _curve(learn, test, choose, seed, options.at_once, min(options.labels, len(learn.y)))
             curves.setdefault(name, []).append(curve)
-            print(name, seed, [f"{count}: {share:.3f}" for count, share in curve.items()][:: max(1, len(curve) // 8)])
+            print(name, seed, [f"{count}: {share:.3f}" for count, share in curve.items()][:: max(1, len(curve) // 16)])
     for name, of_seeds in curves.items():
         for count in (100, 200, 300, 500, 800, 1100, 1400):
             reached = [max(known for known in curve if known <= max(count, min(curve))) for curve in of_seeds]
