@@ -44,7 +44,7 @@ def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("folder", type=Path, metavar="PHOTOS", help="photographs: train/CLASS/FILE and test/CLASS/FILE")
     parser.add_argument("--seeds", type=int, default=3, help="draws of what is known at first (default 3)")
-    parser.add_argument("--at-once", type=int, default=40, help="labels between two looks (default 40)")
+    parser.add_argument("--at-once", type=int, default=20, help="labels between two looks (default 20)")
     parser.add_argument("--labels", type=int, default=1400, help="given in all (default 1400)")
     options = parser.parse_args()
     found = machine()
