@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -63,6 +64,11 @@ class BucketServer:
             except OSError:
                 time.sleep(0.02)
         raise TimeoutError(f"{self.kind} does not answer")
+
+    def pause(self) -> None:
+        """Let it answer nothing more, with its connections open."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
 
     def stop(self) -> None:
         """End it without a warning."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,7 +15,7 @@ from typing import Any, TypeVar
 
 import obstore
 from obstore.exceptions import BaseError
-from obstore.store import from_url
+from obstore.store import LocalStore, from_url
 
 from accrete_kit.atomic_file import sync
 from accrete_model import bucket_address
@@ -24,8 +24,10 @@ from accrete_model.errors import BucketRefused, BucketUnavailable, CorruptArtifa
 T = TypeVar("T")
 
 _CONNECT_S = 3
-_REQUEST_S = 60
-"""Seconds that one request may take, an object of it read or written."""
+_SMALL_S = 10
+"""Seconds that a request for a listing or a manifest may take. What hangs is found out by one of these, as a rule."""
+_LARGE_S = 60
+"""Seconds that a request may take in which a file is read, or 8 MiB of one are written."""
 _RETRIES = 2
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")
 _PART_BYTES = 8 * 2**20
@@ -51,7 +53,8 @@ class Objects:
     def __init__(self, url: str) -> None:
         """Use the bucket and prefix of an address that `bucket_address.check` has passed, without reaching for it."""
         self._url = url
-        self._bucket: Any = None
+        self._buckets: dict[int, Any] = {}
+        """Clients by the seconds that a request of them may take."""
 
     @property
     def setting(self) -> str:
@@ -60,7 +63,9 @@ class Objects:
 
     def put(self, key: str, content: bytes | Path) -> None:
         """Write an object, from memory or of a file. What has that key is replaced."""
-        self._do("cannot be written", lambda bucket: obstore.put(bucket, key, content, chunk_size=_PART_BYTES))
+        self._do(
+            "cannot be written", lambda bucket: obstore.put(bucket, key, content, chunk_size=_PART_BYTES), _LARGE_S
+        )
         if self._url.startswith("file:"):  # the others keep what they have acknowledged
             try:
                 path = Path(self._url.removeprefix("file://")) / key
@@ -104,7 +109,7 @@ class Objects:
                 return f"has {length - left} bytes, not {length}"
             return "" if digest.hexdigest() == sha256 else "does not match its checksum"
 
-        if wrong := self._do("cannot be read", read):
+        if wrong := self._do("cannot be read", read, _LARGE_S):
             raise CorruptArtifact(f"{key} in the bucket {wrong}")
 
     def list(self, below: str) -> list[Found]:
@@ -119,27 +124,34 @@ class Objects:
 
         return self._do("cannot be listed", read)
 
-    def delete(self, keys: Iterable[str]) -> None:
-        """Remove objects in their order; one that is not there is none the less removed."""
-        for key in keys:
-            self._do("cannot be deleted from", partial(_delete, key))
+    def delete(self, keys: Sequence[str]) -> None:
+        """Remove objects, the first of them before the others; one that is not there is none the less removed."""
+        first, *rest = keys
+        self._do("cannot be deleted from", partial(_delete, [first]))
+        if rest:
+            self._do("cannot be deleted from", partial(_delete, rest))
 
-    def _do(self, what: str, work: Callable[[Any], T]) -> T:
+    def _do(self, what: str, work: Callable[[Any], T], seconds: int | None = None) -> T:
         try:
-            if self._bucket is None:
-                self._bucket = _connect(self._url)
-            return work(self._bucket)
+            seconds = seconds or _SMALL_S
+            if seconds not in self._buckets:
+                self._buckets[seconds] = _connect(self._url, seconds)
+            return work(self._buckets[seconds])
         except (BaseError, OSError, ValueError) as error:
             kind, reason = _reason(error)
             raise kind(f"{self.setting}: {what}: {reason}") from None  # the error itself may have more than we show
 
 
-def _delete(key: str, bucket: Any) -> None:
-    with suppress(FileNotFoundError):
-        obstore.delete(bucket, key)
+def _delete(keys: Sequence[str], bucket: Any) -> None:
+    if isinstance(bucket, LocalStore):  # it stops at one that is not there, and the others do not
+        for key in keys:
+            with suppress(FileNotFoundError):
+                obstore.delete(bucket, key)
+    else:
+        obstore.delete(bucket, keys)
 
 
-def _connect(url: str) -> Any:
+def _connect(url: str, seconds: int) -> Any:
     if url.startswith("file:"):
         return from_url(url, automatic_cleanup=True)
     plain = any(os.environ.get(name, "").startswith("http://") for name in _ENDPOINTS)
@@ -147,12 +159,12 @@ def _connect(url: str) -> Any:
         url,
         client_options={
             "connect_timeout": timedelta(seconds=_CONNECT_S),
-            "timeout": timedelta(seconds=_REQUEST_S),
+            "timeout": timedelta(seconds=seconds),
             "allow_http": plain,
         },
         retry_config={
             "max_retries": _RETRIES,
-            "retry_timeout": timedelta(seconds=_REQUEST_S),
+            "retry_timeout": timedelta(seconds=seconds),
             "backoff": {
                 "init_backoff": timedelta(milliseconds=100),
                 "max_backoff": timedelta(seconds=1),
