@@ -44,9 +44,8 @@ def test_a_node_lives_on_a_bucket(make_node, digits, bucket: BucketServer, tmp_p
         assert client.wait_learned(more, timeout=300) == 2
         expected = [one.label for one in client.predict(asked)]
 
-        # As on machines that have never seen them, after a kill.
-        for process in ("learner", "server"):
-            node.kill(process)
+        # As on a machine that has never seen them, after a kill.
+        node.kill("server")
         shutil.rmtree(node.data_dir / "versions")
         answers = client.predict(asked, timeout=300)
         assert ([one.label for one in answers], answers[0].version) == (expected, 2)
