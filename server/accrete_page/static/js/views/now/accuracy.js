@@ -24,7 +24,7 @@ export function accuracyByVersion(versions) {
     h("h2", { id: "by-version" }, "Accuracy by version"),
     last
       ? shareChart(measured, `Accuracy of ${counted(measured.length, "version")}, ${percent(measured[0]?.y)} to ${percent(last.y)}; v${last.x} is the newest`)
-      : h("p", { class: "muted" }, "No version has been measured yet: some examples of each class are set aside to measure by, and there are too few."),
+      : h("p", { class: "muted" }, versions.length ? "No version has been measured: there are too few examples to measure by." : "The first version is shown here as soon as it is learned."),
     last && h("p", { class: "legend small muted" }, h("span", { class: "swatch good" }), "learned ", h("span", { class: "swatch do" }), "live ", h("span", { class: "swatch bad" }), "rejected"),
   );
 }

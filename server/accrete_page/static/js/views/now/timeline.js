@@ -14,6 +14,7 @@ const MOST = 24;
  */
 export function timeline(versions, events) {
   const entries = [...versions.map(ofVersion), ...events.flatMap(ofEvent)].sort((a, b) => b.time - a.time);
+  if (!entries.length) return null;
   return h(
     "section",
     { class: "panel", "aria-labelledby": "timeline" },

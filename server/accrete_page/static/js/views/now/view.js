@@ -88,7 +88,7 @@ function content(live, { classes, failed, operator, act, toggle, dismiss }) {
     nothing ? first(status) : figures(now),
     !nothing && h("div", { class: "panels" }, learning(live, now), verdict(now), pendingByLabel(now)),
     !nothing && h("div", { class: "panels halves" }, accuracyByVersion(now.versions ?? []), accuracyByClass(classes)),
-    (now.versions?.length || live.events.length) ? timeline(now.versions ?? [], live.events) : null,
+    timeline(now.versions ?? [], live.events),
     node(now),
   ];
 }
