@@ -225,6 +225,9 @@ def test_teaching_and_operating_are_written_down_and_tokens_and_images_are_not(
 def test_every_call_that_changes_something_is_audited() -> None:
     assert is_audited("/accrete.v1.Operation/ForgetClass")
     assert is_audited("/accrete.v1.Teaching/AddExamples")
+    assert is_audited("/accrete.v1.Inbox/LabelInbox")
+    assert not is_audited("/accrete.v1.Inbox/ListInbox")
+    assert not is_audited("/accrete.v1.Curation/ListExamples")
     assert not is_audited("/accrete.v1.Prediction/Predict")
     assert not is_audited("/accrete.v1.Operation/GetStatus")
 
