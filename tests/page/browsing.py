@@ -93,6 +93,14 @@ class Tab:
                 return
         raise AssertionError(f"the Tab key does not lead to {text!r}")
 
+    def tab_to_field(self, name: str) -> None:
+        """Go to a field by the Tab key."""
+        for _ in range(60):
+            self.press("Tab")
+            if self.page.evaluate("document.activeElement.name") == name:
+                return
+        raise AssertionError(f"the Tab key does not lead to the field {name!r}")
+
     def violations(self) -> list[str]:
         """Return what axe finds wrong."""
         from axe_playwright_python.sync_playwright import Axe

@@ -82,8 +82,8 @@ def browser() -> Iterator[Browser]:
 
 
 @pytest.fixture(scope="module")
-def node(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    """One for all tests, which add to what it knows. It knows three colours; a label with a script in it is held."""
+def new_node(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """One for all tests, which add to what it knows. New labels wait for approval."""
     folder = tmp_path_factory.mktemp("node")
     tokens = principals(folder, maria="predict,teach,operate,metrics", app="predict")
     settings = {
@@ -100,14 +100,21 @@ def node(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         Client(address, token=tokens["maria"], timeout=300) as client,
     ):
         client.wait_ready(300)
-        pictures = [(name, scene(colour, seed)) for seed in range(4) for name, colour in COLOURS.items()]
-        ids = client.add_examples(pictures).ids
-        for name in COLOURS:
-            client.approve(name)
-        client.wait_learned(ids, timeout=300)
-        client.add_examples([(NASTY, scene((90, 90, 90), 99))])
         page = until(lambda: _page(folder / "data"), "the page")
         yield Node(folder / "data", page, tokens, client)
+
+
+@pytest.fixture(scope="module")
+def node(new_node: Node) -> Node:
+    """The node once it knows three colours, and holds a label with a script in it."""
+    client = new_node.client
+    pictures = [(name, scene(colour, seed)) for seed in range(4) for name, colour in COLOURS.items()]
+    ids = client.add_examples(pictures).ids
+    for name in COLOURS:
+        client.approve(name)
+    client.wait_learned(ids, timeout=300)
+    client.add_examples([(NASTY, scene((90, 90, 90), 99))])
+    return new_node
 
 
 def _ids(node: Node, state: Literal["labelled", "skipped"]) -> set[str]:
@@ -137,6 +144,33 @@ def tab(browser: Browser, node: Node) -> Iterator[Callable[..., Tab]]:
 
 
 Tabs = Callable[..., Tab]
+
+
+def test_a_newcomer_teaches_three_photographs_of_a_thing_and_it_is_known(
+    browser: Browser, new_node: Node, tmp_path: Path
+):
+    files = [tmp_path / f"{seed}.png" for seed in range(3)]
+    for seed, file in enumerate(files):
+        Image.fromarray(scene((235, 235, 235), 700 + seed)).save(file)
+    found = Tab(browser, new_node.page)
+    found.sign_in(new_node.tokens["maria"])
+    found.see("Nothing has been learned yet")
+    found.view("t", "Try")
+    found.tab_to_field("thing")
+    found.type("white")
+    found.press("Tab")
+    with found.page.expect_file_chooser() as chooser:
+        found.press("o")
+    chooser.value.set_files(files)
+    found.find(".slots .taken img").nth(2).wait_for()
+    found.tab_to("Teach it")
+    found.press("Enter")
+    until(lambda: [one.pending for one in new_node.client.held()] == [3], "the photographs")
+    new_node.client.approve("white")
+    new_node.client.trigger_step()
+    found.see("white is known. As the only thing it would be the answer to every image: teach another one.")
+    assert found.unasked_complaints() == []
+    found.context.close()
 
 
 @pytest.mark.parametrize(("scheme", "width"), [("light", 1280), ("dark", 360)])
