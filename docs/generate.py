@@ -59,8 +59,8 @@ CHART_SEES_TO = {
     "access": ("certificate", "private_key", "client_ca", "tokens", "insecure"),
 }
 """Fields, by section, that `settings` of the chart does not take: what its pods are made with says them."""
-CHART_LEAVES_OUT = ("page",)
-"""Sections that no pod of the chart reads."""
+CHART_LEAVES_OUT = ("page", "artifacts")
+"""Sections that no pod of the chart reads, or that another value says."""
 
 
 def configuration() -> str:

@@ -51,6 +51,15 @@ GUARDED = changed(
 )
 """Encrypted, with certificates of callers and tokens, on a claim that is there."""
 
+BUCKET = changed(
+    LEAST,
+    {
+        "versions": {"bucket": {"url": "s3://models/shop", "cacheBytes": 30000000000, "existingSecret": "bucket"}},
+        "networkPolicy.bucket": {"port": 9000},
+    },
+)
+"""With versions in a bucket."""
+
 PERSON = {"podSelector": {"matchLabels": {"app": "shop"}}}
 ALL = changed(
     GUARDED,

@@ -19,7 +19,19 @@ from accrete_node.settings import Settings, load_settings
 from accrete_server.access.roles import METRICS_PAGE
 from accrete_server.grpc_server import LIVENESS
 from docs.generate import CHART_LEAVES_OUT, CHART_SEES_TO
-from tests.deploy.rendered import ALL, CHART, DEPLOY, GUARDED, LEAST, NAMESPACE, RELEASE, Rendered, changed, parse
+from tests.deploy.rendered import (
+    ALL,
+    BUCKET,
+    CHART,
+    DEPLOY,
+    GUARDED,
+    LEAST,
+    NAMESPACE,
+    RELEASE,
+    Rendered,
+    changed,
+    parse,
+)
 
 helm = pytest.importorskip("helm_python", reason="helm-python-sdk is not installed")
 kubernetes_validate = pytest.importorskip("kubernetes_validate", reason="kubernetes-validate is not installed")
@@ -28,7 +40,7 @@ OF_OPERATORS = {"ServiceMonitor", "PrometheusRule", "ServingRuntime"}
 """Kinds that Kubernetes itself does not have."""
 OLDEST = "1.30"
 """Release of Kubernetes that the chart asks for at least."""
-EACH = pytest.mark.parametrize("values", [LEAST, GUARDED, ALL], ids=["least", "guarded", "all"])
+EACH = pytest.mark.parametrize("values", [LEAST, GUARDED, BUCKET, ALL], ids=["least", "guarded", "bucket", "all"])
 DASHBOARDS = DEPLOY.parent / "accrete_server" / "dashboards"
 
 Render = Callable[[dict[str, Any]], Rendered]
@@ -57,8 +69,8 @@ def test_helm_finds_nothing_to_complain_of(values):
 
 @pytest.mark.parametrize(
     ("values", "release"),
-    [(LEAST, "1.37"), (GUARDED, "1.37"), (ALL, "1.37"), (ALL, OLDEST)],
-    ids=["least", "guarded", "all", "all-oldest"],
+    [(LEAST, "1.37"), (BUCKET, "1.37"), (ALL, "1.37"), (ALL, OLDEST)],
+    ids=["least", "bucket", "all", "all-oldest"],
 )
 def test_every_object_is_one_of_kubernetes_without_a_field_that_it_does_not_have(render, values, release):
     for one in render(values).objects:
@@ -93,6 +105,10 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"store.password": "secret"}, "'password' not allowed"),
     ({"versions": {}}, "/versions"),
     ({"versions.existingClaim": "both"}, "/versions"),
+    ({"versions.bucket": {"url": "s3://and-a-claim"}}, "/versions"),
+    ({"versions": {"bucket": {"url": "file:///mnt"}}}, "/versions/bucket/url"),
+    ({"versions": {"bucket": {"url": "s3://key:secret@models"}}}, "/versions/bucket/url"),
+    ({"settings": {"artifacts": {"url": "s3://models"}}}, "'artifacts' not allowed"),
     ({"versions.create.size": "much"}, "/versions/create/size"),
     ({"access": {}}, "/access"),
     ({"access.tls": {"existingSecret": "and-insecure"}}, "/access"),
@@ -193,13 +209,28 @@ def test_each_process_reads_settings_that_hold_where_it_runs(render, values, tmp
         assert grpc_port == default.server.port
         assert (settings.server.metrics_host, settings.server.metrics_port) == ("0.0.0.0", ports["metrics"])
         assert ports["metrics"] == default.server.metrics_port
-        assert mounts[f"{data}/versions"]["readOnly"], "a server writes no version"
+        assert mounts[f"{data}/versions"]["readOnly"] == (values is not BUCKET), "a server writes no version"
         files = (settings.access.certificate, settings.access.private_key, settings.access.client_ca)
         assert [Path(file).name for file in files if file] == (
-            [] if values is LEAST else ["tls.crt", "tls.key", "ca.crt"]
+            [] if values in (LEAST, BUCKET) else ["tls.crt", "tls.key", "ca.crt"]
         )
         assert {str(Path(file).parent) for file in (*files, settings.access.tokens) if file} <= mounts.keys()
-        assert settings.access.insecure == (values is LEAST)
+        assert settings.access.insecure == (values in (LEAST, BUCKET))
+
+
+def test_of_versions_in_a_bucket_each_pod_has_a_cache_and_the_rights_come_by_environment(render, tmp_path, monkeypatch):
+    rendered = render(BUCKET)
+    assert rendered.of("PersistentVolumeClaim") == []
+    bucket = BUCKET["versions"]["bucket"]
+    for _, pod in rendered.pods():
+        (container,) = pod["containers"]
+        artifacts = loaded(rendered, container, tmp_path, monkeypatch).artifacts
+        assert (artifacts.url, artifacts.cache_bytes) == (bucket["url"], bucket["cacheBytes"])
+        (volume,) = (one for one in pod["volumes"] if one["name"] == "versions")
+        assert int(volume["emptyDir"]["sizeLimit"]) >= 2 * artifacts.cache_bytes
+        assert container["envFrom"] == [{"secretRef": {"name": "bucket"}}]
+    for _, pod in render(LEAST).pods():
+        assert "envFrom" not in pod["containers"][0]
 
 
 @EACH
@@ -308,14 +339,14 @@ def test_the_network_is_open_for_the_ports_that_there_are_and_no_other(render):
         "demo-accrete-server": {settings.server.port, settings.server.metrics_port},
         "demo-accrete-learner": {settings.learner.metrics_port},
     }
-    for values, store in ((LEAST, 6379), (ALL, 6380)):
+    for values, others in ((LEAST, {6379}), (BUCKET, {6379, 9000}), (ALL, {6380, 443})):
         for one in render(values).of("NetworkPolicy"):
             spec = one["spec"]
             opened = {port["port"] for rule in spec["ingress"] for port in rule["ports"]}
             assert opened == expected[one["metadata"]["name"]]
             assert all(rule["from"] for rule in spec["ingress"])
             reached = {port["port"] for rule in spec["egress"] for port in rule["ports"]}
-            assert reached == {53, store} | ({443} if values is ALL else set())
+            assert reached == {53} | others
     assert render(changed(LEAST, {"networkPolicy.enabled": False})).of("NetworkPolicy") == []
 
 

@@ -85,7 +85,7 @@ nodeSelector: {{- toYaml . | nindent 2 }}
 tolerations: {{- toYaml . | nindent 2 }}
 {{- end }}
 securityContext: {{- include "accrete.podSecurity" $root | nindent 2 }}
-# The folders of the shared volume are made by the user who writes there; made for a mount, they would be root's.
+# The folders of the volume are made by the user who writes there; made for a mount, they would be root's.
 initContainers:
   - name: folders
     image: {{ include "accrete.image" (list $root ($own.image | default dict)) | quote }}
@@ -113,13 +113,21 @@ initContainers:
 {{- end }}
 {{- end -}}
 
+{{- define "accrete.envFrom" -}}
+{{- with .Values.versions.bucket.existingSecret }}
+envFrom:
+  - secretRef:
+      name: {{ . }}
+{{- end }}
+{{- end -}}
+
 {{/*
 Takes (list . readOnly). A data directory is a pod's own: it has locks, addresses and notes of what is live. Versions and
-backbones alone are shared.
+backbones alone are shared; of those in a bucket, they are a pod's own cache, which it writes.
 */}}
 {{- define "accrete.mounts" -}}
 {{- $root := index . 0 -}}
-{{- $readOnly := index . 1 -}}
+{{- $readOnly := and (index . 1) (not $root.Values.versions.bucket.url) -}}
 - {name: data, mountPath: /data}
 - {name: tmp, mountPath: /tmp}
 - {name: config, mountPath: /etc/accrete/accrete.toml, subPath: accrete.toml, readOnly: true}
@@ -145,8 +153,12 @@ backbones alone are shared.
   configMap:
     name: {{ include "accrete.name" $root }}
 - name: versions
+  {{- if $root.Values.versions.bucket.url }}
+  emptyDir: {sizeLimit: {{ mul 2 (int64 $root.Values.versions.bucket.cacheBytes) | quote }}}
+  {{- else }}
   persistentVolumeClaim:
     claimName: {{ include "accrete.claim" $root }}
+  {{- end }}
 {{- with $root.Values.access.tls.existingSecret }}
 - name: tls
   secret:
@@ -170,6 +182,7 @@ backbones alone are shared.
   imagePullPolicy: {{ $values.image.pullPolicy }}
   args: [serve]
   env: {{- include "accrete.env" (list $root $values.servers.env) | nindent 4 }}
+  {{- include "accrete.envFrom" $root | nindent 2 }}
   ports:
     - {name: {{ index . 2 }}, containerPort: 50051, protocol: TCP}
     - {name: metrics, containerPort: 9464, protocol: TCP}
@@ -223,6 +236,11 @@ accrete.toml: what the chart sees to, and `settings`. JSON's numbers, texts and 
 {{- end -}}
 {{- $ours := dict "server" $server "access" $access "learner" (dict "metrics_port" 9465) -}}
 {{- $_ := set $ours "page" (dict "enabled" false) -}}
+{{- with .Values.versions.bucket -}}
+{{- if .url -}}
+{{- $_ := set $ours "artifacts" (dict "url" .url "cache_bytes" .cacheBytes) -}}
+{{- end -}}
+{{- end -}}
 {{- $_ := set $ours "log" (dict "format" "json") -}}
 data_dir = "/data"
 preset = {{ toJson .Values.preset }}
