@@ -85,8 +85,8 @@ def test_a_node_lives_on_a_bucket(node: Node, bucket: BucketServer, tmp_path: Pa
         # As on a machine that has never seen them, after a kill.
         for process in ("learner", "server"):
             node.kill(process)
-        for folder in ("versions", "backbones"):
-            shutil.rmtree(node.data_dir / folder)
+        for cached in ("versions", "backbones"):
+            shutil.rmtree(node.data_dir / cached)
         answers = client.predict(asked, timeout=300)
         assert ([one.label for one in answers], answers[0].version) == (expected, newest)
         client.activate(first)
