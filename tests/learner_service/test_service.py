@@ -248,7 +248,8 @@ def test_an_example_deleted_during_a_step_is_not_learned(start: Start, store: St
     record = learner.version(1)
     assert sum(record.consumed.values()) == 59
     assert "step.discarded" in learner.log()
-    assert learner.event("discarded") == {"reason": "examples were deleted or a class was forgotten during the step"}
+    reason = "examples were deleted, or a class forgotten, renamed or merged, during the step"
+    assert learner.event("discarded") == {"reason": reason}
     kept = [*store.memory.exemplars(gone.label), *store.memory.holdout(gone.label)]
     assert gone.id not in {example.id for example in kept}
 
