@@ -75,7 +75,7 @@ def main() -> None:
 
 def fuzz(folder: Path, seed: int, numbers: range) -> tuple[list[Row], Found]:
     """Start a node, teach it two classes, send it the requests, and look at what is left of it."""
-    node = Node(folder, settings={"store.pending_max_examples": "1000000"})
+    node = Node(folder, settings={"store.pending_max_examples": "1000000", "inbox.enabled": "true"})
     node.start()
     try:
         with node.client() as client:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from google.protobuf.message import Message
 
 from accrete.inference import service_pb2
-from accrete.v1 import operation_pb2, prediction_pb2, teaching_pb2, types_pb2
+from accrete.v1 import curation_pb2, inbox_pb2, operation_pb2, prediction_pb2, teaching_pb2, types_pb2
 from benchmarks.hostile import pictures
 
 PREDICT = "/accrete.v1.Prediction/Predict"
@@ -19,6 +19,8 @@ ADD = "/accrete.v1.Teaching/AddExamples"
 STREAM = "/accrete.v1.Teaching/StreamExamples"
 WAIT = "/accrete.v1.Teaching/WaitLearned"
 OPERATION = "/accrete.v1.Operation/"
+CURATION = "/accrete.v1.Curation/"
+INBOX = "/accrete.v1.Inbox/"
 # Learning is paused meanwhile, and is not to be resumed: what is hostile is stored and not learned.
 HARMLESS = ("GetStatus", "ListClasses", "ListVersions", "TriggerStep", "PauseLearning")
 
@@ -62,7 +64,9 @@ def hostile(seed: int, number: int) -> Hostile:
 
 def _noise(chance: random.Random) -> Hostile:
     operations = (OPERATION + name for name in (*HARMLESS, "ForgetClass"))
-    path = chance.choice((PREDICT, INFER, ADD, WAIT, *operations))
+    curations = (CURATION + method.name for method in curation_pb2.DESCRIPTOR.services_by_name["Curation"].methods)
+    inbox = (INBOX + method.name for method in inbox_pb2.DESCRIPTOR.services_by_name["Inbox"].methods)
+    path = chance.choice((PREDICT, INFER, ADD, WAIT, *operations, *curations, *inbox))
     return Hostile("noise", path, (chance.randbytes(chance.choice((0, 1, 7, 100, 3_000))),))
 
 
@@ -190,9 +194,59 @@ def _operation(chance: random.Random) -> Hostile:
             return Hostile("operation", WAIT, (wait,))
 
 
+def _curation(chance: random.Random) -> Hostile:
+    number, text = chance.choice(NUMBERS), chance.choice(STRINGS)
+    label = chance.choice((f"{text}?", f"hostile {chance.randrange(1000)}"))
+    match chance.randrange(4):
+        case 0:
+            listed = curation_pb2.ListExamplesRequest(
+                label=label,
+                page_size=number,
+                page_token=chance.choice(("", "", text)),
+                max_side=chance.choice(NUMBERS),
+                ids=[text] * chance.choice((0, 0, 1, 300)),
+                nearest_to=chance.choice(((), (), (1.0,) * 64, (float("nan"),), (1.0,) * 100_000)),
+            )
+            # An enumeration takes any number on the wire.
+            return Hostile(
+                "curation", CURATION + "ListExamples", (_wire(listed) + b"\x10" + bytes([chance.randrange(7)]),)
+            )
+        case 1:
+            asked = curation_pb2.GetEvaluationRequest(version=number)
+            return Hostile("curation", CURATION + "GetEvaluation", (_wire(asked),))
+        case 2:
+            compared = curation_pb2.CompareVersionsRequest(base=number, other=chance.choice(NUMBERS))
+            return Hostile("curation", CURATION + "CompareVersions", (_wire(compared),))
+        case _:
+            # No class is called so, whatever it is to be called or to become part of.
+            merged = curation_pb2.MergeClassesRequest(label=f"{text}?", into=chance.choice(STRINGS))
+            return Hostile("curation", CURATION + chance.choice(("MergeClasses", "RenameClass")), (_wire(merged),))
+
+
+def _inbox(chance: random.Random) -> Hostile:
+    number, text = chance.choice(NUMBERS), chance.choice(STRINGS)
+    ids = [f"{text}?"] * chance.choice((0, 1, 1, 300))
+    match chance.randrange(4):
+        case 0:
+            listed = inbox_pb2.ListInboxRequest(
+                page_size=number, page_token=chance.choice(("", "", text)), max_side=chance.choice(NUMBERS)
+            )
+            return Hostile("inbox", INBOX + "ListInbox", (_wire(listed) + bytes([8, chance.randrange(9)]),))
+        case 1:
+            seen = inbox_pb2.GetInboxImageRequest(id=text, max_side=number)
+            return Hostile("inbox", INBOX + "GetInboxImage", (_wire(seen),))
+        case 2:
+            items = [inbox_pb2.LabelInboxRequest.Item(id=one, label=chance.choice(STRINGS)) for one in ids]
+            return Hostile("inbox", INBOX + "LabelInbox", (_wire(inbox_pb2.LabelInboxRequest(items=items)),))
+        case _:
+            skipped = inbox_pb2.SkipInboxRequest(ids=ids)
+            return Hostile("inbox", INBOX + chance.choice(("SkipInbox", "ReopenInbox")), (_wire(skipped),))
+
+
 _MAKERS: tuple[Maker, ...] = (
     _noise, _unknown, _mutated, _mutated, _whole_picture, _sound_picture, _broken_odd_picture, _broken_picture, _bomb,
     _tensor, _inference, _numbers, _words, _unseen, _alike, _stream, _hasty, _operation,
+    _curation, _inbox,
 )  # fmt: skip
 
 
