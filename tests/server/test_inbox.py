@@ -264,7 +264,8 @@ def test_labels_are_in_the_audit_log_and_images_are_not(
         ann.label_inbox({item.id: "heron"})
         assert [one.by for one in ann.inbox(state="labelled").items] == ["ann"]
         ann.inbox_image(item.id)
-        until(lambda: "GetInboxImage" in lines(), seconds=60)  # a line is written after the answer
+        until(lambda: "LabelInbox" in lines(), seconds=60)  # a line is written after the answer
+    assert list(lines()) == ["LabelInbox"], "looks change nothing"
     labelled = lines()["LabelInbox"]
     assert (labelled["principal"], labelled["labels"], labelled["label_count"]) == ("ann", ["heron"], 1)
     everything = json.dumps([vars(one) for one in caplog.records], default=str)
