@@ -127,7 +127,7 @@ def test_a_backup_has_the_features(store: Store, learner: Learner, connect: Conn
     artifacts.publish(tmp_path / "candidate", 1)
     taken = store.back_up(tmp_path / "backup", artifacts)
     assert taken.keys
-    other = connect(prefix="restored")
+    other = connect(prefix=f"restored-{tmp_path.name}")
     other.restore(read(tmp_path / "backup"), ArtifactStore(tmp_path / "restored"))
     assert np.array_equal(other.features.of("a", "float16")[1], store.features.of("a", "float16")[1])
     assert other.features.backbone() == "one"

@@ -242,7 +242,7 @@ def test_what_an_operator_drops_leaves_no_image(store: Store) -> None:
 
 
 def test_a_backup_has_the_inbox(connect: Connect, tmp_path: Path) -> None:
-    store, other = connect(), connect(prefix="restored")
+    store, other = connect(), connect(prefix=f"restored-{tmp_path.name}")
     one, said = item(), item()
     keep(store, one, said)
     teach(store, said, "sock")
