@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from accrete._config import ADDRESS_VARIABLE, DEFAULT_ADDRESS
 from accrete_kit.addresses import is_loopback
 
 if TYPE_CHECKING:
     from accrete_page.serving import PageSettings
 
 CANNOT_START = 2
-_ADDRESS = "127.0.0.1:50051"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +24,7 @@ class PageFlags:
 
     address: Annotated[
         str | None,
-        typer.Option(metavar="HOST:PORT", help="The server. [default: $ACCRETE_ADDRESS, else 127.0.0.1:50051]"),
+        typer.Option(metavar="HOST:PORT", help=f"The server. [default: ${ADDRESS_VARIABLE}, else {DEFAULT_ADDRESS}]"),
     ] = None
     tls: Annotated[bool, typer.Option("--tls", help="Encrypt what goes to the server, and check its certificate.")] = (
         False
@@ -68,7 +68,7 @@ class PageFlags:
                 f"--host {self.host}: others than this machine can reach it, and nothing is encrypted; give "
                 "--certificate and --private-key, or --insecure where the network sees to it"
             )
-        address = self.address or os.environ.get("ACCRETE_ADDRESS") or _ADDRESS
+        address = self.address or os.environ.get(ADDRESS_VARIABLE) or DEFAULT_ADDRESS
         target = Target(address=address, tls=TlsConfig(root_certificates=self.ca) if self.ca else self.tls)
         AsyncClient(target.address, tls=target.tls, token="")  # what cannot be used is told now
         return PageSettings(

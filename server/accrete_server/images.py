@@ -143,7 +143,7 @@ class ImageReader:
         self._check_size(shape[1], shape[0])
         self._check_length(shape, data, 1)
         array = np.frombuffer(data, np.uint8).reshape(shape)
-        return self._fit(Image.fromarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array))
+        return self._fit(image_of(array))
 
     def vector(self, shape: Sequence[int], data: bytes) -> Array:
         """Return a raw little-endian float32 vector [d] with no number beyond +-`LARGEST`. Raises BadImage."""
@@ -235,6 +235,11 @@ class ImageReader:
         left = max(0.0, (width - self.spec.shape[1] * scale) / 2)
         top = max(0.0, (height - self.spec.shape[0] * scale) / 2)
         return left, top, width - left, height - top
+
+
+def image_of(pixels: Array) -> Image.Image:
+    """Return an image of uint8 [h, w] or [h, w, 1 | 3 | 4]."""
+    return Image.fromarray(pixels[:, :, 0] if pixels.ndim == 3 and pixels.shape[2] == 1 else pixels)
 
 
 def sent_form(image: types_pb2.Image) -> tuple[str, bytes]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from heapq import nsmallest
 
 import numpy as np
 
@@ -103,10 +104,8 @@ def _nearest(store: Store, request: curation_pb2.ListExamplesRequest, size: int)
     """Return the exemplars most like a feature vector, the most alike first, as many as a page has."""
     alike = store.features.nearest(request.label, np.array(request.nearest_to, np.float32))
     place = {name: number for number, name in enumerate(alike)}
-    ids = [one.id for one in store.listing.read(request.label, _EXEMPLARS) if one.id]
-    ids = sorted(ids, key=lambda name: place.get(name, len(place)))[:size]
-    found = {one.id: one for one in store.listing.find(request.label, ids, _EXEMPLARS)}
-    return [found[name] for name in ids if name in found]
+    exemplars = (one for one in store.listing.read(request.label, _EXEMPLARS) if one.id)
+    return nsmallest(size, exemplars, key=lambda one: place.get(one.id, len(place)))
 
 
 def _check_known(store: Store, label: str) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from accrete_server.images import image_of
 from accrete_storage.errors import CorruptRecord
 from accrete_storage.examples.encoded_image import EncodedImage
 from accrete_storage.examples.example import Example
@@ -47,7 +48,7 @@ def _pixels(tensor: NDArray[Any]) -> NDArray[np.uint8]:
 
 
 def _file(pixels: NDArray[np.uint8], max_side: int, form: str) -> bytes:
-    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    image = image_of(pixels)
     if max(image.size) > max_side:
         image.thumbnail((max_side, max_side), Image.Resampling.LANCZOS)
     buffer = io.BytesIO()

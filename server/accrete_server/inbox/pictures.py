@@ -8,7 +8,7 @@ import numpy as np
 from PIL import Image
 
 from accrete_server.image_files import picture_of
-from accrete_server.images import ImageReader
+from accrete_server.images import ImageReader, image_of
 from accrete_server.predict.pipeline import Content
 
 KEPT_SIDE = 640
@@ -36,8 +36,7 @@ def kept(content: Content, reader: ImageReader) -> File:
     """
     if isinstance(content, tuple):
         shape, data = content
-        array = np.frombuffer(data, np.uint8).reshape(shape)
-        image = Image.fromarray(array[:, :, 0] if array.ndim == 3 and array.shape[2] == 1 else array)
+        image = image_of(np.frombuffer(data, np.uint8).reshape(shape))
         if max(image.size) <= KEPT_SIDE:
             file = _encoded(image, "PNG")
             if len(file) <= KEPT_BYTES:
