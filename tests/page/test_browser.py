@@ -24,7 +24,7 @@ from tests.page.browsing import Tab, chromium
 from tests.server.test_access import principals
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Browser, Route
 
 pytestmark = pytest.mark.integration
 
@@ -219,6 +219,26 @@ def test_an_image_is_labelled_undone_labelled_anew_and_learned(node: Node, tab: 
     assert [one.label for one in node.client.examples("blue", ids=[item.id]).examples] == ["blue"]
     found.press("Space")
     until(lambda: ids.intersection(_ids(node, "skipped")), "the image skipped")
+
+
+def test_who_types_faster_than_the_labels_arrive_chooses_one_of_them(node: Node, tab: Tabs):
+    ids = {item.id for item in node.doubt(1, seed=800)}
+    found = tab()
+    found.view("i", "Inbox")
+    found.find(".answer").first.wait_for()
+    held: list[Route] = []
+    found.page.route("**/api/classes", lambda route: held.append(route))
+    found.press("/")
+    found.type("blu")
+    found.press("Enter")
+    found.see("Looking for the labels.")
+    until(lambda: found.page.wait_for_timeout(10) or held, "the labels asked for")
+    for one in held:
+        one.continue_()
+    until(lambda: ids <= _ids(node, "labelled"), "it labelled")
+    (item,) = [one for one in node.client.inbox(state="labelled").items if one.id in ids]
+    assert item.label == "blue"
+    found.page.unroute("**/api/classes")
 
 
 def test_many_are_labelled_by_one_key(node: Node, tab: Tabs):

@@ -19,11 +19,20 @@ export async function pickLabel(title, labels, { onlyNew = false, onlyKnown = fa
   let at = 0;
   /** @type {unknown} */
   let failed = null;
+  // Who types faster than the labels arrive means one of them: the choice waits, or it would make a new label of its first letters.
+  let loaded = false;
+  let hurried = false;
   let redrawLater = () => {};
+  let chooseLater = () => {};
   void labels.load().then(
-    () => redrawLater(),
+    () => {
+      loaded = true;
+      redrawLater();
+      if (hurried) chooseLater();
+    },
     (error) => {
       failed = error;
+      loaded = true;
       redrawLater();
     },
   );
@@ -32,15 +41,18 @@ export async function pickLabel(title, labels, { onlyNew = false, onlyKnown = fa
     const found = onlyNew ? [] : labels.matching(typed, MOST);
     const clean = typed.trim();
     const refused = refusal(clean);
-    const fresh = !onlyKnown && clean && !refused && !labels.all.includes(clean);
+    const fresh = loaded && !onlyKnown && clean && !refused && !labels.all.includes(clean);
     const options = [...found.map((label) => ({ label, fresh: false })), ...(fresh ? [{ label: clean, fresh: true }] : [])];
     at = Math.max(0, Math.min(at, options.length - 1));
     const same = onlyNew && labels.all.includes(clean);
     const choose = () => {
       const chosen = options[at];
-      if (chosen) close(chosen.label);
+      hurried = !loaded;
+      if (hurried) redraw();
+      else if (chosen) close(chosen.label);
       else if (same) close(clean);
     };
+    chooseLater = choose;
     return h(
       "form",
       {
@@ -87,9 +99,9 @@ export async function pickLabel(title, labels, { onlyNew = false, onlyKnown = fa
           ),
         ),
       ),
-      hint(clean, options.length, refused, same),
+      hint(clean, options.length, refused, same, loaded),
       trouble(failed),
-      h("div", { class: "buttons" }, button("Cancel", () => close(null)), h("button", { class: "button strong do", disabled: !options.length && !same }, "Choose")),
+      h("div", { class: "buttons" }, button("Cancel", () => close(null)), h("button", { class: "button strong do", disabled: loaded && !options.length && !same }, "Choose")),
     );
   });
 }
@@ -99,9 +111,10 @@ export async function pickLabel(title, labels, { onlyNew = false, onlyKnown = fa
  * @param {number} options
  * @param {string} refused
  * @param {boolean} same
+ * @param {boolean} loaded
  */
-function hint(typed, options, refused, same) {
-  const text = refused || (same ? "There is such a label: it will be that one." : !options && typed ? "No label is like that." : "");
+function hint(typed, options, refused, same, loaded) {
+  const text = refused || (loaded ? "" : "Looking for the labels.") || (same ? "There is such a label: it will be that one." : !options && typed ? "No label is like that." : "");
   return h("p", { class: "muted small hint", role: "status" }, text);
 }
 

@@ -3,7 +3,8 @@
 export class Labels {
   /** @type {string[]} */
   all = [];
-  #asked = false;
+  /** @type {Promise<string[]> | null} */
+  #loading = null;
 
   /**
    * @param {import("./api.js").Api} api
@@ -12,24 +13,26 @@ export class Labels {
   constructor(api, live) {
     this.api = api;
     live.subscribe((kind) => {
-      if (["committed", "activated", "provisional", "forgotten", "renamed"].includes(kind)) this.#asked = false;
+      if (["committed", "activated", "provisional", "forgotten", "renamed"].includes(kind)) this.#loading = null;
     });
   }
 
-  /** Return the names, in order of arrival. */
-  async load() {
-    if (!this.#asked) {
-      this.#asked = true;
-      try {
-        /** @type {import("./types.js").Class[]} */
-        const classes = await this.api.get("classes");
-        this.add(classes.map(({ label }) => label));
-      } catch (error) {
-        this.#asked = false;
-        throw error;
-      }
+  /** Return the names, in order of arrival, once they are all there. */
+  load() {
+    this.#loading ??= this.#asked();
+    return this.#loading;
+  }
+
+  async #asked() {
+    try {
+      /** @type {import("./types.js").Class[]} */
+      const classes = await this.api.get("classes");
+      this.add(classes.map(({ label }) => label));
+      return this.all;
+    } catch (error) {
+      this.#loading = null;
+      throw error;
     }
-    return this.all;
   }
 
   /**
