@@ -18,6 +18,7 @@ from accrete.v1 import operation_pb2, prediction_pb2
 from accrete_model.config import EngineConfig
 from accrete_model.loaded_version import LoadedVersion, load
 from accrete_server.versions.loading import Loader
+from accrete_storage.versions.registry import Registry
 from benchmarks.waiting import until
 from tests.model.artifacts import Recipe
 from tests.server.world import Running, World, failure, pixels, raw
@@ -298,3 +299,30 @@ def test_the_server_tells_when_the_newest_example_came_that_it_has_learned(world
     world.publish(1, learned={"cat": "1700000000000-3", "dog": "1700000005000-0"})
     running.serves(1)
     until(lambda: registry.get_sample_value("accrete_newest_learned_timestamp_seconds") == 1_700_000_005)
+
+
+def test_the_record_of_a_live_version_is_read_again_only_once_its_revision_is_another(world, monkeypatch):
+    world.publish(1)
+    running = world.server()
+    running.serves(1)
+    records, looks = [], []
+    read, look = Registry.version, Registry.state
+
+    def counted_read(registry, number):
+        records.append(number)
+        return read(registry, number)
+
+    def counted_look(registry):
+        looks.append(1)
+        return look(registry)
+
+    monkeypatch.setattr(Registry, "version", counted_read)
+    monkeypatch.setattr(Registry, "state", counted_look)
+    for _ in range(3):
+        world.store.events.append("phase", {"phase": "waiting", "reason": ""})
+        before = len(looks)
+        until(lambda: len(looks) >= before + 6)  # noqa: B023
+    assert not records
+    world.store.control.forget_class("cat")
+    until(lambda: records)
+    assert set(records) == {1}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +34,15 @@ ROOM_S = 30.0
 _log = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Known:
+    """A version's record and the labels that are masked in it, as of one revision of the store."""
+
+    record: VersionRecord
+    masked: frozenset[str]
+    revision: int
+
+
 class Swapper:
     """Do what the store says. All methods are for one thread, and not a serving one."""
 
@@ -47,6 +56,7 @@ class Swapper:
         self._load_failures = load_failures
         self._last_served = read_last_served(data_dir)
         self._prototypes = StoredPrototypes()
+        self._known: _Known | None = None
 
     def follow(self, store: Store) -> None:
         """Make the store's active version live, with its masks and prototypes.
@@ -158,12 +168,18 @@ class Swapper:
         """
         revision = store.registry.state().revision
         while True:
-            record = store.registry.version(number)
-            masked = frozenset(record.classes).difference(record.kept_labels(store.registry.forgotten()))
+            known = self._known
+            # A record is a megabyte for ten thousand classes, and what is used of it changes with the revision alone.
+            if known is None or (known.record.version, known.revision) != (number, revision):
+                record = store.registry.version(number)
+                masked = frozenset(record.classes).difference(record.kept_labels(store.registry.forgotten()))
+                known = _Known(record=record, masked=masked, revision=revision)
             prototypes = store.prototypes.all(number)
             before, revision = revision, store.registry.state().revision
             if before == revision:  # else labels of before and after a renaming might be mixed
                 break
+        self._known = known
+        record, masked = known.record, known.masked
         # A record of another store's time says nothing about these rows.
         labels = tuple(record.labels) if len(record.labels) == len(slot.loaded.labels) else ()
         live = self._slots.live
