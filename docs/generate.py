@@ -54,7 +54,7 @@ Each command tells this with `--help`. `accrete --install-completion` teaches it
 CHART_SCHEMA = "../server/deploy/helm/accrete/values.schema.json"
 CHART_SEES_TO = {
     "store": ("url",),
-    "server": ("host", "port", "share_port", "metrics_host", "metrics_port"),
+    "server": ("host", "port", "advertise", "share_port", "metrics_host", "metrics_port"),
     "learner": ("metrics_host", "metrics_port"),
     "access": ("certificate", "private_key", "client_ca", "tokens", "insecure"),
 }

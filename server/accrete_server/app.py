@@ -33,6 +33,7 @@ from accrete_server.metrics.slo_monitor import SloMonitor
 from accrete_server.open_inference.describing import ServedModel
 from accrete_server.open_inference.service import OpenInference
 from accrete_server.open_inference.triton_metrics import TritonMetrics
+from accrete_server.operate.membership import Membership
 from accrete_server.operate.reporting import Reporter
 from accrete_server.operate.service import Operation
 from accrete_server.operate.step_progress import StepProgress
@@ -84,8 +85,8 @@ class Server:
         """Compose the server without opening anything.
 
         Raises:
-            ValueError: settings of access cannot be used, or would open it to others by oversight; or the inbox is on
-                for a model that takes no images.
+            ValueError: settings of access cannot be used, or would open it to others by oversight; the inbox is on for
+                a model that takes no images; or `server.advertise` is no address.
         """
         config, access = settings.server, settings.access
         check_exposure(config, access)
@@ -121,6 +122,7 @@ class Server:
         loader = Loader(artifacts, settings.engine, settings.spec, self.metrics.model)
         swapper = Swapper(self.slots, loader, load_failures, self.metrics.model, settings.data_dir)
         self._progress = StepProgress()
+        self._membership = Membership(config.advertise, self._connection, self.slots, self.predict_admission.busy_s)
         self._store_sync = StoreSync(self._connection, swapper, self._progress.note, self._hub, self.metrics)
 
         # What callers reach: gRPC, the page of metrics, and the file that says where both are.
@@ -135,7 +137,9 @@ class Server:
             "/accrete.v1.Teaching/AddExamples": self.teach_admission,
             "/accrete.v1.Inbox/LabelInbox": self.teach_admission,
         }
-        self._interceptor = CallInterceptor(self.metrics.requests, guard, threads, admissions, settings.node)
+        self._interceptor = CallInterceptor(
+            self.metrics.requests, guard, threads, admissions, settings.node, lambda: self._membership.trailers
+        )
         self._grpc = make_grpc_server(config, threads, self._interceptor)
         self._health = Health(self._grpc)
         if access.reflection:
@@ -188,7 +192,14 @@ class Server:
     def _add_operating(self, settings: ServerSettings, artifacts: ArtifactStore, load_failures: LoadFailures) -> None:
         reporter = Reporter(self._connection, self.slots, settings, self._progress)
         operation = Operation(
-            self._config, self._connection, self.slots, artifacts, reporter, load_failures, settings.deep_refusal
+            self._config,
+            self._connection,
+            self.slots,
+            artifacts,
+            reporter,
+            load_failures,
+            settings.deep_refusal,
+            self._membership,
         )
         operation_pb2_grpc.add_OperationServicer_to_server(operation, self._grpc)
         curation = Curation(self._config, self._connection, self.slots)
@@ -201,6 +212,7 @@ class Server:
         gauge("teaching_waiting", "AddExamples batches in line.", lambda: self.teach_admission.waiting)
         gauge("calls_under_way", "Calls that a handler works on.", lambda: self._interceptor.under_way)
         gauge("watchers", "Long-lived calls open.", lambda: self.stream_limit.open)
+        gauge("members", "Servers that clients may spread their calls over; 0: none.", lambda: self._membership.members)
 
     @property
     def _predict_waiting(self) -> int:
@@ -244,6 +256,7 @@ class Server:
         self._health.serving()
         self._ready = True
         self._address_file.write(address=self.address, metrics=f"{self._config.metrics_host}:{self.metrics_port}")
+        self._membership.start(self.port)
         _log.info("server.started", extra={"address": self.address, "version": self.slots.version})
 
     def stop(self) -> None:
@@ -254,6 +267,7 @@ class Server:
         _log.info("server.draining")
         self._health.stopping()
         self._ready = False
+        self._membership.drain()
         time.sleep(self._config.drain_s)
         stopped = self._grpc.stop(self._config.grace_s)
         self._hub.close()
@@ -264,6 +278,7 @@ class Server:
         self._slo_monitor.stop()
         self._sampler.stop()
         self._store_sync.stop()
+        self._membership.stop()
         self.slots.free()
         self._connection.close()
         self._page.close()

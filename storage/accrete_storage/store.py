@@ -24,6 +24,7 @@ from accrete_storage.examples.pending import PendingLog
 from accrete_storage.examples.quarantine import Quarantine
 from accrete_storage.examples.review import Review
 from accrete_storage.inbox import Inbox
+from accrete_storage.members import Members
 from accrete_storage.redis import requirements
 from accrete_storage.redis.database import Database, reachable
 from accrete_storage.redis.keys import SCHEMA, Keys
@@ -72,6 +73,7 @@ class Store:
         self.review = Review(database, keys)
         self.inbox = Inbox(database, keys)
         self.deep = DeepSteps(database, keys)
+        self.members = Members(database, keys)
         self.renaming = Renaming(database, keys)
         self.control = Control(database, keys, pending=self.pending, memory=self.memory, registry=self.registry)
 

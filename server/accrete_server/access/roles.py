@@ -23,6 +23,7 @@ ROLES: Mapping[str, frozenset[Role] | None] = {
     "/accrete.v1.Teaching/WaitLearned": _TEACH,
     "/accrete.v1.Teaching/Watch": _TEACH | _WATCHERS,
     "/accrete.v1.Operation/GetStatus": ALL,
+    "/accrete.v1.Operation/ListServers": ALL,
     "/accrete.v1.Operation/ListClasses": ALL,
     "/accrete.v1.Operation/ListVersions": _WATCHERS,
     "/accrete.v1.Operation/ActivateVersion": _OPERATE,

@@ -41,6 +41,7 @@ class CallInterceptor(Interceptor):
         threads: CallThreads,
         admissions: Mapping[str, Admission[Any]],
         node: str,
+        trailers: Callable[[], tuple[tuple[str, str], ...]] = tuple,
     ) -> None:
         """Wrap no handler yet.
 
@@ -50,8 +51,10 @@ class CallInterceptor(Interceptor):
             threads: The threads that calls run on.
             admissions: By path, the admission of calls of one request, which are refused while its line is full.
             node: The node's name, which a call may insist on.
+            trailers: Returns metadata of each answer to a call of one request.
         """
         self._node = node
+        self._trailers = trailers
         self.metrics = metrics
         self.guard = guard
         self.under_way = 0
@@ -143,6 +146,9 @@ class CallInterceptor(Interceptor):
             try:
                 call.let_in()
                 response = inner(_message(request), context)
+                trailers = self._trailers()
+                if trailers:
+                    context.set_trailing_metadata(trailers)
                 call.code = "OK"
                 return response
             except Exception as error:

@@ -12,6 +12,7 @@ from accrete_server.access.principal import CALLER
 from accrete_server.config import ServerConfig
 from accrete_server.errors import BrokenCandidate, NotNow, Unknown
 from accrete_server.operate import messages, reporting
+from accrete_server.operate.membership import Membership
 from accrete_server.store_connection import StoreConnection
 from accrete_server.teach.labels import check_ids, check_label
 from accrete_server.versions.awaiting import await_revision, await_served
@@ -36,6 +37,7 @@ class Operation(operation_pb2_grpc.OperationServicer):
         reporter: reporting.Reporter,
         load_failures: LoadFailures,
         deep_refusal: str,
+        membership: Membership,
     ) -> None:
         self._config = config
         self._connection = connection
@@ -44,6 +46,7 @@ class Operation(operation_pb2_grpc.OperationServicer):
         self._reporter = reporter
         self._load_failures = load_failures
         self._deep_refusal = deep_refusal
+        self._membership = membership
 
     def GetStatus(  # noqa: N802  (the contract's names, here and below)
         self, request: operation_pb2.GetStatusRequest, context: grpc.ServicerContext
@@ -54,6 +57,12 @@ class Operation(operation_pb2_grpc.OperationServicer):
         status.principal = caller.name
         status.roles.extend(sorted(caller.roles))
         return status
+
+    def ListServers(  # noqa: N802
+        self, request: operation_pb2.ListServersRequest, context: grpc.ServicerContext
+    ) -> operation_pb2.ListServersResponse:
+        """Return the members, without asking the store."""
+        return self._membership.response()
 
     def ListClasses(  # noqa: N802
         self, request: operation_pb2.ListClassesRequest, context: grpc.ServicerContext

@@ -72,6 +72,8 @@ class Admission(Generic[Task]):
         self._queue = queue
         self._lock = threading.Lock()
         self._working = 0
+        self._busy_s = 0.0
+        self._changed_s = time.perf_counter()
         self._line: deque[Waiter[Task]] = deque()
         self._mean_s = 0.001
 
@@ -84,6 +86,12 @@ class Admission(Generic[Task]):
     def working(self) -> int:
         """Calls at work now."""
         return self._working
+
+    def busy_s(self) -> float:
+        """Return the seconds that a turn was taken since the beginning, on average over all turns."""
+        with self._lock:
+            self._count(0)
+            return self._busy_s / self._at_once
 
     def is_full(self, coming: int = 0) -> bool:
         """Return whether a call would be refused that comes now, behind `coming` that are on their way.
@@ -109,7 +117,7 @@ class Admission(Generic[Task]):
         """
         with self._lock:
             if self._working < self._at_once:
-                self._working += 1
+                self._count(1)
                 waiter = None
             else:
                 waiter = self._line_up(call, task)
@@ -132,7 +140,8 @@ class Admission(Generic[Task]):
         """Take a turn if one is free now, without a place in line. Return whether there was one."""
         with self._lock:
             is_free = self._working < self._at_once
-            self._working += is_free
+            if is_free:
+                self._count(1)
         return is_free
 
     def gather(self) -> list[Waiter[Task]]:
@@ -162,12 +171,19 @@ class Admission(Generic[Task]):
             if self._line:
                 self._line.popleft().take_turn()
             else:
-                self._working -= 1
+                self._count(-1)
 
     def refusal(self) -> LimitExceeded:
         """Return the error, to be raised, of a call that finds the line full."""
         wait_s = max(0.01, self._mean_s * (self._queue + 1) / self._at_once)
         return LimitExceeded(self._limit, self._queue, "too many calls are waiting", wait_s)
+
+    def _count(self, change: int) -> None:
+        """Take or end so many turns. To be called with the lock."""
+        now = time.perf_counter()
+        self._busy_s += self._working * (now - self._changed_s)
+        self._changed_s = now
+        self._working += change
 
     def _line_up(self, call: Call, task: Task | None) -> Waiter[Task]:
         if len(self._line) >= self._queue or self._comes_too_late(call):

@@ -38,6 +38,11 @@ class Keys:
         return self._key("late")
 
     @property
+    def members(self) -> str:
+        """Hash: id of a server that is a member to "until|worth|member (JSON)", see `members.lua`; and revision."""
+        return self._key("members")
+
+    @property
     def labels(self) -> str:
         """Set: labels with pending examples."""
         return self._key("labels")

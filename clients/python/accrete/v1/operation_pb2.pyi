@@ -203,6 +203,110 @@ class GetStatusResponse(_message.Message):
 Global___GetStatusResponse: _TypeAlias = GetStatusResponse  # noqa: Y015
 
 @_typing.final
+class ListServersRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    def __init__(
+        self,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListServersRequest: _TypeAlias = ListServersRequest  # noqa: Y015
+
+@_typing.final
+class ListServersResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SERVERS_FIELD_NUMBER: _builtins.int
+    SELF_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    self: _builtins.str
+    """The id of the server that answers; empty: it is none of them."""
+    revision: _builtins.int
+    """Grows when a server comes, goes or begins to drain. Of two answers, the one with the greater is later."""
+    @_builtins.property
+    def servers(self) -> _containers.RepeatedCompositeFieldContainer[Global___ServerInfo]:
+        """By address; as of the last seconds."""
+
+    def __init__(
+        self_,  # pyright: ignore[reportSelfClsParameterName]
+        *,
+        servers: _abc.Iterable[Global___ServerInfo] | None = ...,
+        self: _builtins.str = ...,
+        revision: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["revision", b"revision", "self", b"self", "servers", b"servers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListServersResponse: _TypeAlias = ListServersResponse  # noqa: Y015
+
+@_typing.final
+class ServerInfo(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _State:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _StateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ServerInfo._State.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        STATE_UNSPECIFIED: ServerInfo._State.ValueType  # 0
+        SERVING: ServerInfo._State.ValueType  # 1
+        DRAINING: ServerInfo._State.ValueType  # 2
+        """It finishes what it has and takes nothing new for long."""
+
+    class State(_State, metaclass=_StateEnumTypeWrapper): ...
+    STATE_UNSPECIFIED: ServerInfo.State.ValueType  # 0
+    SERVING: ServerInfo.State.ValueType  # 1
+    DRAINING: ServerInfo.State.ValueType  # 2
+    """It finishes what it has and takes nothing new for long."""
+
+    ID_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    STARTED_MS_FIELD_NUMBER: _builtins.int
+    RELEASE_FIELD_NUMBER: _builtins.int
+    VERSION_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    BUSYNESS_FIELD_NUMBER: _builtins.int
+    id: _builtins.str
+    """Of this run of its process."""
+    address: _builtins.str
+    """"host:port" at which clients reach it."""
+    started_ms: _builtins.int
+    """Milliseconds since 1970, by its own clock."""
+    release: _builtins.str
+    version: _builtins.int
+    """The version that it answers from; 0: none yet."""
+    state: Global___ServerInfo.State.ValueType
+    busyness: _builtins.float
+    """Share of its turns to predict that were busy of late, 0 to 1."""
+    def __init__(
+        self,
+        *,
+        id: _builtins.str = ...,
+        address: _builtins.str = ...,
+        started_ms: _builtins.int = ...,
+        release: _builtins.str = ...,
+        version: _builtins.int = ...,
+        state: Global___ServerInfo.State.ValueType = ...,
+        busyness: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "busyness", b"busyness", "id", b"id", "release", b"release", "started_ms", b"started_ms", "state", b"state", "version", b"version"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ServerInfo: _TypeAlias = ServerInfo  # noqa: Y015
+
+@_typing.final
 class ListClassesRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 

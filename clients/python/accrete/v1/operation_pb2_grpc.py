@@ -39,6 +39,11 @@ class OperationStub(object):
                 request_serializer=accrete_dot_v1_dot_operation__pb2.GetStatusRequest.SerializeToString,
                 response_deserializer=accrete_dot_v1_dot_operation__pb2.GetStatusResponse.FromString,
                 _registered_method=True)
+        self.ListServers = channel.unary_unary(
+                '/accrete.v1.Operation/ListServers',
+                request_serializer=accrete_dot_v1_dot_operation__pb2.ListServersRequest.SerializeToString,
+                response_deserializer=accrete_dot_v1_dot_operation__pb2.ListServersResponse.FromString,
+                _registered_method=True)
         self.ListClasses = channel.unary_unary(
                 '/accrete.v1.Operation/ListClasses',
                 request_serializer=accrete_dot_v1_dot_operation__pb2.ListClassesRequest.SerializeToString,
@@ -126,6 +131,13 @@ class OperationServicer(object):
 
     def GetStatus(self, request, context):
         """Missing associated documentation comment in .proto file."""
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ListServers(self, request, context):
+        """The servers that clients may spread their calls over, this one included, as far as it is one (`server.advertise`).
+        """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
@@ -278,6 +290,11 @@ def add_OperationServicer_to_server(servicer, server):
                     request_deserializer=accrete_dot_v1_dot_operation__pb2.GetStatusRequest.FromString,
                     response_serializer=accrete_dot_v1_dot_operation__pb2.GetStatusResponse.SerializeToString,
             ),
+            'ListServers': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListServers,
+                    request_deserializer=accrete_dot_v1_dot_operation__pb2.ListServersRequest.FromString,
+                    response_serializer=accrete_dot_v1_dot_operation__pb2.ListServersResponse.SerializeToString,
+            ),
             'ListClasses': grpc.unary_unary_rpc_method_handler(
                     servicer.ListClasses,
                     request_deserializer=accrete_dot_v1_dot_operation__pb2.ListClassesRequest.FromString,
@@ -386,6 +403,33 @@ class Operation(object):
             '/accrete.v1.Operation/GetStatus',
             accrete_dot_v1_dot_operation__pb2.GetStatusRequest.SerializeToString,
             accrete_dot_v1_dot_operation__pb2.GetStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ListServers(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/accrete.v1.Operation/ListServers',
+            accrete_dot_v1_dot_operation__pb2.ListServersRequest.SerializeToString,
+            accrete_dot_v1_dot_operation__pb2.ListServersResponse.FromString,
             options,
             channel_credentials,
             insecure,

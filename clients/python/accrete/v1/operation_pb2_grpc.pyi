@@ -32,6 +32,8 @@ class OperationStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> OperationAsyncStub: ...
     GetStatus: _grpc.UnaryUnaryMultiCallable[_operation_pb2.GetStatusRequest, _operation_pb2.GetStatusResponse]
+    ListServers: _grpc.UnaryUnaryMultiCallable[_operation_pb2.ListServersRequest, _operation_pb2.ListServersResponse]
+    """The servers that clients may spread their calls over, this one included, as far as it is one (`server.advertise`)."""
     ListClasses: _grpc.UnaryUnaryMultiCallable[_operation_pb2.ListClassesRequest, _operation_pb2.ListClassesResponse]
     """All labels, learned ones first, in the order in which they came."""
     ListVersions: _grpc.UnaryUnaryMultiCallable[_operation_pb2.ListVersionsRequest, _operation_pb2.ListVersionsResponse]
@@ -109,6 +111,8 @@ class OperationStub:
 class OperationAsyncStub(OperationStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetStatus: _aio.UnaryUnaryMultiCallable[_operation_pb2.GetStatusRequest, _operation_pb2.GetStatusResponse]  # type: ignore[assignment]
+    ListServers: _aio.UnaryUnaryMultiCallable[_operation_pb2.ListServersRequest, _operation_pb2.ListServersResponse]  # type: ignore[assignment]
+    """The servers that clients may spread their calls over, this one included, as far as it is one (`server.advertise`)."""
     ListClasses: _aio.UnaryUnaryMultiCallable[_operation_pb2.ListClassesRequest, _operation_pb2.ListClassesResponse]  # type: ignore[assignment]
     """All labels, learned ones first, in the order in which they came."""
     ListVersions: _aio.UnaryUnaryMultiCallable[_operation_pb2.ListVersionsRequest, _operation_pb2.ListVersionsResponse]  # type: ignore[assignment]
@@ -189,6 +193,14 @@ class OperationServicer(metaclass=_abc_1.ABCMeta):
         request: _operation_pb2.GetStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_operation_pb2.GetStatusResponse, _abc.Awaitable[_operation_pb2.GetStatusResponse]]: ...
+
+    @_abc_1.abstractmethod
+    def ListServers(
+        self,
+        request: _operation_pb2.ListServersRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_operation_pb2.ListServersResponse, _abc.Awaitable[_operation_pb2.ListServersResponse]]:
+        """The servers that clients may spread their calls over, this one included, as far as it is one (`server.advertise`)."""
 
     @_abc_1.abstractmethod
     def ListClasses(
