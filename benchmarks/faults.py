@@ -15,7 +15,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from accrete import AccreteError, Client
 from accrete_storage.config import HoldoutConfig
 from benchmarks.digits import scans_by_label
 from benchmarks.nemesis import checker, strikes
+from benchmarks.nemesis.callers import Answers, Example, ask, write
 from benchmarks.nemesis.ledger import Ledger
 from benchmarks.nemesis.proxy import Proxy
 from benchmarks.node import Node, side_by_side
@@ -50,10 +50,7 @@ class Story:
     """What happened in a run."""
 
     strikes: Counter[str] = field(default_factory=Counter)
-    answered: Counter[int] = field(default_factory=Counter)
-    """Predictions by version."""
-    failed: list[str] = field(default_factory=list)
-    """Predictions that failed in spite of the SDK's retries."""
+    answers: Answers = field(default_factory=Answers)
     settle_s: float = 0.0
     verdict: checker.Verdict = field(default_factory=checker.Verdict)
     sent: int = 0
@@ -86,7 +83,7 @@ def main() -> None:
     for name, times in sorted(story.strikes.items()):
         print(f"  {name:<24} {times}")
     print(f"  verdict: {story.verdict}")
-    for failure in story.failed[:5]:
+    for failure in story.answers.failed[:5]:
         print(f"  failed: {failure}")
     raise SystemExit(any(row.ok is False for row in rows))
 
@@ -126,7 +123,7 @@ def _strike(target: strikes.Target, story: Story, count: int, pace_s: float) -> 
     """Strike at random moments. What passes is undone while the next ones come."""
     possible = strikes.every_strike(target)
     timers: list[threading.Timer] = []
-    until(lambda: sum(story.answered.values()) > 20, "the first version", seconds=120)
+    until(lambda: sum(story.answers.answered.values()) > 20, "the first version", seconds=120)
     while story.strikes.total() < count:
         time.sleep(target.chance.uniform(0.1, pace_s))
         name = target.chance.choice(sorted(possible))
@@ -146,55 +143,27 @@ def _strike(target: strikes.Target, story: Story, count: int, pace_s: float) -> 
 def _callers(node: Node, proxy: Proxy, ledger: Ledger, story: Story, seed: int) -> Iterator[None]:
     """Writers through the proxy and a reader past it, until the block ends; then the writers' last batch is out."""
     address = f"127.0.0.1:{proxy.port}"
-    writers = [partial(_write, address, ledger, number=number, seed=seed) for number in range(_WRITERS)]
-    with side_by_side(*writers, partial(_ask, node.address, story)):
+    through, past = partial(Client, address, timeout=10), partial(Client, node.address, timeout=30)
+    writers = [
+        partial(write, through, _batches(number, seed), ledger, story.answers, pause_s=_PAUSE_S)
+        for number in range(_WRITERS)
+    ]
+    with side_by_side(*writers, partial(ask, past, scans_by_label()["0"][0], story.answers)):
         yield
 
 
-def _write(address: str, ledger: Ledger, enough: threading.Event, *, number: int, seed: int) -> None:
-    """Teach noisy scans under ever new ids. After an error the same batch goes again, as an application would."""
+def _batches(number: int, seed: int) -> Iterator[list[Example]]:
+    """Noisy scans under ever new ids."""
     generator, scans, made = np.random.default_rng([seed, number]), scans_by_label(), 0
-    with Client(address, timeout=10) as client:
-        while not enough.is_set():
-            batch = []
-            for _ in range(int(generator.integers(1, 8))):
-                digit, twin = int(generator.integers(10)), int(generator.integers(_LABELS // 10))
-                own = scans[str(digit)]
-                image = own[int(generator.integers(len(own)))] ^ generator.integers(0, 8, (8, 8), dtype=np.uint8)
-                made += 1
-                batch.append((f"{digit}{'ab'[twin]}", image, f"w{number}-{made}"))
-            _teach(client, ledger, batch, enough)
-            enough.wait(_PAUSE_S)
-
-
-def _teach(client: Client, ledger: Ledger, batch: list[tuple[str, Any, str]], enough: threading.Event) -> None:
-    for label, _, name in batch:
-        ledger.sending(name, label)
     while True:
-        try:
-            report = client.add_examples(batch)
-        except AccreteError:
-            if enough.is_set():
-                return
-            time.sleep(0.1)
-            continue
-        for result in report.refused:
-            ledger.refuse(result.id, result.reason)
-        for name in report.ids:
-            ledger.acknowledge(name)
-        return
-
-
-def _ask(address: str, story: Story, enough: threading.Event) -> None:
-    image = scans_by_label()["0"][0]
-    with Client(address, timeout=30) as client:
-        while not enough.is_set():
-            try:
-                story.answered[client.predict(image).version] += 1
-            except AccreteError as error:
-                if "add examples" not in str(error):  # nothing has been learned yet
-                    story.failed.append(repr(error))
-            enough.wait(0.02)
+        batch = []
+        for _ in range(int(generator.integers(1, 8))):
+            digit, twin = int(generator.integers(10)), int(generator.integers(_LABELS // 10))
+            own = scans[str(digit)]
+            image = own[int(generator.integers(len(own)))] ^ generator.integers(0, 8, (8, 8), dtype=np.uint8)
+            made += 1
+            batch.append((f"{digit}{'ab'[twin]}", image, f"w{number}-{made}"))
+        yield batch
 
 
 def _settle(node: Node, story: Story) -> None:
@@ -220,7 +189,7 @@ def _pending(client: Client) -> int:
 def _check(node: Node, ledger: Ledger, target: strikes.Target, story: Story) -> None:
     with node.store() as store:
         found = checker.read(store, ledger.sent)
-    answered = [version for version in story.answered if version]
+    answered = [version for version in story.answers.answered if version]
     story.verdict = checker.check(ledger, found, per_class=PER_CLASS, holdout=HoldoutConfig(), answered=answered)
     story.verdict.unreadable = checker.check_files(target.versions, found.records, target.damaged)
     made = [record for record in found.records if record.state != "rejected"]
@@ -254,8 +223,8 @@ def tell(story: Story) -> list[Row]:
             unit="",
             bound="<= 0",
         ),
-        Row(name="predictions", value=story.answered.total(), unit=""),
-        Row(name="predictions failed after the SDK's retries", value=len(story.failed), unit="", bound="<= 0"),
+        Row(name="predictions", value=story.answers.answered.total(), unit=""),
+        Row(name="predictions failed after the SDK's retries", value=len(story.answers.failed), unit="", bound="<= 0"),
         Row(name="calm until everything was learned", value=story.settle_s, unit="s"),
     ]
 

@@ -2,7 +2,8 @@
 
 `ACCRETE_FAILPOINTS=rename.before` makes the process kill itself (SIGKILL) just before it renames a version's folder,
 `publish.after=kill@2` the second time that it gets there, and `commit.before=stop` stops it (SIGSTOP) instead. Several
-are separated by commas. Unset, as it is outside tests, a point costs one look at the environment.
+are separated by commas. `ACCRETE_FAILPOINTS=@FILE` names a file that has them, or that comes to be later: so that a
+process is struck that has run for a while. Unset, as it is outside tests, a point costs one look at the environment.
 """
 
 import os
@@ -53,12 +54,22 @@ def around(write: str) -> Iterator[None]:
 
 def _reach(point: str) -> None:
     wanted = os.environ.get(VARIABLE)
+    if wanted and wanted.startswith("@"):
+        wanted = _read(wanted[1:])
     if not wanted:
         return
     action, times = _parse(wanted).get(point, ("", 0))
     _reached[point] += 1
     if _reached[point] == times:
         os.kill(os.getpid(), _ACTIONS[action])
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().strip()
+    except FileNotFoundError:
+        return ""
 
 
 def _parse(text: str) -> dict[str, tuple[str, int]]:

@@ -53,6 +53,16 @@ def test_a_point_that_is_none_is_told(mistake: str, monkeypatch: pytest.MonkeyPa
         pass
 
 
+def test_points_of_a_file_are_those_that_it_has_when_they_are_reached(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    file = tmp_path / "points"
+    monkeypatch.setenv(VARIABLE, f"@{file}")
+    with around("load"):
+        pass
+    file.write_text("renam.before\n")
+    with pytest.raises(ValueError, match="renam"), around("load"):
+        pass
+
+
 @pytest.mark.parametrize("point", sides(LEARNER))
 def test_a_learner_killed_at_any_write_leaves_the_old_version_or_the_new_one(due: Place, point: str):
     assert due.learner(point, learner={"keep_versions": 1}).ended() == -signal.SIGKILL, due.log()
