@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file
 
+from accrete_learner_service.analytic.learning import features_s
 from accrete_model.config import EngineConfig
 from accrete_model.files import HEAD_FILE
 from accrete_model.loaded_version import load
@@ -140,6 +141,20 @@ def test_classes_are_learned_as_they_come_without_a_trainer(world):
     assert "trainer.started" not in one.learner.log()
     assert not one.store.memory.holdout("digit 0"), "no image is set aside"
     assert len(one.store.memory.exemplars("digit 0")) == 5
+
+
+@pytest.mark.parametrize(
+    ("before", "seconds"),
+    [
+        ({}, 1.0),  # the first
+        ({"features": 0.9, "solving": 0.2, "total": 1.1}, 1.0),
+        ({"features": 1.0, "solving": 6.0, "total": 8.0}, 7.0),
+        ({"features": 7.0, "solving": 6.0, "total": 14.0}, 7.0),  # what it computes itself makes it no longer
+        ({"staging": 900.0, "features": 1.0, "total": 905.0}, 30.0),
+    ],
+)
+def test_features_get_as_long_as_the_rest_of_a_step_so_that_many_classes_do_not_starve_what_comes(before, seconds):
+    assert features_s(before) == pytest.approx(seconds)
 
 
 def test_order_and_parts_make_no_difference(world):

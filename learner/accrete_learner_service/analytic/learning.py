@@ -43,8 +43,16 @@ from accrete_storage.versions.record import VersionRecord
 
 log = logging.getLogger(__name__)
 
-#: Seconds of computing features after which a step goes on with those that it has; the others are the next one's.
-FEATURES_S = 1.0
+#: Seconds of computing features after which a step goes on with those that it has; the others are the next one's. As
+#: long as the rest of the step before took, if that is longer, for with many classes it is: less than half of the time
+#: would go to what comes, however much that is. At most, since a step that began anew with all examples took very long.
+FEATURES_S, MOST_FEATURES_S = 1.0, 30.0
+
+
+def features_s(seconds: Mapping[str, float]) -> float:
+    """Return how long a step may compute features, given the seconds of the step before by stage, with `total`."""
+    rest = seconds.get("total", 0.0) - seconds.get("features", 0.0)
+    return min(max(FEATURES_S, rest), MOST_FEATURES_S)
 
 
 class AnalyticLearner:
@@ -55,6 +63,8 @@ class AnalyticLearner:
         self._extractor = extractor
         self._frozen = extractor.digest
         self._ledger: Ledger | None = None
+        self._took: Mapping[str, float] = {}
+        """Seconds of the last step by stage, with `total`."""
 
     @property
     def backbone(self) -> str:
@@ -101,7 +111,7 @@ class AnalyticLearner:
         return "classes were merged" if state.renamed == state.revision else "examples were deleted"
 
     def learn(self, context: LearnerContext, decision: Decision, check: Callable[[int], None]) -> FinishedStep:
-        """Learn what is pending of the decision's labels, or as much as fits into a second.
+        """Learn what is pending of the decision's labels, or as much as fits into `features_s`.
 
         Args:
             context: what to work with.
@@ -133,7 +143,7 @@ class AnalyticLearner:
                     ledger, features = self._embed_again(context, known, revision, still_counts)
             with now.watch.stage("features"):
                 arrivals = read_arrivals(
-                    store, decision.labels, self._extractor, seconds=FEATURES_S, check=still_counts
+                    store, decision.labels, self._extractor, seconds=features_s(self._took), check=still_counts
                 )
             context.reporter.status("training")
             with now.watch.stage("solving"):
@@ -156,6 +166,7 @@ class AnalyticLearner:
                 backbone="" if same else self._extractor.digest,
             )
             finished = conclude(context, now, made, still_counts)
+            self._took = finished.seconds
             if verdict.accepted:
                 self._ledger = ledger
             return finished
