@@ -10,6 +10,7 @@ import json
 import os
 import shutil
 import time
+import uuid
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -141,7 +142,7 @@ def restore(backup: Backup, database: Database, keys: Keys, artifacts: ArtifactS
     last = [entry for entry in _entries(backup.folder) if entry[0] == state]
     for batch in _batches(entry for entry in _entries(backup.folder) if entry[0] != state):
         _put(database, keys, batch)
-    _put(database, keys, last)
+    _put(database, keys, last, restored=uuid.uuid4().hex)
 
 
 def _snapshot(database: Database, keys: Keys) -> tuple[dict[int, str], list[Entry]]:
@@ -255,10 +256,12 @@ def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:
     yield batch
 
 
-def _put(database: Database, keys: Keys, entries: list[Entry]) -> None:
+def _put(database: Database, keys: Keys, entries: list[Entry], *, restored: str = "") -> None:
     if not entries:
         return
     with database.transaction() as pipeline:
         for name, left, value in entries:
             pipeline.restore(keys.beginning + name, max(0, left), value)
+        if restored:  # else two stores would be taken for one, and publish and remove below one prefix of a bucket
+            pipeline.hset(keys.state, "restored", restored)
         pipeline.execute()

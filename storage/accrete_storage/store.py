@@ -145,12 +145,14 @@ class Store:
     def identity(self) -> str:
         """Return the name by which this store is known from others, once `bind_model` was called for it.
 
+        One that was restored has another name than the one that was backed up, which may go on.
+
         Raises:
             StoreUnavailable: the store does not answer.
         """
         with reachable():
-            value: bytes | None = self._database.client.hget(self._keys.state, "identity")
-        return (value or b"").decode()
+            values: list[bytes | None] = self._database.client.hmget(self._keys.state, "identity", "restored")
+        return "-".join(value.decode() for value in values if value)
 
     def back_up(self, folder: Path, artifacts: ArtifactStore) -> Backup:
         """Write a backup of everything while it runs; see `backup.take`."""

@@ -14,7 +14,7 @@ import pytest
 from accrete_model.artifact_store import ArtifactStore
 from accrete_model.artifacts import open_artifacts
 from accrete_model.config import ArtifactsConfig, EngineConfig
-from accrete_model.errors import CorruptArtifact
+from accrete_model.errors import BucketRefused, CorruptArtifact
 from accrete_model.frozen import BackboneStore
 from accrete_model.loaded_version import load
 from accrete_storage.backup import MANIFEST, read
@@ -220,6 +220,7 @@ def test_a_backup_goes_from_one_bucket_into_another(
         monkeypatch.setenv(name, value)
     from_one, into_another = (ArtifactsConfig(url=url) for url in (first, second))
     digest = on_frozen.registry.version(1).digest
+    on_frozen.bind_model("uint8 [8, 8, 1]")
     open_artifacts(from_one, tmp_path).take_over("identity", {1: digest})
     taken = on_frozen.back_up(tmp_path / "backup", open_artifacts(from_one, tmp_path / "machine"))
     assert (taken.versions, taken.damaged) == ({1: digest}, {})
@@ -229,6 +230,10 @@ def test_a_backup_goes_from_one_bucket_into_another(
     load(folder, 1, EngineConfig(device="cpu")).close()
     with pytest.raises(BackupUnusable, match="not empty"):
         store.restore(read(tmp_path / "backup"), open_artifacts(into_another, tmp_path / "restored"))
+    assert store.identity().startswith(f"{on_frozen.identity()}-"), "else the first would be taken for the owner below"
+    open_artifacts(into_another, tmp_path / "restored").take_over(store.identity(), {1: digest})
+    with pytest.raises(BucketRefused, match="another store's"):
+        open_artifacts(into_another, tmp_path).take_over(on_frozen.identity(), {1: digest})
 
 
 def test_a_version_with_a_damaged_backbone_is_neither_backed_up_nor_restored(
