@@ -23,7 +23,7 @@ class Keys:
     @property
     def state(self) -> str:
         """Hash: active, pinned, latest, revision, renamed (the revision that the last renaming made), epoch, last_step,
-        reserved, reserved_by, paused, phase, step_request, model, schema, identity, restored (name of the restore that it
+        reserved, reserved_by, paused, phase, step_request, model, schema, identity, restored (name of the restore it
         comes from), features (the backbone that made them)."""
         return self._key("state")
 
