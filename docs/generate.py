@@ -59,7 +59,7 @@ CHART_SEES_TO = {
     "access": ("certificate", "private_key", "client_ca", "tokens", "insecure"),
 }
 """Fields, by section, that `settings` of the chart does not take: what its pods are made with says them."""
-CHART_LEAVES_OUT = ("page", "artifacts")
+CHART_LEAVES_OUT = ("page", "artifacts", "cluster")
 """Sections that no pod of the chart reads, or that another value says."""
 
 
@@ -159,8 +159,8 @@ def cli() -> str:
         parts.append(f"## {title}\n")
         for name in [name for name, entry in entries.items() if not entry.hidden]:
             parts.append(f"### accrete {name}\n\n{help_of(name)}")
-            if name == "bench":
-                parts.append(help_of(name, "protocol"))
+            for inner in {"bench": ("protocol",), "cluster": ("up", "status", "down")}.get(name, ()):
+                parts.append(help_of(name, inner))
     return "\n".join(parts)
 
 

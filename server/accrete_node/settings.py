@@ -32,6 +32,7 @@ from accrete_learner_service.config import GateConfig, LearnerServiceConfig, Tri
 from accrete_model.config import ArtifactsConfig, EngineConfig
 from accrete_model.input_spec import InputSpec
 from accrete_node import presets
+from accrete_node.cluster_config import ClusterConfig
 from accrete_node.renamed_settings import with_current_names
 from accrete_page.config import PageConfig
 from accrete_server.access.config import AccessConfig, check_exposure
@@ -124,6 +125,7 @@ class Settings(BaseSettings):
     gate: Annotated[GateConfig, _known(GateConfig)] = GateConfig()
     learner: Annotated[LearnerServiceConfig, _known(LearnerServiceConfig, SECTIONS_OF_LEARNER)] = LearnerServiceConfig()
     page: Annotated[PageConfig, _known(PageConfig)] = PageConfig()
+    cluster: Annotated[ClusterConfig, _known(ClusterConfig)] = ClusterConfig()
     log: Annotated[LogConfig, _known(LogConfig)] = LogConfig()
 
     @property

@@ -33,7 +33,7 @@ MANIFEST = "backup.json"
 _STORE = "store.bin"
 _VERSIONS = "versions"
 _FORMAT = 1
-_PASSING = ("lease", "late", "members", "staged:")
+_PASSING = ("lease", "late", "members", "cluster", "staged:")
 """Beginnings of keys that only a learner or a server at work needs, and no backup has."""
 _ATTEMPTS = 5
 _BATCH = 500

@@ -10,6 +10,7 @@ from typing import Any
 from accrete_model.artifact_store import ArtifactStore
 from accrete_storage import backup
 from accrete_storage.backup import Backup
+from accrete_storage.clusters import Clusters
 from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
 from accrete_storage.control import Control
 from accrete_storage.deep import DeepSteps
@@ -75,6 +76,7 @@ class Store:
         self.deep = DeepSteps(database, keys)
         self.members = Members(database, keys)
         self.renaming = Renaming(database, keys)
+        self.clusters = Clusters(database, keys)
         self.control = Control(database, keys, pending=self.pending, memory=self.memory, registry=self.registry)
 
     @classmethod

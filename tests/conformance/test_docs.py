@@ -19,7 +19,9 @@ DOCUMENTS = [
     *(ROOT / name for name in ("README.md", "CONTRIBUTING.md", "CHANGELOG.md")),
     *sorted((ROOT / "docs").glob("*.md")),
 ]
-SECTIONS = "store|model|engine|server|access|teaching|method|training|memory|holdout|trigger|gate|learner|page|log"
+SECTIONS = (
+    "store|model|engine|server|access|teaching|method|training|memory|holdout|trigger|gate|learner|page|cluster|log"
+)
 
 each_document = pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 

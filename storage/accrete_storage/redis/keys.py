@@ -33,6 +33,11 @@ class Keys:
         return self._key("lease")
 
     @property
+    def cluster(self) -> str:
+        """String with an expiry: "id place" of the cluster that runs on this prefix."""
+        return self._key("cluster")
+
+    @property
     def late(self) -> str:
         """String with an expiry: predictions take longer than they should, so training is to yield."""
         return self._key("late")

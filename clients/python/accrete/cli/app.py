@@ -67,6 +67,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
         "up": Entry("run store, learner and server on this machine"),
         "serve": Entry("run a server alone"),
         "learn": Entry("run the learner alone"),
+        "cluster": Entry("run servers and learners on many machines"),
         "page": Entry("serve the page of a server that runs already"),
         "demo": Entry("watch it learn digits, or your photographs, while it serves"),
         "bench": Entry("compare methods on streams of classes"),

@@ -1,0 +1,136 @@
+"""The way to Ray, and what is asked of it before Accrete runs on it."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import accrete_kit  # noqa: F401  before Ray: it keeps libraries from reporting what they are used for
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+CONTROLLER = "controller"
+"""Name of the controller's actor in the namespace of its cluster."""
+EVERYWHERE = {"num_cpus": 0, "max_retries": 0}
+
+
+class NoRay(Exception):
+    """Ray cannot be used; the message says what to set."""
+
+
+@contextlib.contextmanager
+def connected(address: str, namespace: str) -> Iterator[Any]:
+    """Yield the module `ray`, connected to a cluster for the time of the block.
+
+    Args:
+        address: of Ray's head, "HOST:PORT"; empty: RAY_ADDRESS, else what runs on this machine.
+        namespace: for the names of actors.
+
+    Raises:
+        NoRay: none runs there, or it lets this machine not in.
+    """
+    try:
+        import ray
+        import ray.exceptions
+    except ModuleNotFoundError as error:
+        if error.name != "ray":
+            raise
+        raise NoRay('Ray is not installed here: pip install "accrete[cluster]"') from error
+    chosen = address or os.environ.get("RAY_ADDRESS") or "auto"
+    try:
+        ray.init(
+            address=chosen,
+            namespace=namespace,
+            log_to_driver=False,
+            logging_level=logging.CRITICAL,
+            configure_logging=True,
+        )
+    except ray.exceptions.AuthenticationError as error:
+        raise NoRay(_no_token(error)) from error
+    except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
+        if "token" in str(error).lower() or "unauthenticated" in str(error).lower():
+            raise NoRay(_no_token(error)) from error
+        raise NoRay(_not_running(chosen, error)) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def _no_token(error: Exception) -> str:
+    first = str(error).strip().splitlines()[0] if str(error).strip() else "it refuses"
+    return (
+        f"Ray does not let this machine in ({first}): set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
+        "RAY_AUTH_TOKEN_PATH to the token that the head was started with, here and on every node"
+    )
+
+
+def _not_running(chosen: str, error: Exception) -> str:
+    where = "on this machine" if chosen == "auto" else f"at {chosen}"
+    first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return (
+        f"no Ray answers {where} ({first}): `ray start --head` on one machine with RAY_REDIS_ADDRESS set, `ray start "
+        "--address HEAD:6379` on each other one, this one as well; --address or RAY_ADDRESS say where the head is"
+    )
+
+
+def cluster_id() -> str:
+    """Return the id of the Ray cluster that this process is connected to, which outlives a new head."""
+    from ray._private.worker import global_worker  # no public name for it
+
+    worker: Any = global_worker
+    return str(worker.gcs_client.cluster_id.hex())
+
+
+def check_state_outside(ray: Any) -> str:
+    """Check that Ray keeps its state outside its head, without which the loss of the head ends the whole cluster.
+
+    Returns:
+        What to warn of, empty as a rule.
+
+    Raises:
+        NoRay: it keeps it in the head's memory.
+    """
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    heads = [node for node in ray.nodes() if node["Alive"] and "node:__internal_head__" in node["Resources"]]
+    if not heads:
+        return "Ray's head is away, so it is not known whether its state is kept (RAY_REDIS_ADDRESS)"
+    strategy = NodeAffinitySchedulingStrategy(heads[0]["NodeID"], soft=False)
+    look = ray.remote(**EVERYWHERE)(outside).options(scheduling_strategy=strategy)
+    port = ray.get_runtime_context().gcs_address.rpartition(":")[2]
+    found = ray.get(look.remote(port), timeout=60)
+    if found is None:
+        return "it cannot be seen whether Ray keeps its state outside its head: set RAY_REDIS_ADDRESS for `ray start`"
+    if not found:
+        raise NoRay(
+            "Ray keeps its state in its head alone, with which the whole cluster would end: start the head anew with "
+            "RAY_REDIS_ADDRESS=HOST:PORT (and RAY_REDIS_PASSWORD) of a Redis or Valkey, which may be Accrete's own; "
+            "`ray stop` on every node first"
+        )
+    return ""
+
+
+def outside(port: str) -> bool | None:
+    """Return whether Ray's head on this machine keeps its state in a Redis, None where its process is not to be seen.
+
+    Args:
+        port: at which others reach it.
+    """
+    among: list[bool] = []
+    for folder in Path("/proc").iterdir():
+        try:
+            command = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        if Path(command[0]).name != "gcs_server":
+            continue
+        kept = any(part.startswith("--redis_address=") and part != "--redis_address=" for part in command)
+        if f"--gcs_server_port={port}" in command:
+            return kept
+        among.append(kept)
+    return all(among) if among else None

@@ -1,0 +1,54 @@
+"""Whether a server of this node answers, by gRPC's health service."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from accrete_node.page import Server
+from accrete_node.settings import Settings
+from accrete_server.grpc_server import LIVENESS
+
+_TIMEOUT_S = 2.0
+
+
+class Health:
+    """Asks one server, over a connection that stays open."""
+
+    def __init__(self, settings: Settings, address: str) -> None:
+        """Ask the server of these settings at `address` ("HOST:PORT").
+
+        Raises:
+            Unavailable: its certificate cannot be read.
+        """
+        port = int(address.rpartition(":")[2])
+        placed = settings.model_copy(update={"server": dataclasses.replace(settings.server, port=port)})
+        tls = Server(placed).target().tls
+        if tls is False or tls is True:
+            self._channel = grpc.insecure_channel(address)
+        else:
+            with open(tls.root_certificates or "", "rb") as file:
+                credentials = grpc.ssl_channel_credentials(file.read())
+            options = (("grpc.ssl_target_name_override", tls.server_name),)
+            self._channel = grpc.secure_channel(address, credentials, options)
+        self._stub = health_pb2_grpc.HealthStub(self._channel)
+        self._connects_only = bool(settings.access.client_ca)
+
+    def alive(self) -> bool:
+        """Return whether the process answers, also while it drains.
+
+        A server that lets in by certificate alone lets nobody in without one; that it takes up connections has to do.
+        """
+        try:
+            if self._connects_only:
+                return True
+            answer = self._stub.Check(health_pb2.HealthCheckRequest(service=LIVENESS), timeout=_TIMEOUT_S)
+        except grpc.RpcError as error:
+            return error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
+        return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._channel.close()
