@@ -16,6 +16,7 @@ from accrete import Client
 from accrete_node.up import addresses
 from accrete_storage.config import HoldoutConfig, StoreConfig
 from accrete_storage.store import Store
+from benchmarks.bucket import as_flags, home_of
 from benchmarks.waiting import free_port, until
 
 SETTINGS = """
@@ -94,6 +95,8 @@ class Node:
         self.settings = dict(settings or {})
         self.folder = folder
         self.data_dir = folder / "data"
+        self.home = as_flags(home_of(self.data_dir)) if "artifacts.url" not in self.settings else []
+        """What tells other commands where the node's versions are, if not in the data directory."""
         self.port = free_port()
         self.address = f"127.0.0.1:{self.port}"
         self.config = folder / "accrete.toml"
@@ -117,6 +120,7 @@ class Node:
             str(self.data_dir),
             "--config",
             str(self.config),
+            *self.home,
             *(part for name, value in self.settings.items() for part in ("--set", f"{name}={value}")),
         ]
         environment = os.environ | self._environment

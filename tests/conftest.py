@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.buckets import Buckets
+from benchmarks import bucket
+from tests.support.buckets import VARIABLE, Buckets
 from tests.support.store import SharedStore
 
 MAX_WORKERS = 4
@@ -81,3 +82,14 @@ def buckets(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Buckets]:
     servers = Buckets(tmp_path_factory.mktemp("buckets"))
     yield servers
     servers.stop()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _versions_in_the_bucket_that_is_asked_for(request: pytest.FixtureRequest) -> Iterator[None]:
+    """With the variable, `home_of` answers a prefix of it for each data directory."""
+    with pytest.MonkeyPatch.context() as patch:
+        if kind := os.environ.get(VARIABLE):
+            url, environment = request.getfixturevalue("buckets").new(kind)
+            for name, value in {bucket.VARIABLE: url, **environment}.items():
+                patch.setenv(name, value)
+        yield

@@ -30,6 +30,7 @@ from accrete_server.interceptors.threads import CallThreads
 from accrete_server.metrics.collectors import Metrics
 from accrete_server.metrics.endpoint import MetricsPage
 from accrete_server.metrics.slo_monitor import SloMonitor
+from accrete_server.metrics.versions import VersionsCollector
 from accrete_server.open_inference.describing import ServedModel
 from accrete_server.open_inference.service import OpenInference
 from accrete_server.open_inference.triton_metrics import TritonMetrics
@@ -165,6 +166,7 @@ class Server:
         self._add_teaching(reader, settings)
         self._add_operating(settings, artifacts, load_failures)
         self._add_gauges()
+        self.metrics.registry.register(VersionsCollector(artifacts))
         if config.triton_metrics:
             self.metrics.registry.register(
                 TritonMetrics(model.name, self.metrics.statistics, lambda: self._predict_waiting)

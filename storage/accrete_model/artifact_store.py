@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,18 @@ from accrete_model.reader import read_card
 
 _FOLDER = re.compile(r"v(\d{6,})")
 _LEFT = re.compile(r"\.(?:incoming|removed)-v(\d{6,})(?:-\w+)?")
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheState:
+    """Of the folder in which versions are read whose home is elsewhere."""
+
+    fetched_versions: int
+    fetched_bytes: int
+    bytes: int
+    """Of versions and backbones that are here."""
+    limit: int
+    """Bytes that there may be, beside what is in use."""
 
 
 class ArtifactStore:
@@ -118,10 +131,10 @@ class ArtifactStore:
         if digest and hashlib.sha256(manifest).hexdigest() != digest:
             raise CorruptArtifact(f"{_shown(folder / MANIFEST_FILE)} is not the one that was published")
         for name, expected in parse_manifest(manifest, folder, version).items():
-            content = _read(folder / name)
-            if len(content) != expected["bytes"]:
-                raise CorruptArtifact(f"{_shown(folder / name)} has {len(content)} bytes, not {expected['bytes']}")
-            if hashlib.sha256(content).hexdigest() != expected["sha256"]:
+            found = _described(folder / name)
+            if found["bytes"] != expected["bytes"]:
+                raise CorruptArtifact(f"{_shown(folder / name)} has {found['bytes']} bytes, not {expected['bytes']}")
+            if found["sha256"] != expected["sha256"]:
                 raise CorruptArtifact(f"{_shown(folder / name)} does not match its checksum")
         return folder
 
@@ -213,6 +226,10 @@ class ArtifactStore:
     def use(self, version: int) -> None:
         """Say which version is live in this process, so that its files stay here."""
 
+    def cache_state(self) -> CacheState | None:
+        """Return what this process fetched and what is cached here; None where versions are here anyway."""
+        return None
+
     def fetch_backbone(self, digest: str) -> None:
         """Bring a frozen backbone here if it is elsewhere. Where there is none, nothing happens.
 
@@ -222,8 +239,10 @@ class ArtifactStore:
 
 
 def _describe(file: Path) -> dict[str, Any]:
-    content = file.read_bytes()
-    return {"sha256": hashlib.sha256(content).hexdigest(), "bytes": len(content)}
+    """Return a file's `sha256` and `bytes`, without having all of it in memory."""
+    with file.open("rb") as opened:
+        digest = hashlib.file_digest(opened, "sha256").hexdigest()
+        return {"sha256": digest, "bytes": opened.tell()}
 
 
 def parse_manifest(manifest: bytes, folder: Path, version: int) -> dict[str, dict[str, Any]]:
@@ -245,6 +264,13 @@ def parse_manifest(manifest: bytes, folder: Path, version: int) -> dict[str, dic
         return files
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptArtifact(f"{_shown(folder / MANIFEST_FILE)} is unreadable: {error}") from error
+
+
+def _described(file: Path) -> dict[str, Any]:
+    try:
+        return _describe(file)
+    except OSError as error:
+        raise CorruptArtifact(f"{_shown(file)} cannot be read: {error.strerror}") from error
 
 
 def _read(file: Path) -> bytes:

@@ -19,6 +19,8 @@ from accrete_learner.trainer.job import INPUTS_FILE
 from accrete_learner_service import app as learner_app
 from accrete_learner_service.runtime.status import Progress
 from accrete_learner_service.trainer.child import Trainer
+from accrete_model.artifact_store import ArtifactStore
+from accrete_model.artifacts import open_artifacts
 from accrete_model.config import ArtifactsConfig, EngineConfig
 from accrete_model.input_spec import InputSpec
 from accrete_node.log import set_up
@@ -28,6 +30,7 @@ from accrete_server.config import ServerConfig
 from accrete_server.settings import ServerSettings
 from accrete_storage.config import StoreConfig
 from accrete_storage.store import Store
+from benchmarks.bucket import home_of
 from benchmarks.waiting import until
 from tests.learner_service.run_learner import HOLDOUT, config
 from tests.support.forks import fork, fork_trainers
@@ -58,20 +61,26 @@ class RememberingTrainer(Trainer):
         shutil.copytree(kept, folder, dirs_exist_ok=True)
 
 
-def learn(data_dir: Path, store: StoreConfig, kept: Path, options: dict[str, Any], failpoints: str) -> None:
+def learn(
+    data_dir: Path,
+    store: StoreConfig,
+    home: ArtifactsConfig,
+    kept: Path,
+    options: dict[str, Any],
+    environment: dict[str, str],
+) -> None:
     """Runs a learner."""
-    _begin(data_dir / "learner.log", "learner", failpoints)
+    _begin(data_dir / "learner.log", "learner", environment)
     fork_trainers()
     setattr(learner_app, "Trainer", lambda nice: RememberingTrainer(kept, nice))  # noqa: B010
     fast = {"trigger": {"settle_s": 0.0}, "learner": {"poll_s": 0.02}}
-    versions = ArtifactsConfig(**options.pop("artifacts", {}))
     merged = {name: fast.get(name, {}) | options.get(name, {}) for name in fast | options}
-    learner_app.learn(config(merged), store, HOLDOUT, data_dir, versions)
+    learner_app.learn(config(merged), store, HOLDOUT, data_dir, home)
 
 
-def answer(data_dir: Path, store: StoreConfig, name: str, failpoints: str) -> None:
-    """Runs a server, whose own folder `name` is beside the versions that all share."""
-    _begin(data_dir / f"{name}.log", "server", failpoints)
+def answer(data_dir: Path, store: StoreConfig, home: ArtifactsConfig, name: str, environment: dict[str, str]) -> None:
+    """Runs a server, whose own folder `name` is beside the versions that all share, if these are in no bucket."""
+    _begin(data_dir / f"{name}.log", "server", environment)
     serve(
         ServerSettings(
             data_dir=data_dir / name,
@@ -81,12 +90,13 @@ def answer(data_dir: Path, store: StoreConfig, name: str, failpoints: str) -> No
             store=store,
             holdout=HOLDOUT,
             engine=EngineConfig(device="cpu", threads=1),
+            artifacts=home,
         )
     )
 
 
-def _begin(log: Path, name: str, failpoints: str) -> None:
-    os.environ[VARIABLE] = failpoints
+def _begin(log: Path, name: str, environment: dict[str, str]) -> None:
+    os.environ.update(environment)
     os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND), 2)
     set_up(LogConfig(format="text"), name)
 
@@ -132,12 +142,15 @@ class Forked:
 
 
 class Place:
-    """A prefix of the store and a folder of versions, and the processes on them."""
+    """A prefix of the store, a folder of versions, perhaps the learner's cache of a bucket, and processes on both."""
 
     def __init__(self, url: str, prefix: str, data_dir: Path, kept: Path) -> None:
         self.config = StoreConfig(url=url, prefix=prefix)
         self.data_dir = data_dir
         self.versions = data_dir / "versions"
+        self.home = home_of(data_dir)
+        self.environment: dict[str, str] = {}
+        """Further variables of processes, which are forked from one that has those of the run's start."""
         data_dir.mkdir(parents=True, exist_ok=True)
         self._kept = kept
         self._running: list[Forked] = []
@@ -151,16 +164,31 @@ class Place:
 
     def learner(self, failpoints: str = "", data_dir: Path | None = None, **options: Any) -> Forked:
         """Starts one."""
-        return self._run(learn, data_dir or self.data_dir, self.config, self._kept, options, failpoints)
+        return self._run(
+            learn, data_dir or self.data_dir, self.config, self.home, self._kept, options, self._with(failpoints)
+        )
 
     def server(self, failpoints: str = "", name: str = "server", *, url: str = "") -> Forked:
         """Starts one; `url`: of a store in place of this one."""
         folder = self.data_dir / name
         if not folder.exists():
             folder.mkdir()
-            (folder / "versions").symlink_to(self.versions)
+            self.share(folder)
         store = StoreConfig(url=url or self.config.url, prefix=self.config.prefix)
-        return self._run(answer, self.data_dir, store, name, failpoints)
+        return self._run(answer, self.data_dir, store, self.home, name, self._with(failpoints))
+
+    def _with(self, failpoints: str) -> dict[str, str]:
+        return self.environment | {VARIABLE: failpoints}
+
+    def share(self, folder: Path) -> None:
+        """Let a data directory have the same versions."""
+        if not self.home.url:
+            (folder / "versions").symlink_to(self.versions)
+
+    @property
+    def artifacts(self) -> ArtifactStore:
+        """The versions, as a machine reads them that has none of a bucket's here."""
+        return open_artifacts(self.home, self.data_dir / "elsewhere" if self.home.url else self.data_dir)
 
     def client(self, server: Forked, name: str = "server") -> Client:
         """A client of a server that runs, once it answers."""
@@ -191,7 +219,13 @@ class Place:
         client.close()
         place = Place(self.config.url, prefix, data_dir, self._kept)
         shutil.copytree(self.versions, place.versions)
+        place.into_bucket()
         return place
+
+    def into_bucket(self) -> None:
+        """Put the versions of the folder into the bucket, if one is set."""
+        ready = {one.version: one.digest for one in self.store.registry.versions() if one.state == "ready"}
+        open_artifacts(self.home, self.data_dir).take_over(self.store.identity(), ready)
 
     def close(self) -> None:
         """Ends what runs."""

@@ -11,7 +11,6 @@ from typing import Any
 import pytest
 
 from accrete_kit.failpoints import VARIABLE, WRITES, around
-from accrete_model.artifact_store import ArtifactStore
 from accrete_model.artifacts import open_artifacts
 from accrete_model.config import ArtifactsConfig
 from accrete_server.versions.last_served import read_last_served
@@ -71,7 +70,7 @@ def test_a_learner_killed_at_any_write_leaves_the_old_version_or_the_new_one(due
     active = store.registry.state().version
     committed = sides(LEARNER).index(point) > sides(LEARNER).index("commit.before")
     assert active == (2 if committed else 1)
-    ArtifactStore(due.versions).verify(active, store.registry.version(active).digest)
+    due.artifacts.verify(active, store.registry.version(active).digest)
     assert store.pending.total().examples == (SECOND if active == 1 else 0)
 
     due.lease_runs_out()
@@ -81,15 +80,15 @@ def test_a_learner_killed_at_any_write_leaves_the_old_version_or_the_new_one(due
     new = assert_learned_once(due)
     assert new == (2 if committed else 3), "2 is the killed one's for ever"
     assert [path.name for path in due.versions.iterdir()] == [f"v{new:06d}"], "what the killed one left is gone"
-    ArtifactStore(due.versions).verify(new, store.registry.version(new).digest)
+    due.artifacts.verify(new, store.registry.version(new).digest)
 
 
 @pytest.mark.parametrize("point", IN_BUCKET)
 def test_in_a_bucket_too_a_kill_leaves_the_old_version_or_the_new_one_and_the_rest_goes(due: Place, point: str):
     bucket = due.data_dir / "bucket"
     bucket.mkdir()
-    artifacts = ArtifactsConfig(url=f"file://{bucket}")
-    options: dict[str, Any] = {"learner": {"keep_versions": 1}, "artifacts": {"url": artifacts.url}}
+    artifacts = due.home = ArtifactsConfig(url=f"file://{bucket}")
+    options: dict[str, Any] = {"learner": {"keep_versions": 1}}
     times = 2 if point.startswith("upload") else 1  # version 1 is put there at first
     assert due.learner(f"{point}=kill@{times}", **options).ended() == -signal.SIGKILL, due.log()
 
@@ -143,7 +142,7 @@ def test_a_server_killed_at_any_moment_of_a_swap_answers_from_one_of_both_and_th
     served = next(iter(read_last_served(both.data_dir / "server")), None)
     assert served is not None
     assert served.version in (1, 2)
-    ArtifactStore(both.versions).verify(served.version, served.digest)
+    both.artifacts.verify(served.version, served.digest)
     again = both.server()
     with both.client(again) as client:
         assert client.predict(image).version == 2

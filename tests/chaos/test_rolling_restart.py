@@ -27,7 +27,7 @@ PAUSE_S = 0.005
 
 def start_second(node: Node, port: int) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "accrete", "serve", "--config", node.config, "--data-dir", node.data_dir]
-    command += ["--port", str(port), "--redis", socket_url(node.data_dir)]
+    command += ["--port", str(port), "--redis", socket_url(node.data_dir), *node.home]
     process = subprocess.Popen([*map(str, command)], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     with Client(f"127.0.0.1:{port}", timeout=300) as client:
         client.wait_ready()

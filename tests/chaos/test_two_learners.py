@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from accrete_model.artifact_store import ArtifactStore
 from benchmarks.waiting import until
 from tests.chaos.processes import Forked, Place
 from tests.chaos.test_commit_steps import LEARNER, assert_learned_once
@@ -16,7 +15,7 @@ def another(place: Place) -> Forked:
     """A learner of another machine, which shares the versions."""
     folder = place.data_dir / "another"
     folder.mkdir()
-    (folder / "versions").symlink_to(place.versions)
+    place.share(folder)
     return place.learner(data_dir=folder)
 
 
@@ -33,7 +32,7 @@ def test_a_learner_that_stalls_anywhere_in_its_commit_and_wakes_after_another_to
     until(lambda: store.registry.state().version > 1, "the other's commit")
 
     active = store.registry.version(store.registry.state().version)
-    published = ArtifactStore(due.versions).path(active.version)
+    published = due.artifacts.verify(active.version, active.digest)
     inode = published.stat().st_ino
 
     stalled.go_on()
@@ -41,5 +40,5 @@ def test_a_learner_that_stalls_anywhere_in_its_commit_and_wakes_after_another_to
     until(lambda: "lease.lost" in due.log(), due.log)
     assert_learned_once(due)
     assert published.stat().st_ino == inode, "its files took the place of those that are live"
-    ArtifactStore(due.versions).verify(active.version, active.digest)
+    due.artifacts.verify(active.version, active.digest)
     assert stalled.stop() == other.stop() == 0

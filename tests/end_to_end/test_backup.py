@@ -30,19 +30,19 @@ def test_a_node_goes_on_from_a_backup_that_was_taken_while_another_was_taught(
         enough = threading.Event()
         teaching = threading.Thread(target=teach, args=(node.address, digits["3"], enough))
         teaching.start()
-        done = accrete("backup", folder, "--data-dir", node.data_dir)
+        done = accrete("backup", folder, "--data-dir", node.data_dir, *node.home)
         enough.set()
         teaching.join()
         assert done.returncode == 0, done.stderr
         asked = digits["0"][40:44] + digits["1"][40:44]
         expected = [one.label for one in client.predict(asked)]
-    again = accrete("restore", folder, "--data-dir", node.data_dir)
+    again = accrete("restore", folder, "--data-dir", node.data_dir, *node.home)
     assert again.returncode == 2
     assert "new data directory" in again.stderr
     other = Node(tmp_path, environment=FULL_PRIORITY)
-    in_vain = accrete("restore", tmp_path / "none", "--data-dir", other.data_dir)
+    in_vain = accrete("restore", tmp_path / "none", "--data-dir", other.data_dir, *other.home)
     assert "no backup" in in_vain.stderr
-    done = accrete("restore", folder, "--data-dir", other.data_dir)
+    done = accrete("restore", folder, "--data-dir", other.data_dir, *other.home)
     assert done.returncode == 0, done.stderr
     other.start()
     try:

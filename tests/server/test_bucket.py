@@ -38,6 +38,10 @@ def test_a_server_goes_on_while_the_bucket_is_away_and_follows_once_it_is_back(
     assert running.predict().version == 1
     world.publish(2, Recipe(labels=("cat", "dog")))
     running.serves(2)
+    names = ("fetched_versions_total", "fetched_bytes_total", "cache_bytes", "cache_limit_bytes")
+    told = [running.server.metrics.registry.get_sample_value(f"accrete_{name}") or 0.0 for name in names]
+    assert told[0] == 2
+    assert 0 < told[1] <= told[2] < told[3] == world.home.cache_bytes
 
     world.store.registry.activate(2)
     away = bucket.rename(bucket.with_name("away"))

@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 import redis
 
-from accrete_model.artifact_store import ArtifactStore
 from accrete_storage.config import HoldoutConfig, StoreConfig
 from accrete_storage.embedded.server import _binary
 from accrete_storage.errors import StoreMisconfigured, StoreUnavailable
 from accrete_storage.store import Store
+from benchmarks.bucket import open_in
 
 from .conftest import examples, lease, step, wait_for
 
@@ -68,7 +68,7 @@ def test_a_user_with_the_rights_that_are_said_can_do_everything(guarded: Guarded
     try:
         store.bind_model("8x8")
         store.pending.add(examples("a", 10))
-        assert store.back_up(tmp_path / "backup", ArtifactStore(tmp_path / "none")).keys > 3
+        assert store.back_up(tmp_path / "backup", open_in(tmp_path / "none")).keys > 3
         held = lease(store)
         assert store.commit(step(store, held, ["a"]))
         held.renew()

@@ -8,12 +8,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from accrete_model.artifact_store import ArtifactStore
 from accrete_storage.backup import read
 from accrete_storage.errors import InputsChanged
 from accrete_storage.examples.features import pack_features, rounded
 from accrete_storage.store import Store
 from accrete_storage.versions.commit import Commit
+from benchmarks.bucket import open_in
 
 from .conftest import Connect, examples, ids, lease, step
 
@@ -121,13 +121,13 @@ def test_a_change_of_backbone_whose_examples_were_deleted_meanwhile_changes_noth
 def test_a_backup_has_the_features(store: Store, learner: Learner, connect: Connect, tmp_path: Path):
     commit, _ = learner.prepare("a", 0, 3)
     assert store.commit(replace(commit, backbone="one"))
-    artifacts = ArtifactStore(tmp_path / "versions")
+    artifacts = open_in(tmp_path)
     (tmp_path / "candidate").mkdir()
     (tmp_path / "candidate" / "weights").write_text("of nobody")
     artifacts.publish(tmp_path / "candidate", 1)
     taken = store.back_up(tmp_path / "backup", artifacts)
     assert taken.keys
     other = connect(prefix=f"restored-{tmp_path.name}")
-    other.restore(read(tmp_path / "backup"), ArtifactStore(tmp_path / "restored"))
+    other.restore(read(tmp_path / "backup"), open_in(tmp_path / "restored"))
     assert np.array_equal(other.features.of("a", "float16")[1], store.features.of("a", "float16")[1])
     assert other.features.backbone() == "one"

@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from accrete_model.artifact_store import ArtifactStore
 from accrete_storage.backup import read
 from accrete_storage.errors import NotFound
 from accrete_storage.examples.example import Example
 from accrete_storage.examples.review import Selection
 from accrete_storage.inbox import LABELLED_MS, Decision, Item, Places, Ranked, new_id
 from accrete_storage.store import Store
+from benchmarks.bucket import open_in
 
 from .conftest import Connect, assert_counters_exact, lease, step
 
@@ -246,8 +246,8 @@ def test_a_backup_has_the_inbox(connect: Connect, tmp_path: Path) -> None:
     one, said = item(), item()
     keep(store, one, said)
     teach(store, said, "sock")
-    store.back_up(tmp_path / "backup", ArtifactStore(tmp_path / "versions"))
-    other.restore(read(tmp_path / "backup"), ArtifactStore(tmp_path / "others"))
+    store.back_up(tmp_path / "backup", open_in(tmp_path))
+    other.restore(read(tmp_path / "backup"), open_in(tmp_path / "others"))
     assert other.inbox.open() == store.inbox.open()
     assert other.inbox.items([one.id, said.id]) == store.inbox.items([one.id, said.id])
     assert other.inbox.images([one.id, said.id]) == store.inbox.images([one.id, said.id])

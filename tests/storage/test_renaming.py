@@ -13,7 +13,6 @@ import numpy as np
 import pytest
 
 from accrete_kit.failpoints import VARIABLE
-from accrete_model.artifact_store import ArtifactStore
 from accrete_storage.config import TeachingConfig
 from accrete_storage.errors import InputsChanged, LabelInUse, NotFound
 from accrete_storage.examples.example import Example
@@ -24,6 +23,7 @@ from accrete_storage.store import Store
 from accrete_storage.versions.prototypes import Prototype
 from accrete_storage.versions.record import VersionRecord
 from accrete_storage.versions.relabelled import Relabelling
+from benchmarks.bucket import open_in
 
 from .conftest import Connect, assert_counters_exact, example, examples, ids, lease, step
 
@@ -389,7 +389,7 @@ def test_a_backup_has_what_classes_were_called(connect: Connect, tmp_path: Path)
     store = connect()
     store.pending.add(examples("a", 2))
     store.renaming.rename("a", "b")
-    artifacts = ArtifactStore(tmp_path / "versions")
+    artifacts = open_in(tmp_path)
     taken = store.back_up(tmp_path / "backup", artifacts)
     other = connect(prefix=f"restored-{tmp_path.name}")
     other.restore(taken, artifacts)

@@ -15,9 +15,13 @@ from pathlib import Path
 
 import pytest
 
+from accrete_model.artifact_store import ArtifactStore
+from accrete_model.config import ArtifactsConfig
 from benchmarks.waiting import free_port
 
 KINDS = ("file", "rclone", "moto")
+VARIABLE = "ACCRETE_TEST_BUCKET"
+"""One of KINDS: tests that use some place for versions then use such a bucket, each data directory another prefix."""
 KEY, SECRET = "accretekey", "accretesecret"
 _numbers = itertools.count()
 
@@ -109,3 +113,15 @@ class Buckets:
         """End the servers."""
         for server in self._servers.values():
             server.stop()
+
+
+def overwrite(home: ArtifactsConfig, artifacts: ArtifactStore, version: int, name: str, content: bytes) -> None:
+    """Change a file of a version where it is at home: in the folder, and in a bucket too if that has the versions."""
+    (artifacts.path(version) / name).write_bytes(content)
+    if home.url:
+        from accrete_model.bucket.objects import Objects  # brings obstore, which a GPU machine has not
+
+        there = Objects(home.url)
+        for found in there.list("versions"):
+            if found.key.startswith(f"versions/v{version:06d}-") and found.key.endswith(f"/{name}"):
+                there.put(found.key, content)

@@ -7,27 +7,35 @@ removes it; the kernel lets go of it with the process.
 from __future__ import annotations
 
 import fcntl
+import logging
 import os
 import re
 import shutil
 import tempfile
 import threading
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
+
+from accrete_kit.file_lock import AlreadyLocked, FileLock
 
 _HELD = 4
 """Folders that a process holds beside those of the live version: of versions that it took up last, with their
 backbones, one of which it may be loading."""
 _UNHELD_S = 60.0
 """Seconds after which a folder that is being filled must be held; far more than from making it to holding it."""
+_WAIT_S = 60.0
 _VERSION = re.compile(r"v\d{6,}")
+LOCK_FILE = "versions.lock"
+"""Beside the folder of versions."""
 _FETCHING = ".fetching-"
 _REMOVED = ".removed-"
 FETCHED_FILE = "fetched"
 """In the folder of a backbone that came from the bucket. One that was put there by the learner stays until it says."""
+
+_log = logging.getLogger(__name__)
 
 
 class Cache:
@@ -76,6 +84,25 @@ class Cache:
         folder.chmod(0o755)  # a server may run as another user; a temporary folder is its maker's alone
         return folder
 
+    @contextmanager
+    def one_at_a_time(self) -> Iterator[None]:
+        """Wait for whoever fetches into this folder, lest together they exceed the bound or fetch the same.
+
+        Not for long: one that was stopped, or that a bucket keeps waiting, keeps no other from trying.
+        """
+        self._versions.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as stack:
+            try:
+                stack.enter_context(FileLock(self._versions.with_name(LOCK_FILE), timeout_s=_WAIT_S))
+            except (AlreadyLocked, OSError) as error:  # a file system without locks, too
+                _log.warning("cache.not_locked", extra={"reason": str(error)})
+            yield
+
+    def size(self) -> int:
+        """Return the bytes of all that is in it."""
+        folders = [*self._versions.glob("v*"), *self._versions.glob(f"{_FETCHING}*"), *self._backbones.glob("*")]
+        return sum(_bytes(path) for path in folders)
+
     def place(self, incoming: Path, name: str, is_whole: Callable[[], bool]) -> None:
         """Rename a fetched folder, unless a faster process has put a whole one there.
 
@@ -101,6 +128,8 @@ class Cache:
         """Remove what was used longest ago until `coming` more bytes fit. False: what is in use leaves no such room."""
         if not self._versions.is_dir():
             return True
+        for left in self._versions.glob(f"{_REMOVED}*"):  # by a process that was killed meanwhile
+            shutil.rmtree(left, ignore_errors=True)
         for left in self._versions.glob(f"{_FETCHING}*"):
             if _age(left) < time.time() - _UNHELD_S:
                 _if_free(left, partial(shutil.rmtree, ignore_errors=True))

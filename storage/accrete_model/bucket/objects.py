@@ -35,6 +35,24 @@ _SECRETS = re.compile(r"SECRET|KEY|TOKEN|PASSW|CREDENTIAL|SAS", re.IGNORECASE)
 _PASSING = re.compile(r"^Generic \w+ error: | in [\d.]+\w*s\b|, after \d+ retries.*?retry_timeout: \w+ ", re.UNICODE)
 """What of an error's text is another each time, or tells nobody anything."""
 _LONGEST_REASON = 300
+_CODE = re.compile(r"<Code>(\w{1,60})</Code>")
+_NO_BUCKET = "there is no such bucket"
+_REGION = "the bucket is in another region than the environment says (AWS_REGION)"
+_EXPIRED = (
+    "the credentials of the environment have expired (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_SESSION_TOKEN): "
+    "start again with new ones"
+)
+_SAID = {
+    "RequestTimeTooSkewed": "this machine's clock and the bucket's are too far apart: set it right (NTP)",
+    "RequestExpired": "this machine's clock and the bucket's are too far apart: set it right (NTP)",
+    "ExpiredToken": _EXPIRED,
+    "TokenRefreshRequired": _EXPIRED,
+    "InvalidToken": "the credentials of the environment are wrong (AWS_SESSION_TOKEN)",
+    "AuthorizationHeaderMalformed": _REGION,
+    "PermanentRedirect": _REGION,
+    "NoSuchBucket": _NO_BUCKET,
+}
+"""What a name that S3 gives a reason means to who set the bucket up."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +98,9 @@ class Objects:
         def read(bucket: Any) -> bytes | None:
             try:
                 return bytes(obstore.get(bucket, key).bytes())
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                if _code(error) == "NoSuchBucket":
+                    raise
                 return None
 
         return self._do("cannot be read", read)
@@ -103,7 +123,9 @@ class Objects:
                             return f"has more than {length} bytes"
                         digest.update(part)
                         file.write(part)
-            except FileNotFoundError:
+            except FileNotFoundError as error:
+                if _code(error) == "NoSuchBucket":
+                    raise
                 return "is missing"
             if left:
                 return f"has {length - left} bytes, not {length}"
@@ -178,12 +200,16 @@ def _reason(error: Exception) -> tuple[type[BucketUnavailable], str]:
     """Return what an error comes to, in one line without any secret of the environment."""
     if isinstance(error, OSError) and error.strerror:
         return BucketUnavailable, error.strerror
-    text = str(error).partition("\n")[0].partition("<?xml")[0]
+    text, code = str(error).partition("\n")[0].partition("<?xml")[0], _code(error)
     if "169.254.169.254" in text or "metadata.google.internal" in text:
         return BucketRefused, (
             "no credentials are in the environment (AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, for one), and this "
             "machine has none of its own"
         )
+    if code in _SAID:
+        return BucketRefused, _SAID[code]
+    if "incorrectly configured region" in text:  # a redirect to another one
+        return BucketRefused, _REGION
     denied = type(error).__name__ in ("PermissionDeniedError", "UnauthenticatedError")
     if denied or re.search(r"\b40[13] (?:Forbidden|Unauthorized)", text):
         return BucketRefused, (
@@ -191,11 +217,17 @@ def _reason(error: Exception) -> tuple[type[BucketUnavailable], str]:
             "read, write and delete below the prefix"
         )
     if re.search(r"\b404 Not Found", text):
-        return BucketRefused, "there is no such bucket"
+        return BucketRefused, _NO_BUCKET
     if re.search("Account must be specified|MissingAccount", text):
         return BucketRefused, "the environment names no account (AZURE_STORAGE_ACCOUNT_NAME)"
-    text = _PASSING.sub("", text).strip(" :-")
+    text = _PASSING.sub("", text).strip(" :-") + (f" ({code})" if code else "")
     return BucketUnavailable, _without_secrets(text, os.environ)[:_LONGEST_REASON]
+
+
+def _code(error: Exception) -> str:
+    """Return by what name S3 says why; "" where it does not."""
+    found = _CODE.search(str(error).partition("\n\nDebug")[0])
+    return found[1] if found else ""
 
 
 def _without_secrets(text: str, environment: Mapping[str, str]) -> str:

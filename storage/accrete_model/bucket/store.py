@@ -25,7 +25,7 @@ from datetime import timedelta
 from pathlib import Path
 
 from accrete_kit.failpoints import around
-from accrete_model.artifact_store import ArtifactStore, parse_manifest
+from accrete_model.artifact_store import ArtifactStore, CacheState, parse_manifest
 from accrete_model.bucket.cache import FETCHED_FILE, Cache
 from accrete_model.bucket.objects import Found, Objects
 from accrete_model.card import ModelCard
@@ -37,6 +37,8 @@ from accrete_model.frozen.backbone import CARD_FILE, digest_of
 from accrete_model.reader import read_card
 
 _OWNER = "accrete.json"
+_PROBE = "probe-"
+"""Of objects that are written and removed at a start."""
 _VERSIONS, _BACKBONES = "versions", "backbones"
 _KEY = re.compile(rf"{_VERSIONS}/v(\d{{6,}})-([0-9a-f]{{16}})/(.+)")
 _BACKBONE_KEY = re.compile(rf"{_BACKBONES}/([0-9a-f]{{64}})/.+")
@@ -65,6 +67,13 @@ class BucketArtifactStore(ArtifactStore):
         self._kept_s: dict[str, float] = {}
         """When each backbone in the bucket was last made sure of (time.monotonic())."""
         self._looked_s = -_LOOK_S
+        self._fetched = (0, 0)
+        """Versions that this process brought here, and their bytes."""
+
+    def cache_state(self) -> CacheState:
+        """Return what this process fetched and what is cached here."""
+        versions, size = self._fetched
+        return CacheState(fetched_versions=versions, fetched_bytes=size, bytes=self._cache.size(), limit=self._limit)
 
     def list(self) -> list[int]:
         """Return the versions of which something is in the bucket or here, ascending."""
@@ -161,6 +170,9 @@ class BucketArtifactStore(ArtifactStore):
         self._check_owner()
         found = self._objects.list("")
         now = max((one.changed for one in found), default=None)
+        probes = [one for one in found if one.key.startswith(_PROBE)]
+        if old := [one.key for one in probes if now and now - one.changed > timedelta(seconds=younger_s)]:
+            self._objects.delete(old)  # of a learner that was killed at its start
         by_digest: dict[str, list[Found]] = {}
         for one in found:
             if (key := _BACKBONE_KEY.fullmatch(one.key)) and key[1] not in needed:
@@ -185,7 +197,7 @@ class BucketArtifactStore(ArtifactStore):
                 raise
             raise BucketUnavailable(str(error)) from None  # what is here can be served
         if writes:
-            key, content = f"probe-{uuid.uuid4().hex}", uuid.uuid4().bytes
+            key, content = f"{_PROBE}{uuid.uuid4().hex}", uuid.uuid4().bytes
             self._objects.put(key, content)
             if self._objects.get(key) != content:
                 raise BucketRefused(f"{self._objects.setting}: what is written is not what is read afterwards")
@@ -263,6 +275,11 @@ class BucketArtifactStore(ArtifactStore):
 
     def _fetch(self, version: int, digest: str) -> None:
         """Bring a version here, in place of what is here of it."""
+        with self._cache.one_at_a_time():
+            if not self._is_whole(version, digest):  # else somebody brought it meanwhile
+                self._fetch_now(version, digest)
+
+    def _fetch_now(self, version: int, digest: str) -> None:
         key, name = _folder(version, digest), self.path(version).name
         manifest = self._objects.get(f"{key}/{MANIFEST_FILE}")
         if manifest is None:
@@ -289,6 +306,7 @@ class BucketArtifactStore(ArtifactStore):
                 )
             (incoming / MANIFEST_FILE).write_bytes(manifest)
             self._cache.place(incoming, name, lambda: self._is_whole(version, digest))
+            self._fetched = (self._fetched[0] + 1, self._fetched[1] + size)
         finally:
             self._cache.let_go(incoming)
             shutil.rmtree(incoming, ignore_errors=True)
