@@ -95,42 +95,38 @@ def check_state_outside(ray: Any) -> str:
     Raises:
         NoRay: it keeps it in the head's memory.
     """
+    from ray._private.worker import global_worker  # no public name for the session
     from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
     heads = [node for node in ray.nodes() if node["Alive"] and "node:__internal_head__" in node["Resources"]]
     if not heads:
         return "Ray's head is away, so it is not known whether its state is kept (RAY_REDIS_ADDRESS)"
     strategy = NodeAffinitySchedulingStrategy(heads[0]["NodeID"], soft=False)
-    look = ray.remote(**EVERYWHERE)(outside).options(scheduling_strategy=strategy)
-    port = ray.get_runtime_context().gcs_address.rpartition(":")[2]
-    found = ray.get(look.remote(port), timeout=60)
+    look = ray.remote(**EVERYWHERE)(redis_of).options(scheduling_strategy=strategy)
+    worker: Any = global_worker
+    found = ray.get(look.remote(worker.node.session_name), timeout=60)
     if found is None:
         return "it cannot be seen whether Ray keeps its state outside its head: set RAY_REDIS_ADDRESS for `ray start`"
     if not found:
         raise NoRay(
             "Ray keeps its state in its head alone, with which the whole cluster would end: start the head anew with "
-            "RAY_REDIS_ADDRESS=HOST:PORT (and RAY_REDIS_PASSWORD) of a Redis or Valkey, which may be Accrete's own; "
-            "`ray stop` on every node first"
+            "RAY_REDIS_ADDRESS=HOST:PORT (and --redis-password) of a Redis or Valkey; `ray stop` on every node first"
         )
     return ""
 
 
-def outside(port: str) -> bool | None:
-    """Return whether Ray's head on this machine keeps its state in a Redis, None where its process is not to be seen.
+def redis_of(session: str, processes: Path = Path("/proc")) -> bool | None:
+    """Return whether the head of a session of Ray has an address of a Redis, None where it is not found.
 
     Args:
-        port: at which others reach it.
+        session: its name.
+        processes: folder with one folder per process.
     """
-    among: list[bool] = []
-    for folder in Path("/proc").iterdir():
+    for folder in processes.iterdir():
         try:
             command = (folder / "cmdline").read_bytes().decode(errors="replace").split("\0")
         except OSError:
             continue
-        if Path(command[0]).name != "gcs_server":
-            continue
-        kept = any(part.startswith("--redis_address=") and part != "--redis_address=" for part in command)
-        if f"--gcs_server_port={port}" in command:
-            return kept
-        among.append(kept)
-    return all(among) if among else None
+        if Path(command[0]).name == "gcs_server" and f"--session-name={session}" in command:
+            return any(part.startswith("--redis_address=") and part != "--redis_address=" for part in command)
+    return None
