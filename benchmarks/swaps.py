@@ -81,8 +81,8 @@ def run(folder: Path, *, swaps: int, broken: int) -> tuple[list[Row], Load]:
     node.start()
     try:
         with node.client() as client:
-            image, expected = _two_versions(client)
-            asker = partial(_ask, node, load, image, expected)
+            image, expected = two_versions(client)
+            asker = partial(ask, node, load, image, expected)
             with side_by_side(*[asker] * _ASKERS):
                 seconds, samples = _swap(node, client, load, swaps)
                 refused, offered = _offer(node, client, load, broken)
@@ -105,7 +105,7 @@ def run(folder: Path, *, swaps: int, broken: int) -> tuple[list[Row], Load]:
     return rows, load
 
 
-def _two_versions(client: Client) -> tuple[Any, dict[int, Prediction]]:
+def two_versions(client: Client) -> tuple[Any, dict[int, Prediction]]:
     """Learn two versions. Return an image and what each answers to it."""
     client.wait_ready(60)
     scans, expected = scans_by_label(), {}
@@ -119,7 +119,7 @@ def _two_versions(client: Client) -> tuple[Any, dict[int, Prediction]]:
     return image, expected
 
 
-def _ask(node: Node, load: Load, image: Any, expected: dict[int, Prediction], enough: threading.Event) -> None:
+def ask(node: Node, load: Load, image: Any, expected: dict[int, Prediction], enough: threading.Event) -> None:
     with Client(node.address, timeout=30, retry=None) as client:
         while not enough.is_set():
             try:

@@ -38,7 +38,7 @@ def test_a_node_goes_on_from_a_backup_that_was_taken_while_another_was_taught(
         expected = [one.label for one in client.predict(asked)]
     again = accrete("restore", folder, "--data-dir", node.data_dir, *node.home)
     assert again.returncode == 2
-    assert "new data directory" in again.stderr
+    assert ("below a new prefix" if node.home else "new data directory") in again.stderr
     other = Node(tmp_path, environment=FULL_PRIORITY)
     in_vain = accrete("restore", tmp_path / "none", "--data-dir", other.data_dir, *other.home)
     assert "no backup" in in_vain.stderr
