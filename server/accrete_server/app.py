@@ -7,6 +7,7 @@ import logging
 import signal
 import threading
 import time
+from functools import partial
 from typing import Any
 
 from accrete.inference import service_pb2_grpc
@@ -47,6 +48,7 @@ from accrete_server.store_connection import StoreConnection
 from accrete_server.teach.intake import Intake
 from accrete_server.teach.service import Teaching
 from accrete_server.teach.stream_limit import StreamLimit
+from accrete_server.versions.awaiting import await_seen
 from accrete_server.versions.load_failures import LoadFailures
 from accrete_server.versions.loading import Loader
 from accrete_server.versions.slots import Slots
@@ -139,7 +141,13 @@ class Server:
             "/accrete.v1.Inbox/LabelInbox": self.teach_admission,
         }
         self._interceptor = CallInterceptor(
-            self.metrics.requests, guard, threads, admissions, settings.node, lambda: self._membership.trailers
+            self.metrics.requests,
+            guard,
+            threads,
+            admissions,
+            settings.node,
+            self._membership.trailers,
+            partial(await_seen, self.slots) if config.advertise else None,
         )
         self._grpc = make_grpc_server(config, threads, self._interceptor)
         self._health = Health(self._grpc)
@@ -192,7 +200,7 @@ class Server:
         teaching_pb2_grpc.add_TeachingServicer_to_server(teaching, self._grpc)
 
     def _add_operating(self, settings: ServerSettings, artifacts: ArtifactStore, load_failures: LoadFailures) -> None:
-        reporter = Reporter(self._connection, self.slots, settings, self._progress)
+        reporter = Reporter(self._connection, self.slots, settings, self._progress, self._membership)
         operation = Operation(
             self._config,
             self._connection,

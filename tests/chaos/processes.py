@@ -78,7 +78,9 @@ def learn(
     learner_app.learn(config(merged), store, HOLDOUT, data_dir, home)
 
 
-def answer(data_dir: Path, store: StoreConfig, home: ArtifactsConfig, name: str, environment: dict[str, str]) -> None:
+def answer(
+    data_dir: Path, store: StoreConfig, home: ArtifactsConfig, name: str, environment: dict[str, str], advertise: str
+) -> None:
     """Runs a server, whose own folder `name` is beside the versions that all share, if these are in no bucket."""
     _begin(data_dir / f"{name}.log", "server", environment)
     serve(
@@ -86,7 +88,7 @@ def answer(data_dir: Path, store: StoreConfig, home: ArtifactsConfig, name: str,
             data_dir=data_dir / name,
             spec=InputSpec((8, 8, 1), "uint8"),
             method="icarl",
-            server=ServerConfig(port=0, metrics_port=0, drain_s=0.0, grace_s=2.0),
+            server=ServerConfig(port=0, metrics_port=0, drain_s=0.0, grace_s=2.0, advertise=advertise),
             store=store,
             holdout=HOLDOUT,
             engine=EngineConfig(device="cpu", threads=1),
@@ -168,14 +170,14 @@ class Place:
             learn, data_dir or self.data_dir, self.config, self.home, self._kept, options, self._with(failpoints)
         )
 
-    def server(self, failpoints: str = "", name: str = "server", *, url: str = "") -> Forked:
+    def server(self, failpoints: str = "", name: str = "server", *, url: str = "", advertise: str = "") -> Forked:
         """Starts one; `url`: of a store in place of this one."""
         folder = self.data_dir / name
         if not folder.exists():
             folder.mkdir()
             self.share(folder)
         store = StoreConfig(url=url or self.config.url, prefix=self.config.prefix)
-        return self._run(answer, self.data_dir, store, self.home, name, self._with(failpoints))
+        return self._run(answer, self.data_dir, store, self.home, name, self._with(failpoints), advertise)
 
     def _with(self, failpoints: str) -> dict[str, str]:
         return self.environment | {VARIABLE: failpoints}
@@ -192,7 +194,11 @@ class Place:
 
     def client(self, server: Forked, name: str = "server") -> Client:
         """A client of a server that runs, once it answers."""
-        return Client(until(lambda: self._address(server, name), lambda: f"{name}:\n{self.log(name)}"), timeout=300)
+        return Client(self.address(server, name), timeout=300)
+
+    def address(self, server: Forked, name: str = "server") -> str:
+        """Where a server that runs listens, once it does."""
+        return until(lambda: self._address(server, name), lambda: f"{name}:\n{self.log(name)}")
 
     def _address(self, server: Forked, name: str) -> str:
         assert server.process.is_alive(), f"it has ended\n{self.log(name)}"

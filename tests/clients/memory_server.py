@@ -64,6 +64,8 @@ class State:
             op.HeldLabel(label="owl", pending=2, reason="the label is new", awaiting_approval=True),
         ]
     )
+    servers: list[op.ServerInfo] = field(default_factory=list)
+    trailers: tuple[tuple[str, str], ...] = ()
     max_images: int = 64
     max_batch: int = 256
     events: list[te.Event] = field(default_factory=list)
@@ -111,6 +113,8 @@ class _Entry:
     def enter(self, method: str, request: Any, context: Any) -> Fault | None:
         """Aborts if told so; returns a fault that is to come after the work."""
         self.state.calls.append((method, request))
+        if self.state.trailers:
+            context.set_trailing_metadata(self.state.trailers)
         if method in self.state.hangs:
             with self.state.changed:
                 self.state.changed.wait_for(lambda: self.state.stopping or not context.is_active(), timeout=20)
@@ -290,6 +294,10 @@ class Operation(_Entry, operation_pb2_grpc.OperationServicer):
             "deep": "kept, +2.1 points",
         }
         return op.GetStatusResponse(**fields | self.state.status)
+
+    def ListServers(self, request, context):  # noqa: N802
+        self.enter("ListServers", request, context)
+        return op.ListServersResponse(servers=self.state.servers)
 
     def ListClasses(self, request, context):  # noqa: N802
         self.enter("ListClasses", request, context)

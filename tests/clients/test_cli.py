@@ -332,6 +332,24 @@ def test_status_prints_lines(accrete):
     assert "input      32 x 32 x 3\n" in out
 
 
+def test_servers_are_listed_and_counted(accrete, state):
+    assert accrete("servers")[:2] == (0, "The server tells of none (server.advertise).\n")
+    assert "servers " not in accrete("status")[1]
+    one = op.ServerInfo(id="0123456789ab", address="10.0.0.7:50051", release="0.1.0", version=3, busyness=0.25)
+    state.servers = [one]
+    one.state = op.ServerInfo.DRAINING
+    state.status = {"servers": 1}
+    status, out, _ = accrete("servers")
+    headers, row = out.splitlines()
+    assert status == 0
+    assert headers.split() == ["address", "state", "version", "busy", "started", "release", "id"]
+    assert row.split()[:4] == ["10.0.0.7:50051", "draining", "3", "25.0"]
+    assert row.split()[-2:] == ["0.1.0", "01234567"]
+    [told] = json.loads(accrete("servers", "--json")[1])
+    assert (told["address"], told["state"], told["busyness"]) == ("10.0.0.7:50051", "draining", 0.25)
+    assert "servers    1\n" in accrete("status")[1]
+
+
 def test_status_says_what_learning_waits_for(accrete, state):
     state.blocked = "version 2 is damaged: v000002/head.safetensors does not match its checksum"
     assert f"learner    blocked: {state.blocked}\n" in accrete("status")[1]

@@ -61,7 +61,7 @@ def test_one_that_drains_says_so_to_all_before_it_stops(world: World):
     states = {second.server.address: op.ServerInfo.DRAINING, first.server.address: op.ServerInfo.SERVING}
     until(lambda: {server.address: server.state for server in listed(first).servers} == states)
     _, call = second.operation.GetStatus.with_call(op.GetStatusRequest(), timeout=300)
-    assert dict(call.trailing_metadata())[SERVERS_KEY] == "draining"
+    assert dict(call.trailing_metadata())[SERVERS_KEY] == "draining 1 0"
 
 
 def test_one_that_is_not_heard_of_is_gone(world: World):

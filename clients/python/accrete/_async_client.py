@@ -36,6 +36,7 @@ from ._results import (
     InboxState,
     Prediction,
     ReviewGroup,
+    ServerInfo,
     Status,
     VersionComparison,
     VersionEvaluation,
@@ -62,11 +63,12 @@ class AsyncClient:
         tls: bool | TlsConfig = False,
         token: str | None = None,
         node: str | None = None,
+        spread: bool = True,
     ) -> None:
         """See `Client`."""
         where = endpoint(address, tls, token, node=node)
         self._caller = Caller(
-            transport=AsyncTransport(where), endpoint=where, timeout_s=timeout, retry=retry or NO_RETRY
+            transport=AsyncTransport(where, spread=spread), endpoint=where, timeout_s=timeout, retry=retry or NO_RETRY
         )
 
     async def __aenter__(self) -> Self:
@@ -184,6 +186,10 @@ class AsyncClient:
     async def status(self, *, timeout: float | None = None) -> Status:
         """See `Client.status`."""
         return await operation.status(self._caller, timeout)
+
+    async def servers(self, *, timeout: float | None = None) -> list[ServerInfo]:
+        """See `Client.servers`."""
+        return await operation.servers(self._caller, timeout)
 
     async def classes(self, *, timeout: float | None = None) -> list[ClassInfo]:
         """See `Client.classes`."""

@@ -36,6 +36,7 @@ from ._results import (
     InboxState,
     Prediction,
     ReviewGroup,
+    ServerInfo,
     Status,
     VersionComparison,
     VersionEvaluation,
@@ -63,6 +64,7 @@ class Client:
         tls: bool | TlsConfig = False,
         token: str | None = None,
         node: str | None = None,
+        spread: bool = True,
     ) -> None:
         """Prepare a connection, which is made with the first call.
 
@@ -75,13 +77,15 @@ class Client:
             token: who calls, where the server asks. None for the environment's ACCRETE_TOKEN, if set.
             node: the name of the node that is meant (`Status.node`): every call that reaches another is refused there
                 with InvalidInput, and changes nothing. None for the environment's ACCRETE_NODE, if set.
+            spread: whether to spread calls over all servers that the one at `address` names as its fellows, where it
+                does (the setting `server.advertise`). They are reached with the same certificates and token.
 
         Raises:
             InvalidInput: one of them cannot be used.
         """
         where = endpoint(address, tls, token, node=node)
         self._caller = Caller(
-            transport=SyncTransport(where), endpoint=where, timeout_s=timeout, retry=retry or NO_RETRY
+            transport=SyncTransport(where, spread=spread), endpoint=where, timeout_s=timeout, retry=retry or NO_RETRY
         )
 
     def __enter__(self) -> Self:
@@ -287,6 +291,13 @@ class Client:
     def status(self, *, timeout: float | None = None) -> Status:
         """Return the state of the server, the learner and the store."""
         return run(operation.status(self._caller, timeout))
+
+    def servers(self, *, timeout: float | None = None) -> list[ServerInfo]:
+        """Return the servers that calls may be spread over, by address, as the one at the given address knows them.
+
+        None where it tells of none (its setting `server.advertise`).
+        """
+        return run(operation.servers(self._caller, timeout))
 
     def classes(self, *, timeout: float | None = None) -> list[ClassInfo]:
         """Return all labels, learned ones first, in the order in which they came."""

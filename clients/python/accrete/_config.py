@@ -8,7 +8,7 @@ import os
 import pathlib
 import random
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import grpc
@@ -21,6 +21,7 @@ TOKEN_VARIABLE = "ACCRETE_TOKEN"
 NODE_VARIABLE = "ACCRETE_NODE"
 NODE_KEY = "accrete-node-bin"
 DEFAULT_TIMEOUT_S = 30.0  # a server that is restarted is back well within it
+_TOKEN_KEY = "authorization"
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024  # the server's own default limit
 
 Options = list[tuple[str, int | str]]
@@ -110,6 +111,25 @@ class Endpoint:
     metadata: tuple[tuple[str, str | bytes], ...] = field(default=(), repr=False)
     """Sent with every call: the token, which no representation shows, and the node that it is meant for."""
 
+    def admits(self, address: str) -> bool:
+        """Return whether a server's address that another server tells of can be used, and the token be sent there."""
+        if address.startswith(("unix:", "dns:")) or "," in address or not _is_address(address):
+            return False
+        secret = any(key == _TOKEN_KEY for key, _ in self.metadata)
+        return self.tls is not None or not secret or _is_local(address)
+
+    def at(self, address: str) -> Endpoint:
+        """Return the endpoint of one server at another address, with the same credentials."""
+        options = _options(spread=False, local=_is_local(address)) + _named(self.tls)
+        return replace(
+            self,
+            target=address,
+            addresses=(address,),
+            local=_is_local(address),
+            # A connection of its own: one that is stuck is not to be shared with what takes its place.
+            options=[*options, ("grpc.use_local_subchannel_pool", 1)],
+        )
+
     def channel(self, interface: Any) -> Any:
         """Open a channel of gRPC's blocking or asyncio interface, the module `grpc` or `grpc.aio`."""
         if self.credentials is None:
@@ -170,7 +190,7 @@ def _metadata(token: str) -> tuple[tuple[str, str | bytes], ...]:
         return ()
     if not token.isascii() or not token.isprintable() or " " in token:
         raise InvalidInput("token: printable ASCII without spaces is allowed")
-    return (("authorization", f"Bearer {token}"),)
+    return ((_TOKEN_KEY, f"Bearer {token}"),)
 
 
 def _is_address(part: str) -> bool:

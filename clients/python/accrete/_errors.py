@@ -49,6 +49,8 @@ class AccreteError(Exception):
         """Seconds after which the server says that it is worth trying again."""
         self.attempts = attempts
         """How often the call was made before this was raised."""
+        self.elsewhere = False
+        """Whether another server is known that can be asked at once."""
 
     def __str__(self) -> str:
         tried = f" (after {self.attempts} attempts)" if self.attempts > 1 else ""

@@ -14,6 +14,7 @@ from ._errors import InvalidInput
 Outcome = Literal["stored", "duplicate", "refused"]
 ClassState = Literal["pending", "provisional", "learned", "forgotten", "unknown"]
 Phase = Literal["waiting", "staging", "training", "gating", "committing", "paused", "blocked", "unknown"]
+ServerState = Literal["serving", "draining", "unspecified"]
 VersionState = Literal["ready", "rejected", "retired", "unknown"]
 ExampleKind = Literal["exemplars", "holdout", "pending", "review", "unknown"]
 Doubt = Literal["unknown", "provisional", "improbable"]
@@ -254,6 +255,8 @@ class Status:
     """Whether images that the model is unsure of are kept; see `Client.inbox`."""
     inbox_open: int = 0
     """Images in the inbox that nobody has labelled or skipped."""
+    servers: int = 0
+    """How many servers calls may be spread over; 0 where the server tells of none. See `Client.servers`."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -398,6 +401,24 @@ class VersionInfo:
     digest: str
     reason: str
     """Why it was rejected, given up, or could not be judged by the gate."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ServerInfo:
+    """A server that calls may be spread over."""
+
+    id: str
+    """Of this run of its process."""
+    address: str
+    """Where clients reach it, as it says itself."""
+    state: ServerState
+    started_ms: int
+    """Milliseconds since 1970, by its own clock."""
+    release: str
+    version: int
+    """The version that it predicts with; 0 for none yet."""
+    busyness: float
+    """Share of its turns to predict that were busy of late, 0 to 1."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -21,6 +21,8 @@ from accrete_server.predict.admission import Admission
 
 NODE_KEY = "accrete-node-bin"
 """Metadata by which a call insists on a node's name, in UTF-8."""
+AFTER_KEY = "accrete-after"
+"""Metadata of a call: the version and revision that its caller was told by another server."""
 PREFIXES = ("/accrete.v1.", "/inference.")
 """Paths of the services that are ours."""
 
@@ -42,6 +44,7 @@ class CallInterceptor(Interceptor):
         admissions: Mapping[str, Admission[Any]],
         node: str,
         trailers: Callable[[], tuple[tuple[str, str], ...]] = tuple,
+        catch_up: Callable[[str, grpc.ServicerContext], None] | None = None,
     ) -> None:
         """Wrap no handler yet.
 
@@ -51,10 +54,12 @@ class CallInterceptor(Interceptor):
             threads: The threads that calls run on.
             admissions: By path, the admission of calls of one request, which are refused while its line is full.
             node: The node's name, which a call may insist on.
-            trailers: Returns metadata of each answer to a call of one request.
+            trailers: Returns metadata of each answer to a call of one request, and of each failure.
+            catch_up: Waits for what a call says that it has seen; None: nothing is waited for.
         """
         self._node = node
-        self._trailers = trailers
+        self.trailers = trailers
+        self._catch_up = catch_up
         self.metrics = metrics
         self.guard = guard
         self.under_way = 0
@@ -95,6 +100,14 @@ class CallInterceptor(Interceptor):
                 asked = value.decode(errors="replace") if isinstance(value, bytes) else value
                 raise InvalidInput(f"node: this is {self._node!r}, and {asked!r} was asked for; nothing was done")
 
+    def await_seen(self, context: grpc.ServicerContext) -> None:
+        """Wait until this server has what the caller was told by another one."""
+        if self._catch_up is None:
+            return
+        for name, value in context.invocation_metadata():
+            if name == AFTER_KEY:
+                self._catch_up(str(value), context)
+
     def _refusal(self, path: str, admission: Admission[Any]) -> Handler:
         """Return a handler that refuses where gRPC hands the call over, without a thread and without its message.
 
@@ -133,7 +146,7 @@ class CallInterceptor(Interceptor):
                 self.guard.admit(path, context)
                 self.check_node(context)
             except Exception as error:
-                _abort(status_of(error, path), context)
+                _abort(status_of(error, path), context, ())
             return inner(request, context)
 
         return handle
@@ -145,8 +158,9 @@ class CallInterceptor(Interceptor):
             call = _CallUnderWay(self, path, context)
             try:
                 call.let_in()
+                self.await_seen(context)
                 response = inner(_message(request), context)
-                trailers = self._trailers()
+                trailers = self.trailers()
                 if trailers:
                     context.set_trailing_metadata(trailers)
                 call.code = "OK"
@@ -217,7 +231,7 @@ class _CallUnderWay:
         """End the call with the status of an error."""
         status = status_of(error, self.method)
         self.code = status.code.name
-        _abort(status, self._context)
+        _abort(status, self._context, self._interceptor.trailers())
 
     def end(self) -> None:
         """Count the call and the time that it took."""
@@ -262,7 +276,7 @@ def _each_recorded(requests: Iterator[Any], principal: Principal, method: str) -
         yield request
 
 
-def _abort(status: Status, context: grpc.ServicerContext) -> NoReturn:
-    if status.trailers:
-        context.set_trailing_metadata(status.trailers)
+def _abort(status: Status, context: grpc.ServicerContext, trailers: tuple[tuple[str, str], ...]) -> NoReturn:
+    if status.trailers or trailers:
+        context.set_trailing_metadata((*status.trailers, *trailers))
     context.abort(status.code, status.details)

@@ -25,7 +25,7 @@ TOLD_A_SECOND = 50
 MISSED = 3
 """Times that a member may miss before it is one no longer."""
 SERVERS_KEY = "accrete-servers"
-"""Metadata of each answer of a member: its state."""
+"""Metadata of each answer of a member: its state, and the version and revision that it answers from."""
 
 _LEAVING_S = 1.0
 """Seconds that a server which stops waits for a store that does not answer."""
@@ -87,8 +87,6 @@ class Membership:
         """
         if advertise:
             advertised(advertise, 1)
-        self.trailers: tuple[tuple[str, str], ...] = ()
-        """Metadata of each answer, by which clients know that they may ask who the members are."""
         self._advertise = advertise
         self._connection = connection
         self._slots = slots
@@ -97,6 +95,7 @@ class Membership:
         self._address = ""
         self._started_ms = 0
         self._state: MemberState = "serving"
+        self._began = False
         self._busyness = 0.0
         self._told = (time.monotonic(), 0.0)
         self._roster = Roster(revision=0, members=())
@@ -109,10 +108,13 @@ class Membership:
         """How many members this server knows of."""
         return len(self._roster.members)
 
-    @property
-    def busyness(self) -> float:
-        """Share of the turns to predict that were busy when it was told last."""
-        return self._busyness
+    def trailers(self) -> tuple[tuple[str, str], ...]:
+        """Return metadata of an answer, by which clients know that they may ask who the members are."""
+        if not self._began:
+            return ()
+        live = self._slots.live
+        version, revision = (0, 0) if live is None else (live.version, live.revision)
+        return ((SERVERS_KEY, f"{self._state} {version} {revision}"),)
 
     def start(self, port: int) -> None:
         """Become a member, which is reached at `port` if the setting names none.
@@ -124,7 +126,7 @@ class Membership:
         self._address = advertised(self._advertise, port)
         self._started_ms = int(time.time() * 1000)
         self._roster = Roster(revision=0, members=(self._self(),))
-        self.trailers = ((SERVERS_KEY, self._state),)
+        self._began = True
         try:
             self._tell()
         except StorageError as error:
@@ -137,7 +139,6 @@ class Membership:
         if not self._advertise:
             return
         self._state = "draining"
-        self.trailers = ((SERVERS_KEY, self._state),)
         self._at_most_a_moment(self._tell)
 
     def stop(self) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from importlib import metadata
 
 from accrete.v1 import operation_pb2, types_pb2
+from accrete_server.operate.membership import Membership
 from accrete_server.operate.step_progress import StepProgress
 from accrete_server.settings import ServerSettings
 from accrete_server.store_connection import StoreConnection
@@ -26,12 +27,18 @@ class Reporter:
     """Put together what this server and the store know."""
 
     def __init__(
-        self, connection: StoreConnection, slots: Slots, settings: ServerSettings, progress: StepProgress
+        self,
+        connection: StoreConnection,
+        slots: Slots,
+        settings: ServerSettings,
+        progress: StepProgress,
+        membership: Membership,
     ) -> None:
         self._connection = connection
         self._slots = slots
         self._settings = settings
         self._progress = progress
+        self._membership = membership
 
     def status(self) -> operation_pb2.GetStatusResponse:
         """Return the status, in which the part of a store that does not answer stays 0."""
@@ -41,6 +48,7 @@ class Reporter:
             input_shape=self._settings.spec.shape,
             unknown_rate=self._settings.server.unknown_rate,
             node=self._settings.node,
+            servers=self._membership.members,
             inbox_enabled=self._settings.inbox.enabled,
             data_dir=os.fsencode(self._settings.data_dir.resolve()).decode(errors="replace"),
         )

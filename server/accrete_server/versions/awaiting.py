@@ -33,3 +33,29 @@ def await_revision(slots: Slots, revision: int, context: grpc.ServicerContext) -
         return live is None or live.revision >= revision
 
     await_served(slots, reached, context)
+
+
+def await_seen(slots: Slots, seen: str, context: grpc.ServicerContext) -> None:
+    """Wait, as `await_served`, until this server has what another server told a caller.
+
+    Args:
+        slots: what is served here.
+        seen: version and revision, "12 3"; with "=" behind them, that very version. For another text nothing is waited
+            for.
+        context: of the call.
+    """
+    words = seen.split(" ")
+    exactly = words[2:] == ["="]
+    if len(words) != 2 + exactly or not all(
+        word.isascii() and word.isdecimal() and len(word) < 20 for word in words[:2]
+    ):
+        return
+    version, revision = map(int, words[:2])
+
+    def reached() -> bool:
+        live = slots.live
+        if live is None or live.revision < revision:
+            return False
+        return live.version == version if exactly else live.version >= version
+
+    await_served(slots, reached, context)

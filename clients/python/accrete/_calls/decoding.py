@@ -182,6 +182,12 @@ def _made(kind: type[T], message: Any) -> T:
     return kind(**{name: getattr(message, name) for name in _plain_fields(message, kind)})
 
 
+def server_info(one: operation_pb2.ServerInfo) -> results.ServerInfo:
+    fields = {name: getattr(one, name) for name in _plain_fields(one, results.ServerInfo)}
+    state = _name(operation_pb2.ServerInfo.State, one.state)
+    return results.ServerInfo(**fields, state=cast(results.ServerState, state))
+
+
 def version_info(one: operation_pb2.VersionInfo) -> results.VersionInfo:
     fields = {name: getattr(one, name) for name in _plain_fields(one, results.VersionInfo)}
     return results.VersionInfo(

@@ -17,6 +17,7 @@ from .._results import (
     ForgetReport,
     HeldLabel,
     ReviewGroup,
+    ServerInfo,
     Status,
     VersionInfo,
 )
@@ -34,6 +35,7 @@ from .._transport.methods import (
     LIST_CLASSES,
     LIST_HELD,
     LIST_REVIEW,
+    LIST_SERVERS,
     LIST_VERSIONS,
     PAUSE_LEARNING,
     RELEASE_REVIEW,
@@ -65,6 +67,11 @@ async def status(caller: Caller, timeout: float | None) -> Status:
 async def classes(caller: Caller, timeout: float | None) -> list[ClassInfo]:
     response = await caller.call(LIST_CLASSES, op.ListClassesRequest(), timeout)
     return [decoding.class_info(one) for one in response.classes]
+
+
+async def servers(caller: Caller, timeout: float | None) -> list[ServerInfo]:
+    response = await caller.call(LIST_SERVERS, op.ListServersRequest(), timeout)
+    return [decoding.server_info(one) for one in response.servers]
 
 
 async def versions(caller: Caller, timeout: float | None) -> list[VersionInfo]:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Callable, Iterator
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import grpc
@@ -12,7 +14,9 @@ import grpc.aio
 
 from .._config import Endpoint
 from .._errors import AccreteError, Cancelled, InternalError, Unavailable, from_rpc, from_unary
-from .methods import Method
+from ..v1 import operation_pb2 as op
+from .methods import LIST_SERVERS, Method
+from .spreading import Lane, Seat, Spread, one_round
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -21,47 +25,74 @@ T = TypeVar("T")
 _END: Any = vars(grpc.aio)["EOF"]  # the published types leave it out
 
 
+def _closed() -> AccreteError:
+    return Cancelled("the client was closed during the call")
+
+
 @contextlib.contextmanager
-def _translated(translate: Callable[[grpc.RpcError], AccreteError] = from_rpc) -> Iterator[None]:
+def _translated(
+    translate: Callable[[grpc.RpcError], AccreteError], closed: Callable[[], AccreteError] = _closed
+) -> Iterator[None]:
     """Raise gRPC's errors as those of this package.
 
-    gRPC also raises CancelledError when the channel is closed under a call. A task that nobody cancelled must not end
-    silently by it.
+    gRPC also raises CancelledError when the channel is closed under a call, and UsageError for one on a closed channel.
+    A task that nobody cancelled must not end silently by it.
     """
     try:
         yield
     except grpc.RpcError as error:
         raise translate(error) from error
+    except grpc.aio.UsageError:
+        raise closed() from None
     except asyncio.CancelledError:
         task = asyncio.current_task()
         if task is None or task.cancelling():
             raise
-        raise Cancelled("the client was closed during the call") from None
+        raise closed() from None
 
 
 class AsyncTransport:
-    """A gRPC channel of one event loop: the one that runs at the first call."""
+    """gRPC channels of one event loop: the one that runs at the first call."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._endpoint = endpoint
-        self._opened: grpc.aio.Channel | None = None
+    def __init__(self, endpoint: Endpoint, *, spread: bool = False) -> None:
+        """Connect with the first call. See `SyncTransport`."""
+        self._spread = Spread(endpoint, grpc.aio, wanted=spread)
         self._closed = False
+        self._members: asyncio.Task[None] | None = None
 
     async def unary(self, method: Method[Q, R], request: Q, timeout_s: float) -> R:
-        call = self._channel().unary_unary(method.path, method.encode, method.decode)
-        with _translated(lambda error: from_unary(error, closed=self._closed)):
-            response: R = await call(request, timeout=timeout_s, metadata=self._endpoint.metadata)
-        return response
+        spread = self._spread
+        lane, seat = self._take(method)
+        try:
+            asked = spread.required()
+            with _translated(partial(self._failed, seat, lane), closed=lambda: self._cut(seat, lane)):
+                call = lane.unary(method)(request, timeout=timeout_s, metadata=spread.metadata(seat))
+                response: R = await call
+                trailers = await call.trailing_metadata() if spread.wanted else None
+            if spread.answer(seat, method.path, asked, trailers):
+                self._members = asyncio.get_running_loop().create_task(_look_after(weakref.ref(self)))
+            return response
+        finally:
+            spread.give_back(seat)
 
     async def subscribe(self, method: Method[Q, R], request: Q) -> AsyncStream[R]:
-        start = self._channel().unary_stream(method.path, method.encode, method.decode)
-        return AsyncStream(start(request, metadata=self._endpoint.metadata))
+        lane, seat = self._take(method)
+        start = lane.channel.unary_stream(method.path, method.encode, method.decode)
+        stream: AsyncStream[R] = self._streamed(
+            AsyncStream, seat, lane, lambda: start(request, metadata=self._spread.metadata(seat))
+        )
+        return stream
 
     async def duplex(self, method: Method[Q, R], timeout_s: float) -> AsyncDuplex[Q, R]:
-        start: Any = self._channel().stream_stream(method.path, method.encode, method.decode)
-        return AsyncDuplex(
-            start(timeout=timeout_s, metadata=self._endpoint.metadata)
+        lane, seat = self._take(method)
+        start: Any = lane.channel.stream_stream(method.path, method.encode, method.decode)
+        duplex: AsyncDuplex[Q, R] = self._streamed(
+            AsyncDuplex, seat, lane, lambda: start(timeout=timeout_s, metadata=self._spread.metadata(seat))
         )  # without an iterator: requests are written
+        return duplex
+
+    async def ask(self, seats: Sequence[Seat], timeout_s: float) -> list[op.ListServersResponse | AccreteError]:
+        return list(await asyncio.gather(*(self._ask(seat, timeout_s) for seat in seats)))
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -71,31 +102,98 @@ class AsyncTransport:
 
     async def close(self) -> None:
         self._closed = True
-        if self._opened is not None:
-            await self._opened.close(None)
+        if self._members is not None:
+            self._members.cancel()
+            await asyncio.wait([self._members])
+        for lane in self._spread.lanes():
+            await lane.channel.close(None)
 
-    def _channel(self) -> grpc.aio.Channel:
-        """Return the channel, made at the first call, when the loop runs that it is to belong to."""
+    async def close_lane(self, lane: Lane) -> None:
+        await lane.channel.close(None)
+
+    async def _ask(self, seat: Seat, timeout_s: float) -> op.ListServersResponse | AccreteError:
+        lane = self._spread.lane(seat)
+        try:
+            with _translated(from_rpc):
+                call = lane.unary(LIST_SERVERS)
+                response: op.ListServersResponse = await call(
+                    op.ListServersRequest(), timeout=timeout_s, metadata=self._spread.metadata(seat)
+                )
+        except AccreteError as error:
+            return error
+        return response
+
+    def _take(self, method: Method[Any, Any]) -> tuple[Lane, Seat]:
+        """Return who takes a call. Its channel is made now, when the loop runs that it is to belong to."""
         if self._closed:
             raise Cancelled("the client is closed")
-        if self._opened is None:
-            self._opened = self._endpoint.channel(grpc.aio)
-        return self._opened
+        seat = self._spread.take(method.path)
+        return self._spread.lane(seat), seat
+
+    def _streamed(self, kind: Any, seat: Seat, lane: Lane, start: Callable[[], Any]) -> Any:
+        try:
+            with _translated(partial(self._failed, seat, lane), closed=lambda: self._cut(seat, lane)):
+                return kind(
+                    start(),
+                    partial(self._failed, seat, lane),
+                    partial(self._cut, seat, lane),
+                    partial(self._spread.give_back, seat),
+                )
+        except AccreteError:
+            self._spread.give_back(seat)
+            raise
+
+    def _failed(self, seat: Seat, lane: Lane, error: grpc.RpcError) -> AccreteError:
+        """Return the error of a failed call."""
+        trailers: Any = error.trailing_metadata()
+        return self._spread.fail(seat, lane, from_unary(error, closed=self._closed or lane.closed), trailers)
+
+    def _cut(self, seat: Seat, lane: Lane) -> AccreteError:
+        """Return the error of a call whose channel was closed under it."""
+        return self._spread.fail(seat, lane, Cancelled("the client was closed during the call"), None)
+
+
+async def _look_after(reference: weakref.ref[AsyncTransport]) -> None:
+    """Look after the members until the transport is closed or nobody has it any more."""
+    while (transport := reference()) is not None:
+        pause_s = await one_round(transport._spread, transport)
+        del transport
+        await asyncio.sleep(pause_s)
 
 
 class AsyncStream(Generic[R]):
     """A call under way."""
 
-    def __init__(self, call: Any) -> None:
+    def __init__(
+        self,
+        call: Any,
+        failed: Callable[[grpc.RpcError], AccreteError],
+        cut: Callable[[], AccreteError],
+        ended: Callable[[], None],
+    ) -> None:
+        """Take a call that has begun.
+
+        Args:
+            call: gRPC's.
+            failed: returns the error to raise.
+            cut: the same for a call whose channel was closed.
+            ended: called once, when the call is cancelled, which it always is in the end.
+        """
         self._call = call
+        self._failed = failed
+        self._cut_off = cut
+        self._ended: Callable[[], None] | None = ended
 
     async def read(self) -> R | None:
-        with _translated():
+        with _translated(self._failed, self._cut_off):
             response = await self._call.read()
         return None if response is _END else response
 
     def cancel(self) -> None:
         self._call.cancel()
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended()
 
 
 class AsyncDuplex(AsyncStream[R], Generic[Q, R]):

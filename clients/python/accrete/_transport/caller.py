@@ -130,6 +130,8 @@ class Backoff:
         if self._deadline is None:
             self._deadline = Deadline(self._caller.seconds(seconds))
         pause_s = self._caller.retry.pause_s(error, self._count, self._caller.generator)
+        if error.elsewhere and pause_s is not None:
+            pause_s = 0.0
         last = pause_s is None or pause_s >= self._deadline.left_s()
         new = not self._caller.contact.made
         if new or (last and isinstance(error, Unavailable)):
@@ -141,4 +143,5 @@ class Backoff:
         if last or pause_s is None:
             error.attempts = self._count
             raise error
-        await self._caller.transport.sleep(pause_s)
+        if pause_s:
+            await self._caller.transport.sleep(pause_s)

@@ -47,6 +47,7 @@ WAIT_LEARNED = _method("Teaching/WaitLearned", te.WaitLearnedRequest, te.WaitLea
 WATCH = _method("Teaching/Watch", te.WatchRequest, te.Event)
 
 GET_STATUS = _method("Operation/GetStatus", op.GetStatusRequest, op.GetStatusResponse)
+LIST_SERVERS = _method("Operation/ListServers", op.ListServersRequest, op.ListServersResponse)
 LIST_CLASSES = _method("Operation/ListClasses", op.ListClassesRequest, op.ListClassesResponse)
 LIST_VERSIONS = _method("Operation/ListVersions", op.ListVersionsRequest, op.ListVersionsResponse)
 ACTIVATE_VERSION = _method("Operation/ActivateVersion", op.ActivateVersionRequest, op.ActivateVersionResponse)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import threading
 import time
-from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator
+import weakref
+from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Sequence
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 import grpc
 
 from .._config import Endpoint
-from .._errors import Cancelled, from_rpc, from_unary
-from .methods import Method
+from .._errors import AccreteError, Cancelled, from_rpc, from_unary
+from ..v1 import operation_pb2 as op
+from .methods import LIST_SERVERS, Method
+from .spreading import Lane, Seat, Spread, one_round
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -59,34 +64,68 @@ async def _close(source: AsyncGenerator[T, None]) -> None:
 
 
 class SyncTransport:
-    """A gRPC channel for threads; safe to share among them."""
+    """gRPC channels for threads; safe to share among them."""
 
-    def __init__(self, endpoint: Endpoint) -> None:
-        self._channel = endpoint.channel(grpc)
-        self._metadata = endpoint.metadata
-        self._unary: dict[str, Callable[..., Any]] = {}
+    def __init__(self, endpoint: Endpoint, *, spread: bool = False) -> None:
+        """Connect with the first call.
+
+        Args:
+            endpoint: where to.
+            spread: whether to spread calls over the servers that the one there tells of.
+        """
+        self._spread = Spread(endpoint, grpc, wanted=spread)
         self._closed = False
+        self._stopping = threading.Event()
 
     async def unary(self, method: Method[Q, R], request: Q, timeout_s: float) -> R:
-        self._check_open()
-        call = self._unary.get(method.path)
-        if call is None:
-            call = self._unary[method.path] = self._channel.unary_unary(method.path, method.encode, method.decode)
+        spread = self._spread
+        lane, seat = self._take(method)
         try:
-            response: R = call(request, timeout=timeout_s, metadata=self._metadata)
-        except grpc.RpcError as error:
-            raise from_unary(error, closed=self._closed) from error
-        return response
+            asked = spread.required()
+            call = lane.unary(method)
+            try:
+                if not spread.wanted:
+                    response: R = call(request, timeout=timeout_s, metadata=spread.metadata(seat))
+                    return response
+                response, ended = call.with_call(request, timeout=timeout_s, metadata=spread.metadata(seat))
+            except (grpc.RpcError, ValueError) as error:
+                raise self._failed(seat, lane, error) from error
+            if spread.answer(seat, method.path, asked, ended.trailing_metadata()):
+                self._look_after()
+            return response
+        finally:
+            spread.give_back(seat)
 
     async def subscribe(self, method: Method[Q, R], request: Q) -> SyncStream[R]:
-        self._check_open()
-        start = self._channel.unary_stream(method.path, method.encode, method.decode)
-        return SyncStream(start(request, metadata=self._metadata))
+        lane, seat = self._take(method)
+        start = lane.channel.unary_stream(method.path, method.encode, method.decode)
+        stream: SyncStream[R] = self._streamed(
+            SyncStream, seat, lane, lambda: start(request, metadata=self._spread.metadata(seat))
+        )
+        return stream
 
     async def duplex(self, method: Method[Q, R], timeout_s: float) -> SyncDuplex[Q, R]:
-        self._check_open()
-        start = self._channel.stream_stream(method.path, method.encode, method.decode)
-        return SyncDuplex(lambda requests: start(requests, timeout=timeout_s, metadata=self._metadata))
+        lane, seat = self._take(method)
+        start = lane.channel.stream_stream(method.path, method.encode, method.decode)
+
+        def begin(requests: Iterator[Q]) -> Any:
+            return start(requests, timeout=timeout_s, metadata=self._spread.metadata(seat))
+
+        duplex: SyncDuplex[Q, R] = self._streamed(SyncDuplex, seat, lane, begin)
+        return duplex
+
+    async def ask(self, seats: Sequence[Seat], timeout_s: float) -> list[op.ListServersResponse | AccreteError]:
+        request, calls = op.ListServersRequest(), []
+        if self._closed:
+            return [Cancelled("the client is closed") for _ in seats]
+        for seat in seats:
+            lane = self._spread.lane(seat)
+            try:
+                metadata = self._spread.metadata(seat)
+                calls.append(lane.unary(LIST_SERVERS).future(request, timeout=timeout_s, metadata=metadata))
+            except ValueError:  # closed meanwhile
+                calls.append(None)
+        return [_outcome(call) for call in calls]
 
     async def sleep(self, seconds: float) -> None:
         time.sleep(seconds)
@@ -96,36 +135,105 @@ class SyncTransport:
 
     async def close(self) -> None:
         self._closed = True
-        self._channel.close()
+        self._stopping.set()
+        for lane in self._spread.lanes():
+            lane.channel.close()
 
-    def _check_open(self) -> None:
+    async def close_lane(self, lane: Lane) -> None:
+        lane.channel.close()
+
+    def _take(self, method: Method[Any, Any]) -> tuple[Lane, Seat]:
         if self._closed:
             raise Cancelled("the client is closed")
+        seat = self._spread.take(method.path)
+        return self._spread.lane(seat), seat
+
+    def _streamed(self, kind: Any, seat: Seat, lane: Lane, start: Any) -> Any:
+        try:
+            return kind(start, partial(self._failed, seat, lane), partial(self._spread.give_back, seat))
+        except ValueError as error:
+            self._spread.give_back(seat)
+            raise self._failed(seat, lane, error) from error
+
+    def _failed(self, seat: Seat, lane: Lane, error: grpc.RpcError | ValueError) -> AccreteError:
+        """Return the error of a failed call; gRPC raises ValueError for one on a channel that is closed."""
+        if not isinstance(error, grpc.RpcError):
+            if not (lane.closed or self._closed):
+                raise error
+            return self._spread.fail(seat, lane, Cancelled("the client was closed during the call"), None)
+        kind = from_unary(error, closed=self._closed or lane.closed)
+        trailers: Any = error.trailing_metadata()
+        return self._spread.fail(seat, lane, kind, trailers)
+
+    def _look_after(self) -> None:
+        """Look after the members on a thread, until this is closed or nobody has it any more."""
+        thread = threading.Thread(
+            target=_look_after, args=(weakref.ref(self), self._stopping), name="accrete-members", daemon=True
+        )
+        thread.start()
+
+
+def _look_after(reference: weakref.ref[SyncTransport], stopping: threading.Event) -> None:
+    while (transport := reference()) is not None and not stopping.is_set():
+        pause_s = run(one_round(transport._spread, transport))
+        del transport
+        stopping.wait(pause_s)
+
+
+def _outcome(call: Any) -> op.ListServersResponse | AccreteError:
+    if call is None:
+        return Cancelled("the channel is closed")
+    try:
+        response: op.ListServersResponse = call.result()
+    except grpc.RpcError as error:
+        return from_rpc(error)
+    except grpc.FutureCancelledError:
+        return Cancelled("the channel is closed")
+    return response
 
 
 class SyncStream(Generic[R]):
     """A call under way."""
 
-    def __init__(self, call: Any) -> None:
-        self._call = call
+    def __init__(
+        self, start: Callable[[], Any], failed: Callable[[grpc.RpcError], AccreteError], ended: Callable[[], None]
+    ) -> None:
+        """Begin the call.
+
+        Args:
+            start: begins it.
+            failed: returns the error to raise.
+            ended: called once, when the call is cancelled, which it always is in the end.
+        """
+        self._call = start()
+        self._failed = failed
+        self._ended: Callable[[], None] | None = ended
 
     async def read(self) -> R | None:
         try:
             response: R | None = next(self._call, None)
         except grpc.RpcError as error:
-            raise from_rpc(error) from error
+            raise self._failed(error) from error
         return response
 
     def cancel(self) -> None:
         self._call.cancel()
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended()
 
 
 class SyncDuplex(SyncStream[R], Generic[Q, R]):
     """A call with a stream in both directions: gRPC takes the requests from a queue, on a thread of its own."""
 
-    def __init__(self, start: Callable[[Iterator[Q]], Any]) -> None:
+    def __init__(
+        self,
+        start: Callable[[Iterator[Q]], Any],
+        failed: Callable[[grpc.RpcError], AccreteError],
+        ended: Callable[[], None],
+    ) -> None:
         self._requests: queue.SimpleQueue[Q | None] = queue.SimpleQueue()
-        super().__init__(start(iter(self._requests.get, None)))
+        super().__init__(lambda: start(iter(self._requests.get, None)), failed, ended)
 
     async def write(self, request: Q) -> None:
         self._requests.put(request)

@@ -38,6 +38,7 @@ SECTIONS: dict[str, dict[str, Entry]] = {
     "Look": {
         "watch": Entry("see what the learner does, as it happens", "watch"),
         "status": Entry("the state of server, learner and store", "state"),
+        "servers": Entry("the servers that calls are spread over", "state"),
         "eval": Entry("measure the live version on images kept aside", "evaluate"),
         "classes": Entry("all labels and how far they have come", "state"),
         "examples": Entry("what is stored of a label, and its images", "curate"),

@@ -80,8 +80,12 @@ class Connection:
         ),
     ] = None
 
-    def client(self) -> Client:
-        """Return the client that the options ask for. Raises UsageError."""
+    def client(self, *, spread: bool = False) -> Client:
+        """Return the client that the options ask for. Raises UsageError.
+
+        Args:
+            spread: whether calls may go to the server's fellows as well: for a command that makes many.
+        """
         tls: bool | TlsConfig = self.tls
         if self.ca or self.cert or self.key:
             tls = TlsConfig(root_certificates=self.ca, certificate=self.cert, private_key=self.key)
@@ -93,6 +97,7 @@ class Connection:
                 tls=tls,
                 token=_token(self.token_file),
                 node=self.node,
+                spread=spread,
             )
         except InvalidInput as error:
             raise UsageError(error.details) from error

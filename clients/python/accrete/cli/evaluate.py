@@ -50,7 +50,7 @@ def eval(
     """
     if not folder.is_dir():
         raise exits.UsageError(f"{folder}: no such folder")
-    with connection.client() as client:
+    with connection.client(spread=True) as client:
         found = client.evaluate(folder, threshold=threshold, unknown_rate=unknown_rate, worst=worst)
     output.show(_json(found), _text(found))
     return exits.FAILED if found.refused else exits.OK

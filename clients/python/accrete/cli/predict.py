@@ -48,7 +48,7 @@ def predict(
     if missing:
         raise exits.UsageError(f"{missing[0]}: no such file{exits.and_more(missing)}")
     given: list[ImageLike] = [sys.stdin.buffer.read() if name == "-" else name for name in images]
-    with connection.client() as client:
+    with connection.client(spread=True) as client:
         predictions = client.predict(given, top_k=top_k, features=features, unknown_rate=unknown_rate)
     pairs = zip(images, predictions, strict=True)
     output.show([_json(name, prediction) for name, prediction in pairs], _text(images, predictions))

@@ -9,7 +9,7 @@ import typer
 
 from .._client import Client
 from .._errors import IncompatibleServer, NotFound, NotNow, PermissionDenied
-from .._results import ClassEvaluation, Status, VersionComparison, VersionInfo
+from .._results import ClassEvaluation, ServerInfo, Status, VersionComparison, VersionInfo
 from .connection import Connection
 from .options import Output
 from .output import counted, duration, local_time, measured, pairs, percent, plain, size, table
@@ -53,6 +53,7 @@ def _status_lines(status: Status) -> list[tuple[str, object]]:
         ("unknown", _unknown(status)),
         ("input", " x ".join(map(str, status.input_shape))),
         ("engine", status.engine or None),
+        *([("servers", status.servers)] if status.servers else []),
         ("store", status.store if status.store_alive else f"{status.store} does not answer".strip()),
         ("release", status.release),
     ]
@@ -71,6 +72,27 @@ def _unknown(status: Status) -> str:
     if not status.false_alarm_rate:
         return f"nothing: {holdout} is too small for {asked} of false alarms"
     return f"{percent(status.false_alarm_rate)} of false alarms by {holdout}, {asked} allowed"
+
+
+def servers(connection: Connection, output: Output) -> None:
+    """List the servers over which the Python client spreads its calls: those that set `server.advertise`.
+
+    Example:
+        accrete servers
+    """
+    with connection.client() as client:
+        found = client.servers()
+    columns: dict[str, Callable[[ServerInfo], object]] = {
+        "address": lambda one: one.address,
+        "state": lambda one: one.state,
+        "version": lambda one: one.version or None,
+        "busy": lambda one: percent(one.busyness),
+        "started": lambda one: local_time(one.started_ms),
+        "release": lambda one: one.release,
+        "id": lambda one: one.id[:8],
+    }
+    rows = [[value(one) for value in columns.values()] for one in found]
+    output.show(found, table(list(columns), rows) if found else "The server tells of none (server.advertise).")
 
 
 def classes(connection: Connection, output: Output) -> None:

@@ -85,7 +85,7 @@ def add(
     if label is None:
         for line in found.warnings if output.json else _plan(found):
             print(line, file=sys.stderr, flush=True)
-    with connection.client() as client:
+    with connection.client(spread=True) as client:
         report = _add(client, found, batch_size)
         if not output.json:
             print(_text(report), flush=True)
@@ -178,7 +178,7 @@ def wait(ids: Ids, connection: Connection, output: Output) -> int:
         accrete add photos/ --json | jq -r '.ids[]' | accrete wait - --timeout 600
     """
     given = read_ids(ids)
-    with connection.client() as client:
+    with connection.client(spread=True) as client:
         try:
             version, waiting = wait_learned(client, given, None, connection.timeout), list[str]()
             text = f"learned in version {version}"
