@@ -11,6 +11,8 @@ from accrete_storage.errors import Fenced, InputsChanged, NotFound, VersionUnusa
 from accrete_storage.examples.ids import position_key
 from accrete_storage.store import Store
 from accrete_storage.versions.commit import Commit, Reject
+from accrete_storage.versions.record import VersionRecord
+from accrete_storage.versions.registry import Registry
 
 from .conftest import Connect, assert_counters_exact, examples, ids, lease, record, step
 
@@ -240,3 +242,29 @@ def test_a_step_in_a_commit_is_recorded_with_its_id(store: Store):
     commit: Commit = step(store, mine, ["a"])
     store.commit(commit)
     assert store.registry.version(1).step_id == commit.step_id
+
+
+def test_the_newest_record_is_read_again_only_once_its_number_or_the_revision_is_another(store: Store, monkeypatch):
+    mine = lease(store)
+    store.pending.add(examples("a", 4))
+    store.commit(step(store, mine, ["a"]))
+    reads: list[int] = []
+    read = Registry.version
+
+    def counted(registry: Registry, number: int) -> VersionRecord:
+        reads.append(number)
+        return read(registry, number)
+
+    monkeypatch.setattr(Registry, "version", counted)
+    assert [store.registry.latest_ready(), store.registry.latest_ready()] == [store.registry.version(1)] * 2
+    assert reads == [1, 1]  # the second is this test's own
+    store.renaming.rename("a", "b")
+    renamed = store.registry.latest_ready()
+    assert renamed is not None
+    assert renamed.labels == ["b"]
+    store.pending.add(examples("c", 4))
+    store.commit(step(store, mine, ["c"]))
+    newest = store.registry.latest_ready()
+    assert newest is not None
+    assert newest.version == 2
+    assert reads == [1, 1, 1, 2]
