@@ -6,7 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.bucket import home_of
 from benchmarks.waiting import until
+from tests.support.buckets import contents
 
 
 def holding(folder: Path, patterns: list[bytes]) -> set[int]:
@@ -39,3 +41,7 @@ def test_images_that_are_deleted_or_forgotten_leave_no_bytes(make_node, digits):
         client.forget_class("pending")
         until(lambda: not holding(node.data_dir, patterns), what="the log without the forgotten class")
         assert client.predict(digits["0"][50]).label
+        home = home_of(node.data_dir)
+        content = contents(home)
+        assert bool(content) == bool(home.url), "its versions are in a bucket, if one is asked for"
+        assert not [one for one in content if any(pattern in one for pattern in patterns)]

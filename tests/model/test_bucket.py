@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from accrete_kit.file_lock import FileLock
 from accrete_model.artifact_store import ArtifactStore
 from accrete_model.artifacts import open_artifacts
-from accrete_model.bucket import objects
+from accrete_model.bucket import cache, objects
 from accrete_model.bucket.objects import Objects
 from accrete_model.bucket.store import BucketArtifactStore
 from accrete_model.config import ArtifactsConfig, EngineConfig
@@ -270,6 +271,20 @@ def test_several_that_fetch_one_version_into_one_folder_all_get_it(nine: tuple[S
         fetched = list(threads.map(lambda _: site.machine("server").verify(5, digests[4]), range(12)))
     assert len(set(fetched)) == 1
     assert [path.name for path in fetched[0].parent.iterdir()] == ["v000005"]
+
+
+def test_what_killed_processes_left_goes_and_one_that_was_stopped_keeps_nobody_waiting(
+    nine: tuple[Site, list[str]], monkeypatch: pytest.MonkeyPatch
+):
+    """A removal that a kill ended midway; a fetch that goes on for ever, with its lock."""
+    site, digests = nine
+    monkeypatch.setattr(cache, "_WAIT_S", 0.1)
+    left = site.folder / "server" / "versions" / ".removed-v000001-1"
+    left.mkdir(parents=True)
+    (left / "weights.safetensors").touch()
+    with FileLock(site.folder / "server" / cache.LOCK_FILE):
+        assert site.machine("server").verify(5, digests[4]).is_dir()
+    assert not left.exists()
 
 
 def test_a_frozen_backbone_is_in_the_bucket_once_and_comes_with_its_versions(site: Site):

@@ -125,3 +125,13 @@ def overwrite(home: ArtifactsConfig, artifacts: ArtifactStore, version: int, nam
         for found in there.list("versions"):
             if found.key.startswith(f"versions/v{version:06d}-") and found.key.endswith(f"/{name}"):
                 there.put(found.key, content)
+
+
+def contents(home: ArtifactsConfig) -> list[bytes]:
+    """Return all objects of a data directory's bucket; none where its versions are in it."""
+    if not home.url:
+        return []
+    from accrete_model.bucket.objects import Objects
+
+    there = Objects(home.url)
+    return [there.get(found.key) or b"" for found in there.list("")]
