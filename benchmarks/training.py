@@ -83,7 +83,7 @@ def straightforward(count: int) -> Iterator[float]:
 def ours(count: int, precision: str, *, teacher: bool = False) -> Iterator[float]:
     """Yield the same through the learner's loop, with a teacher as in a later step of LUCIR."""
     x, y = images(count * BATCH, CLASSES)
-    network, before = _networks(precision, teacher=teacher)
+    network, before = networks(precision, teacher=teacher)
     terms = (CrossEntropy(), LessForget(), MarginRanking()) if teacher else (CrossEntropy(),)
     data = TrainingSet(x=x, y=y, fresh=torch.ones(len(y), dtype=torch.bool))
     while True:
@@ -103,7 +103,7 @@ def ours(count: int, precision: str, *, teacher: bool = False) -> Iterator[float
 
 def bare(count: int, precision: str) -> Iterator[float]:
     """Yield the same for the arithmetic of `ours` alone."""
-    network, _ = _networks(precision, teacher=False)
+    network, _ = networks(precision, teacher=False)
     x, y = images(count * BATCH, CLASSES)
     batches = [slice(at, at + BATCH) for at in range(0, len(x), BATCH)]
     ready = [(network.backbone.prepare(x[batch]), y[batch]) for batch in batches]
@@ -119,7 +119,7 @@ def bare(count: int, precision: str) -> Iterator[float]:
         yield len(x) / (time.perf_counter() - started)
 
 
-def _networks(precision: str, *, teacher: bool) -> tuple[Network, Network | None]:
+def networks(precision: str, *, teacher: bool) -> tuple[Network, Network | None]:
     """Return what trains, and its teacher of half of the classes."""
     generator = torch.Generator().manual_seed(1)
     backbone = backbones.build(ModelConfig(), generator=generator).to(memory_format=torch.channels_last)

@@ -220,9 +220,12 @@ class TrainingConfig:
     max_minutes: float | None = None
     """Minutes that a training may take, by the time of its first batches. Epochs that do not fit are left out, one at
     least is made, and `status` says so. None: 10 for a deep step on a CPU, no bound for all else."""
+    ranks: int = 1
+    """Processes that train a step together, each on a core or a GPU of its own with a share of every batch. They change
+    how fast a step is and not what it learns. Deep steps and `analytic` have one, whatever this says."""
     threads: int = 0
-    """CPU threads of the trainer. 0 is all cores that it may use, by affinity, its container's quota and
-    OMP_NUM_THREADS, which its low priority makes safe."""
+    """CPU threads of the trainer, for all its ranks. 0 is all cores that it may use, by affinity, its container's
+    quota and OMP_NUM_THREADS, which its low priority makes safe."""
     device: Device = "auto"
     """`auto`: the GPU when there is one."""
     seed: int = 1993
@@ -238,6 +241,8 @@ class TrainingConfig:
         decay = self.weight_decay
         _check(decay is None or 0.0 <= decay <= 1.0, "weight_decay", decay, "must be 0 to 1")
         _check(0 <= self.threads <= 1024, "threads", self.threads, "must be 0 (all cores) to 1024")
+        _check(1 <= self.ranks <= 1024, "ranks", self.ranks, "must be 1 to 1024")
+        _check(self.ranks == 1 or not self.compile, "ranks", self.ranks, "must be 1 where compile is true")
         minutes = self.max_minutes
         allowed = "must be above 0 and at most 100000"
         _check(minutes is None or 0.0 < minutes <= 100_000.0, "max_minutes", minutes, allowed)

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from accrete_learner.ranks import ALONE, Group
 from accrete_model.rules import head_kind, read_rule
 from accrete_model.rules.base import take_from
 
@@ -18,14 +19,17 @@ _SCORED = 1024
 """Examples scored at a time; bounds the memory of rules that compare each with every exemplar."""
 
 
-def extract(backbone: nn.Module, x: Tensor, *, batch_size: int = 512) -> Tensor:
+def extract(backbone: nn.Module, x: Tensor, *, batch_size: int = 512, group: Group = ALONE) -> Tensor:
     """Return features [N, d] float32 as a server computes them: evaluation mode, full precision, no gradients.
 
     Args:
         backbone: comes back in the mode in which it was.
         x: examples in the model's input form, on the backbone's device.
         batch_size: bounds the memory that activations take.
+        group: each of whose ranks computes a share, and gets all.
     """
+    shard = group.shard(len(x))
+    x = x[shard.rows]
     was_training = backbone.training
     backbone.eval()
     with torch.no_grad():
@@ -33,7 +37,7 @@ def extract(backbone: nn.Module, x: Tensor, *, batch_size: int = 512) -> Tensor:
         starts = range(0, max(1, len(x)), batch_size)
         features = torch.cat([backbone(x[start : start + batch_size]) for start in starts]).float()
     backbone.train(was_training)
-    return features
+    return shard.gather(features)
 
 
 def scores(rule: str, features: Tensor, head: Mapping[str, Tensor], fitted: Mapping[str, Tensor]) -> Tensor:

@@ -24,6 +24,7 @@ from accrete_learner.memory import calibration_split, exemplars
 from accrete_learner.memory.exemplars import Candidates, Exemplars
 from accrete_learner.methods.base import Method
 from accrete_learner.progress import Note, Progress, Report, of_stage
+from accrete_learner.ranks import ALONE, Group
 from accrete_learner.rebalance import Trained
 from accrete_learner.synthesis.recipes import RECIPES, recipe
 from accrete_learner.synthesis.step_memory import StepMemory
@@ -110,6 +111,7 @@ def run_method_step(
     generator: torch.Generator,
     checkpoint: Checkpoint | None = None,
     note: Note = lambda text: None,
+    group: Group = ALONE,
 ) -> StepOutcome:
     """Run one step of any shape.
 
@@ -123,6 +125,8 @@ def run_method_step(
         checkpoint: of the stage `train`, so that a step that is run again need not train again. The other stages begin
             anew.
         note: called with what people should know of it.
+        group: the ranks that work on it. Each has the same inputs, and a generator with the same seed; each gets the
+            same outcome.
 
     Raises:
         ValueError: without a new example, when the head cannot grow to `class_count`, when the method makes images and
@@ -132,7 +136,7 @@ def run_method_step(
     _check(inputs, method)
     watch = Stopwatch()
     with watch.stage("build"):
-        context = _build(inputs, method, generator)
+        context = _build(inputs, method, generator, group)
     with watch.stage("train"):
         losses = _train(context, of_stage(progress, "train"), checkpoint, note)
         statistics = _solve_head(context)
@@ -186,6 +190,7 @@ class _StepContext:
     """Indices of the candidates that training leaves out for the rebalancing. None when it leaves none out."""
     augmentation: Augmentation
     generator: torch.Generator
+    group: Group
 
     @property
     def images_per_epoch(self) -> int:
@@ -210,7 +215,7 @@ class _StepContext:
         return TrainingSet(x=candidates.x[index], y=candidates.y[index], fresh=candidates.fresh[index])
 
 
-def _build(inputs: StepInputs, method: Method, generator: torch.Generator) -> _StepContext:
+def _build(inputs: StepInputs, method: Method, generator: torch.Generator, group: Group) -> _StepContext:
     """Return the network with its grown head, the teacher, and the examples that the method may use."""
     candidates = _candidates(inputs, method)
     head = heads.grow(
@@ -224,7 +229,7 @@ def _build(inputs: StepInputs, method: Method, generator: torch.Generator) -> _S
     if inputs.parent_head is not None:
         teacher = Network(inputs.backbone, heads.restore(inputs.parent_head), autocast=inputs.autocast).teacher()
         if method.head.imprint:
-            heads.imprint(head, evaluate.extract(teacher.backbone, inputs.new_x), inputs.new_y)
+            heads.imprint(head, evaluate.extract(teacher.backbone, inputs.new_x, group=group), inputs.new_y)
         split = calibration_split.split(candidates, method.rebalance.calibration_share, inputs.old_count, generator)
     # In evaluation mode, so that a step that trains nothing leaves the batch statistics as they are.
     network = Network(inputs.backbone, head, autocast=inputs.autocast).eval()
@@ -239,6 +244,7 @@ def _build(inputs: StepInputs, method: Method, generator: torch.Generator) -> _S
         calibration_split=split,
         augmentation=augment.build(method.augmentation),
         generator=generator,
+        group=group,
     )
 
 
@@ -282,6 +288,7 @@ def _train(context: _StepContext, report: Report, checkpoint: Checkpoint | None,
             checkpoint=checkpoint,
             seconds=inputs.max_seconds,
             note=note,
+            group=context.group,
         )
 
 
@@ -290,11 +297,11 @@ def _solve_head(context: _StepContext) -> dict[str, Tensor]:
     inputs, method, network = context.inputs, context.method, context.network
     if method.closed_form is None:
         return {}
-    features, labels = evaluate.extract(inputs.backbone, inputs.new_x), inputs.new_y
+    features, labels = evaluate.extract(inputs.backbone, inputs.new_x, group=context.group), inputs.new_y
     if inputs.statistics is None and inputs.parent_head is not None and len(inputs.exemplar_y):
         # The parent was made by a method that keeps no statistics. Its exemplars are all that is left of the old
         # classes.
-        of_exemplars = evaluate.extract(inputs.backbone, inputs.exemplar_x)
+        of_exemplars = evaluate.extract(inputs.backbone, inputs.exemplar_x, group=context.group)
         features, labels = torch.cat((of_exemplars, features)), torch.cat((inputs.exemplar_y, labels))
     network.head, statistics = method.closed_form.fit(
         features,
@@ -303,6 +310,7 @@ def _solve_head(context: _StepContext) -> dict[str, Tensor]:
         parent_head=inputs.parent_head,
         statistics=inputs.statistics,
         generator=context.generator,
+        group=context.group,
     )
     return statistics
 
@@ -322,6 +330,7 @@ def _memory(context: _StepContext, report: Report) -> StepMemory:
         augmentation=context.augmentation,
         generator=context.generator,
         report=report,
+        group=context.group,
     )
 
 
@@ -341,6 +350,7 @@ def _rebalance(context: _StepContext, memory: StepMemory, report: Report) -> lis
         augmentation=context.augmentation,
         generator=context.generator,
         report=report,
+        group=context.group,
     )
     return rebalance(trained)
 
@@ -353,10 +363,10 @@ def _fit_rules(context: _StepContext, memory: Sequence[Exemplars]) -> tuple[Tens
     of_classes = exemplars.with_fresh(memory, context.candidates)
     x = torch.cat([own.x for own in of_classes])
     counts = [len(own) for own in of_classes]
-    features = evaluate.extract(context.inputs.backbone, x)
+    features = evaluate.extract(context.inputs.backbone, x, group=context.group)
     mirrored = None
     if context.augmentation.flips and x.dim() == 4:
-        mirrored = evaluate.extract(context.inputs.backbone, x.flip(2))
+        mirrored = evaluate.extract(context.inputs.backbone, x.flip(2), group=context.group)
     means = exemplars.means(counts, features, mirrored, _fallback_means(context))
     rule = context.method.rule
     if rule in ("head", "nme"):

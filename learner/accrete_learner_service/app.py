@@ -18,6 +18,7 @@ from accrete_kit import atomic_file
 from accrete_kit.file_lock import AlreadyLocked, FileLock
 from accrete_kit.periodic import PeriodicTask
 from accrete_learner.method_names import ANALYTIC
+from accrete_learner.rank_count import check_ranks, visible_gpus
 from accrete_learner_service.analytic.extractor import FrozenExtractor
 from accrete_learner_service.analytic.learning import AnalyticLearner
 from accrete_learner_service.config import LearnerServiceConfig
@@ -77,11 +78,12 @@ def learn(
         StoreMisconfigured: the store cannot keep what is promised, or holds examples of another form.
         DataDirInUse: another learner works in this folder.
         OSError: the port of /metrics is taken.
-        ValueError: the frozen backbone cannot be built or run.
+        ValueError: the frozen backbone cannot be built or run, or there are more ranks than cores or GPUs.
         RuntimeError: work beside the steps failed in a way that it cannot go on from; the log has it.
         BucketRefused: versions cannot be published before somebody changes something. A bucket that is away is waited
             for.
     """
+    check_ranks(config.training, visible_gpus())
     stopping = threading.Event()
     versions = open_artifacts(artifacts, data_dir)
     with ExitStack() as stack:

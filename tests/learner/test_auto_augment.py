@@ -7,6 +7,8 @@ import torch
 from torchvision.transforms import autoaugment
 
 from accrete_learner.augmentation import auto_augment
+from accrete_learner.augmentation.draws import Draws
+from accrete_learner.ranks import ALONE
 
 NAMES = {
     "ShearX": "shear_x",
@@ -41,7 +43,8 @@ def test_a_group_gets_what_each_of_its_images_would_get_alone(operation: str, ch
 
 def test_the_same_state_draws_the_same_and_most_images_change() -> None:
     x = torch.randint(256, (64, 16, 16, 3), generator=torch.Generator().manual_seed(1), dtype=torch.uint8)
-    first, again, other = (auto_augment.apply(x, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    draws = (Draws(torch.Generator().manual_seed(seed), ALONE.shard(len(x)), x.device) for seed in (1, 1, 2))
+    first, again, other = (auto_augment.apply(x, own) for own in draws)
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert (first != x).flatten(1).any(dim=1).float().mean() > 0.6

@@ -10,6 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from accrete_learner.augmentation.draws import Draws
+
 #: (operation, probability, magnitude 0 to 9) twice for each sub-policy.
 POLICY: tuple[tuple[tuple[str, float, int], tuple[str, float, int]], ...] = (
     (("invert", 0.1, 7), ("contrast", 0.2, 6)),
@@ -45,19 +47,20 @@ _STEPS = 9.0
 _GREY = 128
 
 
-def apply(batch: Tensor, generator: torch.Generator) -> Tensor:
+def apply(batch: Tensor, draws: Draws) -> Tensor:
     """Return the batch [N, H, W, C], in its shape and type, after a sub-policy drawn for each image.
 
     Floats are rounded to whole grey levels first, because half of the operations work on those. Images are grouped on
     the host, from numbers drawn there, so that nothing waits for a GPU.
     """
-    host = torch.Generator().manual_seed(_seed(generator))
-    chosen = torch.randint(len(POLICY), (len(batch),), generator=host)
+    host = torch.Generator().manual_seed(draws.seed())
+    count, rows = (draws.shard.count,), draws.shard.rows
+    chosen = torch.randint(len(POLICY), count, generator=host)[rows]
     images = batch.round().to(torch.uint8) if batch.is_floating_point() else batch
     images = images.permute(0, 3, 1, 2).contiguous()
     for turn in range(2):
-        acts = torch.rand(len(batch), generator=host)
-        signs = torch.randint(2, (len(batch),), generator=host)
+        acts = torch.rand(count, generator=host)[rows]
+        signs = torch.randint(2, count, generator=host)[rows]
         images = _turn(images, turn, chosen, acts, signs)
     return images.permute(0, 2, 3, 1).to(batch.dtype)
 
@@ -115,8 +118,3 @@ def _operate(images: Tensor, name: str, level: int, sign: int) -> Any:
         case "invert":
             return T.invert(images)
     return images
-
-
-def _seed(generator: torch.Generator) -> int:
-    drawn = torch.randint(2**31, (), generator=generator, device=generator.device)
-    return int(drawn)

@@ -14,6 +14,7 @@ from torch import Tensor
 from accrete_learner.analytic import Statistics, fit
 from accrete_learner.heads.base import Head
 from accrete_learner.heads.linear import LinearHead
+from accrete_learner.ranks import ALONE, Group
 
 #: New examples that choose and calibrate, at most; see `accrete_learner.analytic.fit`.
 _JUDGES = 1000
@@ -31,6 +32,7 @@ class ClosedForm(Protocol):
         parent_head: Mapping[str, Tensor] | None,
         statistics: Mapping[str, Tensor] | None,
         generator: torch.Generator,
+        group: Group = ALONE,
     ) -> tuple[Head, dict[str, Tensor]]:
         """Return the head after these examples, and the statistics to go on from.
 
@@ -41,6 +43,7 @@ class ClosedForm(Protocol):
             parent_head: as exported. None in a first step.
             statistics: as this function returned in the step before. None starts the sums here.
             generator: source of random numbers, where there are any.
+            group: each of whose ranks adds up a share of the examples.
 
         Raises:
             ValueError: when there is no solution.
@@ -65,6 +68,7 @@ class Discriminant:
         parent_head: Mapping[str, Tensor] | None,
         statistics: Mapping[str, Tensor] | None,
         generator: torch.Generator,
+        group: Group = ALONE,
     ) -> tuple[LinearHead, dict[str, Tensor]]:
         """See `ClosedForm.fit`. Nothing in it is random."""
         x, y = features.double().cpu().numpy(), labels.cpu().numpy()
@@ -73,7 +77,11 @@ class Discriminant:
         else:
             sums = {name: statistics[name].cpu().numpy() for name in ("counts", "sums", "gram")}
             before = Statistics(**sums).grown(class_count)
-        after = before.with_examples(x, y)
+        rows = group.shard(len(y)).rows
+        # The sums so far count once.
+        own = before if group.rank == 0 else Statistics.empty(x.shape[1], class_count)
+        after = own.with_examples(x[rows], y[rows])
+        group.add_up(*(torch.from_numpy(array) for array in (after.counts, after.sums, after.gram)))
         solved = fit(after, x[:_JUDGES], y[:_JUDGES])
         weight, bias = (torch.from_numpy(array).to(features.device) for array in (solved.weight, solved.bias))
         old = 0 if parent_head is None else len(parent_head["weight"])

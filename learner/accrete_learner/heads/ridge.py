@@ -19,6 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from accrete_learner.heads.random_features import RandomFeaturesHead, expand
+from accrete_learner.ranks import ALONE, Group
 
 #: Examples that are expanded at a time, which bounds the memory to this many rows of p float64.
 _CHUNK = 4096
@@ -149,6 +150,7 @@ class Ridge:
         parent_head: Mapping[str, Tensor] | None,
         statistics: Mapping[str, Tensor] | None,
         generator: torch.Generator,
+        group: Group = ALONE,
     ) -> tuple[RandomFeaturesHead, dict[str, Tensor]]:
         """See `ClosedForm.fit`.
 
@@ -169,7 +171,11 @@ class Ridge:
         else:
             projection = self.draw(features.shape[1], generator).to(features.device)
             before = Statistics.empty(projection.shape[1], class_count, features.device)
-        after = before.with_examples(features, labels, projection)
+        rows = group.shard(len(labels)).rows
+        # The sums so far count once.
+        own = before if group.rank == 0 else Statistics.empty(projection.shape[1], class_count, features.device)
+        after = own.with_examples(features[rows], labels[rows], projection)
+        group.add_up(after.gram, after.sums)
         solved = after.weights(after.chosen_penalty() if self.penalty is None else self.penalty).float()
         old_count = 0 if parent_head is None else len(parent_head["weight"])
         head = RandomFeaturesHead(

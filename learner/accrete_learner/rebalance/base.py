@@ -8,6 +8,7 @@ import torch
 
 from accrete_learner.augmentation.augment import Augmentation
 from accrete_learner.progress import Report
+from accrete_learner.ranks import ALONE, Group
 from accrete_learner.training.loop import TrainingSet
 from accrete_learner.training.network import Network
 
@@ -28,6 +29,8 @@ class Trained:
     augmentation: Augmentation
     generator: torch.Generator
     report: Report
+    group: Group = ALONE
+    """The ranks that work on the step."""
 
 
 class Rebalance(Protocol):

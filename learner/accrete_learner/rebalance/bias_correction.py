@@ -36,7 +36,7 @@ class BiasCorrection:
         if calibration_split is None or not len(head.new_rows):
             return []
         with torch.no_grad():
-            scores = head(evaluate.extract(trained.network.backbone, calibration_split.x))
+            scores = head(evaluate.extract(trained.network.backbone, calibration_split.x, group=trained.group))
         gain, offset, loss = fit(scores, calibration_split.y, len(head.old_rows), iterations=self.iterations)
         head.correct_new(gain, offset)
         trained.report(1, 1, loss)

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from accrete_learner.losses import CrossEntropy, Term
+from accrete_learner.ranks import Shard
 from accrete_learner.rebalance.base import Trained
 from accrete_learner.training.loop import train
 from accrete_learner.training.network import Network
@@ -57,6 +58,7 @@ class BalancedFineTuning:
             teacher=teacher,
             train_backbone=self.backbone,
             statistics=self.statistics,
+            group=trained.group,
         )
 
 
@@ -71,7 +73,7 @@ class _Both:
     def rows(self) -> Tensor:
         return self.before.rows
 
-    def __call__(self, prepared: Tensor) -> tuple[Tensor, Tensor]:
-        features, old = self.before(prepared)
-        _, scores = self.after(prepared)
+    def __call__(self, prepared: Tensor, shard: Shard | None = None) -> tuple[Tensor, Tensor]:
+        features, old = self.before(prepared, shard)
+        _, scores = self.after(prepared, shard)
         return features, torch.cat((old, scores[:, old.shape[1] :]), dim=1)

@@ -12,6 +12,7 @@ from torch import Tensor
 from accrete_learner.augmentation.augment import Augmentation
 from accrete_learner.memory.exemplars import SYNTHESISED, Candidates, Exemplars
 from accrete_learner.progress import Report
+from accrete_learner.ranks import ALONE, Group
 from accrete_learner.training.network import Network
 
 __all__ = ["SYNTHESISED", "Exemplars", "Picked", "Report", "Synthesis"]
@@ -34,6 +35,8 @@ class Picked:
     augmentation: Augmentation
     generator: torch.Generator
     report: Report
+    group: Group = ALONE
+    """The ranks that work on the step."""
 
 
 class Synthesis(Protocol):

@@ -14,6 +14,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from accrete_learner.ranks import ALONE, Group, Shard
+
 Weights = Mapping[str, Tensor]
 """A model's parameters by name."""
 
@@ -21,7 +23,8 @@ Batch = tuple[Tensor, Tensor]
 """Inputs [N, ...] and labels [N]."""
 
 Loss = Callable[[Weights, Tensor, Tensor], Tensor]
-"""The scalar loss of the model with these weights on a batch. It must be twice differentiable and deterministic."""
+"""The mean loss, a scalar, of the model with these weights on a batch. It must be twice differentiable and
+deterministic."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +53,7 @@ class Unroll:
 
 
 def hypergradient(
-    loss: Loss, weights: Weights, inner: Sequence[Batch], outer: Batch, unroll: Unroll
+    loss: Loss, weights: Weights, inner: Sequence[Batch], outer: Batch, unroll: Unroll, group: Group = ALONE
 ) -> tuple[Tensor, list[Tensor]]:
     """Return the loss on `outer` of the model trained on `inner`, and its gradient with respect to the inner inputs.
 
@@ -67,6 +70,7 @@ def hypergradient(
             `torch.autograd.backward(inputs, gradients)`.
         outer: the batch of the outer loss, a constant.
         unroll: how the inner training runs and is differentiated.
+        group: each of whose ranks computes a share of every batch.
 
     Returns:
         The outer loss, a scalar, and K gradients, each of its batch's inputs' shape; all detached.
@@ -77,18 +81,19 @@ def hypergradient(
     starts: list[Weights] = []
     graphs: list[_Graph] = []
     for position, batch in enumerate(inner):
-        graph = _inner_graph(loss, current, batch, differentiable=position >= first and not unroll.checkpoint)
+        differentiable = position >= first and not unroll.checkpoint
+        graph = _inner_graph(loss, current, batch, group, differentiable=differentiable)
         if position >= first:
             starts.append(current)
             if not unroll.checkpoint:
                 graphs.append(graph)
-        current = _descended(current, graph.gradient, unroll.rate)
-    reached, adjoint = _outer(loss, current, outer)
+        current = _descended(current, graph, unroll.rate)
+    reached, adjoint = _outer(loss, current, outer, group)
     gradients = [torch.zeros_like(x) for x, _ in inner[:first]]
     backwards: list[Tensor] = []
     for position in reversed(range(kept)):
         if unroll.checkpoint:
-            graph = _inner_graph(loss, starts.pop(), inner[first + position], differentiable=True)
+            graph = _inner_graph(loss, starts.pop(), inner[first + position], group, differentiable=True)
         else:
             graph = graphs.pop()
         in_inputs, adjoint = _back(graph, adjoint, unroll)
@@ -102,41 +107,72 @@ class _Graph:
 
     weights: Weights
     inputs: Tensor
+    """That of this rank's share of the loss. The sum over the ranks is the inner gradient."""
     gradient: dict[str, Tensor]
+    shard: Shard
 
 
-def _inner_graph(loss: Loss, weights: Weights, batch: Batch, *, differentiable: bool) -> _Graph:
+def _share_of(loss: Loss, weights: Weights, inputs: Tensor, labels: Tensor, shard: Shard) -> Tensor:
+    """Return what a rank's examples add to the mean loss of all."""
+    if shard.group.size == 1:
+        return loss(weights, inputs, labels)
+    return loss(weights, inputs, labels) * (shard.own_count / shard.count)
+
+
+def _taken(batch: Batch, shard: Shard) -> Batch:
+    """Return the rank's examples of a batch, or the first one, which then counts nothing, where it has none."""
+    rows = shard.rows if shard.own_count else slice(1)
+    return batch[0][rows], batch[1][rows]
+
+
+def _inner_graph(loss: Loss, weights: Weights, batch: Batch, group: Group, *, differentiable: bool) -> _Graph:
     leaves = {name: value.detach().requires_grad_() for name, value in weights.items()}
-    inputs = batch[0].detach().requires_grad_(differentiable)
+    shard = group.shard(len(batch[1]))
+    own, labels = _taken(batch, shard)
+    inputs = own.detach().requires_grad_(differentiable)
     with torch.enable_grad():
         gradient = torch.autograd.grad(
-            loss(leaves, inputs, batch[1]),
+            _share_of(loss, leaves, inputs, labels, shard),
             list(leaves.values()),
             create_graph=differentiable,
             materialize_grads=True,
         )
-    return _Graph(weights=leaves, inputs=inputs, gradient=dict(zip(leaves, gradient, strict=True)))
+    return _Graph(weights=leaves, inputs=inputs, gradient=dict(zip(leaves, gradient, strict=True)), shard=shard)
 
 
-def _descended(weights: Weights, gradient: Weights, rate: float) -> Weights:
-    return {name: value.detach() - rate * gradient[name].detach() for name, value in weights.items()}
+def _descended(weights: Weights, graph: _Graph, rate: float) -> Weights:
+    gradient = _of_all([graph.gradient[name].detach() for name in weights], graph.shard.group)
+    return {name: value.detach() - rate * own for (name, value), own in zip(weights.items(), gradient, strict=True)}
 
 
-def _outer(loss: Loss, weights: Weights, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+def _of_all(own: Sequence[Tensor], group: Group) -> list[Tensor]:
+    """Return the sums of each rank's tensors."""
+    if group.size == 1:
+        return list(own)
+    total = [tensor.clone() for tensor in own]
+    group.add_up(*total)
+    return total
+
+
+def _outer(loss: Loss, weights: Weights, batch: Batch, group: Group) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the outer loss and its gradient with respect to the weights."""
     leaves = {name: value.detach().requires_grad_() for name, value in weights.items()}
+    shard = group.shard(len(batch[1]))
+    own, labels = _taken(batch, shard)
     with torch.enable_grad():
-        reached = loss(leaves, batch[0].detach(), batch[1])
+        reached = _share_of(loss, leaves, own.detach(), labels, shard)
         gradient = torch.autograd.grad(reached, list(leaves.values()), materialize_grads=True)
-    return reached.detach(), dict(zip(leaves, gradient, strict=True))
+    total, *of_weights = _of_all([reached.detach(), *gradient], group)
+    return total, dict(zip(leaves, of_weights, strict=True))
 
 
 def _back(graph: _Graph, adjoint: dict[str, Tensor], unroll: Unroll) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the outer gradient with respect to a step's inputs and to the weights before it, from that after it."""
     # A weight that the loss does not see, or sees linearly and apart from all else, has a gradient without a graph.
     names = [name for name, value in graph.gradient.items() if value.requires_grad]
+    shard = graph.shard
     if not names:
-        return torch.zeros_like(graph.inputs), adjoint
+        return shard.gather(torch.zeros_like(graph.inputs[: shard.own_count])), adjoint
     wanted = [graph.inputs, *(graph.weights.values() if unroll.order == "second" else ())]
     in_inputs, *in_weights = torch.autograd.grad(
         [graph.gradient[name] for name in names],
@@ -145,6 +181,6 @@ def _back(graph: _Graph, adjoint: dict[str, Tensor], unroll: Unroll) -> tuple[Te
         materialize_grads=True,
     )
     if unroll.order == "second":
-        changes = zip(adjoint.items(), in_weights, strict=True)
+        changes = zip(adjoint.items(), _of_all(in_weights, shard.group), strict=True)
         adjoint = {name: value - unroll.rate * change for (name, value), change in changes}
-    return -unroll.rate * in_inputs, adjoint
+    return -unroll.rate * shard.gather(in_inputs[: shard.own_count]), adjoint

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from accrete_learner.ranks import Group, Shard
+from accrete_learner.ranks.batch_norm import combined
 from accrete_learner.synthesis.base import SYNTHESISED, Exemplars, Picked
 from accrete_learner.training.network import Network
 
@@ -93,11 +95,12 @@ class Inversion:
             x = torch.randn(x.shape, generator=generator, device=generator.device).to(x.device)
         # All inputs of a server are within these bounds, so the images must be too.
         low, high = backbone.shift, 255 * backbone.scale + backbone.shift
-        x.requires_grad_(True)
+        shard = picked.group.shard(len(x))
+        x = x[shard.rows].requires_grad_(True)
         optimizer = torch.optim.Adam([x], lr=self.rate)
-        with _statistics_distances(picked.network) as distances:
+        with _statistics_distances(picked.network, picked.group) as distances:
             for iteration in range(self.iterations):
-                loss = self._loss(picked, _jittered(x, generator), y, distances)
+                loss = self._loss(picked, _jittered(x, generator), y, distances, shard)
                 optimizer.zero_grad(set_to_none=True)
                 torch.autograd.backward(loss, inputs=[x])
                 optimizer.step()
@@ -106,36 +109,38 @@ class Inversion:
                 if (iteration + 1) % _REPORT_EVERY == 0:
                     steps = done * self.iterations + iteration + 1
                     picked.report(steps, batches * self.iterations, loss.item())
-        pixels = (x.detach() - backbone.shift) / backbone.scale
+        pixels = (shard.gather(x.detach()) - backbone.shift) / backbone.scale
         if start.shape[3] == 1:
             # A grey image for a colour network has three channels after `prepare`.
             pixels = pixels.mean(dim=1, keepdim=True)
         return pixels.permute(0, 2, 3, 1).round().clamp(0, 255)
 
-    def _loss(self, picked: Picked, x: Tensor, y: Tensor, distances: list[Tensor]) -> Tensor:
+    def _loss(self, picked: Picked, own: Tensor, y: Tensor, distances: list[Tensor], shard: Shard) -> Tensor:
+        """Return the loss of all images, of which a rank computes the features of its own alone."""
         distances.clear()
-        features = picked.network.backbone.features_from(x).float()
+        features = shard.gather(picked.network.backbone.features_from(own).float())
         scores = picked.network.head(features)
+        x = shard.gather(own)
         loss: Tensor = (
             F.cross_entropy(scores, y) + self.variation * _variation(x) + self.norm * torch.linalg.vector_norm(x)
         )
         if distances:
             loss = loss + self.features * torch.stack(distances).sum()
         if self.adaptive and picked.teacher is not None:
-            loss = loss + self.competition * (1 - self._agreement(picked.teacher, x, scores))
+            loss = loss + self.competition * (1 - self._agreement(picked.teacher, own, scores, shard))
         return loss
 
-    def _agreement(self, teacher: Network, x: Tensor, scores: Tensor) -> Tensor:
+    def _agreement(self, teacher: Network, own: Tensor, scores: Tensor, shard: Shard) -> Tensor:
         """Return the Jensen-Shannon divergence, 0 to 1, of both networks' outputs over the classes that both know."""
-        before = teacher.head(teacher.backbone.features_from(x).float())
-        own, other = scores[:, : before.shape[1]].softmax(1), before.softmax(1)
-        middle = ((own + other) / 2).clamp(min=1e-7).log()
-        divergence = F.kl_div(middle, own, reduction="batchmean") + F.kl_div(middle, other, reduction="batchmean")
+        before = teacher.head(shard.gather(teacher.backbone.features_from(own).float()))
+        after, other = scores[:, : before.shape[1]].softmax(1), before.softmax(1)
+        middle = ((after + other) / 2).clamp(min=1e-7).log()
+        divergence = F.kl_div(middle, after, reduction="batchmean") + F.kl_div(middle, other, reduction="batchmean")
         return (0.5 * divergence).clamp(0, 1)
 
 
 @contextmanager
-def _statistics_distances(network: Network) -> Iterator[list[Tensor]]:
+def _statistics_distances(network: Network, group: Group) -> Iterator[list[Tensor]]:
     """Collect at every forward pass the terms of R_feature (equation 4), one per batch normalisation.
 
     Each is the distance of the batch's mean and variance from the running ones.
@@ -146,7 +151,7 @@ def _statistics_distances(network: Network) -> Iterator[list[Tensor]]:
         assert isinstance(module, nn.BatchNorm2d)
         values = inputs[0].float()
         if module.running_mean is not None and module.running_var is not None:
-            mean, variance = values.mean(dim=(0, 2, 3)), values.var(dim=(0, 2, 3), unbiased=False)
+            mean, variance = _moments(values, group)
             distances.append((mean - module.running_mean).norm() + (variance - module.running_var).norm())
 
     handles = [
@@ -159,6 +164,16 @@ def _statistics_distances(network: Network) -> Iterator[list[Tensor]]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def _moments(values: Tensor, group: Group) -> tuple[Tensor, Tensor]:
+    """Return mean and variance [C] of all ranks' [n, C, H, W], with a gradient."""
+    if group.size == 1:
+        return values.mean(dim=(0, 2, 3)), values.var(dim=(0, 2, 3), unbiased=False)
+    count = values.numel() // values.shape[1]
+    mean = values.sum(dim=(0, 2, 3)) / max(1, count)
+    variance = (values - mean[:, None, None]).square().sum(dim=(0, 2, 3)) / max(1, count)
+    return combined(group.rows(torch.stack((torch.full_like(mean, count), mean, variance))))[:2]
 
 
 def _jittered(x: Tensor, generator: torch.Generator) -> Tensor:

@@ -212,6 +212,7 @@ class _Tuner:
     def __init__(self, config: Mnemonics, picked: Picked) -> None:
         self._config = config
         self._generator = picked.generator
+        self._group = picked.group
         self._loss = loss_of(picked.network)
         self._weights: Weights = {name: weight.detach() for name, weight in picked.network.named_parameters()}
         self._unroll = Unroll(
@@ -226,7 +227,9 @@ class _Tuner:
         inner = [self._inner_batch(learnt) for _ in range(self._config.unroll_steps)]
         # The fast attention kernels cannot be differentiated twice.
         with sdpa_kernel(SDPBackend.MATH):
-            loss, gradients = hypergradient(self._loss, self._weights, inner, task.outer_batch(), self._unroll)
+            loss, gradients = hypergradient(
+                self._loss, self._weights, inner, task.outer_batch(), self._unroll, self._group
+            )
         learnt.optimizer.zero_grad(set_to_none=True)
         # A temporary model that diverged has no useful gradient. Without this, its pixels would no longer be numbers.
         finite = [gradient.nan_to_num(nan=0.0, posinf=0.0, neginf=0.0) for gradient in gradients]

@@ -10,6 +10,7 @@ from accrete_learner.augmentation.augment import Augmentation
 from accrete_learner.memory import exemplars
 from accrete_learner.memory.exemplars import Candidates, Exemplars
 from accrete_learner.progress import Report
+from accrete_learner.ranks import ALONE, Group
 from accrete_learner.synthesis.base import Picked
 from accrete_learner.synthesis.recipes import Recipe
 from accrete_learner.training.loop import TrainingSet
@@ -37,6 +38,8 @@ class StepMemory:
     generator: Generator
     report: Report
     """Called while exemplars are made."""
+    group: Group = ALONE
+    """The ranks that work on the step."""
     _made: dict[int, Exemplars] | None = field(default=None, init=False)
 
     def changed(self) -> dict[int, Exemplars]:
@@ -66,10 +69,17 @@ class StepMemory:
         return TrainingSet(x=x, y=y, fresh=source >= self.candidates.kept_count)
 
     def _picks(self, name: str) -> dict[int, Tensor]:
-        features = evaluate.extract(self.network.backbone, self.candidates.x)
-        return exemplars.choose(
-            self.candidates, features, name=name, per_class=self.per_class, generator=self.generator
-        )
+        features = evaluate.extract(self.network.backbone, self.candidates.x, group=self.group)
+
+        def choose() -> dict[int, Tensor]:
+            chosen = exemplars.choose(
+                self.candidates, features, name=name, per_class=self.per_class, generator=self.generator
+            )
+            return {label: index.cpu() for label, index in chosen.items()}
+
+        # Rounded otherwise, a feature could give another rank another choice.
+        chosen = self.group.once(choose, self.generator)
+        return {label: index.to(self.candidates.y.device) for label, index in chosen.items()}
 
     def _picked(self, picks: Mapping[int, Tensor]) -> Picked:
         memory = exemplars.complete(self.candidates, picks, per_class=self.per_class, class_count=self.class_count)
@@ -82,4 +92,5 @@ class StepMemory:
             augmentation=self.augmentation,
             generator=self.generator,
             report=self.report,
+            group=self.group,
         )

@@ -7,12 +7,14 @@ the module `standby`.
 import importlib
 import logging
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
 
 from accrete_learner.deep import job as deep
 from accrete_learner.trainer.job import Job
+from accrete_learner.trainer.ranks import run_ranks
 from accrete_learner.trainer.run_job import run_job
 from accrete_learner.trainer.standby import Reporter, stand_by
 from accrete_learner.training.precision import use_threads
@@ -38,10 +40,17 @@ def _run(folder: Path, reporter: Reporter) -> None:
             _run_deep(folder, reporter)
             return
         job = Job.read(folder)
+        if job.training.ranks > 1:
+            run_ranks(folder, job, reporter.progress, reporter.note, partial(_say_lost, reporter))
+            return
         use_threads(job.training.threads)
         run_job(folder, job, reporter.progress, note=reporter.note)
     except (torch.cuda.OutOfMemoryError, MemoryError) as error:
         raise OSError(f"out of memory; a smaller batch_size or backbone needs less ({error})") from error
+
+
+def _say_lost(reporter: Reporter, reason: str) -> None:
+    reporter.say("error", reason=reason)
 
 
 def _run_deep(folder: Path, reporter: Reporter) -> None:

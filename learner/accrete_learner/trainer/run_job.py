@@ -18,6 +18,7 @@ from accrete_learner import export, methods
 from accrete_learner.method_step import StepInputs, StepOutcome, run_method_step
 from accrete_learner.methods.base import Method
 from accrete_learner.progress import Note, Progress
+from accrete_learner.ranks import ALONE, Group
 from accrete_learner.trainer.inputs import read_inputs
 from accrete_learner.trainer.job import CANDIDATE_FOLDER, EXEMPLARS_FILE, INPUTS_FILE, Job, Result
 from accrete_learner.trainer.outputs import golden_examples, write_exemplars
@@ -35,6 +36,7 @@ def run_job(
     tensors: Mapping[str, Tensor] | None = None,
     checkpoint: Checkpoint | None = None,
     note: Note = lambda text: None,
+    group: Group = ALONE,
 ) -> export.Candidate:
     """Run `job` in `folder` and return the candidate that was written there.
 
@@ -45,6 +47,7 @@ def run_job(
         tensors: what inputs.safetensors would hold, from a caller in the same process.
         checkpoint: of the training, so that the same job need not begin it again; see `run_method_step`.
         note: called with what people should know of the step, a sentence.
+        group: the ranks that work on it, each of which calls this. The first one writes.
 
     Raises:
         ValueError: when the job and its inputs do not fit together, or the trained model is not finite.
@@ -53,16 +56,21 @@ def run_job(
     """
     watch = Stopwatch()
     generator = torch.Generator(resolve_device(job.training.device)).manual_seed(job.seed)
-    # Dropout and stochastic depth inside torchvision's networks know only torch's global generator.
-    torch.manual_seed(job.seed)
+    # Dropout and stochastic depth inside torchvision's networks know only torch's global generator. Ranks draw from it
+    # for different images.
+    torch.manual_seed(job.seed + group.rank)
     method = methods.configured(job.method, job.training)
     if method.restart:
         job = replace(job, parent=None, parent_rows=(), old_count=0)
     with watch.stage("load"), one_thread():
         given = load_file(folder / INPUTS_FILE) if tensors is None else tensors
         inputs, place = read_inputs(given, job, method, generator)
-    outcome = run_method_step(inputs, method, progress=progress, generator=generator, checkpoint=checkpoint, note=note)
+    outcome = run_method_step(
+        inputs, method, progress=progress, generator=generator, checkpoint=checkpoint, note=note, group=group
+    )
     candidate = _candidate(job, method, outcome)
+    if group.rank > 0:
+        return candidate
     watch.seconds |= outcome.stage_seconds
     with watch.stage("export"), one_thread():
         _write_candidate(folder / CANDIDATE_FOLDER, candidate, job, inputs, outcome)

@@ -18,6 +18,8 @@ from accrete_kit.spans import in_words
 from accrete_learner.augmentation.augment import Augmentation
 from accrete_learner.losses import Batch, Term
 from accrete_learner.progress import Note, Report
+from accrete_learner.ranks import ALONE, Group, Shard
+from accrete_learner.ranks.batch_norm import over_group
 from accrete_learner.training.checkpoint import Checkpoint, TrainingState
 from accrete_learner.training.network import Network
 from accrete_learner.training.schedule import Schedule
@@ -35,8 +37,8 @@ class Teacher(Protocol):
     def rows(self) -> Tensor:
         """[O, d], of the head before the step."""
 
-    def __call__(self, prepared: Tensor) -> tuple[Tensor, Tensor]:
-        """Return features [N, d] and scores [N, T] of what a backbone's `prepare` returned."""
+    def __call__(self, prepared: Tensor, shard: Shard | None = None) -> tuple[Tensor, Tensor]:
+        """Return features [N, d] and scores [N, T] of what a backbone's `prepare` returned; see `Network.forward`."""
 
 
 class TrainingDivergedError(RuntimeError):
@@ -73,6 +75,7 @@ def train(
     checkpoint: Checkpoint | None = None,
     seconds: float = math.inf,
     note: Note = lambda text: None,
+    group: Group = ALONE,
 ) -> list[float]:
     """Train `network` in place on the sum of `terms`, and leave it in evaluation mode.
 
@@ -91,6 +94,7 @@ def train(
         seconds: that it may take, by the time of its first batches; epochs that do not fit are left out, one at least
             is made.
         note: called with what was left out.
+        group: the ranks that train it together. Each takes a share of every batch, and ends with the same weights.
 
     Returns:
         The mean loss of each epoch.
@@ -104,45 +108,51 @@ def train(
     network.backbone.requires_grad_(train_backbone)
     network.train()
     network.backbone.train(train_backbone and statistics)
-    optimizer = _sgd(network, schedule)
-    average = WeightAverage(network) if any(map(schedule.averages, range(schedule.epochs))) else None
-    state = TrainingState(network=network, optimizer=optimizer, generator=generator, average=average)
-    mirrored = _first_mirrored(data, schedule, augmentation, generator)
-    if checkpoint is not None:
-        checkpoint.restore(state, schedule.epochs)
-    pace = _Pace()
-    while (epoch := len(state.losses)) < schedule.epochs:
-        total = torch.zeros((), device=data.y.device)
-        batches = list(epoch_batches(len(data) * schedule.copies, schedule.batch_size, generator))
-        noise = schedule.noise(epoch)
-        for position, copy in enumerate(batches):
-            index = copy % len(data)
-            _set_rate(optimizer, schedule.rate(epoch + position / len(batches)))
-            turns = (epoch * schedule.copies + copy // len(data)) % 2 == 1
-            flips = None if mirrored is None else mirrored[index] ^ turns
-            x = augmentation.apply(data.x[index], generator, flips)
-            batch = _forward(network, teacher, x, data.y[index], data.fresh[index])
-            loss = torch.stack([term(batch) for term in terms]).sum()
-            optimizer.zero_grad(set_to_none=True)
-            torch.autograd.backward(loss)
-            if noise:
-                _add_noise(optimizer, noise / len(index), generator)
-            optimizer.step()
-            network.head.constrain()
-            if average is not None and schedule.averages(epoch):
-                average.add()
-            total += loss.detach()
-            if pace.measured() and (fit := max(epoch + 1, pace.epochs(seconds, len(batches)))) < schedule.epochs:
-                whole = in_words(schedule.epochs * len(batches) * pace.batch_seconds)
-                note(f"{schedule.epochs} epochs would take {whole}; {fit} fit {in_words(seconds)}")
-                schedule = schedule.resized(epochs=fit)
-        state.losses.append(_checked(total.item() / len(batches), epoch))
+    with over_group(network.backbone, group):
+        optimizer = _sgd(network, schedule)
+        average = WeightAverage(network) if any(map(schedule.averages, range(schedule.epochs))) else None
+        state = TrainingState(network=network, optimizer=optimizer, generator=generator, average=average)
+        mirrored = _first_mirrored(data, schedule, augmentation, generator)
         if checkpoint is not None:
-            checkpoint.keep(state, last=epoch + 1 == schedule.epochs)
-        report(epoch + 1, schedule.epochs, state.losses[-1])
-    if average is not None:
-        average.apply()
-        _renew_statistics(network, data, schedule, augmentation, generator)
+            checkpoint.restore(state, schedule.epochs)
+        pace = _Pace()
+        while (epoch := len(state.losses)) < schedule.epochs:
+            total = torch.zeros((), device=data.y.device)
+            batches = list(epoch_batches(len(data) * schedule.copies, schedule.batch_size, generator))
+            noise = schedule.noise(epoch)
+            for position, copy in enumerate(batches):
+                index = copy % len(data)
+                _set_rate(optimizer, schedule.rate(epoch + position / len(batches)))
+                turns = (epoch * schedule.copies + copy // len(data)) % 2 == 1
+                flips = None if mirrored is None else mirrored[index] ^ turns
+                shard = group.shard(len(index))
+                x = augmentation.apply(data.x[index[shard.rows]], generator, flips, shard)
+                batch = _forward(network, teacher, x, data.y[index], data.fresh[index], shard)
+                loss = torch.stack([term(batch) for term in terms]).sum()
+                optimizer.zero_grad(set_to_none=True)
+                torch.autograd.backward(loss)
+                _add_up_gradients(network, group)
+                if noise:
+                    _add_noise(optimizer, noise / len(index), generator)
+                optimizer.step()
+                network.head.constrain()
+                if average is not None and schedule.averages(epoch):
+                    average.add()
+                total += loss.detach()
+                if not pace.measured():
+                    continue
+                fit = max(epoch + 1, group.agreed(pace.epochs(seconds, len(batches))))
+                if fit < schedule.epochs:
+                    whole = in_words(schedule.epochs * len(batches) * pace.batch_seconds)
+                    note(f"{schedule.epochs} epochs would take {whole}; {fit} fit {in_words(seconds)}")
+                    schedule = schedule.resized(epochs=fit)
+            state.losses.append(_checked(total.item() / len(batches), epoch))
+            if checkpoint is not None:
+                checkpoint.keep(state, last=epoch + 1 == schedule.epochs)
+            report(epoch + 1, schedule.epochs, state.losses[-1])
+        if average is not None:
+            average.apply()
+            _renew_statistics(network, data, schedule, augmentation, generator, group)
     network.backbone.requires_grad_(True)
     network.eval()
     return state.losses
@@ -194,24 +204,33 @@ def _first_mirrored(
 
 
 def _renew_statistics(
-    network: Network, data: TrainingSet, schedule: Schedule, augmentation: Augmentation, generator: torch.Generator
+    network: Network,
+    data: TrainingSet,
+    schedule: Schedule,
+    augmentation: Augmentation,
+    generator: torch.Generator,
+    group: Group,
 ) -> None:
     """Give batch normalisation the statistics of weights that it has not seen, unless it keeps its own."""
     if not network.backbone.training:
         return
-    batches = epoch_batches(len(data), schedule.batch_size, generator)
-    update_bn((network.backbone.prepare(augmentation.apply(data.x[index], generator)) for index in batches), network)
+
+    def prepared(index: Tensor) -> Tensor:
+        shard = group.shard(len(index))
+        return network.backbone.prepare(augmentation.apply(data.x[index[shard.rows]], generator, shard=shard))
+
+    update_bn(map(prepared, epoch_batches(len(data), schedule.batch_size, generator)), network)
 
 
-def _forward(network: Network, teacher: Teacher | None, x: Tensor, y: Tensor, fresh: Tensor) -> Batch:
-    """Return one augmented batch with the outputs of both networks."""
+def _forward(network: Network, teacher: Teacher | None, x: Tensor, y: Tensor, fresh: Tensor, shard: Shard) -> Batch:
+    """Return one augmented batch with the outputs of both networks; `x` alone is the rank's share of it."""
     prepared = network.backbone.prepare(x)
-    features, scores = network(prepared)
+    features, scores = network(prepared, shard)
     teacher_features, teacher_scores = None, None
     blocks = network.head.old_blocks
     if teacher is not None:
         with torch.no_grad():
-            teacher_features, teacher_scores = teacher(prepared)
+            teacher_features, teacher_scores = teacher(prepared, shard)
         beyond = teacher_scores.shape[1] - sum(blocks)
         blocks = (*blocks, beyond) if beyond > 0 else blocks
     return Batch(
@@ -226,6 +245,17 @@ def _forward(network: Network, teacher: Teacher | None, x: Tensor, y: Tensor, fr
         teacher_scores=teacher_scores,
         teacher_rows=None if teacher is None else teacher.rows,
     )
+
+
+def _add_up_gradients(network: Network, group: Group) -> None:
+    """Give each rank the gradients of the whole batch: it has those of its share, and the head's of the whole."""
+    if group.size == 1:
+        return
+    of_backbone = [parameter.grad for parameter in network.backbone.parameters() if parameter.grad is not None]
+    of_head = [parameter.grad for parameter in network.head.parameters() if parameter.grad is not None]
+    # The mean of what all have alike, so that it stays alike to the last bit whatever hardware computed it.
+    torch._foreach_div_(of_head, group.size)
+    group.add_up(*of_backbone, *of_head)
 
 
 def _sgd(network: Network, schedule: Schedule) -> torch.optim.SGD:

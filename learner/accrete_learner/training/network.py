@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from accrete_learner.backbones import Backbone
 from accrete_learner.heads import Head
+from accrete_learner.ranks import Shard
 
 
 class Network(nn.Module):
@@ -25,11 +26,18 @@ class Network(nn.Module):
         self.head = head
         self.autocast = autocast
 
-    def forward(self, prepared: Tensor) -> tuple[Tensor, Tensor]:
-        """Return features [N, d] and scores [N, C], both float32, of what `backbone.prepare` returned."""
+    def forward(self, prepared: Tensor, shard: Shard | None = None) -> tuple[Tensor, Tensor]:
+        """Return features [N, d] and scores [N, C], both float32, of what `backbone.prepare` returned.
+
+        Args:
+            prepared: all N examples, or a rank's share of them.
+            shard: which share. The features are then gathered from all ranks, and each computes all scores.
+        """
         with torch.autocast(prepared.device.type, dtype=torch.bfloat16, enabled=self.autocast):
             features = self.backbone.features_from(prepared)
         features = features.float()
+        if shard is not None:
+            features = shard.gather(features)
         return features, self.head(features)
 
     @property
