@@ -118,7 +118,9 @@ def test_what_an_advertised_address_means(given: str, meant: str):
     assert advertised(given, 50051) == meant
 
 
-@pytest.mark.parametrize("given", ["http://host", "host:port", "host:70000", ":50051", "a b", "[10.0.0.7]", "a|b", "ä"])
+@pytest.mark.parametrize(
+    "given", ["http://host", "host:port", "host:70000", ":50051", "a b", "[10.0.0.7]", "a|b", "ä", "0.0.0.0", "[::]:1"]
+)
 def test_an_advertised_address_that_is_none_is_refused_before_anything_is_opened(world: World, given: str):
     with pytest.raises(ValueError, match=r"server.advertise = .*host:port"):
         world.server(advertise=given)

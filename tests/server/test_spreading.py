@@ -173,6 +173,35 @@ def test_a_server_that_drains_gets_no_more_calls_and_none_fails(world: World):
         assert counted(first) == before
 
 
+def streaming(world: World) -> list[Running]:
+    """The servers that have a long-lived call."""
+    return [running for running in world._running if running.server.stream_limit.open]
+
+
+def test_streams_go_on_at_another_server(world: World):
+    world.publish(1)
+    servers = [world.server(advertise=HERE) for _ in range(3)]
+    known(world, 3)
+    with Client(servers[0].server.address, timeout=300) as client:
+        reaches(client, *servers)
+        kinds: list[str] = []
+        watching = threading.Thread(target=lambda: kinds.append(next(client.watch()).kind))
+        watching.start()
+        until(lambda: streaming(world))
+        world.stop(*streaming(world))
+        until(lambda: streaming(world))
+        world.publish(2)
+        watching.join()
+        assert kinds == ["committed"]
+        until(lambda: not streaming(world))
+
+        results = client.stream_examples((("cat", pixels(seed)) for seed in range(30)), batch_size=1, window=1)
+        assert next(results).outcome == "stored"
+        world.stop(*streaming(world))
+        assert {result.outcome for result in results} <= {"stored", "duplicate"}
+        assert world.store.pending.total().examples == 30
+
+
 def test_what_one_server_has_done_for_a_caller_holds_at_all(world: World):
     world.publish(1)
     world.publish(2)
@@ -254,7 +283,9 @@ def test_a_token_goes_to_other_machines_encrypted_alone():
     assert not local.admits("10.0.0.1:2")
     assert endpoint("localhost:1", True, "secret").admits("10.0.0.1:2")
     assert endpoint("localhost:1", False, "", {}).admits("10.0.0.1:2")
-    assert not any(map(local.admits, ["unix:/s", "dns:///127.0.0.1:2", "127.0.0.1:2,127.0.0.1:3", "127.0.0.1", ""]))
+    assert not any(
+        map(local.admits, ["unix:/s", "dns:///127.0.0.1:2", "127.0.0.1:2,127.0.0.1:3", "127.0.0.1", "", "h\u00e4:1"])
+    )
 
 
 def test_a_client_that_insists_on_a_node_stays_with_it(world: World):

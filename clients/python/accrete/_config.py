@@ -113,7 +113,8 @@ class Endpoint:
 
     def admits(self, address: str) -> bool:
         """Return whether a server's address that another server tells of can be used, and the token be sent there."""
-        if address.startswith(("unix:", "dns:")) or "," in address or not _is_address(address):
+        odd = not address.isascii() or not address.isprintable() or "," in address
+        if odd or address.startswith(("unix:", "dns:")) or not _is_address(address):
             return False
         secret = any(key == _TOKEN_KEY for key, _ in self.metadata)
         return self.tls is not None or not secret or _is_local(address)

@@ -62,9 +62,11 @@ def advertised(advertise: str, port: int) -> str:
 
 def _is_host(text: str) -> bool:
     try:
-        return ipaddress.ip_address(text.removeprefix("[").removesuffix("]")).version == 6 or "[" not in text
+        address = ipaddress.ip_address(text.removeprefix("[").removesuffix("]"))
     except ValueError:
         return len(text) < 256 and _NAME.fullmatch(text) is not None
+    # 0.0.0.0 and :: are where a server listens, and no place to go to.
+    return not address.is_unspecified and (address.version == 6 or "[" not in text)
 
 
 class Membership:

@@ -47,6 +47,8 @@ ASK_S = 2.0
 MOST = 16
 """Members that a client connects to; which ones of more, each client draws for itself."""
 
+_IDLE = 3
+"""Without calls, one round in so many is held: all servers may be replaced, one by one, before the next call."""
 _MISSES = 2
 """Times in a row that a server may leave that question open before the calls to it are made elsewhere."""
 _FIRST_S, _LAST_S, _NEVER_S = 0.25, 2.0, 30.0
@@ -121,6 +123,8 @@ class _Round:
     """What is new since the last round."""
 
     used: bool = True
+    idle: int = 0
+    """Rounds in a row without a call."""
     turn: int = 0
     lanes: list[Lane] = field(default_factory=list)
     """To be closed."""
@@ -249,9 +253,10 @@ class Spread:
         now = time.monotonic()
         with self._lock:
             news, self._round.used = self._round.used, False
+            self._round.idle = 0 if news else self._round.idle + 1
             asked = [seat for seat in self._all() if not seat.reached and seat.retry_at <= now]
-            if not news and not any(seat.in_flight for seat in self._all()):
-                return asked if self._revision < 0 else []
+            if self._round.idle % _IDLE and not any(seat.in_flight for seat in self._all()):
+                return []
             asked += [seat for seat in self._all() if seat.reached and seat.in_flight and not seat.answered]
             self._round.turn += 1
             polled = self._usable[self._round.turn % len(self._usable)] if self._revision >= 0 else self._home
