@@ -8,7 +8,7 @@ from accrete_learner.backbone_names import EFFICIENTNET, ONNX, OURS, is_frozen, 
 from accrete_learner.method_names import available, begins_anew
 from accrete_model.input_spec import InputSpec
 
-Augmentation = Literal["auto", "none", "crop", "crop_flip", "eeil", "strong"]
+Augmentation = Literal["auto", "none", "crop", "crop_flip", "eeil", "strong", "trivial"]
 Precision = Literal["auto", "float32", "bfloat16"]
 Device = Literal["auto", "cpu", "cuda"]
 ScheduleChoice = Literal["own", "knee"]
@@ -210,7 +210,8 @@ class TrainingConfig:
     augmentation: Augmentation = "auto"
     """`auto`: shifted crops and mirror images for the CIFAR networks and torchvision's, none for `identity`. Choose
     `crop` where a mirror image means something else, as with digits and letters. `eeil`: brightness or contrast, a crop
-    and a mirror image, one of EEIL's twelve at a time. `strong`: crops, mirror images, AutoAugment and Cutout."""
+    and a mirror image, one of EEIL's twelve at a time. `strong`: crops, mirror images, AutoAugment and Cutout.
+    `trivial`: crops, mirror images and TrivialAugment."""
     precision: Precision = "auto"
     """`auto`: bfloat16 where the hardware multiplies it fast (CUDA; CPUs with AVX512-BF16 or AMX), else float32."""
     compile: bool = False
@@ -306,6 +307,9 @@ class MethodConfig:
     weight_transfer: bool = False
     """Later steps train scales of the filters in place of the filters, by which mnemonics training forgets less (Liu et
     al., CVPR 2020, section 4.4)."""
+    random_features: int | None = None
+    """Random features that `ranpac`, `acil` and `ds_al` regress on, where they begin. None: 2,000 for `ranpac`, 8,192
+    for the others. A step's time grows with the square of it, and so does what is kept: 32 MB for 2,000."""
     exemplar_pixels: Pixels = "uint8"
     """How exemplars that mnemonics made are kept, in whole grey levels or with a fraction in twice the bytes."""
 
@@ -325,4 +329,6 @@ class MethodConfig:
             iterations,
             "must be 1 to 1000000",
         )
+        features = self.random_features
+        _check(features is None or 1 <= features <= 32_768, "random_features", features, "must be 1 to 32768")
         _check_choice("exemplar_pixels", self.exemplar_pixels, get_args(Pixels))

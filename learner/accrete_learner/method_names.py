@@ -25,6 +25,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     ),
     "mnemonics": ("mnemonics_lwf", "mnemonics_icarl", "mnemonics_bic", "mnemonics_lucir"),
     "ranpac": ("ranpac",),
+    "acil": ("acil", "ds_al"),
     "analytic": (ANALYTIC,),
 }
 

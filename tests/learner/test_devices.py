@@ -164,7 +164,7 @@ def check_served(folder, digits, device: Device) -> None:
 
 @pytest.mark.parametrize(("device", "name"), METHODS)
 def test_two_steps_of_each_method_are_served(device: Device, name: str, write_step, digits, tmp_path) -> None:
-    method = MethodConfig(name=name, synthesis_iterations=2)
+    method = MethodConfig(name=name, synthesis_iterations=2, random_features=100)
     check_served(steps(write_step, tmp_path, device, method), digits, device)
 
 

@@ -1,21 +1,25 @@
 """Random changes of a whole batch at once, on the batch's own device, that do not change an image's class.
 
 Sources: pad by 4 of 32 pixels, crop and flip, as in every paper reproduced here (He et al., CVPR 2016, section 4.2);
-the twelve variants of Castro et al. (ECCV 2018, section 4.2); Cutout (DeVries and Taylor, 2017). AutoAugment is in a
-module of its own.
+the twelve variants of Castro et al. (ECCV 2018, section 4.2); Cutout (DeVries and Taylor, 2017). AutoAugment and
+TrivialAugment are in modules of their own.
 Shapes: N examples, H x W pixels, C channels; uint8, or floats from 0 to 255 for exemplars that keep fractions of grey
 levels.
 """
 
 from dataclasses import dataclass
-from typing import get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+<<<<<<< HEAD
 from accrete_learner.augmentation import auto_augment
 from accrete_learner.augmentation.draws import Draws
+=======
+from accrete_learner.augmentation import auto_augment, trivial_augment
+>>>>>>> 8c707e4 (Add ACIL and DS-AL with the authors' schedule and TrivialAugment, and let the number of random features be chosen)
 from accrete_learner.config import Augmentation as Choice
 from accrete_learner.ranks import ALONE, Shard
 
@@ -33,8 +37,8 @@ class Augmentation:
     light: bool = False
     """Change the brightness by up to 63 of 255 (a third of the images), or the contrast by a factor of 0.2 to 1.8
     (another third; EEIL, section 4.2)."""
-    policy: bool = False
-    """Apply one of AutoAugment's sub-policies for CIFAR-10."""
+    policy: Literal["none", "auto", "trivial"] = "none"
+    """Apply one of AutoAugment's sub-policies for CIFAR-10, or one operation of TrivialAugment."""
     cutout: bool = False
     """Black out a square of half the height about a random point, as for CIFAR-10 (16 of 32 pixels). The square may
     reach beyond the image."""
@@ -59,9 +63,15 @@ class Augmentation:
             return batch
         draws = Draws(generator, ALONE.shard(len(batch)) if shard is None else shard, batch.device)
         if self.crops or self.flips:
+<<<<<<< HEAD
             batch = self._moved(batch, draws, mirrored)
         if self.policy:
             batch = auto_augment.apply(batch, draws)
+=======
+            batch = self._moved(batch, generator, mirrored)
+        if self.policy != "none":
+            batch = _POLICIES[self.policy](batch, generator)
+>>>>>>> 8c707e4 (Add ACIL and DS-AL with the authors' schedule and TrivialAugment, and let the number of random features be chosen)
         if self.light:
             batch = _relit(batch, draws)
         return _cut(batch, draws) if self.cutout else batch
@@ -89,13 +99,16 @@ class Augmentation:
         return flat.view(count, height, width, channels)
 
 
+_POLICIES = {"auto": auto_augment.apply, "trivial": trivial_augment.apply}
+
 CHOICES: dict[Choice, Augmentation] = {
     "auto": Augmentation(crops=True, flips=True),
     "none": Augmentation(crops=False, flips=False),
     "crop": Augmentation(crops=True, flips=False),
     "crop_flip": Augmentation(crops=True, flips=True),
     "eeil": Augmentation(crops=True, flips=True, crop_share=0.5, light=True),
-    "strong": Augmentation(crops=True, flips=True, policy=True, cutout=True),
+    "strong": Augmentation(crops=True, flips=True, policy="auto", cutout=True),
+    "trivial": Augmentation(crops=True, flips=True, policy="trivial"),
 }
 
 

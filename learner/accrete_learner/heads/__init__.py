@@ -51,7 +51,8 @@ def restore(exported: Mapping[str, Tensor]) -> Head:
     none = rows.new_empty(0, rows.shape[1])
     if "projection" in exported:
         scale = exported.get("scale", rows.new_ones(1))  # versions of earlier releases have none
-        head: Head = RandomFeaturesHead(rows, none, exported["bias"], exported["projection"], scale)
+        second = exported.get("compensation")
+        head: Head = RandomFeaturesHead(rows, none, exported["bias"], exported["projection"], scale, second)
     elif "scale" in exported:
         head = _cosine(rows, none, exported)
     else:

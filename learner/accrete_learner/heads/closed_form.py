@@ -5,7 +5,7 @@ Shapes: N examples, d feature length, C classes.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import numpy as np
 import torch
@@ -22,6 +22,10 @@ _JUDGES = 1000
 
 class ClosedForm(Protocol):
     """Solves for a head on a frozen backbone."""
+
+    def resized(self, random_features: int | None) -> Self:
+        """Return it with as many random features where it begins; None, or one that has none: as it is."""
+        ...
 
     def fit(
         self,
@@ -58,6 +62,10 @@ class Discriminant:
     The learner's process, which keeps all features, measures and calibrates by all of them; a trainer's step has the
     new ones alone.
     """
+
+    def resized(self, random_features: int | None) -> Self:
+        """See `ClosedForm.resized`."""
+        return self
 
     def fit(
         self,
@@ -107,11 +115,12 @@ def keep_rows(
     examples.
 
     Args:
-        statistics: sums by class [C, ...], and "gram".
+        statistics: sums by class [C, ...], and those of all classes, whose names end in "gram".
         rows: of the classes that stay.
         merged: rows of classes that are part of others now, each with the row to which its sums are added.
     """
     chosen = list(rows)
     return {
-        name: tensor if name == "gram" else added_rows(tensor, merged)[chosen] for name, tensor in statistics.items()
+        name: tensor if name.endswith("gram") else added_rows(tensor, merged)[chosen]
+        for name, tensor in statistics.items()
     }

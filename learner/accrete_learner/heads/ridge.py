@@ -12,7 +12,8 @@ Shapes: N examples, d feature length, p random features and a constant one, C cl
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -140,6 +141,10 @@ class Ridge:
             raise ValueError(f"penalty = {self.penalty}: must be above 0")
         if not self.scale > 0:
             raise ValueError(f"scale = {self.scale}: must be above 0")
+
+    def resized(self, random_features: int | None) -> Self:
+        """See `ClosedForm.resized`."""
+        return self if random_features is None else replace(self, width=random_features)
 
     def fit(
         self,

@@ -78,6 +78,7 @@ class Method:
             weight_transfer=config.weight_transfer or self.weight_transfer,
             synthesis_iterations=config.synthesis_iterations,
             exemplar_pixels=config.exemplar_pixels,
+            closed_form=None if self.closed_form is None else self.closed_form.resized(config.random_features),
         )
 
     def base_terms(self) -> tuple[Term, ...]:

@@ -1,5 +1,6 @@
 """The SGD schedule of one training run. Standard library alone."""
 
+import math
 from dataclasses import dataclass, fields, replace
 from typing import ClassVar, Self
 
@@ -76,6 +77,21 @@ class Schedule:
         EEIL's code counts epochs where the paper's source counts updates. The published numbers came from epochs.
         """
         return float(self.gradient_noise / (1 + epoch) ** NOISE_DECAY)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cosine(Schedule):
+    """Half a cosine from the rate to `last_rate`, after the warm-up (Loshchilov and Hutter, ICLR 2017, section 3).
+
+    `milestones` and `decay` have no effect.
+    """
+
+    last_rate: float = 1e-6
+
+    def rate(self, epoch: float) -> float:
+        passed = max(0.0, epoch - self.warmup_epochs) / (self.epochs - self.warmup_epochs)
+        share = (1 + math.cos(math.pi * min(1.0, passed))) / 2
+        return self.last_rate + (self.learning_rate * self._warmth(epoch) - self.last_rate) * share
 
 
 @dataclass(frozen=True, kw_only=True)

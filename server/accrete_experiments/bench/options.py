@@ -75,7 +75,7 @@ class ProtocolOptions:
         typer.Option(metavar="N", min=1, help="Times an epoch takes each image. [default: the method's own]"),
     ] = None
     augmentation: Annotated[
-        Literal["auto", "none", "crop", "crop_flip", "eeil", "strong"],
+        Literal["auto", "none", "crop", "crop_flip", "eeil", "strong", "trivial"],
         typer.Option(
             help="auto: that of each method's paper; strong: AutoAugment and Cutout, worth 8 to 9 points in any table."
         ),
