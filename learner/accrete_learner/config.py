@@ -194,8 +194,8 @@ class TrainingConfig:
     """Epochs of the first step, over all its examples."""
     epochs: int | None = None
     """Epochs of each later step."""
-    batch_size: int = 128
-    """Examples per batch; 128 in all the papers reproduced here."""
+    batch_size: int | None = None
+    """Examples per batch. Unset: the method's, which is 128 for all but `acil` and `ds_al` (256)."""
     copies: int | None = None
     """Times that an epoch takes each example, augmented anew each time; 1 for all methods but EEIL, which takes 12."""
     learning_rate: float | None = None
@@ -236,7 +236,8 @@ class TrainingConfig:
         for field, count in (("base_epochs", self.base_epochs), ("epochs", self.epochs)):
             _check(count is None or 1 <= count <= 100_000, field, count, "must be 1 to 100000")
         _check(self.copies is None or 1 <= self.copies <= 1000, "copies", self.copies, "must be 1 to 1000")
-        _check(1 <= self.batch_size <= 65536, "batch_size", self.batch_size, "must be 1 to 65536")
+        size = self.batch_size
+        _check(size is None or 1 <= size <= 65536, "batch_size", size, "must be 1 to 65536")
         rate = self.learning_rate
         _check(rate is None or 0.0 < rate <= 100.0, "learning_rate", rate, "must be above 0 and at most 100")
         decay = self.weight_decay

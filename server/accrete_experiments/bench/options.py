@@ -69,7 +69,9 @@ class ProtocolOptions:
     synthesis_iterations: Annotated[
         int | None, typer.Option(metavar="N", min=1, help="Of mnemonics and inversion. [default: their own]")
     ] = None
-    batch_size: Annotated[int, typer.Option(metavar="N", min=1, help="Examples per batch.")] = 128
+    batch_size: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="Examples per batch. [default: the method's own]")
+    ] = None
     copies: Annotated[
         int | None,
         typer.Option(metavar="N", min=1, help="Times an epoch takes each image. [default: the method's own]"),

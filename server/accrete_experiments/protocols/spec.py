@@ -128,7 +128,7 @@ def first_training(method: Method, training: TrainingConfig, protocol: Protocol)
     head = method.head
     parts = (
         repr((head.kind, head.non_negative, method.base_terms(), method.base, method.augmentation)),
-        repr((method.last_relu, training.seed, training.batch_size, training.precision, training.device)),
+        repr((method.last_relu, training.seed, method.base.batch_size, training.precision, training.device)),
         json.dumps(_named(protocol.model), sort_keys=True),
         repr((protocol.digest, protocol.order, protocol.base, protocol.per_class)),
     )

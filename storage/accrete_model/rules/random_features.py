@@ -26,7 +26,7 @@ class RandomFeatures:
     projection: Floats  # [d, p]
     weight: Floats  # [C, p]
     bias: Floats  # [C]
-    compensation: Floats | None  # [C, p]
+    compensation: Floats | None = None  # [C, p]
     scale: Floats  # [1]; a regression's scores lie around 0 to 1, and a softmax wants wider ones
 
     @classmethod
