@@ -8,6 +8,8 @@ from torch.nn import functional as F
 from torchvision.transforms import InterpolationMode, autoaugment
 
 from accrete_learner.augmentation import trivial_augment
+from accrete_learner.augmentation.draws import Draws
+from accrete_learner.ranks import ALONE
 
 NAMES = {
     "identity": "Identity",
@@ -23,6 +25,10 @@ def images(count: int, side: int = 32) -> torch.Tensor:
     generator = torch.Generator().manual_seed(1)
     coarse = torch.rand(count, 3, 4, 4, generator=generator)
     return (F.interpolate(coarse, side, mode="bilinear") * 255).to(torch.uint8)
+
+
+def draws(batch: torch.Tensor, seed: int) -> Draws:
+    return Draws(torch.Generator().manual_seed(seed), ALONE.shard(len(batch)), batch.device)
 
 
 @pytest.mark.parametrize("operation", trivial_augment.OPERATIONS)
@@ -42,7 +48,7 @@ def test_each_operation_is_torchvisions(operation: str) -> None:
 
 def test_the_same_state_draws_the_same_and_images_change_unless_they_drew_to_stay() -> None:
     x = images(280).permute(0, 2, 3, 1).contiguous()
-    first, again, other = (trivial_augment.apply(x, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2))
+    first, again, other = (trivial_augment.apply(x, draws(x, seed)) for seed in (1, 1, 2))
     assert torch.equal(first, again)
     assert not torch.equal(first, other)
     assert 0.6 < (first != x).flatten(1).any(dim=1).float().mean() < 0.98
@@ -52,7 +58,7 @@ def test_the_same_state_draws_the_same_and_images_change_unless_they_drew_to_sta
 def test_floats_and_grey_images_are_taken_too() -> None:
     x = images(64).permute(0, 2, 3, 1)
     grey = x[..., :1].contiguous()
-    assert trivial_augment.apply(grey, torch.Generator().manual_seed(1)).shape == grey.shape
-    floats = trivial_augment.apply(x.float(), torch.Generator().manual_seed(1))
+    assert trivial_augment.apply(grey, draws(x, 1)).shape == grey.shape
+    floats = trivial_augment.apply(x.float(), draws(x, 1))
     assert floats.dtype == torch.float32
-    assert torch.equal(floats.to(torch.uint8), trivial_augment.apply(x.contiguous(), torch.Generator().manual_seed(1)))
+    assert torch.equal(floats.to(torch.uint8), trivial_augment.apply(x.contiguous(), draws(x, 1)))

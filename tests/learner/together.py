@@ -59,11 +59,12 @@ def cases(only: str = "") -> Iterator[tuple[str, Method]]:
     yield "lucir, knee", configured("lucir", replace(TRAINING, schedule="knee", base_epochs=3, epochs=3))
     # One of three ranks has no image of a batch then.
     yield "lucir, batches of two", configured("lucir", replace(TRAINING, batch_size=2))
-    yield "lucir, strong", configured("lucir", replace(TRAINING, augmentation="strong"))
+    for augmentation in ("strong", "trivial"):
+        yield f"lucir, {augmentation}", configured("lucir", replace(TRAINING, augmentation=augmentation))
 
 
 def configured(name: str, training: TrainingConfig = TRAINING, **choices: object) -> Method:
-    config = MethodConfig(name=name, synthesis_iterations=2, **choices)  # type: ignore[arg-type]
+    config = MethodConfig(name=name, synthesis_iterations=2, random_features=100, **choices)  # type: ignore[arg-type]
     method = methods.configured(config, training)
     return replace(method, rebalance=calibrated(method.rebalance))
 

@@ -14,12 +14,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-<<<<<<< HEAD
-from accrete_learner.augmentation import auto_augment
-from accrete_learner.augmentation.draws import Draws
-=======
 from accrete_learner.augmentation import auto_augment, trivial_augment
->>>>>>> 8c707e4 (Add ACIL and DS-AL with the authors' schedule and TrivialAugment, and let the number of random features be chosen)
+from accrete_learner.augmentation.draws import Draws
 from accrete_learner.config import Augmentation as Choice
 from accrete_learner.ranks import ALONE, Shard
 
@@ -63,15 +59,9 @@ class Augmentation:
             return batch
         draws = Draws(generator, ALONE.shard(len(batch)) if shard is None else shard, batch.device)
         if self.crops or self.flips:
-<<<<<<< HEAD
             batch = self._moved(batch, draws, mirrored)
-        if self.policy:
-            batch = auto_augment.apply(batch, draws)
-=======
-            batch = self._moved(batch, generator, mirrored)
         if self.policy != "none":
-            batch = _POLICIES[self.policy](batch, generator)
->>>>>>> 8c707e4 (Add ACIL and DS-AL with the authors' schedule and TrivialAugment, and let the number of random features be chosen)
+            batch = _POLICIES[self.policy](batch, draws)
         if self.light:
             batch = _relit(batch, draws)
         return _cut(batch, draws) if self.cutout else batch

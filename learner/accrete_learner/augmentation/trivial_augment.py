@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from accrete_learner.augmentation.draws import Draws
+
 _STEPS = 30
 """Strengths are 0 to this many steps."""
 _MOST = 0.99
@@ -40,16 +42,16 @@ OPERATIONS = (
 _SIGNED = frozenset(OPERATIONS[1:10])
 
 
-def apply(batch: Tensor, generator: torch.Generator) -> Tensor:
+def apply(batch: Tensor, draws: Draws) -> Tensor:
     """Return the batch [N, H, W, C], in its shape and type, after an operation drawn for each image.
 
     Floats are rounded to whole grey levels first, because half of the operations work on those. Images are grouped on
     the host, from numbers drawn there, so that nothing waits for a GPU.
     """
-    seed = torch.randint(2**31, (), generator=generator, device=generator.device)
-    host = torch.Generator().manual_seed(int(seed))
-    chosen = torch.randint(len(OPERATIONS), (len(batch),), generator=host)
-    signs = torch.randint(2, (len(batch),), generator=host) * 2 - 1
+    host = torch.Generator().manual_seed(draws.seed())
+    count, own = (draws.shard.count,), draws.shard.rows
+    chosen = torch.randint(len(OPERATIONS), count, generator=host)[own]
+    signs = torch.randint(2, count, generator=host)[own] * 2 - 1
     steps = torch.randint(_STEPS + 1, (len(OPERATIONS), 2), generator=host)
     images = (batch.round().to(torch.uint8) if batch.is_floating_point() else batch).permute(0, 3, 1, 2).contiguous()
     for index, name in enumerate(OPERATIONS):

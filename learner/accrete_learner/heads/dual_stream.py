@@ -19,6 +19,7 @@ from torch.nn import functional as F
 
 from accrete_learner.heads.random_features import RandomFeaturesHead
 from accrete_learner.heads.ridge import Ridge
+from accrete_learner.ranks import ALONE, Group
 
 #: Examples that are expanded at a time, which bounds the memory to this many rows of p float64.
 _CHUNK = 4096
@@ -53,52 +54,61 @@ class DualStream:
         parent_head: Mapping[str, Tensor] | None,
         statistics: Mapping[str, Tensor] | None,
         generator: torch.Generator,
+        group: Group = ALONE,
     ) -> tuple[RandomFeaturesHead, dict[str, Tensor]]:
         """See `ClosedForm.fit`.
 
         The second stream starts where its sums are missing, as after a step of another closed form.
 
         Raises:
-            ValueError: as `Ridge.fit` does.
+            ValueError: as `Ridge.solve` does.
         """
-        head, after = self.main.fit(
-            features, labels, class_count, parent_head=parent_head, statistics=statistics, generator=generator
+        first, projection, after = self.main.solve(
+            features,
+            labels,
+            class_count,
+            parent_head=parent_head,
+            statistics=statistics,
+            generator=generator,
+            group=group,
         )
         known = 0 if parent_head is None else len(parent_head["weight"])
-        gram, sums = _before(head, statistics)
-        for start in range(0, len(labels), _CHUNK):
-            part = slice(start, start + _CHUNK)
-            expanded = (features[part].double() @ head.projection.double()).tanh()
+        # The sums so far count once.
+        gram, sums = _before(first, statistics if group.rank == 0 else None)
+        rows = range(len(labels))[group.shard(len(labels)).rows]
+        for start in range(rows.start, rows.stop, _CHUNK):
+            part = slice(start, min(start + _CHUNK, rows.stop))
+            random = features[part].double() @ projection.double()
+            expanded = random.tanh()
             gram.addmm_(expanded.T, expanded)
-            sums.addmm_(_left_over(head, features[part], labels[part], known).T, expanded)
+            sums.addmm_(_left_over(first, random, labels[part], known).T, expanded)
+        group.add_up(gram, sums)
         regularised = gram.clone()
-        regularised.diagonal().add_(self.penalty * gram.diagonal().mean() / after["gram"][-1, -1] + _LEAST)
-        rows = torch.cholesky_solve(sums.T, torch.linalg.cholesky(regularised)).T
-        head.compensation = (self.share * rows).float()
-        return head, after | {"compensation_gram": gram, "compensation_sums": sums}
+        regularised.diagonal().add_(self.penalty * gram.diagonal().mean() / after.gram[-1, -1] + _LEAST)
+        second = self.share * torch.cholesky_solve(sums.T, torch.linalg.cholesky(regularised)).T
+        kept = {"gram": after.gram, "sums": after.sums, "compensation_gram": gram, "compensation_sums": sums}
+        return self.main.head(first, projection, parent_head, second), kept
 
 
 #: Keeps a solution where every random feature is 0.
 _LEAST = 1e-9
 
 
-def _before(head: RandomFeaturesHead, statistics: Mapping[str, Tensor] | None) -> tuple[Tensor, Tensor]:
+def _before(first: Tensor, statistics: Mapping[str, Tensor] | None) -> tuple[Tensor, Tensor]:
     """Return copies of the second stream's sums so far, [p, p] and [C, p]."""
-    classes, width = head.weight.shape
+    classes, width = len(first), first.shape[1] - 1
     if statistics is not None and "compensation_gram" in statistics:
         sums = statistics["compensation_sums"]
         return statistics["compensation_gram"].clone(), F.pad(sums, (0, 0, 0, classes - len(sums)))
-    empty = torch.zeros(classes + width, width, dtype=torch.float64, device=head.weight.device)
-    return empty[:width].clone(), empty[width:].clone()
+    return first.new_zeros(width, width), first.new_zeros(classes, width)
 
 
-@torch.no_grad()
-def _left_over(head: RandomFeaturesHead, features: Tensor, labels: Tensor, known: int) -> Tensor:
+def _left_over(first: Tensor, random: Tensor, labels: Tensor, known: int) -> Tensor:
     """Return the first stream's error [n, C], which is nothing for the classes known before (equation 14).
 
     In a step without a new class it is left as it is.
     """
-    error: Tensor = F.one_hot(labels, len(head.weight)) - (head(features) / head.scale).double()
-    if known < len(head.weight):
+    error = F.one_hot(labels, len(first)) - F.linear(random.relu(), first[:, :-1], first[:, -1])
+    if known < len(first):
         error[:, :known] = 0
     return error

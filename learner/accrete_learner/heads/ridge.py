@@ -157,7 +157,30 @@ class Ridge:
         generator: torch.Generator,
         group: Group = ALONE,
     ) -> tuple[RandomFeaturesHead, dict[str, Tensor]]:
-        """See `ClosedForm.fit`.
+        """See `ClosedForm.fit`, and `solve` for what is raised."""
+        solved, projection, after = self.solve(
+            features,
+            labels,
+            class_count,
+            parent_head=parent_head,
+            statistics=statistics,
+            generator=generator,
+            group=group,
+        )
+        return self.head(solved, projection, parent_head), {"gram": after.gram, "sums": after.sums}
+
+    def solve(
+        self,
+        features: Tensor,
+        labels: Tensor,
+        class_count: int,
+        *,
+        parent_head: Mapping[str, Tensor] | None,
+        statistics: Mapping[str, Tensor] | None,
+        generator: torch.Generator,
+        group: Group,
+    ) -> tuple[Tensor, Tensor, Statistics]:
+        """Return the solution [C, p + 1] float64, the projection [d, p] and the sums; see `ClosedForm.fit`.
 
         The parent's head brings the `projection` that the statistics were gathered through. Where the sums start, the
         generator's seed gives it; it is not drawn from. Classes that are known without sums are then at a disadvantage.
@@ -181,12 +204,16 @@ class Ridge:
         own = before if group.rank == 0 else Statistics.empty(projection.shape[1], class_count, features.device)
         after = own.with_examples(features[rows], labels[rows], projection)
         group.add_up(after.gram, after.sums)
-        solved = after.weights(after.chosen_penalty() if self.penalty is None else self.penalty).float()
-        old_count = 0 if parent_head is None else len(parent_head["weight"])
-        head = RandomFeaturesHead(
-            solved[:old_count, :-1], solved[old_count:, :-1], solved[:, -1], projection, torch.tensor([self.scale])
-        )
-        return head, {"gram": after.gram, "sums": after.sums}
+        return after.weights(after.chosen_penalty() if self.penalty is None else self.penalty), projection, after
+
+    def head(
+        self, solved: Tensor, projection: Tensor, parent_head: Mapping[str, Tensor] | None, second: Tensor | None = None
+    ) -> RandomFeaturesHead:
+        """Return the head of a solution, with a second stream's [C, p] if there is one."""
+        rows, old = solved.float(), 0 if parent_head is None else len(parent_head["weight"])
+        scale = torch.tensor([self.scale])
+        compensation = None if second is None else second.float()
+        return RandomFeaturesHead(rows[:old, :-1], rows[old:, :-1], rows[:, -1], projection, scale, compensation)
 
     def draw(self, length: int, generator: torch.Generator) -> Tensor:
         """Draw a standard normal projection [d, p] (RanPAC, section 4.2), on the generator's device.
