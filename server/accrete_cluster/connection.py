@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,24 +43,37 @@ def connected(address: str, namespace: str) -> Iterator[Any]:
             raise
         raise NoRay('Ray is not installed here: pip install "accrete[cluster]"') from error
     chosen = address or os.environ.get("RAY_ADDRESS") or "auto"
+    told: list[str] = []
     try:
-        ray.init(
-            address=chosen,
-            namespace=namespace,
-            log_to_driver=False,
-            logging_level=logging.CRITICAL,
-            configure_logging=True,
-        )
+        with _errors_into(told):
+            ray.init(address=chosen, namespace=namespace, log_to_driver=False, logging_level=logging.CRITICAL)
     except ray.exceptions.AuthenticationError as error:
         raise NoRay(_no_token(error)) from error
     except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
-        if "token" in str(error).lower() or "unauthenticated" in str(error).lower():
+        if "unauthenticated" in "".join(told).lower() or "token" in str(error).lower():
             raise NoRay(_no_token(error)) from error
         raise NoRay(_not_running(chosen, error)) from error
     try:
         yield ray
     finally:
         ray.shutdown()
+
+
+@contextlib.contextmanager
+def _errors_into(told: list[str]) -> Iterator[None]:
+    """Take what is written to standard error: Ray tells there alone why a head does not let it in."""
+    sys.stderr.flush()
+    before = os.dup(2)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 2)
+        try:
+            yield
+        finally:
+            sys.stderr.flush()
+            os.dup2(before, 2)
+            os.close(before)
+            file.seek(0)
+            told.append(file.read().decode(errors="replace"))
 
 
 def _no_token(error: Exception) -> str:

@@ -49,9 +49,11 @@ class _Known:
     generation: str
     node: str
     since: float = field(default_factory=time.monotonic)
-    answered: float = 0.0
-    """When it answered last; 0: never."""
+    answered: bool = False
+    """Whether it has ever answered."""
     asked: Any = None
+    waits_since: float | None = None
+    """Since when it has been asked and not answered. Of a look that took long itself, the actor is not to blame."""
     ending: Any = None
     last: dict[str, Any] = field(default_factory=dict)
 
@@ -227,6 +229,7 @@ class Controller:
         for one in self._known.values():
             if one.asked is None:
                 one.asked = one.handle.state.remote()
+                one.waits_since = one.waits_since or time.monotonic()
         asked = [one.asked for one in self._known.values()]
         answered = set(ray.wait(asked, num_returns=len(asked), timeout=_ANSWER_S)[0]) if asked else set()
         now = time.monotonic()
@@ -234,7 +237,7 @@ class Controller:
             if one.asked in answered:
                 try:
                     one.last = ray.get(one.asked, timeout=_ANSWER_S)
-                    one.answered = now
+                    one.answered, one.waits_since = True, None
                 except _MUTE:
                     pass
                 except (exceptions.RayActorError, exceptions.RayTaskError) as error:
@@ -242,17 +245,19 @@ class Controller:
                     continue
                 one.asked = None
             ended = one.ending is not None and bool(ray.wait([one.ending], timeout=0)[0])
-            silent = now - (one.answered or one.since) > (_SILENT_S if one.answered else _BEGIN_S)
+            waited_s = now - (one.waits_since or now)
+            silent = waited_s > (_SILENT_S if one.answered else _BEGIN_S)
             if ended or silent or one.last.get("state") == ENDED:
                 self._drop(name)
 
     def _drop(self, name: str, reason: str = "") -> None:
-        one = self._known.pop(name)
+        one = self._known[name]
+        ray.kill(one.handle)  # it stays known where Ray's head is away, and this is tried again
+        del self._known[name]
         _log.info("cluster.member_gone", extra={"member": name, "reason": reason})
         if reason and one.node in self._nodes:  # it could not begin there: look at the node again before the next
             self._nodes[one.node].check = NodeCheck(host=self._nodes[one.node].host, problems=[reason])
             self._nodes[one.node].checked = time.monotonic()
-        ray.kill(one.handle)
 
     def _look_at_nodes(self) -> None:
         alive = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}

@@ -1,0 +1,120 @@
+"""`accrete cluster` on two real raylets: started, taught, hurt, upgraded, refused and ended."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import pytest
+
+from accrete import AccreteError, Client
+from accrete_cluster.controller import CLAIM_S
+from benchmarks.waiting import until
+
+from .conftest import Place
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(scope="module")
+def up(place: Place) -> Place:
+    """The place with a cluster on it."""
+    done = place.run("up")
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "whole, servers 2 of 2, learners 2 of 2" in done.stdout
+    return place
+
+
+def of_kind(found: dict[str, Any], kind: str) -> list[dict[str, Any]]:
+    return [one for one in found["members"] if one["kind"] == kind]
+
+
+def test_what_another_cluster_or_an_embedded_store_has_is_refused_before_anything_starts(place: Place):
+    refused = place.run("up", "--redis", "")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("accrete: store.url = '': a cluster needs a Redis or Valkey")
+    assert place.store.clusters.claim("another", "Ray at elsewhere:6379", CLAIM_S) is None
+    refused = place.run("up")
+    assert refused.returncode == 2
+    assert "store.prefix = " in refused.stderr
+    assert "another cluster (Ray at elsewhere:6379) runs on it" in refused.stderr
+    place.store.clusters.release("another")
+    assert "no cluster of store.prefix" in place.run("status").stderr
+
+
+def test_it_learns_and_answers_and_what_is_killed_comes_back(up: Place):
+    found = up.status()
+    servers, learners = of_kind(found, "server"), of_kind(found, "learner")
+    assert {one["address"] for one in servers} == set(up.members().values())
+    nodes = [one["folder"] for one in learners]
+    assert len(set(nodes)) == 2
+    assert [one["leads"] for one in learners].count(True) == 1
+    vectors = [(str(label), np.eye(8, dtype=np.float32)[label]) for label in range(3) for _ in range(6)]
+    with Client(",".join(one["address"] for one in servers)) as client:
+        version = client.wait_learned(client.add_examples(vectors).ids, timeout=300)
+        until(lambda: client.predict(vectors[0][1]).version == version)
+
+        before = up.members()
+        os.kill(servers[0]["pid"], signal.SIGKILL)
+        assert client.predict(vectors[7][1]).label == "1", "the other one answers"
+        until(lambda: len(up.members()) == 2 and up.members().keys() != before.keys(), seconds=120)
+        os.kill(servers[1]["actor_pid"], signal.SIGKILL)
+        until(lambda: servers[1]["address"] not in up.members().values(), seconds=120)
+        until(lambda: len(up.members()) == 2, seconds=120)
+    again = until(lambda: (now := up.status())["whole"] and now, seconds=120)
+    assert servers[0]["name"] in {one["name"] for one in again["members"]}, "its actor started it again"
+    assert servers[1]["name"] not in {one["name"] for one in again["members"]}
+
+
+def test_other_settings_replace_all_of_it_one_by_one_and_no_call_fails(up: Place):
+    before = up.members()
+    assert up.run("up").returncode == 0
+    assert up.members() == before, "nothing has changed"
+    up.config.write_text(up.config.read_text() + "\nserver = { grace_s = 4 }\n")
+    with Client(next(iter(before.values()))) as client, calling(client) as answers:
+        done = up.run("up")
+        assert done.returncode == 0, done.stderr + done.stdout
+        count = len(answers)
+        until(lambda: len(answers) > count + 20, what=lambda: str(answers[-3:]))
+    assert set(answers) == {"1"}
+    found = up.status()
+    assert all(one["current"] and one["state"] == "ready" for one in found["members"])
+    assert not before.keys() & up.members().keys()
+    assert {one["address"] for one in of_kind(found, "server")} == set(up.members().values())
+
+
+@contextmanager
+def calling(client: Client) -> Iterator[list[str]]:
+    """Ask again and again on a thread for as long as the block lasts; yield the answers, or what was raised."""
+    answers: list[str] = []
+    ended = threading.Event()
+
+    def ask() -> None:
+        while not ended.wait(0.02):
+            try:
+                answers.append(client.predict(np.eye(8, dtype=np.float32)[1], timeout=60).label or "")
+            except AccreteError as error:
+                answers.append(repr(error))
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield answers
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_it_ends_with_all_that_it_started(up: Place):
+    pids = [one["pid"] for one in up.status()["members"]]
+    done = up.run("down")
+    assert done.returncode == 0, done.stderr
+    assert up.members() == {}
+    assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+    assert up.store.clusters.claim("another", "elsewhere", 0.01) is None, "the prefix is free"
+    assert up.run("down").returncode == 2
