@@ -20,6 +20,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from accrete_cluster.connection import CONTROLLER, EVERYWHERE
 from accrete_cluster.node_check import NodeCheck, check_node
 from accrete_cluster.planning import Scaler, Seen, plan
+from accrete_cluster.priority import as_the_raylet
 from accrete_cluster.replica import DRAINING, ENDED, READY, STARTING, Replica
 from accrete_cluster.spec import KINDS, LEARNER, SERVER, Spec, namespace
 from accrete_storage.errors import StorageError
@@ -90,6 +91,7 @@ class Controller:
             cluster: id of this Ray cluster.
             place: where it is, for people.
         """
+        as_the_raylet()
         self._spec = spec
         self._settings = spec.settings()
         self._cluster = cluster

@@ -9,6 +9,7 @@ import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from accrete_cluster.priority import as_the_raylet
 from accrete_cluster.spec import Spec, on_node, software
 from accrete_kit.addresses import is_loopback
 from accrete_node.libraries import check_bucket, check_learning, check_serving
@@ -67,6 +68,11 @@ def check_node(spec: Spec, host: str) -> NodeCheck:
         found.problems.append(str(error))
     found.problems += [*_files(settings), *_data_dir(settings, spec.mark)]
     _store(settings, host, found)
+    if not as_the_raylet():
+        found.warnings.append(
+            "Ray runs servers at nearly the lowest priority there, and may not be told otherwise: set "
+            "RAY_worker_niceness=0 for `ray start`"
+        )
     return found
 
 

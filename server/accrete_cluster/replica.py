@@ -14,6 +14,7 @@ from typing import Any
 
 from accrete import Unavailable
 from accrete_cluster.health import Health
+from accrete_cluster.priority import as_the_raylet
 from accrete_cluster.slot import Slot
 from accrete_cluster.spec import SERVER, Spec, on_node, software
 from accrete_node.processes import command
@@ -56,6 +57,7 @@ class Replica:
         self._settings = on_node(settings, host, self._slot.folder)
         self._end_s = settings.server.drain_s + settings.server.grace_s + _END_S
         _undo_rays_limits()
+        as_the_raylet()  # also of the threads and processes that are started from here
         self._child = Child(kind, command(self._settings, "serve" if kind == SERVER else "learn"), needed=False)
         self._file = self._slot.folder / f"{kind}.json"
         self._state = STARTING
@@ -155,9 +157,12 @@ def _undo_rays_limits() -> None:
 
     Ray sets these in its workers, by what an actor asked for, which counts for placing alone.
     """
-    os.environ.pop("OMP_NUM_THREADS", None)
-    if not os.environ.get("CUDA_VISIBLE_DEVICES", "all"):
-        del os.environ["CUDA_VISIBLE_DEVICES"]
+    given = b""
+    with contextlib.suppress(OSError):  # what `ray start` was called with stays
+        given = b"\0" + Path(f"/proc/{os.environ.get('RAY_RAYLET_PID', 'self')}/environ").read_bytes()
+    for name in ("OMP_NUM_THREADS", "CUDA_VISIBLE_DEVICES"):
+        if f"\0{name}=".encode() not in given:
+            os.environ.pop(name, None)
 
 
 def _last_words() -> str:
