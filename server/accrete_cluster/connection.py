@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 CONTROLLER = "controller"
 """Name of the controller's actor in the namespace of its cluster."""
+_KNOCK_S = 10.0
 EVERYWHERE = {"num_cpus": 0, "max_retries": 0}
 
 
@@ -45,6 +47,7 @@ def connected(address: str, namespace: str) -> Iterator[Any]:
     chosen = address or os.environ.get("RAY_ADDRESS") or "auto"
     told: list[str] = []
     try:
+        _knock(chosen)
         with _errors_into(told):
             ray.init(address=chosen, namespace=namespace, log_to_driver=False, logging_level=logging.CRITICAL)
     except ray.exceptions.AuthenticationError as error:
@@ -57,6 +60,24 @@ def connected(address: str, namespace: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _knock(address: str) -> None:
+    """Connect to Ray's head, for which Ray itself would try for minutes.
+
+    Raises:
+        ConnectionError: it does not take up connections.
+        ValueError: it is no address of a head.
+    """
+    if address == "auto":
+        return
+    host, colon, port = address.rpartition(":")
+    if not colon or not port.isdecimal() or "/" in host:
+        raise ValueError("HOST:PORT of Ray's head is expected")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=_KNOCK_S).close()
+    except OSError as error:
+        raise ConnectionError(error.strerror or str(error)) from error
 
 
 @contextlib.contextmanager

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from accrete_cluster.connection import redis_of
+from accrete_cluster.connection import NoRay, connected, redis_of
+from benchmarks.waiting import free_port
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,13 @@ def test_a_head_that_keeps_its_state_in_a_redis_is_told_from_one_that_does_not(
         (tmp_path / pid / "cmdline").write_text(command.replace(" ", "\0") + "\0")
     (tmp_path / "gone").mkdir()
     assert redis_of("mine", tmp_path) is found
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{port}", "ray://127.0.0.1:{port}", "head"])
+def test_where_no_ray_runs_it_is_told_at_once_with_what_to_type(address: str):
+    pytest.importorskip("ray")
+    with (
+        pytest.raises(NoRay, match=r"no Ray answers at .*`ray start --head` .*RAY_REDIS_ADDRESS"),
+        connected(address.format(port=free_port()), "nobody"),
+    ):
+        raise AssertionError("it connected")
