@@ -7,6 +7,7 @@ import json
 import os
 import signal
 import threading
+import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -39,35 +40,41 @@ class Callers:
 
     def __init__(self, address: str, image, threads: int = 6, coroutines: int = 2) -> None:
         self.failed: list[str] = []
-        self.answered = 0
+        self.answered = [0] * (threads + coroutines)
+        self.longest_s = 0.0
+        """Of the calls since it was set to 0."""
         self.enough = threading.Event()
         self.client = Client(address, timeout=60)
         self._image = image
-        self._threads = [threading.Thread(target=self._ask) for _ in range(threads)]
-        self._threads.append(threading.Thread(target=lambda: asyncio.run(self._ask_async(address, coroutines))))
+        self._threads = [threading.Thread(target=self._ask, args=(caller,)) for caller in range(threads)]
+        self._threads.append(threading.Thread(target=lambda: asyncio.run(self._ask_async(address, threads))))
 
-    def _ask(self) -> None:
+    def _ask(self, caller: int) -> None:
         while not self.enough.is_set():
+            began = time.monotonic()
             try:
                 self.client.predict(self._image)
-                self.answered += 1
+                self.answered[caller] += 1
             except AccreteError as error:
                 self.failed.append(f"{error!r} {error}")
+            self.longest_s = max(self.longest_s, time.monotonic() - began)
             self.enough.wait(0.005)
 
-    async def _ask_async(self, address: str, count: int) -> None:
+    async def _ask_async(self, address: str, first: int) -> None:
         async with AsyncClient(address, timeout=60) as client:
 
-            async def ask() -> None:
+            async def ask(caller: int) -> None:
                 while not self.enough.is_set():
+                    began = time.monotonic()
                     try:
                         await client.predict(self._image)
-                        self.answered += 1
+                        self.answered[caller] += 1
                     except AccreteError as error:
                         self.failed.append(f"{error!r} {error}")
+                    self.longest_s = max(self.longest_s, time.monotonic() - began)
                     await asyncio.sleep(0.005)
 
-            await asyncio.gather(*(ask() for _ in range(count)))
+            await asyncio.gather(*map(ask, range(first, len(self.answered))))
 
     @contextmanager
     def at_work(self) -> Iterator[None]:
@@ -81,10 +88,12 @@ class Callers:
                 thread.join()
             self.client.close()
 
-    def go_on(self) -> None:
-        """Wait for as many more calls as show that none is stuck."""
-        wanted = self.answered + 200
-        until(lambda: self.answered >= wanted)
+    def go_on(self, after: str) -> None:
+        """Wait for more calls of every caller, so that none is stuck, and print the longest."""
+        before = list(self.answered)
+        until(lambda: all(now > then + 50 for now, then in zip(self.answered, before, strict=True)))
+        print(f"{after}: the longest call took {self.longest_s:.2f} s, {len(self.failed)} failed")
+        self.longest_s = 0.0
 
 
 def answered(place: Place, name: str) -> int:
@@ -111,19 +120,22 @@ def test_servers_come_die_hang_and_drain_and_no_call_fails(both: Place, image):
 
         servers["three"] = both.server(name="three", advertise=HERE)
         both.address(servers["three"], "three")
+        came = time.monotonic()
         takes_calls(both, "three")
+        print(f"a new one took calls after {time.monotonic() - came:.2f} s")
+        callers.go_on("undisturbed")
 
         os.kill(servers["one"].pid, signal.SIGKILL)  # the one that the clients were given
         servers["one"].ended()
-        callers.go_on()
+        callers.go_on("one killed")
 
         servers["two"].pause()
-        callers.go_on()
+        callers.go_on("one stopped")
         servers["two"].go_on()
         takes_calls(both, "two")
 
         assert servers["two"].stop() == 0
-        callers.go_on()
+        callers.go_on("one drained")
         servers["two"] = both.server(name="two", advertise=HERE)
         both.address(servers["two"], "two")
         takes_calls(both, "two")

@@ -155,6 +155,18 @@ def test_several_addresses_are_given(world: World):
         reaches(client, second, third)
 
 
+def test_one_that_is_no_member_keeps_its_share_beside_one_that_is(world: World):
+    world.publish(1)
+    before, after = world.server(), world.server(advertise=HERE)  # in the middle of a rolling upgrade, say
+    with Client(f"{before.server.address},{after.server.address}", timeout=300) as client:
+        until(lambda: client.predict(pixels()).version == 1 and counted(before, "ListServers") > 0)
+        for _ in range(3):
+            polled = counted(after, "ListServers")
+            reaches(client, before, after)
+            until(lambda polled=polled: counted(after, "ListServers") > polled + 2)  # type: ignore[misc]
+            reaches(client, before, after)
+
+
 def test_a_server_that_drains_gets_no_more_calls_and_none_fails(world: World):
     world.publish(1)
     first, second = world.server(advertise=HERE, drain_s=1.0), world.server(advertise=HERE)

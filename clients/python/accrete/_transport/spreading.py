@@ -47,6 +47,8 @@ ASK_S = 2.0
 MOST = 16
 """Members that a client connects to; which ones of more, each client draws for itself."""
 
+_OTHERS_S = 30.0
+"""Seconds that a server which is no member is counted on after it answered at the address that was given."""
 _IDLE = 3
 """Without calls, one round in so many is held: all servers may be replaced, one by one, before the next call."""
 _MISSES = 2
@@ -106,6 +108,8 @@ class Seat:
     retry_at: float = 0.0
     settled: int = 0
     """The last requirement that it has met."""
+    others_until: float = 0.0
+    """Until when it is taken that no member also answers there: an address may stand for several servers."""
 
 
 @dataclass(slots=True)
@@ -275,6 +279,8 @@ class Spread:
             if seat is not self._home and response.self not in seat.ids:
                 self._down(seat)  # another server is there, behind an address that is translated perhaps
                 return
+            if not response.self:
+                seat.others_until = time.monotonic() + _OTHERS_S
             if seat.id != response.self:
                 seat.id, seat.draining = response.self, False
             seat.reached, seat.failures, seat.misses, seat.retry_at = True, 0, 0, 0.0
@@ -288,7 +294,7 @@ class Spread:
         with self._lock:
             if seat is self._home and not isinstance(error, Unavailable | DeadlineExceeded | Cancelled):
                 if isinstance(error, IncompatibleServer):  # of an earlier release, and so no member
-                    seat.id = ""
+                    seat.id, seat.others_until = "", time.monotonic() + _OTHERS_S
                 seat.reached, seat.failures, seat.misses, seat.retry_at = True, 0, 0, 0.0
                 self._rank()
                 return
@@ -299,6 +305,11 @@ class Spread:
             if seat.misses >= _MISSES and seat.lane is not None and self._others(seat):
                 seat.misses = 0
                 self._drop(seat)
+
+    def suspects(self) -> bool:
+        """Return whether a server that calls wait for is to be asked once more, before these are made elsewhere."""
+        with self._lock:
+            return any(seat.misses and seat.in_flight for seat in self._all())
 
     def dropped(self) -> list[Lane]:
         """Return the lanes to close, whose calls are then made elsewhere."""
@@ -330,7 +341,7 @@ class Spread:
         home, members = self._home, list(self._members.values())
         direct = {seat.id for seat in members if seat.reached}
         reached = [seat for seat in members if seat.reached]
-        if home.reached and (not home.id or home.id not in direct):
+        if home.reached and (home.id not in direct or time.monotonic() < home.others_until):
             reached.append(home)
         staying = [seat for seat in reached if not seat.draining]
         known = [home, *(seat for seat in members if seat.id)]
@@ -413,4 +424,4 @@ async def one_round(spread: Spread, transport: Asking) -> float:
         for lane in spread.dropped():
             await transport.close_lane(lane)
         seats = spread.new()
-    return ROUND_S
+    return _FIRST_S if spread.suspects() else ROUND_S
