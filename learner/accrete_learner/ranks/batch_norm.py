@@ -51,7 +51,7 @@ def moments(x: Tensor, group: Group) -> tuple[Tensor, Tensor, Tensor]:
     if len(x):
         own[0] = x.numel() / x.shape[1]
         # It is given statistics to leave as they are, for their type is that of what it returns.
-        own[1], own[2] = torch.batch_norm_update_stats(x, own[1].clone(), own[2].clone(), 0.0)
+        own[1:] = torch.stack(torch.batch_norm_update_stats(x, own[1].clone(), own[2].clone(), 0.0))
     return combined(group.rows(own))
 
 

@@ -14,6 +14,11 @@ from torch import Tensor, distributed
 
 T = TypeVar("T")
 
+#: Numbers of all ranks together up to which a sum is made of what all of them send to all: in one round and not in two.
+_FEW = 1 << 16
+#: Its name since torch 2.14, and before.
+_all_gather = getattr(distributed, "all_gather_single", None) or distributed.all_gather_into_tensor
+
 
 @dataclass(frozen=True, eq=False)
 class Group:
@@ -37,7 +42,10 @@ class Group:
         if self.size == 1 or not tensors:
             return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        distributed.all_reduce(flat, group=self.processes)
+        if self.size * len(flat) <= _FEW:
+            flat = self.shard(self.size).gathered(flat[None]).sum(0)
+        else:
+            distributed.all_reduce(flat, group=self.processes)
         for tensor, total in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
             tensor.copy_(total.view(tensor.shape))
 
@@ -110,11 +118,14 @@ class Shard:
         """Return the same without a gradient."""
         sizes = [len(range(self.count)[self._rows_of(rank)]) for rank in range(self.group.size)]
         # All ranks send as much as the largest has.
-        sent = own.new_zeros(max(sizes), *own.shape[1:])
-        sent[: len(own)] = own
-        received = [torch.empty_like(sent) for _ in sizes]
-        distributed.all_gather(received, sent, group=self.group.processes)
-        return torch.cat([rows[:size] for rows, size in zip(received, sizes, strict=True)])
+        most, sent = max(sizes), own.contiguous()
+        if len(own) < most:
+            sent = torch.cat((sent, own.new_zeros(most - len(own), *own.shape[1:])))
+        received = own.new_empty(most * len(sizes), *own.shape[1:])
+        _all_gather(received, sent, group=self.group.processes)
+        if min(sizes) == most:
+            return received
+        return torch.cat([rows[:size] for rows, size in zip(torch.split(received, most), sizes, strict=True)])
 
 
 class _Gather(torch.autograd.Function):
