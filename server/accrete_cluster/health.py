@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -23,7 +24,9 @@ class Health:
         Raises:
             Unavailable: its certificate cannot be read.
         """
-        port = int(address.rpartition(":")[2])
+        host, _, number = address.rpartition(":")
+        port = int(number)
+        self._place = (host.strip("[]"), port)
         placed = settings.model_copy(update={"server": dataclasses.replace(settings.server, port=port)})
         tls = Server(placed).target().tls
         if tls is False or tls is True:
@@ -41,13 +44,20 @@ class Health:
 
         A server that lets in by certificate alone lets nobody in without one; that it takes up connections has to do.
         """
+        if self._connects_only:
+            return self._connects()
         try:
-            if self._connects_only:
-                return True
             answer = self._stub.Check(health_pb2.HealthCheckRequest(service=LIVENESS), timeout=_TIMEOUT_S)
         except grpc.RpcError as error:
             return error.code() not in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.DEADLINE_EXCEEDED)
         return bool(answer.status == health_pb2.HealthCheckResponse.SERVING)
+
+    def _connects(self) -> bool:
+        try:
+            socket.create_connection(self._place, timeout=_TIMEOUT_S).close()
+        except OSError:
+            return False
+        return True
 
     def close(self) -> None:
         """Close the connection."""
