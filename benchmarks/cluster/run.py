@@ -5,12 +5,14 @@ from __future__ import annotations
 import os
 import random
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from accrete import AccreteError, Client
 from accrete_model.artifacts import open_artifacts
 from accrete_model.config import ArtifactsConfig
 from accrete_model.errors import ModelError
+from accrete_storage.versions.record import VersionRecord
 from benchmarks.cluster.load import Load
 from benchmarks.cluster.place import DIMENSIONS, HOLDOUT, PER_CLASS, SERVERS, Place
 from benchmarks.cluster.rounds import Round
@@ -36,6 +38,8 @@ class Run:
         self._ledger = Ledger(folder / "ledger.jsonl")
         self._folder = folder
         self._loads = 0
+        self._records: dict[int, VersionRecord] = {}
+        """Of all versions: the store keeps the newest hundred."""
 
     def strike(self, kind: str, number: int, away_s: float) -> Round:
         """Strike once under load, wait until all is whole, and hold everything against the ledger."""
@@ -86,10 +90,12 @@ class Run:
 
     def _check(self, load: Load) -> checker.Verdict:
         found = checker.read(self._place.store, self._ledger.sent)
+        self._records |= {record.version: record for record in found.records}
+        found = replace(found, records=[self._records[number] for number in sorted(self._records)])
         answered = [version for version in load.answers.answered if version]
         verdict = checker.check(self._ledger, found, per_class=PER_CLASS, holdout=HOLDOUT, answered=answered)
         artifacts = open_artifacts(ArtifactsConfig(url=self._place.bucket.url), self._folder / "cache")
-        for record in found.records:
+        for record in self._place.store.registry.versions():
             if record.state == "ready":
                 try:
                     artifacts.verify(record.version, record.digest)
