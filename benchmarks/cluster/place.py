@@ -61,14 +61,13 @@ enabled = false
 [log]
 format = "text"
 """
-_RAYS_OWN = {
-    "RAY_worker_niceness": "0",
+_HEALTH = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "3000",
     "RAY_health_check_failure_threshold": "4",
 }
-"""Servers run as they do without Ray, which makes its workers 15 nice, and them with it. Ray gives a node up after a
-quarter of a minute without a word from it; with its own settings that takes about twice as long."""
+"""Ray gives a node up after a quarter of a minute without a word from it; with its own settings that takes about twice
+as long."""
 SERVE, LEARN = "accrete_node serve", "accrete_node learn"
 """What is in the command lines of the servers' and of the learners' processes."""
 
@@ -99,7 +98,7 @@ class Place:
             "RAY_AUTH_MODE": "token",
             "RAY_AUTH_TOKEN": secrets.token_hex(32),
             VARIABLE: f"@{self.failpoints}",
-            **_RAYS_OWN,
+            **_HEALTH,
         }
         self.config = folder / "accrete.toml"
         self.configure()
