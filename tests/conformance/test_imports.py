@@ -26,6 +26,7 @@ OURS = {
     "accrete_server": ROOT / "server/accrete_server",
     "accrete_page": ROOT / "server/accrete_page",
     "accrete_node": ROOT / "server/accrete_node",
+    "accrete_cluster": ROOT / "server/accrete_cluster",
     "accrete_experiments": ROOT / "server/accrete_experiments",
 }
 
@@ -58,8 +59,9 @@ def _imports(package: pathlib.Path) -> list[tuple[pathlib.Path, str]]:
             "accrete_node.up, accrete_node.backbones, accrete_learner_service.app, accrete_experiments.demo.run",
             LIGHT_LACKS,
         ),
+        ("accrete_node.up, accrete_cluster.commands, accrete_cluster.operating", ("ray",)),
     ],
-    ids=["serve", "light"],
+    ids=["serve", "light", "all but cluster"],
 )
 def test_each_extra_has_all_that_its_processes_import(modules: str, absent: tuple[str, ...]):
     code = f"import sys, {modules}; assert not {{*{absent!r}}} & set(sys.modules)"
