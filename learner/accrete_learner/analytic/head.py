@@ -27,6 +27,8 @@ DRAWING: Final = 1.0
 WEAKER_DRAWING: Final = 0.25
 #: Examples per feature above which the shrinkage matters too little for a second system.
 _ENOUGH: Final = 2
+#: Examples of the median class from which on no other drawing is tried: means of so many are hardly drawn.
+_MANY: Final = 50
 #: Clearly better is by this many standard errors of the mean difference.
 _CLEARLY: Final = 3.0
 #: Examples that must be judged for a choice, and that judge another strength at most.
@@ -211,8 +213,10 @@ def _chosen(solver: _Solver, x: Doubles, rows: Labels) -> _Answers:
         answers = _answers(stronger, leave_one_out.products(stronger, x[first], rows[first]), DRAWING)
         if answers.clearly_better(usual):
             of, usual = leave_one_out.products(stronger, x, rows), answers
-    weaker = _answers(usual.solution, of.part(first), WEAKER_DRAWING)
-    best = weaker if weaker.clearly_better(usual) else usual
+    best = usual
+    if np.median(statistics.counts[statistics.counts > 0]) < _MANY:
+        weaker = _answers(usual.solution, of.part(first), WEAKER_DRAWING)
+        best = weaker if weaker.clearly_better(usual) else usual
     scores = np.concatenate([best.scores, best.judge.scores(of.part(others))])
     return _calibrated(best.solution, of, best.drawing, best.judge, scores)
 

@@ -11,6 +11,7 @@ from sklearn.datasets import load_digits
 
 from accrete_kit.intervals import wilson_interval
 from accrete_learner.analytic import AnalyticHead, Statistics, choose, fit
+from accrete_learner.analytic import head as analytic_head
 from accrete_learner.analytic.calibration import expected_calibration_error
 from accrete_learner.analytic.statistics import Doubles, Labels
 
@@ -164,3 +165,14 @@ def test_judges_are_chosen_by_the_set_alone_and_evenly() -> None:
 def test_it_needs_no_torch() -> None:
     code = "import sys, accrete_learner.analytic; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(("count", "drawing"), [(20, analytic_head.WEAKER_DRAWING), (60, analytic_head.DRAWING)])
+def test_another_drawing_is_tried_while_classes_have_few_examples(
+    monkeypatch: pytest.MonkeyPatch, count: int, drawing: float
+) -> None:
+    monkeypatch.setattr(analytic_head, "_CLEARLY", -np.inf)  # whatever is tried is taken
+    monkeypatch.setattr(analytic_head, "_ENOUGH", 0)
+    x, y, *_ = digits()
+    chosen = few(y, count)
+    assert learn(x[chosen], y[chosen]).drawing == drawing
