@@ -25,6 +25,9 @@ from accrete_learner.method_names import available
 from accrete_learner.rank_count import check_ranks, visible_gpus
 from accrete_learner.ranks import joining
 from accrete_learner.trainer.job import INPUTS_FILE, JOB_FILE, Job
+from accrete_learner_service.app import learn
+from accrete_learner_service.config import LearnerServiceConfig
+from accrete_storage.config import HoldoutConfig, StoreConfig
 from benchmarks.waiting import until
 
 pytestmark = pytest.mark.integration
@@ -75,6 +78,13 @@ def test_more_ranks_than_devices_are_refused():
         check_ranks(TrainingConfig(ranks=500), gpus=2)
     with pytest.raises(ValueError, match="training.ranks = 500: .* core"):
         check_ranks(TrainingConfig(ranks=500, device="cpu"), gpus=500)
+
+
+def test_a_learner_with_too_few_devices_does_not_start(tmp_path: Path):
+    config = LearnerServiceConfig(training=TrainingConfig(ranks=1024))
+    with pytest.raises(ValueError, match="training.ranks = 1024: each rank needs"):
+        learn(config, StoreConfig(), HoldoutConfig(), tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_gpus_are_those_that_the_process_may_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
