@@ -81,6 +81,10 @@ class Machine:
         for path, own in self._mounts.items():
             path.mkdir(parents=True, exist_ok=True)
             own.mkdir(parents=True, exist_ok=True)
+        # Nobody answers for names on this network, and whoever asks waits for long.
+        (folder / "hosts").write_text(f"127.0.0.1 localhost\n{self.address} {self.name}\n")
+        (folder / "resolv.conf").touch()
+        self._mounts |= {Path("/etc") / name: folder / name for name in ("hosts", "resolv.conf")}
         self.turn_on()
 
     def turn_on(self) -> None:
