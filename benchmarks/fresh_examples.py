@@ -117,7 +117,7 @@ def run(folder: Path, size: Size, rounds: int) -> Found:
     """Measure one size on a node of its own in `folder`."""
     node, found = Node(folder, settings={"model.embedding": str(size.embedding)} if size.embedding else {}), Found()
     node.config.write_text(SETTINGS.format(preset="embeddings" if size.embedding else "photographs", port=node.port))
-    _preload(node.data_dir, size)
+    preload(node.data_dir, size)
     started = time.perf_counter()
     node.start()
     try:
@@ -208,7 +208,7 @@ def _of(ordered: Sequence[float], share: float, name: str, bound: str) -> Row:
     return Row(name=name, value=value, unit="s", spread=(ordered[0], ordered[-1]), bound=bound)
 
 
-def _preload(data_dir: Path, size: Size) -> None:
+def preload(data_dir: Path, size: Size) -> None:
     """Begin a data directory whose store has the features of examples that were learned."""
     data_dir.mkdir(parents=True)
     presets.keep(data_dir, "embeddings" if size.embedding else "photographs")
