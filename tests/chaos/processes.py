@@ -198,7 +198,7 @@ class Place:
 
     def address(self, server: Forked, name: str = "server") -> str:
         """Where a server that runs listens, once it does."""
-        return until(lambda: self._address(server, name), lambda: f"{name}:\n{self.log(name)}")
+        return str(until(lambda: self._address(server, name), lambda: f"{name}:\n{self.log(name)}"))
 
     def _address(self, server: Forked, name: str) -> str:
         assert server.process.is_alive(), f"it has ended\n{self.log(name)}"
