@@ -21,7 +21,7 @@ from benchmarks.cluster.run import Run
 from benchmarks.cluster.strikes import POINTS, STRIKES
 from benchmarks.report import arguments
 
-RESULTS = Path(__file__).parents[1] / "results" / "cluster-faults" / "results.json"
+RESULTS = Path(__file__).with_name("results.json")
 
 
 def main() -> None:
