@@ -109,18 +109,18 @@ class _Normalise(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, variance = ctx.saved_tensors
-        # As if mean and variance were constants; the weight's gradient is a sum over the pixels, and so is the bias's.
-        of_x, of_weight, of_bias = gradient, torch.zeros_like(weight), torch.zeros_like(weight)
+        of_weight, of_bias = torch.zeros_like(weight), torch.zeros_like(weight)
         if len(x):  # torch 2.14 crashes on no image
-            of_x, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
-                gradient, x, weight, mean, variance, None, None, False, ctx.epsilon, [True, True, True]
+            _, of_weight, of_bias = torch.ops.aten.native_batch_norm_backward(
+                gradient, x, weight, mean, variance, None, None, False, ctx.epsilon, [False, True, True]
             )
         total_weight, total_bias = of_weight.clone(), of_bias.clone()
         ctx.group.add_up(total_weight, total_bias)
-        # What reaches x through the mean and the variance is the same for all pixels but for a factor on x itself.
         inverse = torch.rsqrt(variance + ctx.epsilon)
+        # What reaches x through the mean and the variance is the same for all pixels but for a factor on x itself.
         slope = -weight * inverse.square() * total_weight / ctx.count
         level = -weight * inverse * total_bias / ctx.count
-        one = torch.ones_like(mean)
-        through = F.batch_norm(x, mean, one, slope, level, eps=0.0)
-        return of_x.add_(through), of_weight, of_bias, None, None, None, None, None
+        of_x = F.batch_norm(x, mean, torch.ones_like(mean), slope, level, eps=0.0)
+        # What reaches it as if both were constants.
+        of_x.addcmul_(gradient, (weight * inverse).to(gradient.dtype)[:, None, None])
+        return of_x, of_weight, of_bias, None, None, None, None, None
