@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 CONTROLLER = "controller"
 """Name of the controller's actor in the namespace of its cluster."""
 _KNOCK_S = 10.0
+_LOOK_S = 180.0
+"""Seconds for a look at a node, for which Ray has to start a worker: on a busy machine that takes."""
 EVERYWHERE = {"num_cpus": 0, "max_retries": 0}
 
 
@@ -140,7 +142,7 @@ def check_state_outside(ray: Any) -> str:
     strategy = NodeAffinitySchedulingStrategy(heads[0]["NodeID"], soft=False)
     look = ray.remote(**EVERYWHERE)(redis_of).options(scheduling_strategy=strategy)
     worker: Any = global_worker
-    found = ray.get(look.remote(worker.node.session_name), timeout=60)
+    found = ray.get(look.remote(worker.node.session_name), timeout=_LOOK_S)
     if found is None:
         return "it cannot be seen whether Ray keeps its state outside its head: set RAY_REDIS_ADDRESS for `ray start`"
     if not found:
