@@ -21,6 +21,7 @@ CONTROLLER = "controller"
 _KNOCK_S = 10.0
 _LOOK_S = 180.0
 """Seconds for a look at a node, for which Ray has to start a worker: on a busy machine that takes."""
+_STARVED = "Ray has not begun what it was asked for: its nodes are too busy, or its logs on them (/tmp/ray) say why"
 EVERYWHERE = {"num_cpus": 0, "max_retries": 0}
 
 
@@ -37,7 +38,7 @@ def connected(address: str, namespace: str) -> Iterator[Any]:
         namespace: for the names of actors.
 
     Raises:
-        NoRay: none runs there, or it lets this machine not in.
+        NoRay: none runs there, it lets this machine not in, or it does not begin what the block asks for.
     """
     try:
         import ray
@@ -60,6 +61,8 @@ def connected(address: str, namespace: str) -> Iterator[Any]:
         raise NoRay(_not_running(chosen, error)) from error
     try:
         yield ray
+    except ray.exceptions.GetTimeoutError as error:
+        raise NoRay(_STARVED) from error
     finally:
         ray.shutdown()
 

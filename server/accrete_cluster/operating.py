@@ -24,7 +24,6 @@ from accrete_storage.store import Store
 NOT_WHOLE = 1
 _CHECK_S = 180.0
 _ANSWER_S = 60.0
-_STARVED = "Ray has not begun what it was asked for: its nodes are too busy, or its logs on them (/tmp/ray) say why"
 _POLL_S = 0.5
 _FAILING_S = 15.0
 """Seconds for which something of the new settings must fail to start before it is told."""
@@ -77,7 +76,7 @@ def _guarded(work: Callable[[], int]) -> int:
         for problem in error.problems:
             print(f"accrete: {problem}", file=sys.stderr)
     except (NoRay, StorageError, OSError) as error:
-        print(f"accrete: {_STARVED if type(error).__name__ == 'GetTimeoutError' else error}", file=sys.stderr)
+        print(f"accrete: {error}", file=sys.stderr)
     except KeyboardInterrupt:
         print("accrete: the cluster goes on; `accrete cluster status` shows it", file=sys.stderr)
         return NOT_WHOLE

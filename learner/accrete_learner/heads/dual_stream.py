@@ -23,6 +23,8 @@ from accrete_learner.ranks import ALONE, Group
 
 #: Examples that are expanded at a time, which bounds the memory to this many rows of p float64.
 _CHUNK = 4096
+#: Keeps a solution where every random feature is 0.
+_LEAST = 1e-9
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,10 +90,6 @@ class DualStream:
         second = self.share * torch.cholesky_solve(sums.T, torch.linalg.cholesky(regularised)).T
         kept = {"gram": after.gram, "sums": after.sums, "compensation_gram": gram, "compensation_sums": sums}
         return self.main.head(first, projection, parent_head, second), kept
-
-
-#: Keeps a solution where every random feature is 0.
-_LEAST = 1e-9
 
 
 def _before(first: Tensor, statistics: Mapping[str, Tensor] | None) -> tuple[Tensor, Tensor]:
