@@ -104,7 +104,7 @@ class Trainer:
             child.send(number)
 
     def kill(self) -> None:
-        """End the trainer at once, whatever it does, and return when it and its step are gone."""
+        """End the trainer at once, whatever it does, and return when it is gone and its step has closed its files."""
         if self._child is not None:
             self._child.kill()
         self._child = None
@@ -168,7 +168,7 @@ class _Child:
         self.send(signal.SIGKILL)
         self.process.wait()
         for reader in self._readers:
-            # They read until the step's process is gone as well, which at the lowest priority may take its time.
+            # They read until the step's process has closed its files, too, which at the lowest priority takes a while.
             reader.join(timeout=_GONE_S)
         for pipe in (self.process.stdin, self.process.stdout, self.process.stderr):
             _close(pipe)
