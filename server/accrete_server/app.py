@@ -34,6 +34,7 @@ from accrete_server.metrics.slo_monitor import SloMonitor
 from accrete_server.metrics.versions import VersionsCollector
 from accrete_server.open_inference.describing import ServedModel
 from accrete_server.open_inference.service import OpenInference
+from accrete_server.open_inference.shared_memory import SharedMemory, offers
 from accrete_server.open_inference.triton_metrics import TritonMetrics
 from accrete_server.operate.membership import Membership
 from accrete_server.operate.reporting import Reporter
@@ -170,6 +171,8 @@ class Server:
         reader = ImageReader(settings.spec, max_pixels=config.max_pixels, max_bytes=config.max_image_bytes)
         self._sampler = Sampler(settings.inbox, self._connection, reader, self.metrics.inbox)
         observe = self._sampler.observe if settings.inbox.enabled else None
+        offered = offers(config.shared_memory, config.host)
+        self._shared_memory = SharedMemory(offered=offered, max_bytes=config.max_message_bytes)
         self._add_predicting(model, reader, observe)
         self._add_teaching(reader, settings)
         self._add_operating(settings, artifacts, load_failures)
@@ -186,7 +189,13 @@ class Server:
         )
         prediction = Prediction(self._config, pipeline, reader)
         inference = OpenInference(
-            model, self.slots, pipeline, reader, self.metrics.statistics, is_ready=lambda: self._ready
+            model,
+            self.slots,
+            pipeline,
+            reader,
+            self.metrics.statistics,
+            self._shared_memory,
+            is_ready=lambda: self._ready,
         )
         prediction_pb2_grpc.add_PredictionServicer_to_server(prediction, self._grpc)
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference, self._grpc)
@@ -221,6 +230,7 @@ class Server:
         gauge("predict_waiting", "Predict calls in line.", lambda: self._predict_waiting)
         gauge("teaching_waiting", "AddExamples batches in line.", lambda: self.teach_admission.waiting)
         gauge("calls_under_way", "Calls that a handler works on.", lambda: self._interceptor.under_way)
+        gauge("shared_memory_regions", "Regions of shared memory registered.", lambda: self._shared_memory.count)
         gauge("watchers", "Long-lived calls open.", lambda: self.stream_limit.open)
         gauge("members", "Servers that clients may spread their calls over; 0: none.", lambda: self._membership.members)
 
@@ -292,6 +302,7 @@ class Server:
         self.slots.free()
         self._connection.close()
         self._page.close()
+        self._shared_memory.close()
         self._address_file.remove()
         _log.info("server.stopped")
 

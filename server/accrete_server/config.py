@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Literal
 
 from annotated_types import Ge, Le, MinLen
 
@@ -45,6 +45,10 @@ class ServerConfig:
 
     model_name: Annotated[str, MinLen(1)] = "accrete"
     """The model's name to clients of the Open Inference Protocol, which ask for one."""
+
+    shared_memory: Literal["auto", "on", "off"] = "auto"
+    """Let callers on this machine give inputs of the Open Inference Protocol in shared memory. `auto`: where `host` is
+    this machine's own address; what others send there may come through a proxy that seems to be on this machine."""
 
     triton_metrics: bool = False
     """Also export what Triton's dashboards chart under its names (`nv_inference_...`). Off: nothing in them is new."""

@@ -6,6 +6,7 @@ ServerError
 ├── ModelNotReady       the same, to who waits for a model to be ready
 ├── NotNow              the state does not allow it at present
 ├── Unknown             no such version, label or id
+├── AlreadyExists       a name is taken
 ├── LimitExceeded       a limit, with its name, its value and when to retry
 ├── BrokenCandidate     a version that cannot serve, with the stage that found it
 ├── DeadlinePassed      the caller's deadline ended before the work began
@@ -49,6 +50,10 @@ class NotNow(ServerError):
 
 class Unknown(ServerError):
     """Something that the request names does not exist."""
+
+
+class AlreadyExists(ServerError):
+    """A name that the request gives to something new is taken."""
 
 
 class LimitExceeded(ServerError):
@@ -96,6 +101,7 @@ CODES: tuple[tuple[type[Exception], grpc.StatusCode], ...] = (
     (ModelNotReady, grpc.StatusCode.UNAVAILABLE),
     (NotNow, grpc.StatusCode.FAILED_PRECONDITION),
     (Unknown, grpc.StatusCode.NOT_FOUND),
+    (AlreadyExists, grpc.StatusCode.ALREADY_EXISTS),
     (BrokenCandidate, grpc.StatusCode.FAILED_PRECONDITION),
     (LimitExceeded, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (DeadlinePassed, grpc.StatusCode.DEADLINE_EXCEEDED),

@@ -270,7 +270,7 @@ def test_metadata_and_configuration_say_what_an_answer_looks_like(world: World) 
     server = stub(running).ServerMetadata(service_pb2.ServerMetadataRequest())
     assert (server.name, set(server.extensions)) == (
         "accrete",
-        {"classification", "model_configuration", "statistics"},
+        {"classification", "model_configuration", "statistics", "system_shared_memory"},
     )
     model = stub(running).ModelMetadata(service_pb2.ModelMetadataRequest(name="accrete"))
     config = stub(running).ModelConfig(service_pb2.ModelConfigRequest(name="accrete")).config
@@ -318,7 +318,7 @@ _BYTES = {"datatype": "BYTES", "shape": [2]}
         (_input(shape=[2, 4, 4, 3]), "48 bytes; the shape says 2 times 48"),
         (_input(shape=[1, 2**62, 2**62]), "the shape says"),
         (_input(shape=[0, 4, 4, 3]) | {"raw_input_contents": [b""]}, "image: empty"),
-        (_input(parameters=_REGION) | {"raw_input_contents": []}, "shared memory is not offered"),
+        (_input(parameters=_REGION) | {"raw_input_contents": []}, "shared_memory_byte_size, 1 or more"),
         (_input(contents=Contents(uint_contents=[1])), "both given"),
         (_input(contents=Contents(uint_contents=[256] * 48)) | {"raw_input_contents": []}, "a UINT8 of 256"),
         ({"raw_input_contents": [b"a", b"b"]}, "raw_input_contents: 2"),
@@ -465,7 +465,7 @@ def test_triton_named_metrics_are_there_when_asked_for_and_say_what_the_statisti
     assert "nv_" not in page(world.server())
 
 
-@pytest.mark.parametrize("method", ["ModelStreamInfer", "RepositoryModelLoad", "SystemSharedMemoryRegister"])
+@pytest.mark.parametrize("method", ["ModelStreamInfer", "RepositoryModelLoad", "CudaSharedMemoryRegister"])
 def test_what_is_not_offered_is_unimplemented(method: str, answering: Running) -> None:
     path = f"/inference.GRPCInferenceService/{method}"
     call = answering.channel.unary_unary(path, lambda data: data, lambda data: data)

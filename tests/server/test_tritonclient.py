@@ -114,7 +114,7 @@ def test_it_lists_and_checks(told: dict[str, Any]) -> None:
     ]
 
 
-@pytest.mark.parametrize("way", ["pixels", "named version", "async", "asyncio", "files"])
+@pytest.mark.parametrize("way", ["pixels", "named version", "async", "asyncio", "shared memory", "files"])
 def test_it_infers_what_predict_answers(way: str, told: dict[str, Any]) -> None:
     got, wanted = told["asked"][way], told["files" if way == "files" else "pixels"]
     assert got["version"] == "1"
@@ -141,18 +141,25 @@ def test_it_is_told_what_is_wrong(told: dict[str, Any]) -> None:
     asked = told["asked"]
     assert asked["no such version"][0] == asked["no such model"][0] == "StatusCode.NOT_FOUND"
     assert "version '9' of 'accrete' is not live" in asked["no such version"][1]
-    assert asked["shared memory"][0] == "StatusCode.UNIMPLEMENTED"
+    assert asked["no such region"][0] == "StatusCode.NOT_FOUND"
+    assert asked["cuda"][0] == "StatusCode.UNIMPLEMENTED"
+
+
+def test_its_regions_are_there_until_it_unregisters_them(told: dict[str, Any]) -> None:
+    assert "system_shared_memory" in told["asked"]["server"]["extensions"]
+    assert told["asked"]["shared memory"]["listed"] == ["pixels"]
+    assert told["asked"]["shared memory"]["left"] == {}
 
 
 def test_it_reads_counters_that_count(told: dict[str, Any]) -> None:
     (own,) = told["asked"]["statistics"]
     assert (own["name"], own["version"]) == ("accrete", "1")
-    assert (own["inference_count"], own["execution_count"]) == ("20", "7")
+    assert (own["inference_count"], own["execution_count"]) == ("23", "8")
     stats = own["inference_stats"]
     counts = {stats[part]["count"] for part in ("success", "queue", "compute_input", "compute_infer", "compute_output")}
-    assert counts == {"7"}
+    assert counts == {"8"}
     assert stats["fail"]["count"] == "2"
-    assert {size["batch_size"]: size["compute_infer"]["count"] for size in own["batch_stats"]} == {"2": "1", "3": "6"}
+    assert {size["batch_size"]: size["compute_infer"]["count"] for size in own["batch_stats"]} == {"2": "1", "3": "7"}
 
 
 @pytest.mark.parametrize(("file", "module"), [("service", service_pb2), ("model_config", model_config_pb2)])

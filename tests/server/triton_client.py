@@ -10,6 +10,7 @@ import base64
 import json
 import queue
 import sys
+import uuid
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 import tritonclient.grpc as triton
 import tritonclient.grpc.aio as triton_aio
 from tritonclient.grpc import model_config_pb2, service_pb2
+from tritonclient.utils import shared_memory
 
 MODEL = "accrete"
 
@@ -49,6 +51,23 @@ def answer(result: Any) -> dict[str, Any]:
         "provisional": result.as_numpy("provisional").tolist(),
         "unknown": result.as_numpy("unknown").tolist(),
     }
+
+
+def by_shared_memory(client: Any) -> dict[str, Any]:
+    """tritonclient's own helper makes the region, and its input names it."""
+    sent = np.random.default_rng(0).integers(0, 256, (3, 4, 4, 3), dtype=np.uint8)
+    region = shared_memory.create_shared_memory_region("pixels", f"/accrete-{uuid.uuid4().hex}", sent.nbytes)
+    try:
+        shared_memory.set_shared_memory_region(region, [sent])
+        client.register_system_shared_memory("pixels", region._shm_key, sent.nbytes)
+        listed = list(client.get_system_shared_memory_status(as_json=True)["regions"])
+        image = triton.InferInput("image", sent.shape, "UINT8")
+        image.set_shared_memory("pixels", sent.nbytes)
+        found = answer(client.infer(MODEL, [image]))
+        client.unregister_system_shared_memory("pixels")
+        return found | {"listed": listed, "left": client.get_system_shared_memory_status(as_json=True)}
+    finally:
+        shared_memory.destroy_shared_memory_region(region)
 
 
 def in_the_background(client: Any) -> dict[str, Any]:
@@ -95,7 +114,9 @@ def ask(address: str, paths: list[str]) -> dict[str, Any]:
         "top": texts(client.infer(MODEL, [pixels(3)], outputs=[top]).as_numpy("probabilities")),
         "no such version": refusal(lambda: client.infer(MODEL, [pixels(1)], model_version="9")),
         "no such model": refusal(lambda: client.infer("other", [pixels(1)])),
-        "shared memory": refusal(lambda: client.get_system_shared_memory_status()),
+        "shared memory": by_shared_memory(client),
+        "no such region": refusal(lambda: client.get_system_shared_memory_status("other")),
+        "cuda": refusal(lambda: client.get_cuda_shared_memory_status()),
         "statistics": client.get_inference_statistics(MODEL, **as_json)["model_stats"],
     }
 

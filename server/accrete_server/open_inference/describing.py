@@ -19,6 +19,9 @@ NAME = "accrete"
 EXTENSIONS = ("classification", "model_configuration", "statistics")
 """Triton's names of what there is beyond the protocol's core. perf_analyzer reads statistics only if told of them."""
 
+SHARED_MEMORY = "system_shared_memory"
+"""The same of what there is where it is offered."""
+
 Config = model_config_pb2.ModelConfig
 Metadata = service_pb2.ModelMetadataResponse
 

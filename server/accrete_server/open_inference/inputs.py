@@ -6,6 +6,7 @@ Shapes: N images; h, w, c of an image as sent; d of an embedding.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +17,11 @@ from accrete.inference import service_pb2
 from accrete_model.input_spec import InputSpec
 from accrete_server.errors import InvalidInput
 from accrete_server.images import ImageReader
+from accrete_server.open_inference.shared_memory import PREFIX, Parameters
 
 Tensor = service_pb2.ModelInferRequest.InferInputTensor
+ReadShared = Callable[[Parameters], bytes]
+"""Returns the bytes of a tensor in shared memory."""
 
 BYTES = "BYTES"
 LENGTH = 4
@@ -43,8 +47,8 @@ class ModelInput:
 class SentImages:
     """The one input of a request. Its form has been checked, its content has not been looked at."""
 
-    def __init__(self, request: service_pb2.ModelInferRequest, expected: ModelInput) -> None:
-        """Check the form. Raises InvalidInput naming what is wrong."""
+    def __init__(self, request: service_pb2.ModelInferRequest, expected: ModelInput, read_shared: ReadShared) -> None:
+        """Check the form. Raises InvalidInput naming what is wrong, and what `read_shared` raises."""
         tensor = _only_input(request)
         if tensor.name != expected.name or tensor.datatype not in expected.datatypes:
             taken = f"this model takes {expected.name!r} of {' or '.join(expected.datatypes)}"
@@ -58,7 +62,7 @@ class SentImages:
         self.shape = shape[1:]
         """Shape of one image, where it is not encoded."""
         self._tensor = tensor
-        self._raw = _raw_content(request, tensor)
+        self._raw = _raw_content(request, tensor, read_shared)
 
     def split(self) -> list[bytes]:
         """Return each image's own bytes. Raises InvalidInput when there are more or fewer than the shape says."""
@@ -83,10 +87,7 @@ class SentImages:
 def _only_input(request: service_pb2.ModelInferRequest) -> Tensor:
     if len(request.inputs) != 1:
         raise InvalidInput(f"inputs: {len(request.inputs)} tensors; this model takes one")
-    tensor = request.inputs[0]
-    if any(key.startswith("shared_memory") for key in tensor.parameters):
-        raise InvalidInput("inputs[0]: shared memory is not offered; send the tensor in the message")
-    return tensor
+    return request.inputs[0]
 
 
 def _check_shape(tensor: Tensor, shape: list[int]) -> None:
@@ -96,8 +97,12 @@ def _check_shape(tensor: Tensor, shape: list[int]) -> None:
         raise InvalidInput(f"{tensor.name}: shape {shape}; the first size is that of the batch, and none is below 1")
 
 
-def _raw_content(request: service_pb2.ModelInferRequest, tensor: Tensor) -> bytes | None:
+def _raw_content(request: service_pb2.ModelInferRequest, tensor: Tensor, read_shared: ReadShared) -> bytes | None:
     """Return the raw content; None when the tensor's content is in its typed form."""
+    if any(key.startswith(PREFIX) for key in tensor.parameters):
+        if request.raw_input_contents or tensor.contents.ByteSize():
+            raise InvalidInput("inputs[0]: in shared memory, and in the message, too; one of them is allowed")
+        return read_shared(tensor.parameters)
     if not request.raw_input_contents:
         return None
     if len(request.raw_input_contents) != 1:

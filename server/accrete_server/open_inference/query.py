@@ -18,7 +18,7 @@ from accrete_server.errors import InvalidInput, ModelNotReady
 from accrete_server.images import ImageReader
 from accrete_server.open_inference import outputs
 from accrete_server.open_inference.describing import ServedModel
-from accrete_server.open_inference.inputs import BYTES, SentImages
+from accrete_server.open_inference.inputs import BYTES, ReadShared, SentImages
 from accrete_server.predict.admission import Call
 from accrete_server.predict.batcher import Computed
 from accrete_server.predict.pipeline import Content, check_unknown_rate
@@ -32,20 +32,26 @@ class InferQuery:
     """A ModelInferRequest, as the pipeline asks for it."""
 
     def __init__(
-        self, request: service_pb2.ModelInferRequest, model: ServedModel, live: View | None, reader: ImageReader
+        self,
+        request: service_pb2.ModelInferRequest,
+        model: ServedModel,
+        live: View | None,
+        reader: ImageReader,
+        read_shared: ReadShared,
     ) -> None:
         """Check all that the request says, but for its images.
 
         Raises:
             InvalidInput: a tensor or a parameter cannot be used.
-            Unknown: the request names another model or version.
+            Unknown: the request names another model or version, or a region of shared memory that is not registered.
+            ServerError: what `read_shared` raises.
         """
         self.started = time.perf_counter()
         model.check_name(request.model_name)
         model.check_version(request.model_version, live)
         self._timeout_s = _timeout_s(request)
         self._outputs = outputs.wanted_outputs(request)
-        self._sent = SentImages(request, model.input)
+        self._sent = SentImages(request, model.input, read_shared)
         rate = _named_rate(request) or model.unknown_rate
         self.unknown_rate = rate if any(output.name == outputs.UNKNOWN for output in self._outputs) else 0.0
         self.field, self.count = self._sent.name, self._sent.count

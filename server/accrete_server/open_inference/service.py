@@ -4,6 +4,7 @@ pipeline."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from importlib import metadata
 
 import grpc
@@ -15,6 +16,7 @@ from accrete_server.metrics.statistics import Statistics
 from accrete_server.open_inference import describing
 from accrete_server.open_inference.describing import ServedModel
 from accrete_server.open_inference.query import InferQuery
+from accrete_server.open_inference.shared_memory import SharedMemory
 from accrete_server.predict.pipeline import Pipeline
 from accrete_server.versions.slots import TEACH_FIRST, Slots, View
 
@@ -29,6 +31,7 @@ class OpenInference(service_pb2_grpc.GRPCInferenceServiceServicer):
         pipeline: Pipeline,
         reader: ImageReader,
         statistics: Statistics,
+        shared_memory: SharedMemory,
         is_ready: Callable[[], bool],
     ) -> None:
         """Serve from `slots` through `pipeline`. `is_ready` returns whether the server takes calls."""
@@ -37,6 +40,7 @@ class OpenInference(service_pb2_grpc.GRPCInferenceServiceServicer):
         self._pipeline = pipeline
         self._reader = reader
         self._statistics = statistics
+        self._shared_memory = shared_memory
         self._is_ready = is_ready
 
     # The names of the methods are the protocol's.
@@ -67,8 +71,9 @@ class OpenInference(service_pb2_grpc.GRPCInferenceServiceServicer):
         self, request: service_pb2.ServerMetadataRequest, context: grpc.ServicerContext
     ) -> service_pb2.ServerMetadataResponse:
         """Return name, release and extensions."""
+        extensions = [*describing.EXTENSIONS, *[describing.SHARED_MEMORY] * self._shared_memory.offered]
         return service_pb2.ServerMetadataResponse(
-            name=describing.NAME, version=metadata.version("accrete"), extensions=describing.EXTENSIONS
+            name=describing.NAME, version=metadata.version("accrete"), extensions=extensions
         )
 
     def ModelMetadata(  # noqa: N802
@@ -88,7 +93,8 @@ class OpenInference(service_pb2_grpc.GRPCInferenceServiceServicer):
         self, request: service_pb2.ModelInferRequest, context: grpc.ServicerContext
     ) -> service_pb2.ModelInferResponse:
         """Return labels, probabilities and marks of each image."""
-        query = InferQuery(request, self._model, self._slots.live, self._reader)
+        read_shared = partial(self._shared_memory.read, context)
+        query = InferQuery(request, self._model, self._slots.live, self._reader, read_shared)
         return self._pipeline.answer(query, query.call(context))
 
     def ModelStatistics(  # noqa: N802
@@ -114,6 +120,30 @@ class OpenInference(service_pb2_grpc.GRPCInferenceServiceServicer):
         elif not request.ready:
             index.models.add(name=self._model.name, state="UNAVAILABLE", reason=TEACH_FIRST)
         return index
+
+    def SystemSharedMemoryStatus(  # noqa: N802
+        self, request: service_pb2.SystemSharedMemoryStatusRequest, context: grpc.ServicerContext
+    ) -> service_pb2.SystemSharedMemoryStatusResponse:
+        """Return the regions of shared memory that are registered."""
+        response = service_pb2.SystemSharedMemoryStatusResponse()
+        for region in self._shared_memory.registered(context, request.name):
+            found = response.regions[region.name]
+            found.name, found.key, found.offset, found.byte_size = region.name, region.key, region.offset, region.size
+        return response
+
+    def SystemSharedMemoryRegister(  # noqa: N802
+        self, request: service_pb2.SystemSharedMemoryRegisterRequest, context: grpc.ServicerContext
+    ) -> service_pb2.SystemSharedMemoryRegisterResponse:
+        """Take inputs from a region from now on."""
+        self._shared_memory.register(context, request.name, request.key, request.offset, request.byte_size)
+        return service_pb2.SystemSharedMemoryRegisterResponse()
+
+    def SystemSharedMemoryUnregister(  # noqa: N802
+        self, request: service_pb2.SystemSharedMemoryUnregisterRequest, context: grpc.ServicerContext
+    ) -> service_pb2.SystemSharedMemoryUnregisterResponse:
+        """Take none from it from now on."""
+        self._shared_memory.unregister(context, request.name)
+        return service_pb2.SystemSharedMemoryUnregisterResponse()
 
     def _find(self, name: str, version: str) -> View | None:
         """Return the live view, None before the first version. Raises Unknown for another model or version."""

@@ -79,6 +79,21 @@ class GRPCInferenceServiceStub(object):
                 request_serializer=accrete_dot_inference_dot_service__pb2.RepositoryIndexRequest.SerializeToString,
                 response_deserializer=accrete_dot_inference_dot_service__pb2.RepositoryIndexResponse.FromString,
                 _registered_method=True)
+        self.SystemSharedMemoryStatus = channel.unary_unary(
+                '/inference.GRPCInferenceService/SystemSharedMemoryStatus',
+                request_serializer=accrete_dot_inference_dot_service__pb2.SystemSharedMemoryStatusRequest.SerializeToString,
+                response_deserializer=accrete_dot_inference_dot_service__pb2.SystemSharedMemoryStatusResponse.FromString,
+                _registered_method=True)
+        self.SystemSharedMemoryRegister = channel.unary_unary(
+                '/inference.GRPCInferenceService/SystemSharedMemoryRegister',
+                request_serializer=accrete_dot_inference_dot_service__pb2.SystemSharedMemoryRegisterRequest.SerializeToString,
+                response_deserializer=accrete_dot_inference_dot_service__pb2.SystemSharedMemoryRegisterResponse.FromString,
+                _registered_method=True)
+        self.SystemSharedMemoryUnregister = channel.unary_unary(
+                '/inference.GRPCInferenceService/SystemSharedMemoryUnregister',
+                request_serializer=accrete_dot_inference_dot_service__pb2.SystemSharedMemoryUnregisterRequest.SerializeToString,
+                response_deserializer=accrete_dot_inference_dot_service__pb2.SystemSharedMemoryUnregisterResponse.FromString,
+                _registered_method=True)
 
 
 class GRPCInferenceServiceServicer(object):
@@ -148,6 +163,30 @@ class GRPCInferenceServiceServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SystemSharedMemoryStatus(self, request, context):
+        """The regions of shared memory that callers on the server's own machine have registered. NOT_FOUND: none of that name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SystemSharedMemoryRegister(self, request, context):
+        """From then on `ModelInfer` takes its input from the region where it names it.
+
+        FAILED_PRECONDITION: not offered. PERMISSION_DENIED: the caller is on another machine. INVALID_ARGUMENT: there is no
+        such region, or it is smaller. ALREADY_EXISTS: the name is taken. RESOURCE_EXHAUSTED: too many are registered.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SystemSharedMemoryUnregister(self, request, context):
+        """Forgets the region, which stays its owner's. It is no error when there is none of that name.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GRPCInferenceServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -195,6 +234,21 @@ def add_GRPCInferenceServiceServicer_to_server(servicer, server):
                     servicer.RepositoryIndex,
                     request_deserializer=accrete_dot_inference_dot_service__pb2.RepositoryIndexRequest.FromString,
                     response_serializer=accrete_dot_inference_dot_service__pb2.RepositoryIndexResponse.SerializeToString,
+            ),
+            'SystemSharedMemoryStatus': grpc.unary_unary_rpc_method_handler(
+                    servicer.SystemSharedMemoryStatus,
+                    request_deserializer=accrete_dot_inference_dot_service__pb2.SystemSharedMemoryStatusRequest.FromString,
+                    response_serializer=accrete_dot_inference_dot_service__pb2.SystemSharedMemoryStatusResponse.SerializeToString,
+            ),
+            'SystemSharedMemoryRegister': grpc.unary_unary_rpc_method_handler(
+                    servicer.SystemSharedMemoryRegister,
+                    request_deserializer=accrete_dot_inference_dot_service__pb2.SystemSharedMemoryRegisterRequest.FromString,
+                    response_serializer=accrete_dot_inference_dot_service__pb2.SystemSharedMemoryRegisterResponse.SerializeToString,
+            ),
+            'SystemSharedMemoryUnregister': grpc.unary_unary_rpc_method_handler(
+                    servicer.SystemSharedMemoryUnregister,
+                    request_deserializer=accrete_dot_inference_dot_service__pb2.SystemSharedMemoryUnregisterRequest.FromString,
+                    response_serializer=accrete_dot_inference_dot_service__pb2.SystemSharedMemoryUnregisterResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -440,6 +494,87 @@ class GRPCInferenceService(object):
             '/inference.GRPCInferenceService/RepositoryIndex',
             accrete_dot_inference_dot_service__pb2.RepositoryIndexRequest.SerializeToString,
             accrete_dot_inference_dot_service__pb2.RepositoryIndexResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SystemSharedMemoryStatus(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/inference.GRPCInferenceService/SystemSharedMemoryStatus',
+            accrete_dot_inference_dot_service__pb2.SystemSharedMemoryStatusRequest.SerializeToString,
+            accrete_dot_inference_dot_service__pb2.SystemSharedMemoryStatusResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SystemSharedMemoryRegister(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/inference.GRPCInferenceService/SystemSharedMemoryRegister',
+            accrete_dot_inference_dot_service__pb2.SystemSharedMemoryRegisterRequest.SerializeToString,
+            accrete_dot_inference_dot_service__pb2.SystemSharedMemoryRegisterResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SystemSharedMemoryUnregister(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/inference.GRPCInferenceService/SystemSharedMemoryUnregister',
+            accrete_dot_inference_dot_service__pb2.SystemSharedMemoryUnregisterRequest.SerializeToString,
+            accrete_dot_inference_dot_service__pb2.SystemSharedMemoryUnregisterResponse.FromString,
             options,
             channel_credentials,
             insecure,

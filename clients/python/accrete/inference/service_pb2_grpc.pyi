@@ -55,6 +55,16 @@ class GRPCInferenceServiceStub:
     """Of the versions that answered last. NOT_FOUND: no such model, or a version that has not answered of late."""
     RepositoryIndex: _grpc.UnaryUnaryMultiCallable[_service_pb2.RepositoryIndexRequest, _service_pb2.RepositoryIndexResponse]
     """The one model, with its live version."""
+    SystemSharedMemoryStatus: _grpc.UnaryUnaryMultiCallable[_service_pb2.SystemSharedMemoryStatusRequest, _service_pb2.SystemSharedMemoryStatusResponse]
+    """The regions of shared memory that callers on the server's own machine have registered. NOT_FOUND: none of that name."""
+    SystemSharedMemoryRegister: _grpc.UnaryUnaryMultiCallable[_service_pb2.SystemSharedMemoryRegisterRequest, _service_pb2.SystemSharedMemoryRegisterResponse]
+    """From then on `ModelInfer` takes its input from the region where it names it.
+
+    FAILED_PRECONDITION: not offered. PERMISSION_DENIED: the caller is on another machine. INVALID_ARGUMENT: there is no
+    such region, or it is smaller. ALREADY_EXISTS: the name is taken. RESOURCE_EXHAUSTED: too many are registered.
+    """
+    SystemSharedMemoryUnregister: _grpc.UnaryUnaryMultiCallable[_service_pb2.SystemSharedMemoryUnregisterRequest, _service_pb2.SystemSharedMemoryUnregisterResponse]
+    """Forgets the region, which stays its owner's. It is no error when there is none of that name."""
 
 @_typing.type_check_only
 class GRPCInferenceServiceAsyncStub(GRPCInferenceServiceStub):
@@ -79,6 +89,16 @@ class GRPCInferenceServiceAsyncStub(GRPCInferenceServiceStub):
     """Of the versions that answered last. NOT_FOUND: no such model, or a version that has not answered of late."""
     RepositoryIndex: _aio.UnaryUnaryMultiCallable[_service_pb2.RepositoryIndexRequest, _service_pb2.RepositoryIndexResponse]  # type: ignore[assignment]
     """The one model, with its live version."""
+    SystemSharedMemoryStatus: _aio.UnaryUnaryMultiCallable[_service_pb2.SystemSharedMemoryStatusRequest, _service_pb2.SystemSharedMemoryStatusResponse]  # type: ignore[assignment]
+    """The regions of shared memory that callers on the server's own machine have registered. NOT_FOUND: none of that name."""
+    SystemSharedMemoryRegister: _aio.UnaryUnaryMultiCallable[_service_pb2.SystemSharedMemoryRegisterRequest, _service_pb2.SystemSharedMemoryRegisterResponse]  # type: ignore[assignment]
+    """From then on `ModelInfer` takes its input from the region where it names it.
+
+    FAILED_PRECONDITION: not offered. PERMISSION_DENIED: the caller is on another machine. INVALID_ARGUMENT: there is no
+    such region, or it is smaller. ALREADY_EXISTS: the name is taken. RESOURCE_EXHAUSTED: too many are registered.
+    """
+    SystemSharedMemoryUnregister: _aio.UnaryUnaryMultiCallable[_service_pb2.SystemSharedMemoryUnregisterRequest, _service_pb2.SystemSharedMemoryUnregisterResponse]  # type: ignore[assignment]
+    """Forgets the region, which stays its owner's. It is no error when there is none of that name."""
 
 class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
     @_abc_1.abstractmethod
@@ -154,5 +174,33 @@ class GRPCInferenceServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_service_pb2.RepositoryIndexResponse, _abc.Awaitable[_service_pb2.RepositoryIndexResponse]]:
         """The one model, with its live version."""
+
+    @_abc_1.abstractmethod
+    def SystemSharedMemoryStatus(
+        self,
+        request: _service_pb2.SystemSharedMemoryStatusRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.SystemSharedMemoryStatusResponse, _abc.Awaitable[_service_pb2.SystemSharedMemoryStatusResponse]]:
+        """The regions of shared memory that callers on the server's own machine have registered. NOT_FOUND: none of that name."""
+
+    @_abc_1.abstractmethod
+    def SystemSharedMemoryRegister(
+        self,
+        request: _service_pb2.SystemSharedMemoryRegisterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.SystemSharedMemoryRegisterResponse, _abc.Awaitable[_service_pb2.SystemSharedMemoryRegisterResponse]]:
+        """From then on `ModelInfer` takes its input from the region where it names it.
+
+        FAILED_PRECONDITION: not offered. PERMISSION_DENIED: the caller is on another machine. INVALID_ARGUMENT: there is no
+        such region, or it is smaller. ALREADY_EXISTS: the name is taken. RESOURCE_EXHAUSTED: too many are registered.
+        """
+
+    @_abc_1.abstractmethod
+    def SystemSharedMemoryUnregister(
+        self,
+        request: _service_pb2.SystemSharedMemoryUnregisterRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_service_pb2.SystemSharedMemoryUnregisterResponse, _abc.Awaitable[_service_pb2.SystemSharedMemoryUnregisterResponse]]:
+        """Forgets the region, which stays its owner's. It is no error when there is none of that name."""
 
 def add_GRPCInferenceServiceServicer_to_server(servicer: GRPCInferenceServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
