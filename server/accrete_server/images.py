@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import AvifImagePlugin, Image
 
 from accrete.v1 import types_pb2
+from accrete_model import jpeg
 from accrete_model.input_spec import InputSpec
 from accrete_server.image_files import BadStructure, Picture, exif_orientation, name_of, picture_of
 
@@ -114,24 +115,31 @@ class ImageReader:
 
         Args:
             data: the file.
-            enough: pixels of a side from which on a JPEG may be decoded smaller than it is, which costs less.
+            enough: pixels of a side down to which a JPEG may be decoded smaller than it is, which costs less.
+
+        The image of a JPEG may be in mode `jpeg.PADDED`.
         """
         self._check_is_image("an encoded image")
         self._check_bytes(len(data))
         picture = self._picture(data)
         self._check_webp(picture.data)
         self._check_scans(picture)
-        image = self._open(picture)
-        try:
-            image.draft(self._mode, (enough, enough))
-            image.load()
-            plain = _plain(image)
-        except Exception as error:  # decoders raise whatever a damaged file leads them to
-            raise BadImage(f"truncated or damaged {picture.format}: {error}") from error
-        orientation = picture.orientation
-        if picture.format == "AVIF":  # Pillow tells the container's own as EXIF
-            orientation = exif_orientation(image.info.get("exif") or b"")
-        return plain.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else plain
+        enough = max(enough, jpeg.SMALLEST)
+        image, orientation = None, picture.orientation
+        if picture.format == "JPEG":
+            grey = self._mode == "L"
+            image = jpeg.image(picture.data, grey=grey, enough=enough, check=self._check_size)
+        if image is None:
+            opened = self._open(picture)
+            try:
+                opened.draft(self._mode, (enough, enough))
+                opened.load()
+                image = _plain(opened)
+            except Exception as error:  # decoders raise whatever a damaged file leads them to
+                raise BadImage(f"truncated or damaged {picture.format}: {error}") from error
+            if picture.format == "AVIF":  # Pillow tells the container's own as EXIF
+                orientation = exif_orientation(opened.info.get("exif") or b"")
+        return image.transpose(_UPRIGHT[orientation]) if orientation in _UPRIGHT else image
 
     def pixels(self, shape: Sequence[int], data: bytes) -> Array:
         """Return a raw uint8 image [h, w] or [h, w, 1 | 3 | 4] as uint8 [H, W, C]. Raises BadImage."""
@@ -220,10 +228,12 @@ class ImageReader:
     def _fit(self, image: Image.Image) -> Array:
         """Return an image of any plain mode as uint8 [H, W, C]."""
         height, width, channels = self.spec.shape
-        if image.mode != self._mode:
+        if image.mode not in (self._mode, jpeg.PADDED):
             image = image.convert(self._mode)
         if image.size != (width, height):
             image = image.resize((width, height), Image.Resampling.BILINEAR, box=self._box(*image.size))
+        if image.mode != self._mode:  # padded; there are fewer pixels to copy now
+            image = image.convert(self._mode)
         return np.asarray(image).reshape(height, width, channels)
 
     def _box(self, width: int, height: int) -> tuple[float, float, float, float]:

@@ -3,15 +3,14 @@
 Shapes: N images, H x W pixels, C channels.
 """
 
-import io
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from accrete_learner.deep import job
+from accrete_model import jpeg
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,5 +46,5 @@ class Images:
     def _one(self, row: int) -> NDArray[np.uint8]:
         stored = self.data[self.starts[row] : self.ends[row]]
         if self.encoded[row]:
-            stored = np.asarray(Image.open(io.BytesIO(stored.tobytes()), formats=("JPEG",)))
+            stored = jpeg.pixels(stored.tobytes())
         return stored.reshape(self.shape)

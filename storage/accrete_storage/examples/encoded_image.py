@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from accrete_model import jpeg
 from accrete_storage.errors import CorruptRecord
 
 SMALLEST_SIDE = 64
@@ -53,7 +54,6 @@ class EncodedImage:
             CorruptRecord: when the bytes are no such image.
         """
         try:
-            pixels = np.asarray(Image.open(io.BytesIO(self.data), formats=("JPEG",)))
-            return pixels.reshape(self.shape)
+            return jpeg.pixels(self.data).reshape(self.shape)
         except Exception as error:  # decoders raise whatever a damaged file leads them to
             raise CorruptRecord(f"a stored image of {len(self.data)} bytes cannot be decoded: {error}") from error
