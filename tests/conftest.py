@@ -24,7 +24,7 @@ INTEGRATION_FIXTURES = {"shared_store", "world", "url", "buckets"}
 
 @pytest.hookimpl(optionalhook=True)  # a GPU machine has no xdist
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """Return how many workers `-n auto` starts: one more than cores, for a third of a test is waiting for processes.
+    """Return how many workers `-n auto` starts: two more than cores, for more than half of a test is waiting for processes.
 
     None for the tests of one file, for they are few.
     """
@@ -33,7 +33,7 @@ def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
     named = [argument.partition("::")[0] for argument in config.args]
     if len(set(named)) == 1 and named[0].endswith(".py"):
         return 0
-    return min(len(os.sched_getaffinity(0)) + 1, MAX_WORKERS) if hasattr(os, "sched_getaffinity") else None
+    return min(len(os.sched_getaffinity(0)) + 2, MAX_WORKERS) if hasattr(os, "sched_getaffinity") else None
 
 
 def pytest_configure(config: pytest.Config) -> None:
