@@ -21,9 +21,8 @@ Address = Annotated[
 
 @dataclass(frozen=True, kw_only=True)
 class ClusterFlags(NodeFlags):
-    """Those that matter to a cluster, whose servers take any free port of their node."""
+    """Those that matter to a cluster, whose servers listen at the address of their node."""
 
-    port: Hidden = None
     host: Hidden = None
 
 

@@ -170,6 +170,7 @@ class Controller:
             "looked": self._looked,
             "lacks": [*self._lacks, *([self._store_problem] if self._store_problem else [])],
             "taken": self._other,
+            "addresses": self._addresses(),
             "nodes": nodes,
             "members": members,
         }
@@ -184,6 +185,13 @@ class Controller:
             if len(good) != counts[kind] or len(here) != len(good):
                 return False
         return True
+
+    def _addresses(self) -> list[str]:
+        """Return where clients reach the servers of each node, whichever run there."""
+        port = self._settings.server.port
+        serving = {one.node for one in self._known.values() if one.kind == SERVER and one.state == READY}
+        hosts = {self._nodes[node].host for node in serving & self._nodes.keys()}
+        return sorted(f"[{host}]:{port}" if ":" in host else f"{host}:{port}" for host in hosts) if port else []
 
     def _leads(self, one: _Known) -> bool:
         return one.kind == LEARNER and self._leader is not None and one.last.get("owner") == self._leader

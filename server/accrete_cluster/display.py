@@ -29,6 +29,8 @@ def shown_status(found: dict[str, Any]) -> str:
     """Return what `accrete cluster status` prints."""
     state = "ending" if found["ending"] else "whole" if found["whole"] else "not whole"
     parts = [f"cluster {found['prefix']}, accrete {found['software']}: {state}, {progress(found)}"]
+    if found["addresses"]:
+        parts.append(f"clients take {', '.join(found['addresses'])}: one of them, or several")
     if found["taken"]:
         parts.append(f"! another cluster ({found['taken']}) runs on this store.prefix; nothing is changed here")
     parts += [f"! {line}" for line in found["lacks"]]

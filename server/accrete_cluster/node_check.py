@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import platform
+import socket
 import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -109,6 +111,7 @@ def _store(settings: Settings, host: str, found: NodeCheck) -> None:
         store = Store.connect(settings.store, settings.holdout, data_dir=settings.data_dir)
         try:
             ahead = store.clusters.clock_ahead_s()
+            ours = any(one.address.rpartition(":")[0].strip("[]") == host for one in store.members.roster().members)
         finally:
             store.close()
     except StoreUnavailable as error:
@@ -118,8 +121,26 @@ def _store(settings: Settings, host: str, found: NodeCheck) -> None:
     except StorageError as error:
         found.problems.append(f"store.url: {error}")
         return
+    if not ours and (reason := _taken(host, settings.server.port)):
+        found.problems.append(
+            f"server.port = {settings.server.port}: {reason} at {host}, and all servers of a node are to be reached "
+            "there; choose another port, or 0 for none but those of their own"
+        )
     if abs(ahead) > CLOCK_S:
         found.warnings.append(
             f"its clock is {abs(ahead):.0f} s {'behind' if ahead > 0 else 'ahead of'} the store's: times in lists and "
             "logs will be; let both follow a time server"
         )
+
+
+def _taken(host: str, port: int) -> str:
+    """Return why no server can listen there, empty where one can. A port that others share counts as taken."""
+    if not port:
+        return ""
+    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # connections that have ended are no hindrance
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            return "another process listens" if error.errno == errno.EADDRINUSE else str(error.strerror)
+    return ""

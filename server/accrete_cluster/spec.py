@@ -93,8 +93,7 @@ def on_node(settings: Settings, host: str, data_dir: Path) -> Settings:
     server = dataclasses.replace(
         settings.server,
         host=host,
-        port=0,
-        share_port=False,
+        share_port=settings.server.port != 0,
         advertise=host,
         metrics_port=0,
         node=settings.server.node or f"cluster/{settings.store.prefix}",

@@ -26,12 +26,13 @@ class ServerConfig:
 
     share_port: bool = False
     """Let several server processes listen on the port; the kernel shares out the connections. For many cores: one
-    process has one interpreter, which they wait for. Each needs its own `metrics_port`. Off: a second is an error."""
+    process has one interpreter, which they wait for. Each needs its own `metrics_port`. One that advertises a host
+    without a port listens at any free port as well, and tells of that one. Off: a second is an error."""
 
     advertise: str = ""
     """Where clients reach this server, "host" or "host:port": it is then a member, which `accrete servers` lists and
-    over which, with the others, the Python client spreads its calls. Without a port: the one listened at. Empty: it is
-    none."""
+    over which, with the others, the Python client spreads its calls. Without a port: the one listened at, or one of its
+    own where that is shared (`share_port`). Empty: it is none."""
 
     metrics_host: Annotated[str, MinLen(1)] = "127.0.0.1"
     """Address of the Prometheus endpoint `/metrics`."""

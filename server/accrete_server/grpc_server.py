@@ -12,6 +12,7 @@ from accrete_server.access.certificates import Certificates
 from accrete_server.config import ServerConfig
 from accrete_server.interceptors.interceptor import CallInterceptor
 from accrete_server.interceptors.threads import CallThreads
+from accrete_server.operate.membership import names_no_port
 
 SERVICES = tuple(
     module.DESCRIPTOR.services_by_name[name].full_name
@@ -48,10 +49,20 @@ def make_grpc_server(config: ServerConfig, threads: CallThreads, interceptor: Ca
 def bind(server: grpc.Server, config: ServerConfig, certificates: Certificates | None) -> int:
     """Add the configured port to a gRPC server and return it, or any free one for `server.port` 0.
 
+    A member that shares its port has one of its own besides, which is returned: by it clients tell it from the others,
+    and the shared one is an address that stays good as long as any of them is there.
+
     Raises:
         OSError: the address cannot be listened on.
     """
-    address = f"{config.host}:{config.port}"
+    port = _bind(server, config, config.port, certificates)
+    if config.port and config.share_port and config.advertise and names_no_port(config.advertise):
+        port = _bind(server, config, 0, certificates)  # the kernel gives one that nobody else has, shared or not
+    return port
+
+
+def _bind(server: grpc.Server, config: ServerConfig, port: int, certificates: Certificates | None) -> int:
+    address = f"{config.host}:{port}"
     try:
         if certificates is None:
             return server.add_insecure_port(address)

@@ -77,6 +77,7 @@ def place(tmp_path_factory: pytest.TempPathFactory, shared_store: SharedStore) -
         store = {{ url = "{store.url}", prefix = "{store.prefix}" }}
         model = {{ embedding = 8 }}
         access = {{ insecure = true }}
+        server.port = {free_port()}
         """
     )
     with pytest.MonkeyPatch.context() as patch:

@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,10 @@ import pytest
 
 from accrete import AccreteError, Client
 from accrete_cluster.controller import CLAIM_S
+from accrete_storage.config import HoldoutConfig
+from benchmarks.cluster.load import Load
+from benchmarks.nemesis import checker
+from benchmarks.nemesis.ledger import Ledger
 from benchmarks.waiting import until
 
 from .conftest import Place
@@ -71,11 +76,33 @@ def test_it_learns_and_answers_and_what_is_killed_comes_back(up: Place):
     assert servers[1]["name"] not in {one["name"] for one in again["members"]}
 
 
+def test_what_is_acknowledged_is_learned_once_though_a_server_and_the_learner_that_leads_are_killed(
+    up: Place, tmp_path: Path
+):
+    (address,) = up.status()["addresses"]  # the one that stays good, whoever is killed
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    load = Load(lambda: Client(address, timeout=300), ledger, dimensions=8, seed=1, run="killed")
+    with load.steady():
+        until(lambda: len(ledger.acknowledged) > 10)
+        for kind in ("server", "learner"):
+            members = of_kind(until(lambda: (now := up.status())["whole"] and now), kind)
+            victim = next((one for one in members if one["leads"]), members[0])
+            os.kill(victim["pid"], signal.SIGKILL)
+        before = len(ledger.acknowledged)
+        until(lambda: len(ledger.acknowledged) > before + 10)
+    assert load.answers.failed == load.answers.refused == []
+    until(lambda: up.store.pending.total().examples == 0)
+    verdict = checker.check(ledger, checker.read(up.store, ledger.sent), per_class=0, holdout=HoldoutConfig(share=0.0))
+    assert verdict.lost == verdict.relearned == set()
+    assert {label for label in verdict.miscounted if label in ledger.sent.values()} == set()
+    ledger.close()
+
+
 def test_other_settings_replace_all_of_it_one_by_one_and_no_call_fails(up: Place):
     before = up.members()
     assert up.run("up").returncode == 0
     assert up.members() == before, "nothing has changed"
-    up.config.write_text(up.config.read_text() + "\nserver = { grace_s = 4 }\n")
+    up.config.write_text(up.config.read_text() + "\nserver.grace_s = 4\n")
     with Client(next(iter(before.values()))) as client, calling(client) as answers:
         done = up.run("up")
         assert done.returncode == 0, done.stderr + done.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import socket
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from accrete_cluster.operating import _mark
 from accrete_cluster.slot import Slot
 from accrete_cluster.spec import Spec, on_node, spec_of
 from accrete_node.settings import Settings, load_settings
+from accrete_storage.members import Member
+from accrete_storage.store import Store
+from benchmarks.waiting import free_port
 from tests.support.store import SharedStore
 
 HERE = "127.0.0.1"
@@ -27,6 +31,7 @@ def settings(tmp_path: Path, shared_store: SharedStore) -> Settings:
         "preset": "embeddings",
         "store": {"url": store.url, "prefix": store.prefix},
         "model": {"embedding": 8},
+        "server": {"port": 0},
     }
     return load_settings(flags, resolved=True)
 
@@ -56,6 +61,20 @@ def test_a_data_directory_that_is_missing_or_another_one_is_refused(settings: Se
     assert problem.startswith(f"data_dir = '{tmp_path / 'data'}': it is not there")
     assert "artifacts.url" in problem
     assert not (tmp_path / "data").exists(), "looking makes nothing"
+
+
+def test_a_port_that_others_have_is_refused_and_one_that_servers_of_this_cluster_share_is_not(settings: Settings):
+    with socket.create_server((HERE, 0), reuse_port=True) as other:
+        port = other.getsockname()[1]
+        spec = marked(settings.model_copy(update={"server": dataclasses.replace(settings.server, port=port)}))
+        (problem,) = check_node(spec, HERE).problems
+        assert problem.startswith(f"server.port = {port}: another process listens at {HERE}")
+        store = Store.connect(settings.store, settings.holdout, data_dir=settings.data_dir)
+        address = f"{HERE}:{free_port()}"
+        member = Member(id="a", address=address, started_ms=0, release="0", version=0, state="serving", busyness=0)
+        store.members.tell(member, 300)
+        store.close()
+        assert check_node(spec, HERE).problems == []
 
 
 def test_a_bucket_needs_no_shared_folder(settings: Settings, tmp_path: Path):

@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import threading
 from pathlib import Path
+from typing import Any
 
+import grpc
 import pytest
 
-from accrete import AccreteError, AsyncClient, Client, TlsConfig
+from accrete import AccreteError, AsyncClient, Client, TlsConfig, Unavailable
 from accrete._config import endpoint
 from accrete._transport import spreading
+from accrete.v1 import operation_pb2 as op
 from accrete.v1 import prediction_pb2
 from accrete_server.access.config import AccessConfig
 from accrete_server.operate import membership
 from accrete_storage.members import Member
-from benchmarks.waiting import until
+from benchmarks.waiting import free_port, until
 from tests.server.test_access import Authority, principals
 from tests.server.world import Running, World, pixels, raw
 
@@ -153,6 +156,61 @@ def test_several_addresses_are_given(world: World):
         reaches(client, first, second, third)
         world.stop(first)
         reaches(client, second, third)
+
+
+def test_one_that_was_no_member_for_a_while_is_found_when_no_other_is_left(world: World):
+    world.publish(1)
+    first, second = world.server(advertise=HERE), world.server(advertise=HERE)
+    known(world, 2)
+    with Client(first.server.address, timeout=60) as client:
+        reaches(client, first, second)
+        second.server._membership._task.stop(60)  # it cannot tell the store of itself
+        world.store.members.remove(second.server._membership._id)
+        transport: Any = client._caller.transport
+        until(lambda: not transport._spread._members, "the client hears of the first alone")
+        world.stop(first)
+        before = counted(second)
+        for _ in range(5):
+            client.predict(pixels())
+        assert counted(second) == before + 5
+
+
+def test_members_that_share_a_port_have_one_of_their_own_and_the_shared_one_stays_good(world: World):
+    world.publish(1)
+    port = free_port()
+    shared = f"{HERE}:{port}"
+    first, second = (world.server(advertise=HERE, share_port=True, port=port) for _ in range(2))
+    known(world, 2)
+    own = {one.server.address for one in (first, second)}
+    assert len(own | {shared}) == 3
+    with Client(shared, timeout=60) as client:
+        assert {one.address for one in client.servers()} == own
+        reaches(client, first, second)
+        world.stop(first)
+        world.stop(second)
+        third = world.server(advertise=HERE, share_port=True, port=port)
+        reaches(client, third)
+        assert [one.address for one in client.servers()] == [third.server.address]
+    with pytest.raises(OSError, match=rf"cannot listen on {HERE}:{port}"):
+        world.server(port=port)
+
+
+@pytest.mark.unit
+def test_while_nobody_is_reached_everybody_is_asked_again_in_each_round():
+    spread = spreading.Spread(endpoint("127.0.0.1:1", False), grpc, wanted=True)
+    home = spread.take("/call")
+    servers = [op.ServerInfo(id=name, address=f"127.0.0.1:{number}") for number, name in enumerate("abc", 2)]
+    spread.heard(home, op.ListServersResponse(servers=servers, self="a", revision=1))
+    first, second, third = sorted(spread.new(), key=lambda seat: seat.address)
+    spread.heard(first, op.ListServersResponse(servers=servers, self="a", revision=1))
+    for _ in range(20):
+        spread.missed(second, Unavailable("it listens nowhere"))
+    spread.heard(home, op.ListServersResponse(servers=servers[:2], self="a", revision=2))
+    assert not {second, third} & set(spread.due()), "one has gone that was never reached, the other is tried seldom"
+    spread.heard(home, op.ListServersResponse(servers=servers[1:2], self="a", revision=3))
+    assert first not in spread.due()
+    spread.missed(home, Unavailable("it has ended"))
+    assert {home, first, second} == set(spread.due())
 
 
 def test_one_that_is_no_member_keeps_its_share_beside_one_that_is(world: World):

@@ -60,6 +60,11 @@ def advertised(advertise: str, port: int) -> str:
     return f"{host}:{int(given or 0) or port}"
 
 
+def names_no_port(advertise: str) -> bool:
+    """Return whether `server.advertise` leaves the port to the server."""
+    return advertised(advertise, 1) != advertised(advertise, 2)
+
+
 def _is_host(text: str) -> bool:
     try:
         address = ipaddress.ip_address(text.removeprefix("[").removesuffix("]"))

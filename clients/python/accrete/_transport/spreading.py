@@ -4,7 +4,8 @@ A server that is a member of several (its setting `server.advertise`) says so wi
 asks who the members are, on a thread or task of its own, connects to them, and gives each call to the one with the
 fewest calls of this client under way. One that does not advertise costs nothing more than a look at its answer's
 metadata. The address that the client was given stays in use: while no member can be reached, and for its server while
-that is not reached under its own address.
+that is not reached under its own address. While nobody at all is reached, everybody is asked in each round, also those
+that were members before: one that could not tell the store of itself for a moment is no member, and yet serves.
 
 Nothing here waits or sends: both transports do what it says.
 """
@@ -153,6 +154,7 @@ class Spread:
         self._interface = interface
         self._home = Seat(address=single, open=lambda: endpoint.channel(interface), reached=True)
         self._members: dict[str, Seat] = {}
+        self._former: dict[str, Seat] = {}
         self._usable: tuple[Seat, ...] = (self._home,)
         self._lock = threading.Lock()
         self._turn = 0
@@ -191,7 +193,8 @@ class Spread:
     def lanes(self) -> list[Lane]:
         """Return all that are open."""
         with self._lock:
-            return [seat.lane for seat in self._all() if seat.lane is not None] + self._round.lanes
+            seats = [*self._all(), *self._former.values()]
+            return [seat.lane for seat in seats if seat.lane is not None] + self._round.lanes
 
     def metadata(self, seat: Seat) -> tuple[tuple[str, str | bytes], ...]:
         """Return the metadata of a call to a server."""
@@ -258,9 +261,15 @@ class Spread:
         with self._lock:
             news, self._round.used = self._round.used, False
             self._round.idle = 0 if news else self._round.idle + 1
-            asked = [seat for seat in self._all() if not seat.reached and seat.retry_at <= now]
+            lost = self._lost()
+            asked = [seat for seat in self._all() if not seat.reached and (lost or seat.retry_at <= now)]
             if self._round.idle % _IDLE and not any(seat.in_flight for seat in self._all()):
                 return []
+            if lost:
+                asked += self._former.values()
+            else:
+                for seat in self._former.values():
+                    self._drop(seat)
             asked += [seat for seat in self._all() if seat.reached and seat.in_flight and not seat.answered]
             self._round.turn += 1
             polled = self._usable[self._round.turn % len(self._usable)] if self._revision >= 0 else self._home
@@ -279,6 +288,8 @@ class Spread:
             if seat is not self._home and response.self not in seat.ids:
                 self._down(seat)  # another server is there, behind an address that is translated perhaps
                 return
+            if self._former.pop(seat.address, None) is not None:
+                self._members[seat.address] = seat
             if not response.self:
                 seat.others_until = time.monotonic() + _OTHERS_S
             if seat.id != response.self:
@@ -320,6 +331,9 @@ class Spread:
     def _all(self) -> list[Seat]:
         return [self._home, *self._members.values()]
 
+    def _lost(self) -> bool:
+        return not any(seat.reached for seat in self._all())
+
     def _others(self, seat: Seat) -> bool:
         return any(other is not seat and other.reached for other in self._usable)
 
@@ -355,14 +369,21 @@ class Spread:
                 ids.setdefault(one.address, set()).add(one.id)
         drawn = sorted(ids, key=self._draw)[:MOST]
         for address in [address for address in self._members if address not in drawn]:
-            self._drop(self._members.pop(address))
+            gone = self._members.pop(address)
+            self._drop(gone)
+            if gone.id:
+                gone.reached, gone.failures, gone.retry_at = False, 0, 0.0
+                self._former[address] = gone
         for address in drawn:
-            seat = self._members.get(address)
+            seat = self._members.get(address) or self._former.pop(address, None)
             if seat is None:
-                seat = self._members[address] = Seat(address=address, open=self._opener(address))
+                seat = Seat(address=address, open=self._opener(address))
+            self._members[address] = seat
             seat.ids = frozenset(ids[address])
             if seat.id and seat.id not in seat.ids:  # started again: another process is there
                 seat.id, seat.draining, seat.reached, seat.failures, seat.retry_at = "", False, False, 0, 0.0
+        while len(self._former) > MOST:
+            self._drop(self._former.pop(next(iter(self._former))))
         for seat in self._all():
             seat.draining = seat.draining or seat.id in draining
 
