@@ -84,6 +84,12 @@ class State:
     def fail(self, method: str, code: grpc.StatusCode, *, times: int = 1, **how: Any) -> None:
         self.faults[method].extend(Fault(code=code, **how) for _ in range(times))
 
+    def release(self, method: str) -> None:
+        """Ends the wait of all calls that hang."""
+        with self.changed:
+            self.hangs.discard(method)
+            self.changed.notify_all()
+
     def emit(self, **what: Any) -> None:
         with self.changed:
             number = len(self.events) + 1
@@ -117,7 +123,10 @@ class _Entry:
             context.set_trailing_metadata(self.state.trailers)
         if method in self.state.hangs:
             with self.state.changed:
-                self.state.changed.wait_for(lambda: self.state.stopping or not context.is_active(), timeout=20)
+                state = self.state
+                state.changed.wait_for(
+                    lambda: method not in state.hangs or state.stopping or not context.is_active(), timeout=20
+                )
         fault = self.state.faults[method].popleft() if self.state.faults[method] else None
         if fault and not fault.late:
             fault.abort(context)

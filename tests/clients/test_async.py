@@ -48,6 +48,27 @@ def run(server):
     return run
 
 
+def test_calls_of_many_images_are_under_way_together_and_end_with_the_first_that_fails(run, server):
+    server.state.hangs.add("Predict")
+    server.state.max_images = 63
+
+    async def work(client):
+        asked = asyncio.ensure_future(client.predict([bytes(n + 1) for n in range(512)], features=True, window=3))
+        while len(server.state.calls) < 3:
+            await asyncio.sleep(0.01)
+        server.state.release("Predict")
+        return await asked, await client.predict([b"a"] * 200, window=2)
+
+    many, few = run(work)
+    assert [one.features[0] for one in many] == list(range(1, 513))
+    assert len(few) == 200
+    server.state.calls.clear()
+    server.state.fail("Predict", grpc.StatusCode.INTERNAL)
+    with pytest.raises(accrete.InternalError):
+        run(lambda client: client.predict([b"a"] * 6400, window=2))
+    assert len(server.state.calls) < 100
+
+
 def test_predict(run, image, tmp_path):
     (tmp_path / "a.png").write_bytes(b"12345")
 

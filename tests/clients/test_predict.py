@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import grpc
 import numpy as np
 import pytest
 
-from accrete import InvalidInput, LimitExceeded, NoModel, NotNow, Prediction, RankedLabel, Timings
+from accrete import InternalError, InvalidInput, LimitExceeded, NoModel, NotNow, Prediction, RankedLabel, Timings
 from accrete.v1 import types_pb2
+from benchmarks.waiting import until
 
 
 def test_one_image_gives_one_prediction(client, image):
@@ -148,12 +151,43 @@ def test_an_object_that_is_no_image_is_refused_by_its_type(client):
 def test_more_images_than_a_call_takes_are_split_and_come_back_in_order(client, state):
     predictions = client.predict([bytes(n + 1) for n in range(150)], features=True)
     assert [prediction.features[0] for prediction in predictions] == list(range(1, 151))
-    assert [len(request.images) for request in state.requests("Predict")] == [64, 64, 22]
+    assert [len(request.images) for request in state.requests("Predict")] == [50, 50, 50]
+
+
+@pytest.mark.parametrize("window", [1, 3])
+def test_so_many_calls_are_under_way_at_once(client, state, window):
+    state.hangs.add("Predict")
+    with ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(client.predict, [bytes(n + 1) for n in range(512)], features=True, window=window)
+        until(lambda: len(state.calls) == window)
+        state.release("Predict")
+        assert [one.features[0] for one in asked.result()] == list(range(1, 513))
+    assert len(state.calls) == 8
+
+
+def test_an_error_of_one_call_of_many_is_raised_and_no_further_call_begins(client, state):
+    state.fail("Predict", grpc.StatusCode.INTERNAL)
+    with pytest.raises(InternalError):
+        client.predict([b"a"] * 6400, window=2)
+    assert len(state.calls) < 100
+
+
+def test_a_window_is_of_one_call_or_more(client, state):
+    with pytest.raises(InvalidInput, match="window 0"):
+        client.predict([b"a"], window=0)
+    assert not state.calls
 
 
 def test_images_are_split_by_bytes_too(client, state):
     client.predict([bytes(12 * 1024 * 1024)] * 5)
-    assert [len(request.images) for request in state.requests("Predict")] == [2, 2, 1]
+    assert sorted(len(request.images) for request in state.requests("Predict")) == [1, 2, 2]
+
+
+def test_large_files_are_split_before_they_are_read(client, state, tmp_path):
+    file = tmp_path / "large.jpg"
+    file.write_bytes(bytes(12 * 1024 * 1024))
+    client.predict([file] * 5)
+    assert sorted(len(request.images) for request in state.requests("Predict")) == [1, 2, 2]
 
 
 def test_a_call_is_halved_while_the_server_says_that_it_is_too_much(client, state):

@@ -106,6 +106,7 @@ class AsyncClient:
         top_k: int = 5,
         features: bool = False,
         unknown_rate: float = 0.0,
+        window: int = prediction.WINDOW,
         timeout: float | None = None,
     ) -> list[Prediction]: ...
 
@@ -116,11 +117,12 @@ class AsyncClient:
         top_k: int = 5,
         features: bool = False,
         unknown_rate: float = 0.0,
+        window: int = prediction.WINDOW,
         timeout: float | None = None,
     ) -> Prediction | list[Prediction]:
         """See `Client.predict`."""
         options = prediction.Options(top_k=top_k, features=features, unknown_rate=unknown_rate)
-        return await prediction.predict(self._caller, images, options, timeout)
+        return await prediction.predict(self._caller, images, options, window, timeout)
 
     async def add_examples(
         self,

@@ -127,6 +127,7 @@ class Client:
         top_k: int = 5,
         features: bool = False,
         unknown_rate: float = 0.0,
+        window: int = prediction.WINDOW,
         timeout: float | None = None,
     ) -> list[Prediction]: ...
 
@@ -137,11 +138,13 @@ class Client:
         top_k: int = 5,
         features: bool = False,
         unknown_rate: float = 0.0,
+        window: int = prediction.WINDOW,
         timeout: float | None = None,
     ) -> Prediction | list[Prediction]:
         """Rank labels for an image, or for each of several.
 
-        More than 64 images, or 32 MiB, take several calls, each of which predicts with one version.
+        More than 64 images, or 32 MiB, take several calls, each of which predicts with one version. They are under way
+        together, so that a server of several cores has work for all of them.
 
         Args:
             images: one input of the model, or several.
@@ -149,6 +152,7 @@ class Client:
             features: whether to return the model's feature vectors as well.
             unknown_rate: mark an image that is near no class as `unknown`, and with it at most this share (0 to 0.5) of
                 images of known classes. 0 leaves it to the server, where it is off by default.
+            window: calls under way at once, where several images take more than one.
             timeout: seconds for each call.
 
         Returns:
@@ -160,7 +164,7 @@ class Client:
             InvalidInput: a parameter, or the one image that was given, cannot be used, which the message names.
         """
         options = prediction.Options(top_k=top_k, features=features, unknown_rate=unknown_rate)
-        return run(prediction.predict(self._caller, images, options, timeout))
+        return run(prediction.predict(self._caller, images, options, window, timeout))
 
     def add_examples(
         self, examples: Iterable[ExampleLike], *, batch_size: int = BATCH_SIZE, timeout: float | None = None

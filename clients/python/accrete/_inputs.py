@@ -142,6 +142,20 @@ def is_quick(image: object) -> bool:
     return isinstance(image, np.ndarray | bytes | bytearray | memoryview)
 
 
+def size_of(image: ImageLike) -> int:
+    """Return about how many bytes an image takes in a message; 0 where that shows only when its message is made."""
+    if isinstance(image, np.ndarray | memoryview):
+        return image.nbytes
+    if isinstance(image, bytes | bytearray):
+        return len(image)
+    if is_pillow(image):
+        return image.size[0] * image.size[1] * 3
+    try:
+        return os.stat(cast(Any, image)).st_size
+    except (OSError, TypeError, ValueError):
+        return 0
+
+
 def to_ids(ids: Iterable[str]) -> list[str]:
     """Return example ids. Raises InvalidInput for a single string, which would be taken for its characters."""
     if isinstance(ids, str):

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import AsyncGenerator, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import cast
 
 from .._config import MAX_MESSAGE_BYTES
 from .._errors import IncompatibleServer, InvalidInput, LimitExceeded, NoModel, NotNow
-from .._inputs import ImageLike, image_message, is_one, is_quick, source_of
+from .._inputs import ImageLike, image_message, is_one, is_quick, size_of, source_of
 from .._results import Prediction, Timings
 from .._transport.batching import batches, each
 from .._transport.caller import Caller
@@ -19,6 +20,7 @@ from .decoding import predictions
 
 MAX_IMAGES = 64  # in one call; the server's default limit
 MAX_BYTES = MAX_MESSAGE_BYTES // 2
+WINDOW = 8  # calls; four on their way for each turn of a server on two cores
 
 
 _NAMED = re.compile(r"^images\[(\d+)\]: ")
@@ -44,30 +46,55 @@ class Options:
 
 
 async def predict(
-    caller: Caller, images: ImageLike | Iterable[ImageLike], options: Options, timeout: float | None
+    caller: Caller, images: ImageLike | Iterable[ImageLike], options: Options, window: int, timeout: float | None
 ) -> Prediction | list[Prediction]:
-    """Return a prediction for one image, a list for several; `timeout` is for each call that they are split into.
+    """Return a prediction for one image, a list for several.
+
+    Several are split into as many calls as their number and size need, `window` of them under way at once: while the
+    server computes some, others are on their way, and files are read for the next. `timeout` is for each of them.
 
     Raises:
-        InvalidInput: one image cannot be used. Of several, it is told in its place.
+        InvalidInput: one image cannot be used, of several it is told in its place; or the window is below 1.
     """
+    if window < 1:
+        raise InvalidInput(f"window {window}: 1 or more calls are allowed")
     if is_one(images):
         return await _predict_one(caller, cast(ImageLike, images), options, timeout)
     given = list(cast(Iterable[ImageLike], images))
+    sizes = await caller.transport.offload(lambda: [size_of(image) for image in given])
+    calls = max(1, -(-len(given) // MAX_IMAGES))
+    parts: list[list[int]] = []
+    # Even parts: a rest of a few images would leave the server's other turns with nothing to do.
+    even = batches(each(range(len(given))), count=-(-len(given) // calls), limit=MAX_BYTES, size=lambda i: sizes[i])
+    async for part in even:
+        parts.append(part)
+    works = [partial(_part, caller, given, part, options, timeout) for part in parts]
+    answers = await caller.transport.together(works, window) if len(works) > 1 else [await work() for work in works]
+    found = [answer for some in answers for answer in some]
+    return [
+        _refused(image, index, one) if isinstance(one, str) else one
+        for index, (image, one) in enumerate(zip(given, found, strict=True))
+    ]
+
+
+async def _part(
+    caller: Caller, given: Sequence[ImageLike], part: Sequence[int], options: Options, timeout: float | None
+) -> list[Answer]:
+    """Return the answers to some of the images, by one call as far as they are no larger than they seemed."""
     found: dict[int, Answer] = {}
-    messages: list[tuple[int, types_pb2.Image]] = []
-    for index, image in enumerate(given):
-        try:
-            messages.append((index, await _message(caller, image)))
-        except InvalidInput as error:
-            found[index] = error.details
-    async for batch in batches(each(messages), count=MAX_IMAGES, limit=MAX_BYTES, size=lambda one: one[1].ByteSize()):
+
+    async def messages() -> AsyncGenerator[tuple[int, types_pb2.Image], None]:
+        for index in part:
+            try:
+                yield index, await _message(caller, given[index])
+            except InvalidInput as error:
+                found[index] = error.details
+
+    batched = batches(messages(), count=MAX_IMAGES, limit=MAX_BYTES, size=lambda one: one[1].ByteSize())
+    async for batch in batched:
         answers = await answered(caller, [message for _, message in batch], options, timeout)
         found |= {index: answer for (index, _), answer in zip(batch, answers, strict=True)}
-    return [
-        _refused(image, index, one) if isinstance(one := found[index], str) else one
-        for index, image in enumerate(given)
-    ]
+    return [found[index] for index in part]
 
 
 async def _predict_one(caller: Caller, image: ImageLike, options: Options, timeout: float | None) -> Prediction:

@@ -15,6 +15,7 @@ import grpc.aio
 from .._config import Endpoint
 from .._errors import AccreteError, Cancelled, InternalError, Unavailable, from_rpc, from_unary
 from ..v1 import operation_pb2 as op
+from .base import Work
 from .methods import LIST_SERVERS, Method
 from .spreading import Lane, Seat, Spread, one_round
 
@@ -99,6 +100,20 @@ class AsyncTransport:
 
     async def offload(self, work: Callable[[], T]) -> T:
         return await asyncio.to_thread(work)
+
+    async def together(self, works: Sequence[Work[T]], at_once: int) -> list[T]:
+        gate = asyncio.Semaphore(at_once)
+
+        async def begun(work: Work[T]) -> T:
+            async with gate:
+                return await work()
+
+        doing = [asyncio.ensure_future(begun(work)) for work in works]
+        try:
+            return list(await asyncio.gather(*doing))
+        finally:
+            for one in doing:
+                one.cancel()
 
     async def close(self) -> None:
         self._closed = True

@@ -6,8 +6,8 @@ the caller's thread (`_sync_transport.run`). The asyncio transport suspends as u
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, Protocol, TypeAlias, TypeVar
 
 from .methods import Method
 
@@ -16,6 +16,9 @@ R = TypeVar("R")
 T = TypeVar("T")
 Q_contra = TypeVar("Q_contra", contravariant=True)
 R_co = TypeVar("R_co", covariant=True)
+
+Work: TypeAlias = Callable[[], Coroutine[Any, Any, T]]
+"""Begins something when it is called."""
 
 
 class Stream(Protocol[R_co]):
@@ -55,6 +58,13 @@ class Transport(Protocol):
 
     async def offload(self, work: Callable[[], T]) -> T:
         """Do slow work where it delays nobody else, and return its result."""
+
+    async def together(self, works: Sequence[Work[T]], at_once: int) -> list[T]:
+        """Do several works, at most so many at a time, and return their results in order.
+
+        Raises:
+            AccreteError: one fails. Those that have not begun do not begin, and nobody waits for those that have.
+        """
 
     async def close(self) -> None:
         """End all calls; a second time does nothing."""

@@ -8,6 +8,8 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextvars import copy_context
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -16,6 +18,7 @@ import grpc
 from .._config import Endpoint
 from .._errors import AccreteError, Cancelled, from_rpc, from_unary
 from ..v1 import operation_pb2 as op
+from .base import Work
 from .methods import LIST_SERVERS, Method
 from .spreading import Lane, Seat, Spread, one_round
 
@@ -53,6 +56,10 @@ def iterate_batches(batches: AsyncGenerator[list[T], None]) -> Iterator[T]:
     with contextlib.closing(iterate(batches)) as lists:
         for values in lists:
             yield from values
+
+
+def _begun(work: Work[T]) -> T:
+    return run(work())
 
 
 async def _next(source: AsyncGenerator[T, None]) -> T:
@@ -132,6 +139,16 @@ class SyncTransport:
 
     async def offload(self, work: Callable[[], T]) -> T:
         return work()
+
+    async def together(self, works: Sequence[Work[T]], at_once: int) -> list[T]:
+        pool = ThreadPoolExecutor(max(1, min(at_once, len(works))), thread_name_prefix="accrete-calls")
+        try:
+            doing = [pool.submit(copy_context().run, partial(_begun, work)) for work in works]
+            wait(doing, return_when=FIRST_EXCEPTION)
+            failed = [one for one in doing if one.done() and one.exception() is not None]
+            return [one.result() for one in failed or doing]
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
 
     async def close(self) -> None:
         self._closed = True
