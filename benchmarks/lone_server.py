@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from accrete import Client
+from accrete import Client, TlsConfig
 from accrete.v1 import prediction_pb2, types_pb2
 from accrete_learner import backbones, export
 from accrete_learner.config import ModelConfig
@@ -27,6 +28,9 @@ from accrete_storage.versions.commit import Commit
 from accrete_storage.versions.record import VersionRecord
 from benchmarks.node import cpu_s, resident_bytes
 from benchmarks.waiting import free_port, until
+
+Build = Callable[..., backbones.Backbone]
+"""Makes the network of a model from it and a `generator`."""
 
 RESNET32 = ModelConfig()
 """The papers' network."""
@@ -70,34 +74,73 @@ def lone_server(
     """Start one on these cores, with a version for each number of classes; the first is live. `settings`: further ones
     by `SECTION.FIELD`, which have to name another `model` too."""
     data_dir = folder / "data"
-    with published(data_dir, StoreConfig(), classes, model) as (store, artifacts):
-        process, address, ready_s = _start(data_dir, cores, settings or {}, model)
-        try:
-            graph = artifacts.path(1) / GRAPH_FILE
-            yield LoneServer(
-                process=process,
-                address=address,
-                data_dir=data_dir,
-                store_pid=store.pid or 0,
-                graph=graph,
-                ready_s=ready_s,
-            )
-        finally:
-            process.terminate()
-            process.wait(30)
+    with (
+        published(data_dir, StoreConfig(), classes, model) as (store, _),
+        serving(data_dir, cores, settings, model, store_pid=store.pid or 0) as server,
+    ):
+        yield server
+
+
+@contextmanager
+def serving(
+    data_dir: Path,
+    cores: Set[int],
+    settings: Mapping[str, str] | None = None,
+    model: ModelConfig = RESNET32,
+    *,
+    store_pid: int = 0,
+    checkout: Path | None = None,
+) -> Iterator[LoneServer]:
+    """Start a server on these cores, on a store that runs and has versions; there may be others beside it.
+
+    Args:
+        data_dir: of the store.
+        cores: the server's.
+        settings: further ones by `SECTION.FIELD`; `server.port` lets several share one.
+        model: of the versions.
+        store_pid: the store's process, to be told.
+        checkout: folder of another state of this project, whose server it is; None: this one's.
+    """
+    process, address, ready_s = _start(data_dir, cores, settings or {}, model, checkout)
+    try:
+        yield LoneServer(
+            process=process,
+            address=address,
+            data_dir=data_dir,
+            store_pid=store_pid,
+            graph=ArtifactStore(data_dir / "versions").path(1) / GRAPH_FILE,
+            ready_s=ready_s,
+        )
+    finally:
+        process.terminate()
+        process.wait(30)
 
 
 @contextmanager
 def published(
-    data_dir: Path, config: StoreConfig, classes: Iterable[int] = (100,), model: ModelConfig = RESNET32
+    data_dir: Path,
+    config: StoreConfig,
+    classes: Iterable[int] = (100,),
+    model: ModelConfig = RESNET32,
+    build: Build = backbones.build,
 ) -> Iterator[tuple[EmbeddedStore, ArtifactStore]]:
     """Yield the store on its own, running, with a version for each number of classes; the first is live."""
     store = EmbeddedStore(data_dir, config)
     store.start()
     try:
-        yield store, _publish(data_dir, config, list(classes), model)
+        yield store, _publish(data_dir, config, list(classes), model, build)
     finally:
         store.stop()
+
+
+def nothing(model: ModelConfig, *, generator: torch.Generator) -> backbones.Backbone:
+    """Return a network for `published` that computes next to nothing: what is left is the server."""
+    return backbones.Backbone(_Corner(), model.channels, model.input_shape, torch.zeros(3), torch.ones(3))
+
+
+class _Corner(torch.nn.Module):
+    def forward(self, batch: torch.Tensor) -> torch.Tensor:
+        return batch[:, :, 0, 0]
 
 
 def request(folder: Path, images: int, model: ModelConfig = RESNET32) -> Path:
@@ -117,7 +160,10 @@ def noise(images: int, model: ModelConfig = RESNET32) -> np.ndarray:
     return np.random.default_rng(1993).integers(0, 256, (images, *model.input_shape), dtype=np.uint8)
 
 
-def _publish(data_dir: Path, config: StoreConfig, classes: Sequence[int], model: ModelConfig) -> ArtifactStore:
+def _publish(
+    data_dir: Path, config: StoreConfig, classes: Sequence[int], model: ModelConfig, build: Build
+) -> ArtifactStore:
+    torch.set_num_threads(1)  # else its threads wait for each other where others use the cores
     store, artifacts = Store.connect(config, HoldoutConfig(), data_dir=data_dir), ArtifactStore(data_dir / "versions")
     lease = store.acquire_lease("benchmark")
     if lease is None:
@@ -126,7 +172,7 @@ def _publish(data_dir: Path, config: StoreConfig, classes: Sequence[int], model:
         labels = [f"class {number}" for number in range(count)]
         candidate = data_dir / "work" / str(version)
         candidate.parent.mkdir(parents=True, exist_ok=True)
-        _write(candidate, labels, model)
+        _write(candidate, labels, model, build)
         record = _record(version, labels, artifacts.publish(candidate, version))
         event = {"version": version, "new_labels": [], "accuracy": record.accuracy, "step_seconds": 0.0}
         revision = store.registry.state().revision
@@ -147,9 +193,9 @@ def _publish(data_dir: Path, config: StoreConfig, classes: Sequence[int], model:
     return artifacts
 
 
-def _write(folder: Path, labels: Sequence[str], model: ModelConfig) -> None:
+def _write(folder: Path, labels: Sequence[str], model: ModelConfig, build: Build) -> None:
     generator = torch.Generator().manual_seed(1993)
-    backbone = backbones.build(model, generator=generator).eval()
+    backbone = build(model, generator=generator).eval()
     rows = torch.randn(len(labels), backbone.feature_length, generator=generator)
     head = {
         "weight": rows,
@@ -184,23 +230,41 @@ def _record(version: int, labels: list[str], digest: str) -> VersionRecord:
 
 
 def _start(
-    data_dir: Path, cores: Set[int], settings: Mapping[str, str], model: ModelConfig
+    data_dir: Path, cores: Set[int], settings: Mapping[str, str], model: ModelConfig, checkout: Path | None
 ) -> tuple[subprocess.Popen[bytes], str, float]:
     """Return the process, its address, and the seconds until it answered."""
-    port = free_port()
-    chosen = {"server.metrics_port": "0", "engine.device": "cpu", "server.concurrency": str(len(cores)), **settings}
+    chosen = {
+        "server.port": str(free_port()),
+        "server.metrics_port": "0",
+        "engine.device": "cpu",
+        "server.concurrency": str(len(cores)),
+        **settings,
+    }
     command = ["taskset", "-c", ",".join(map(str, sorted(cores))), sys.executable, "-m", "accrete", "serve"]
-    command += ["--data-dir", str(data_dir), "--port", str(port)]
+    command += ["--data-dir", str(data_dir)]
     command += [part for name, value in chosen.items() for part in ("--set", f"{name}={value}")]
     address_file = data_dir / "server.json"
     address_file.unlink(missing_ok=True)
     with (data_dir / "server.log").open("ab") as log:
         started = time.perf_counter()
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+        process = subprocess.Popen(command, stdout=log, stderr=log, env=_environment(checkout))
     until(lambda: address_file.exists() or process.poll() is not None, what="the server")
     if process.poll() is not None:
         raise RuntimeError(f"the server ended: {(data_dir / 'server.log').read_text(errors='replace')[-3000:]}")
     address = str(json.loads(address_file.read_text())["address"])
-    with Client(address, timeout=30) as client:
+    with Client(address, timeout=30, tls=_tls(settings)) as client:
         client.predict(noise(1, model)[0])
     return process, address, time.perf_counter() - started
+
+
+def _tls(settings: Mapping[str, str]) -> bool | TlsConfig:
+    certificate = settings.get("access.certificate")
+    return TlsConfig(root_certificates=certificate) if certificate else False
+
+
+def _environment(checkout: Path | None) -> dict[str, str]:
+    """Return the environment, with that checkout's packages before all others."""
+    if checkout is None:
+        return dict(os.environ)
+    paths = [str(checkout / folder) for folder in ("clients/python", "server", "learner", "storage", "protos", ".")]
+    return os.environ | {"PYTHONPATH": os.pathsep.join([*paths, os.environ.get("PYTHONPATH", "")])}

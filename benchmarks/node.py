@@ -203,8 +203,7 @@ def resident_bytes(pid: int) -> int:
 
 def cpu_s(pid: int) -> float:
     """Processor time of a process, all threads, so far."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime((~pid << 3) | 2)  # the clock that `clock_getcpuclockid` names; /proc counts in 10 ms
 
 
 @contextmanager

@@ -6,14 +6,17 @@ enough, its core is the server's. Latency counts from when a call was to be sent
 
 from __future__ import annotations
 
+import contextlib
 import json
+import queue
 import subprocess
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Sequence, Set
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,12 @@ class Traffic:
     """Calls per second; the pauses between them are exponential."""
     in_flight: int = 0
     """Other than 0: instead of at a rate, a call is sent whenever fewer are under way."""
+    pause_s: float = 0.0
+    """How long, with `in_flight`, a caller waits after a call that was not answered."""
+    connections: int = 1
+    """Over which calls go by turns; with `in_flight`, each has its share of them."""
+    certificate: str = ""
+    """File of the certificate that the server's is checked by; empty: nothing is encrypted."""
     deadline_s: float = 10.0
     hasty: float = 0.0
     """Share of calls whose caller does not wait that long: half of them by a deadline, half by cancelling."""
@@ -100,17 +109,38 @@ class _Sender:
     def run(self) -> None:
         """Send everything, and return when every call has ended."""
         request = Path(self._traffic.request).read_bytes()
-        with grpc.insecure_channel(self._traffic.address) as channel:
-            call = channel.unary_unary(METHOD, None, None)
-            grpc.channel_ready_future(channel).result(20)
-            (self._keep_busy if self._traffic.in_flight else self._send)(call, request)
+        with contextlib.ExitStack() as channels:
+            calls = []
+            for _ in range(self._traffic.connections):
+                channel = channels.enter_context(_channel(self._traffic))
+                calls.append(channel.unary_unary(METHOD, None, None))
+                grpc.channel_ready_future(channel).result(20)
+            (self._keep_busy if self._traffic.in_flight else self._send)(calls, request)
             while not all(self.code):
                 time.sleep(0.01)
 
-    def _keep_busy(self, call: Any, request: bytes) -> None:
-        free = threading.Semaphore(self._traffic.in_flight)
+    def _keep_busy(self, calls: Sequence[Any], request: bytes) -> None:
+        free: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        pausing: queue.SimpleQueue[tuple[float, Any]] = queue.SimpleQueue()
+        for number in range(self._traffic.in_flight):
+            free.put(calls[number % len(calls)])
         begun = self.begun = time.perf_counter()
-        while free.acquire() and (now := time.perf_counter() - begun) < self._traffic.seconds:
+
+        def next_one(done: Any, call: Any) -> None:
+            if self._traffic.pause_s and done.code() is not grpc.StatusCode.OK:
+                pausing.put((time.perf_counter() + self._traffic.pause_s, call))
+            else:
+                free.put(call)
+
+        def pause() -> None:
+            while True:
+                until, call = pausing.get()  # all pauses have one length, so that the first is over first
+                _sleep_until(until)
+                free.put(call)
+
+        threading.Thread(target=pause, daemon=True).start()
+
+        while (call := free.get()) and (now := time.perf_counter() - begun) < self._traffic.seconds:
             index = len(self.due)
             self.due.append(now)
             self.late.append(0.0)
@@ -119,9 +149,9 @@ class _Sender:
             self.hasty.append(False)
             future = call.future(request, timeout=self._traffic.deadline_s)
             future.add_done_callback(lambda done, index=index, at=begun + now: self._ended(done, index, at))
-            future.add_done_callback(lambda _: free.release())
+            future.add_done_callback(partial(next_one, call=call))
 
-    def _send(self, call: Any, request: bytes) -> None:
+    def _send(self, calls: Sequence[Any], request: bytes) -> None:
         patience = self._traffic.patience_s
         cancels: list[tuple[float, Any]] = []
         begun = self.begun = time.perf_counter() + 0.1
@@ -133,6 +163,7 @@ class _Sender:
             _sleep_until(begun + due)
             self.late[index] = time.perf_counter() - begun - due
             by_deadline = self.hasty[index] and not self._cancels[index]
+            call = calls[index % len(calls)]
             future = call.future(request, timeout=patience if by_deadline else self._traffic.deadline_s)
             future.add_done_callback(lambda done, index=index, at=begun + due: self._ended(done, index, at))
             if self.hasty[index] and self._cancels[index]:
@@ -144,6 +175,15 @@ class _Sender:
     def _ended(self, future: Any, index: int, due: float) -> None:
         self.took[index] = time.perf_counter() - due
         self.code[index] = future.code().name
+
+
+def _channel(traffic: Traffic) -> grpc.Channel:
+    """Return a channel with a connection of its own."""
+    options = [("grpc.use_local_subchannel_pool", 1)]
+    if not traffic.certificate:
+        return grpc.insecure_channel(traffic.address, options)
+    credentials = grpc.ssl_channel_credentials(Path(traffic.certificate).read_bytes())
+    return grpc.secure_channel(traffic.address, credentials, options)
 
 
 def _sleep_until(moment: float) -> None:
