@@ -52,10 +52,11 @@ def connected(address: str, namespace: str) -> Iterator[Any]:
     try:
         _knock(chosen)
         with _errors_into(told):
+            _ask_in(ray, chosen)
             ray.init(address=chosen, namespace=namespace, log_to_driver=False, logging_level=logging.CRITICAL)
     except ray.exceptions.AuthenticationError as error:
         raise NoRay(_no_token(error)) from error
-    except (ConnectionError, TimeoutError, RuntimeError, ValueError) as error:
+    except (ConnectionError, TimeoutError, RuntimeError, ValueError, ray.exceptions.RpcError) as error:
         if "unauthenticated" in "".join(told).lower() or "token" in str(error).lower():
             raise NoRay(_no_token(error)) from error
         raise NoRay(_not_running(chosen, error)) from error
@@ -85,6 +86,24 @@ def _knock(address: str) -> None:
         raise ConnectionError(error.strerror or str(error)) from error
 
 
+def _ask_in(ray: Any, address: str) -> None:
+    """Have Ray's head look at the token, for which `ray.init` would try for two minutes.
+
+    Raises:
+        AuthenticationError: of Ray: it is missing or wrong.
+        RpcError: of Ray: no head answers.
+        ConnectionError: no Ray runs on this machine.
+    """
+    from ray._private.authentication import authentication_token_setup as tokens  # no public name for any of it
+    from ray._private.services import canonicalize_bootstrap_address_or_die
+
+    if address == "auto":  # as `ray.init` does: on this machine a token that was saved counts without a mode
+        address = canonicalize_bootstrap_address_or_die(address)
+        tokens.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
+    tokens.ensure_token_if_auth_enabled(create_token_if_missing=False)  # without one, the client would end the process
+    ray._raylet.GcsClient(address=address)
+
+
 @contextlib.contextmanager
 def _errors_into(told: list[str]) -> Iterator[None]:
     """Take what is written to standard error: Ray tells there alone why a head does not let it in."""
@@ -103,7 +122,7 @@ def _errors_into(told: list[str]) -> Iterator[None]:
 
 
 def _no_token(error: Exception) -> str:
-    first = str(error).strip().splitlines()[0] if str(error).strip() else "it refuses"
+    first = str(error).strip().splitlines()[0].partition(". ")[0] if str(error).strip() else "it refuses"
     return (
         f"Ray does not let this machine in ({first}): set RAY_AUTH_MODE=token, and RAY_AUTH_TOKEN or "
         "RAY_AUTH_TOKEN_PATH to the token that the head was started with, here and on every node"
