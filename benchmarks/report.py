@@ -66,6 +66,14 @@ def arguments(description: str) -> argparse.ArgumentParser:
     return parser
 
 
+def setting(text: str) -> tuple[str, str]:
+    """Return name and value of a flag that sets something of a server. Raises ArgumentTypeError."""
+    name, found, value = text.partition("=")
+    if not found:
+        raise argparse.ArgumentTypeError(f"{text!r}; SECTION.FIELD=VALUE is expected")
+    return name, value
+
+
 def show(rows: Sequence[Row], found: dict[str, Any], file: Path | None) -> None:
     """Print the rows, and write them to `file` when one is given."""
     print(", ".join(f"{name}: {value}" for name, value in found.items()))

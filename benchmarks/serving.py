@@ -14,7 +14,6 @@ one run: every figure of both, and the second's over the first's.
 
 from __future__ import annotations
 
-import argparse
 import os
 import statistics
 import subprocess
@@ -38,7 +37,7 @@ from benchmarks.cpu_watch import CpuWatch
 from benchmarks.halves import halves, on
 from benchmarks.lone_server import RESNET32, Build, LoneServer, lone_server, noise, nothing, published, request, serving
 from benchmarks.open_loop import Outcome, Traffic, run
-from benchmarks.report import Row, arguments, machine, median_row, show
+from benchmarks.report import Row, arguments, machine, median_row, setting, show
 
 _CALLERS = 16
 _IMAGES = 64
@@ -206,7 +205,7 @@ def main() -> None:
     """Run the benchmark. The exit status is 1 when a bound is not kept."""
     parser = arguments(__doc__ or "")
     for flag, told in (("--set", "a setting of the server"), ("--against", "a setting of a second server")):
-        parser.add_argument(flag, action="append", default=[], metavar="S.F=V", type=_setting, help=told)
+        parser.add_argument(flag, action="append", default=[], metavar="S.F=V", type=setting, help=told)
     parser.add_argument("--against-checkout", type=Path, metavar="DIR", help="the second is of that checkout")
     parser.add_argument("--photographs", type=Path, metavar="DIR", help="one from there in place of a drawn one")
     parser.add_argument("--only", metavar="TEXT", default="", help="only what has this in its name")
@@ -275,13 +274,6 @@ def measure(
             rows += _by_classes(servers[0]["plain"], asker, rounds, seconds)
             rows += _size(servers[0]["plain"])
     return rows
-
-
-def _setting(text: str) -> tuple[str, str]:
-    name, found, value = text.partition("=")
-    if not found:
-        raise argparse.ArgumentTypeError(f"{text!r}; SECTION.FIELD=VALUE is expected")
-    return name, value
 
 
 def _name(settings: Sequence[tuple[str, str]], checkout: Path | None) -> str:

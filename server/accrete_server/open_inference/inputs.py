@@ -6,9 +6,9 @@ Shapes: N images; h, w, c of an image as sent; d of an embedding.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,8 +64,8 @@ class SentImages:
         self._tensor = tensor
         self._raw = _raw_content(request, tensor, read_shared)
 
-    def split(self) -> list[bytes]:
-        """Return each image's own bytes. Raises InvalidInput when there are more or fewer than the shape says."""
+    def split(self) -> Sequence[bytes | memoryview]:
+        """Return each image's own bytes, those of pixels where they are. Raises InvalidInput when there are more or fewer than the shape says."""
         if self.datatype != BYTES:
             data = _typed_content(self._tensor) if self._raw is None else self._raw
             size = math.prod(self.shape) * (4 if self.datatype == "FP32" else 1)
@@ -77,11 +77,12 @@ class SentImages:
             raise InvalidInput(f"{self.name}: {len(elements)} elements; the shape says {self.count}")
         return elements
 
-    def decode(self, data: bytes, reader: ImageReader) -> NDArray[Any]:
+    def decode(self, data: bytes | memoryview, reader: ImageReader) -> NDArray[Any]:
         """Return the model's input of one image's bytes. Raises BadImage."""
         if self.datatype == BYTES:
-            return reader.encoded(data)
-        return (reader.vector if self.datatype == "FP32" else reader.pixels)(self.shape, data)
+            return reader.encoded(bytes(data))
+        read = reader.vector if self.datatype == "FP32" else reader.pixels
+        return read(self.shape, cast(bytes, data))  # numpy reads both alike
 
 
 def _only_input(request: service_pb2.ModelInferRequest) -> Tensor:
@@ -121,10 +122,11 @@ def _typed_content(tensor: Tensor) -> bytes:
     return values.astype(np.uint8).tobytes()
 
 
-def _parts(data: bytes, count: int, size: int, name: str) -> list[bytes]:
+def _parts(data: bytes, count: int, size: int, name: str) -> list[memoryview]:
     if len(data) != count * size:
         raise InvalidInput(f"{name}: {len(data)} bytes; the shape says {count} times {size}")
-    return [data[start : start + size] for start in range(0, len(data), size)]
+    whole = memoryview(data)
+    return [whole[start : start + size] for start in range(0, len(data), size)]
 
 
 def _elements(data: bytes, count: int, name: str) -> list[bytes]:

@@ -6,7 +6,7 @@ Shapes: N images.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
@@ -76,16 +76,16 @@ class InferQuery:
         return view
 
     @property
-    def images(self) -> list[bytes]:
+    def images(self) -> Sequence[bytes | memoryview]:
         """The bytes of each image. Raises InvalidInput when there are more or fewer than the shape says."""
         return self._sent.split()
 
     def content(self, index: int) -> Content:
         """Return one of the images as it was sent."""
-        data = self._sent.split()[index]
+        data = bytes(self._sent.split()[index])
         return data if self._sent.datatype == BYTES else (tuple(self._sent.shape), data)
 
-    def decode(self, image: bytes) -> NDArray[Any]:
+    def decode(self, image: bytes | memoryview) -> NDArray[Any]:
         """Return an image as the model takes it. Raises BadImage."""
         return self._sent.decode(image, self._reader)
 
