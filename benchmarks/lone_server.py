@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import subprocess
 import sys
@@ -10,6 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -243,18 +243,26 @@ def _start(
     command = ["taskset", "-c", ",".join(map(str, sorted(cores))), sys.executable, "-m", "accrete", "serve"]
     command += ["--data-dir", str(data_dir)]
     command += [part for name, value in chosen.items() for part in ("--set", f"{name}={value}")]
-    address_file = data_dir / "server.json"
-    address_file.unlink(missing_ok=True)
-    with (data_dir / "server.log").open("ab") as log:
+    log_file = data_dir / "server.log"
+    with log_file.open("ab") as log:
+        told = log.tell()
         started = time.perf_counter()
         process = subprocess.Popen(command, stdout=log, stderr=log, env=_environment(checkout))
-    until(lambda: address_file.exists() or process.poll() is not None, what="the server")
+    # Of several servers in one folder, `server.json` is the first one's.
+    started_since = partial(_has_started, log_file, told)
+    until(lambda: started_since() or process.poll() is not None, what="the server")
     if process.poll() is not None:
-        raise RuntimeError(f"the server ended: {(data_dir / 'server.log').read_text(errors='replace')[-3000:]}")
-    address = str(json.loads(address_file.read_text())["address"])
+        raise RuntimeError(f"the server ended: {log_file.read_text(errors='replace')[-3000:]}")
+    address = f"127.0.0.1:{chosen['server.port']}"
     with Client(address, timeout=30, tls=_tls(settings)) as client:
         client.predict(noise(1, model)[0])
     return process, address, time.perf_counter() - started
+
+
+def _has_started(log: Path, since: int) -> bool:
+    with log.open("rb") as file:
+        file.seek(since)
+        return b"server.started" in file.read()
 
 
 def _tls(settings: Mapping[str, str]) -> bool | TlsConfig:
