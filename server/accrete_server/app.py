@@ -12,7 +12,6 @@ from typing import Any
 
 from accrete.inference import service_pb2_grpc
 from accrete.v1 import curation_pb2_grpc, inbox_pb2_grpc, operation_pb2_grpc, prediction_pb2_grpc, teaching_pb2_grpc
-from accrete_model import jpeg
 from accrete_model.artifact_store import ArtifactStore
 from accrete_model.artifacts import open_artifacts
 from accrete_model.errors import BucketRefused, BucketUnavailable
@@ -278,9 +277,7 @@ class Server:
         self._ready = True
         self._address_file.write(address=self.address, metrics=f"{self._config.metrics_host}:{self.metrics_port}")
         self._membership.start(self.port)
-        _log.info(
-            "server.started", extra={"address": self.address, "version": self.slots.version, "jpeg": jpeg.LIBRARY}
-        )
+        _log.info("server.started", extra={"address": self.address, "version": self.slots.version})
 
     def stop(self) -> None:
         """Take the server down in order.

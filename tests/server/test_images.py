@@ -89,6 +89,31 @@ def test_a_large_jpeg_is_cropped_like_the_same_picture_in_png():
     assert np.abs(jpeg.astype(int) - png).mean() < 3
 
 
+@pytest.mark.parametrize(
+    ("sides", "enough", "found"),
+    [
+        ((331, 277), 140, (331, 277)),
+        ((331, 277), 138, (166, 139)),
+        ((331, 277), 69, (83, 70)),
+        ((331, 277), 34, (42, 35)),
+        ((331, 277), 2, (42, 35)),
+    ],
+)
+def test_a_jpeg_is_decoded_as_small_as_is_still_enough(sides: tuple[int, int], enough: int, found: tuple[int, int]):
+    data = encode(picture(*sides), "JPEG")
+    assert _reader(max_pixels=10**6).upright(data, enough).size == found
+
+
+def test_a_huge_image_is_averaged_first_to_nearly_the_same_pixels():
+    image = picture(2400, 1800).effect_spread(40)
+    found = _reader(InputSpec((64, 64, 3), "uint8", 80), max_pixels=10**7, max_bytes=10**8).pixels(
+        (1800, 2400, 3), image.tobytes()
+    )
+    middle = (480, 180, 1920, 1620)
+    exact = np.asarray(image.resize((64, 64), Image.Resampling.BILINEAR, box=middle))
+    assert 0 < np.abs(found.astype(int) - exact).max() <= 4
+
+
 @given(st.integers(1, 400), st.integers(1, 400), st.sampled_from([32, 33, 37, 64]))
 def test_images_of_all_sizes_can_be_cropped(width, height, shorter_side):
     spec = InputSpec((24, 32, 1), "uint8", shorter_side)
