@@ -6,11 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
+from accrete_learner.frozen_backbone import frozen_backbone
+from accrete_model.config import EngineConfig
+from accrete_model.engines.onnxruntime_ import GraphEngine
 from accrete_model.frozen import efficientnet_lite0
 from accrete_node.backbones import show
+from accrete_node.int8 import FEWEST, write_int8
 from accrete_node.settings import Settings
+from tests.server.pictures import picture
 
 pytestmark = pytest.mark.integration
 
@@ -58,3 +64,51 @@ def test_named_ones_are_measured_and_wrong_ones_told(tmp_path: Path, file: Path,
 def test_a_form_that_does_not_fit_is_told(tmp_path: Path, file: Path, capsys: pytest.CaptureFixture[str]):
     assert show(settings(tmp_path, backbone=f"onnx:{file}", mean=[0.5]), [f"onnx:{file}"], as_json=False) == 2
     assert "model.mean = [0.5]: " in capsys.readouterr().err
+
+
+def test_a_backbone_in_integers_is_written_and_takes_images_as_the_other_does(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    folder, made = tmp_path / "photographs", tmp_path / "int8.onnx"
+    (folder / "deep").mkdir(parents=True)
+    for seed in range(FEWEST):
+        picture(90, 70, seed=seed).save(folder / "deep" / f"{seed}.png")
+    (folder / "notes.txt").write_text("no image")
+    own = settings(tmp_path, backbone="efficientnet_lite0", input_size=32)
+    assert write_int8(own, made, folder) == 0
+    told = capsys.readouterr().out
+    assert f"Calibrated on {FEWEST - FEWEST // 5} images" in told
+    before = frozen_backbone(own.model)
+    after = frozen_backbone(settings(tmp_path, backbone=f"onnx:{made}").model)
+    assert (after.spec, after.feature_length) == (before.spec, before.feature_length)
+    assert len(after.graph) < len(before.graph) / 3
+    images = np.stack([np.asarray(picture(32, 32, seed=seed)) for seed in range(100, 108)])
+    first, second = (GraphEngine(one.graph, EngineConfig(device="cpu")).run(images) for one in (before, after))
+    cosine = (first * second).sum(1) / (np.linalg.norm(first, axis=1) * np.linalg.norm(second, axis=1))
+    assert 0.9 < cosine.min() < 1  # others, but near
+
+
+@pytest.mark.parametrize(
+    ("model", "images", "told"),
+    [
+        ({"backbone": "resnet8"}, 0, "model.backbone = 'resnet8': no frozen network"),
+        ({"backbone": "efficientnet_lite0", "input_size": 32}, FEWEST - 1, "15 images that can be read; at least 16"),
+    ],
+)
+def test_what_cannot_be_written_in_integers_is_told_and_leaves_no_file(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], model: dict[str, Any], images: int, told: str
+):
+    folder, made = tmp_path / "photographs", tmp_path / "int8.onnx"
+    folder.mkdir()
+    for seed in range(images):
+        picture(9, 7, seed=seed).save(folder / f"{seed}.png")
+    assert write_int8(settings(tmp_path, **model), made, folder) == 2
+    assert told in capsys.readouterr().err
+    assert not made.exists()
+
+
+def test_a_file_that_is_there_is_not_written_over(tmp_path: Path, file: Path, capsys: pytest.CaptureFixture[str]):
+    content = file.read_bytes()
+    assert write_int8(settings(tmp_path, backbone="efficientnet_lite0"), file, tmp_path) == 2
+    assert "is there already" in capsys.readouterr().err
+    assert file.read_bytes() == content
