@@ -271,7 +271,7 @@ def backbones(
     Time is that of one image on one thread of the CPU. Without names, those of Accrete and the one of the settings are
     measured, so that a network that takes images in a form of its own is tried with the flags that `accrete up` takes.
 
-    With --int8 a backbone is quantised: on a processor with VNNI it takes about half the time, and its features are
+    With --int8 a backbone is quantised, for CPUs: one with VNNI takes about half the time for it. Its features are
     others, which is told. `accrete up` takes it up as any other backbone: it learns what is kept anew, and `accrete
     versions` has the accuracy on the hold-out before and after. The former setting goes back in the same way.
 

@@ -53,6 +53,8 @@ def _written(settings: Settings, file: Path, folder: Path) -> str:
         raise ValueError(f"model.backbone = {model.backbone!r}: no frozen network, and there is nothing to quantise")
     if file.exists():
         raise ValueError(f"{file}: is there already")
+    if not file.parent.is_dir():  # said before minutes of work
+        raise ValueError(f"{file}: there is no folder {file.parent}")
     found = _images(folder, model, settings.server.max_pixels, settings.server.max_image_bytes)
     compared, calibrated = found[: len(found) // 5], found[len(found) // 5 :]
     graph = frozen_backbone(model).graph

@@ -107,8 +107,12 @@ def test_what_cannot_be_written_in_integers_is_told_and_leaves_no_file(
     assert not made.exists()
 
 
-def test_a_file_that_is_there_is_not_written_over(tmp_path: Path, file: Path, capsys: pytest.CaptureFixture[str]):
+def test_a_file_that_is_there_is_not_written_over_nor_one_where_no_folder_is(
+    tmp_path: Path, file: Path, capsys: pytest.CaptureFixture[str]
+):
     content = file.read_bytes()
     assert write_int8(settings(tmp_path, backbone="efficientnet_lite0"), file, tmp_path) == 2
     assert "is there already" in capsys.readouterr().err
+    assert write_int8(settings(tmp_path, backbone="efficientnet_lite0"), tmp_path / "gone" / "a.onnx", tmp_path) == 2
+    assert "there is no folder" in capsys.readouterr().err
     assert file.read_bytes() == content
