@@ -10,8 +10,15 @@ import time
 from functools import partial
 from typing import Any
 
-from accrete.inference import service_pb2_grpc
-from accrete.v1 import curation_pb2_grpc, inbox_pb2_grpc, operation_pb2_grpc, prediction_pb2_grpc, teaching_pb2_grpc
+from accrete.inference import service_pb2, service_pb2_grpc
+from accrete.v1 import (
+    curation_pb2_grpc,
+    inbox_pb2_grpc,
+    operation_pb2_grpc,
+    prediction_pb2,
+    prediction_pb2_grpc,
+    teaching_pb2_grpc,
+)
 from accrete_model.artifact_store import ArtifactStore
 from accrete_model.artifacts import open_artifacts
 from accrete_model.errors import BucketRefused, BucketUnavailable
@@ -22,6 +29,10 @@ from accrete_server.access.roles import METRICS_PAGE
 from accrete_server.address_file import AddressFile
 from accrete_server.curate.service import Curation
 from accrete_server.event_hub import EventHub
+from accrete_server.fronts.choosing import choose
+from accrete_server.fronts.completion_queue import QueueFront, missing
+from accrete_server.fronts.front import LineThreads, Method, Methods
+from accrete_server.fronts.handlers import HandlersFront
 from accrete_server.grpc_server import Health, bind, enable_reflection, make_grpc_server
 from accrete_server.images import ImageReader, allow_large_headers
 from accrete_server.inbox.sampler import Sampler
@@ -40,9 +51,9 @@ from accrete_server.operate.membership import Membership
 from accrete_server.operate.reporting import Reporter
 from accrete_server.operate.service import Operation
 from accrete_server.operate.step_progress import StepProgress
-from accrete_server.predict.admission import Admission
-from accrete_server.predict.batcher import Batcher, Request
-from accrete_server.predict.pipeline import Observe, Pipeline
+from accrete_server.predict.admission import Admission, Turns
+from accrete_server.predict.line import Line
+from accrete_server.predict.pipeline import Pipeline
 from accrete_server.predict.service import Prediction
 from accrete_server.settings import ServerSettings
 from accrete_server.store_connection import StoreConnection
@@ -57,6 +68,10 @@ from accrete_server.versions.store_sync import StoreSync
 from accrete_server.versions.swapping import Swapper
 from accrete_storage.errors import StoreUnavailable
 from accrete_storage.store import Store
+
+PREDICT = "/accrete.v1.Prediction/Predict"
+MODEL_INFER = "/inference.GRPCInferenceService/ModelInfer"
+"""Paths of the methods that the pipeline answers."""
 
 SHORT_CALLS = 32
 """Threads beyond those that Predict, teaching and long-lived calls may hold: for status, health and the like."""
@@ -109,9 +124,9 @@ class Server:
 
         # How many calls of each kind there may be.
         at_once = config.at_once(settings.engine.threads)
-        self.predict_admission = Admission[Request](limit="queue", at_once=at_once, queue=config.queue)
+        self.predict_line = Line(limit="queue", at_once=at_once, queue=config.queue)
         """Who may predict now, who waits, and who is refused."""
-        self.teach_admission = Admission[None](limit="queue", at_once=config.teaching_concurrency, queue=config.queue)
+        self.teach_admission = Admission(limit="queue", at_once=config.teaching_concurrency, queue=config.queue)
         """The same of batches of examples."""
         self.stream_limit = StreamLimit(config.max_watchers)
         """The long-lived calls that are open."""
@@ -120,13 +135,12 @@ class Server:
         self.slots = Slots()
         """The live version, and those that still finish their last requests."""
         self._hub = EventHub()
-        self._batcher = Batcher(self.slots, self.predict_admission, self.metrics.predict, queue=config.queue)
         artifacts = self._artifacts = open_artifacts(settings.artifacts, settings.data_dir)
         load_failures = LoadFailures()
         loader = Loader(artifacts, settings.engine, settings.spec, self.metrics.model)
         swapper = Swapper(self.slots, loader, load_failures, self.metrics.model, settings.data_dir)
         self._progress = StepProgress()
-        self._membership = Membership(config.advertise, self._connection, self.slots, self.predict_admission.busy_s)
+        self._membership = Membership(config.advertise, self._connection, self.slots, self.predict_line.busy_s)
         self._store_sync = StoreSync(self._connection, swapper, self._progress.note, self._hub, self.metrics)
 
         # What callers reach: gRPC, the page of metrics, and the file that says where both are.
@@ -135,9 +149,9 @@ class Server:
         predicting = at_once + 2 * config.queue  # in line for admission, and then for the batcher
         teaching = config.teaching_concurrency + config.queue
         threads = CallThreads(predicting + teaching + config.max_watchers + SHORT_CALLS)
-        admissions: dict[str, Admission[Any]] = {
-            "/accrete.v1.Prediction/Predict": self.predict_admission,
-            "/inference.GRPCInferenceService/ModelInfer": self.predict_admission,
+        admissions: dict[str, Turns[Any]] = {
+            PREDICT: self.predict_line,
+            MODEL_INFER: self.predict_line,
             "/accrete.v1.Teaching/AddExamples": self.teach_admission,
             "/accrete.v1.Inbox/LabelInbox": self.teach_admission,
         }
@@ -173,8 +187,16 @@ class Server:
         observe = self._sampler.observe if settings.inbox.enabled else None
         offered = offers(config.shared_memory, config.host)
         self._shared_memory = SharedMemory(offered=offered, max_bytes=config.max_message_bytes)
-        self._add_predicting(model, reader, observe)
+        self._pipeline = Pipeline(
+            config.max_images, self.slots, self.predict_line, self.metrics.predict, observe, queue=config.queue
+        )
+        methods, handlers = self._add_predicting(model, reader)
         self._add_teaching(reader, settings)
+        own = partial(QueueFront, self._grpc, methods, self._interceptor, self.predict_line, self._pipeline, threads)
+        chosen = choose(config.front, missing(self._grpc, methods))
+        self.front = chosen.text
+        """Which front serves, and why it is not another, for people."""
+        self._line_threads = LineThreads(own() if chosen.own else handlers, self._pipeline, at_once)
         self._add_operating(settings, artifacts, load_failures)
         self._add_gauges()
         self.metrics.registry.register(VersionsCollector(artifacts))
@@ -183,15 +205,14 @@ class Server:
                 TritonMetrics(model.name, self.metrics.statistics, lambda: self._predict_waiting)
             )
 
-    def _add_predicting(self, model: ServedModel, reader: ImageReader, observe: Observe | None) -> None:
-        pipeline = Pipeline(
-            self._config.max_images, self.slots, self.predict_admission, self._batcher, self.metrics.predict, observe
-        )
-        prediction = Prediction(self._config, pipeline, reader)
+    def _add_predicting(self, model: ServedModel, reader: ImageReader) -> tuple[Methods, HandlersFront]:
+        """Return the methods that the pipeline answers, and the front on handlers that were added for them."""
+        handlers = HandlersFront(self.predict_line, self._pipeline)
+        prediction = Prediction(self._config, handlers.answer, reader)
         inference = OpenInference(
             model,
             self.slots,
-            pipeline,
+            handlers.answer,
             reader,
             self.metrics.statistics,
             self._shared_memory,
@@ -199,6 +220,11 @@ class Server:
         )
         prediction_pb2_grpc.add_PredictionServicer_to_server(prediction, self._grpc)
         service_pb2_grpc.add_GRPCInferenceServiceServicer_to_server(inference, self._grpc)
+        methods = {
+            PREDICT: Method(message=prediction_pb2.PredictRequest, query=prediction.query),
+            MODEL_INFER: Method(message=service_pb2.ModelInferRequest, query=inference.query),
+        }
+        return methods, handlers
 
     def _add_teaching(self, reader: ImageReader, settings: ServerSettings) -> None:
         admission, metrics = self.teach_admission, self.metrics.teach
@@ -209,7 +235,7 @@ class Server:
         teaching_pb2_grpc.add_TeachingServicer_to_server(teaching, self._grpc)
 
     def _add_operating(self, settings: ServerSettings, artifacts: ArtifactStore, load_failures: LoadFailures) -> None:
-        reporter = Reporter(self._connection, self.slots, settings, self._progress, self._membership)
+        reporter = Reporter(self._connection, self.slots, settings, self._progress, self._membership, self.front)
         operation = Operation(
             self._config,
             self._connection,
@@ -226,7 +252,7 @@ class Server:
 
     def _add_gauges(self) -> None:
         gauge = self.metrics.gauge
-        gauge("predict_working", "Predict calls at work.", lambda: self.predict_admission.working)
+        gauge("predict_working", "Predict calls at work.", lambda: self.predict_line.working)
         gauge("predict_waiting", "Predict calls in line.", lambda: self._predict_waiting)
         gauge("teaching_waiting", "AddExamples batches in line.", lambda: self.teach_admission.waiting)
         gauge("calls_under_way", "Calls that a handler works on.", lambda: self._interceptor.under_way)
@@ -236,7 +262,7 @@ class Server:
 
     @property
     def _predict_waiting(self) -> int:
-        return self.predict_admission.waiting + self._batcher.waiting
+        return self.predict_line.waiting + self._pipeline.batcher.waiting
 
     @property
     def address(self) -> str:
@@ -273,11 +299,19 @@ class Server:
         gc.collect()
         gc.freeze()  # what lives as long as the process need not be looked at by every collection
         self._grpc.start()
+        self._line_threads.start()
         self._health.serving()
         self._ready = True
         self._address_file.write(address=self.address, metrics=f"{self._config.metrics_host}:{self.metrics_port}")
         self._membership.start(self.port)
-        _log.info("server.started", extra={"address": self.address, "version": self.slots.version})
+        _log.info(
+            "server.started",
+            extra={
+                "address": self.address,
+                "version": self.slots.version,
+                "front": self.front,
+            },
+        )
 
     def stop(self) -> None:
         """Take the server down in order.
@@ -294,7 +328,8 @@ class Server:
         self.slots.close()
         self._await_quiet(stopped)
         self._grpc.stop(None).wait()
-        self._batcher.close()
+        self._line_threads.stop()
+        self._pipeline.batcher.close()
         self._slo_monitor.stop()
         self._sampler.stop()
         self._store_sync.stop()

@@ -29,6 +29,10 @@ class ServerConfig:
     process has one interpreter, which they wait for. Each needs its own `metrics_port`. One that advertises a host
     without a port listens at any free port as well, and tells of that one. Off: a second is an error."""
 
+    front: Literal["auto", "queue", "handlers"] = "auto"
+    """How predictions come from gRPC: "queue" takes them from gRPC's core by an interface that is not public, and needs
+    least; "handlers" by the public one; "auto" is "queue" where the installed grpcio allows it."""
+
     advertise: str = ""
     """Where clients reach this server, "host" or "host:port": it is then a member, which `accrete servers` lists and
     over which, with the others, the Python client spreads its calls. Without a port: the one listened at, or one of its

@@ -1,8 +1,7 @@
-"""On a CPU, calls that wait in line are computed with the one whose turn it is."""
+"""On a CPU, the calls of a turn are computed as one batch, on the turn's thread."""
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -13,15 +12,15 @@ from prometheus_client import CollectorRegistry
 
 from accrete_model.config import EngineConfig
 from accrete_model.loaded_version import load
-from accrete_server.errors import CallerGone, InvalidInput
+from accrete_server.access.tokens import ANYONE
+from accrete_server.errors import CallerGone, InvalidInput, LimitExceeded
 from accrete_server.images import BadImage
 from accrete_server.metrics.collectors import PredictMetrics
 from accrete_server.metrics.statistics import Statistics
-from accrete_server.predict.admission import Admission
-from accrete_server.predict.batcher import Batcher, Computed, Request
+from accrete_server.predict.batcher import Computed
+from accrete_server.predict.line import Line
 from accrete_server.predict.pipeline import Pipeline
 from accrete_server.versions.slots import Slot, Slots, View
-from benchmarks.waiting import until
 from tests.model.artifacts import Recipe, write_artifact
 from tests.server.calls import TestCall
 
@@ -32,7 +31,7 @@ Image = Callable[[], Any]
 class _Query:
     """A call of a protocol that has no wire: what was computed is the response."""
 
-    field, unknown_rate = "images", 0.0
+    field, unknown_rate, timeout_s = "images", 0.0, 0.0
 
     def __init__(self, images: list[Image]) -> None:
         self.started = time.perf_counter()
@@ -53,49 +52,60 @@ class _Query:
         return computed
 
 
+class _Call(TestCall):
+    """One that keeps what it came to."""
+
+    principal = ANYONE
+
+    def __init__(self, images: tuple[Image, ...] = ()) -> None:
+        super().__init__()
+        self.images, self.outcomes = list(images), list[Any]()
+
+    def read(self) -> Any:
+        return _Query(self.images)
+
+    def respond(self, response: Any) -> None:
+        self.outcomes.append(response)
+
+    def fail(self, error: Exception) -> None:
+        self.outcomes.append(error)
+
+
 class _Line:
-    """A version whose engine waits until it is let go, and calls that come one after another meanwhile."""
+    """Calls that stand in line for turns of a version, and what the turns computed."""
 
     def __init__(self, loaded: Any) -> None:
         self.sizes: list[int] = []
         self.fails = False
-        self.gate = threading.Event()
-        self.admission = Admission[Request](limit="queue", at_once=1, queue=8)
-        self.outcomes: list[list[Any]] = []
+        self._line = Line(limit="queue", at_once=1, queue=8)
+        self._calls: list[_Call] = []
         self._features = loaded.features
-        slots, metrics = Slots(), PredictMetrics(CollectorRegistry(), Statistics())
+        slots = Slots()
         slots.put(View(slot=Slot(loaded), classifier=loaded.classifier()))
-        batcher = Batcher(slots, self.admission, metrics, queue=8)
-        self._pipeline = Pipeline(8, slots, self.admission, batcher, metrics)
+        metrics = PredictMetrics(CollectorRegistry(), Statistics())
+        self.pipeline = Pipeline(8, slots, self._line, metrics, queue=8)
         loaded.features = self.compute
 
     def compute(self, batch: Any) -> Any:
         self.sizes.append(len(batch))
-        assert self.gate.wait(300)
         if self.fails:
             raise RuntimeError("out of memory")
         return self._features(batch)
 
-    def come(self, *images: Image, call: TestCall | None = None) -> None:
-        """One more call; returns once it is at work or in line."""
-        outcome: list[Any] = []
-
-        def run() -> None:
-            try:
-                outcome.append(self._pipeline.answer(_Query(list(images)), call or TestCall()))
-            except Exception as error:
-                outcome.append(error)
-
-        self.outcomes.append(outcome)
-        threading.Thread(target=run).start()
-        until(lambda: self.sizes and self.admission.waiting == len(self.outcomes) - 1)
+    def come(self, *images: Image) -> _Call:
+        """One more call in line."""
+        call = _Call(images)
+        self._calls.append(call)
+        self.pipeline.enter(call)
+        return call
 
     def results(self) -> list[Any]:
-        """Lets them all go; what each came to."""
-        self.gate.set()
-        until(lambda: all(self.outcomes))
-        until(lambda: not self.admission.working)
-        return [outcome[0] for outcome in self.outcomes]
+        """Gives them turns until none is left; what each came to."""
+        while turn := self._line.take():
+            self.pipeline.work(turn)
+        assert [len(call.outcomes) for call in self._calls] == [1] * len(self._calls), "each ends once"
+        calls, self._calls = self._calls, []
+        return [call.outcomes[0] for call in calls]
 
 
 @pytest.fixture
@@ -112,14 +122,14 @@ def _image(seed: int) -> Image:
     return lambda: np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
 
 
-def test_a_turn_computes_those_who_wait_behind_it_and_each_gets_its_own(loaded):
+def test_a_turn_computes_those_who_wait_and_each_gets_its_own(loaded):
     features = loaded.features
     line = _Line(loaded)
     expected = [features(_image(seed)()[None]) for seed in range(4)]
     for seed in range(4):
         line.come(_image(seed))
     results = line.results()
-    assert line.sizes == [1, 3]
+    assert line.sizes == [4]
     for wanted, got in zip(expected, results, strict=True):
         np.testing.assert_allclose(got.features, wanted, rtol=1e-5)
         assert got.probabilities.shape == (1, 2)
@@ -127,41 +137,54 @@ def test_a_turn_computes_those_who_wait_behind_it_and_each_gets_its_own(loaded):
         assert got.decode_s > 0
 
 
-def test_a_call_of_many_images_has_a_turn_of_its_own_and_those_behind_it_wait_for_theirs(line):
+def test_calls_of_some_images_share_a_turn_while_they_fit(line):
     line.come(_image(0))
-    line.come(_image(1))
     line.come(*(_image(seed) for seed in range(2, 5)))
+    line.come(*(_image(seed) for seed in range(8)))
     line.come(_image(3))
-    line.results()
-    assert line.sizes == [1, 1, 3, 1]
+    assert [len(result.features) for result in line.results()] == [1, 3, 8, 1]
+    assert line.sizes == [4, 8, 1]
 
 
 def test_an_image_that_cannot_be_used_fails_its_own_call_alone(line):
     def bad() -> Any:
         raise BadImage("damaged")
 
-    for decode in (_image(0), _image(1), bad, _image(2)):
+    for decode in (_image(0), bad, _image(2)):
         line.come(decode)
     results = line.results()
-    assert [type(result) for result in results] == [Computed, Computed, InvalidInput, Computed]
-    assert str(results[2]) == "images[0]: damaged"
-    assert line.sizes == [1, 2]
+    assert [type(result) for result in results] == [Computed, InvalidInput, Computed]
+    assert str(results[1]) == "images[0]: damaged"
+    assert line.sizes == [2]
 
 
-def test_nothing_is_computed_for_a_caller_that_hangs_up_as_it_is_gathered(line):
-    call = TestCall()
+def test_a_call_without_images_or_with_too_many_fails_before_it_stands_in_line(line):
+    line.come()
+    line.come(*[_image(0)] * 9)
+    assert [type(result) for result in line.results()] == [InvalidInput, LimitExceeded]
+    assert line.sizes == []
+
+
+def test_a_caller_that_hangs_up_in_line_leaves_it_at_once(line):
+    call = line.come(_image(0))
+    call.hang_up()
+    assert [type(outcome) for outcome in call.outcomes] == [CallerGone]
+    assert [type(result) for result in line.results()] == [CallerGone]
+    assert line.sizes == []
+
+
+def test_nothing_is_computed_for_a_caller_that_hangs_up_while_those_before_it_are_decoded(line):
+    calls: list[_Call] = []
 
     def hang_up() -> Any:
-        call.hang_up()  # it is out of the line by now: the turn's own image is decoded first
+        calls[0].hang_up()
         return _image(1)()
 
-    line.come(_image(0))
-    line.come(_image(9))
-    line.come(hang_up)  # stands for a caller that goes while those before it are decoded
-    line.come(_image(2), call=call)
+    line.come(hang_up)
+    calls.append(line.come(_image(2)))
     results = line.results()
-    assert isinstance(results[3], CallerGone)
-    assert line.sizes == [1, 2]
+    assert isinstance(results[1], CallerGone)
+    assert line.sizes == [1]
 
 
 def test_a_failure_of_the_engine_reaches_all_and_the_next_turn_goes_on(line):
@@ -170,6 +193,5 @@ def test_a_failure_of_the_engine_reaches_all_and_the_next_turn_goes_on(line):
     line.fails = True
     assert [str(result) for result in line.results()] == ["out of memory"] * 3
     line.fails = False
-    line.outcomes.clear()
     line.come(_image(0))
     assert line.results()[0].features.shape == (1, 6)

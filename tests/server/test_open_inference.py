@@ -204,7 +204,7 @@ def test_the_live_version_may_be_named_and_no_other(world: World) -> None:
 def test_a_version_that_goes_while_a_call_stands_in_line_is_not_answered_by_another(world: World) -> None:
     world.publish(1)
     running = world.server(concurrency=1)
-    line = running.server.predict_admission
+    line = running.server.predict_line
     line.enter(TestCall())
     with ThreadPoolExecutor() as callers:
         named = callers.submit(failure, lambda: infer(running, of_pixels(model_version="1"), timeout=300))
@@ -364,7 +364,7 @@ def test_limits_are_those_of_predict(world: World) -> None:
     running = world.server(max_images=2, queue=1, concurrency=1)
     failed = failure(lambda: infer(running, of_pixels(1, 2, 3)))
     assert (failed.code, "max_images is 2" in failed.details) == (CODES.RESOURCE_EXHAUSTED, True)
-    line = running.server.predict_admission
+    line = running.server.predict_line
     line.enter(TestCall())
     hurried = of_pixels(parameters={"timeout": service_pb2.InferParameter(int64_param=60_000)})
     assert failure(lambda: infer(running, hurried, timeout=None)).code is CODES.DEADLINE_EXCEEDED

@@ -269,7 +269,7 @@ def test_beyond_the_queue_calls_are_refused_at_once_with_the_time_to_retry(world
     first = running.prediction.Predict.future(request, timeout=300)
     until(lambda: blocked.computed == 1)
     second = running.prediction.Predict.future(request)  # without a deadline
-    until(lambda: running.server.predict_admission.waiting == 1)
+    until(lambda: running.server.predict_line.waiting == 1)
     failed = failure(lambda: running.predict())
     assert failed.code == grpc.StatusCode.RESOURCE_EXHAUSTED
     assert "queue is 1; retry in" in failed.details
@@ -284,8 +284,10 @@ def test_while_the_line_is_full_a_call_is_refused_before_its_message_has_come(wo
     running = world.server(concurrency=1, queue=1)
     blocked, over = _Blocked(running), threading.Event()
     request = prediction_pb2.PredictRequest(images=[raw(pixels())])
-    under_way = [running.prediction.Predict.future(request) for _ in range(2)]
-    until(lambda: blocked.computed == 1 and running.server.predict_admission.waiting == 1)
+    under_way = [running.prediction.Predict.future(request)]
+    until(lambda: blocked.computed == 1)  # one after another: together they would be one turn
+    under_way.append(running.prediction.Predict.future(request))
+    until(lambda: running.server.predict_line.waiting == 1)
 
     def upload() -> Iterator[bytes]:
         over.wait(20)
@@ -312,9 +314,9 @@ def test_a_call_whose_deadline_passes_in_line_is_never_computed(world):
     failed = failure(lambda: running.predict(timeout=0.1))
     assert failed.code == grpc.StatusCode.DEADLINE_EXCEEDED
     hung_up = running.prediction.Predict.future(request, timeout=300)
-    until(lambda: running.server.predict_admission.waiting == 1)
+    until(lambda: running.server.predict_line.waiting == 1)
     hung_up.cancel()
-    until(lambda: running.server.predict_admission.waiting == 0)
+    until(lambda: running.server.predict_line.waiting == 0)
     blocked.gate.set()
     assert first.result().version == 1
     assert blocked.computed == 1

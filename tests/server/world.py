@@ -106,8 +106,10 @@ class Running:
 class World:
     """One data directory and what runs on it."""
 
-    def __init__(self, data_dir: pathlib.Path, store: StoreConfig) -> None:
+    def __init__(self, data_dir: pathlib.Path, store: StoreConfig, front: str = "auto") -> None:
         self.data_dir = data_dir
+        self.front = front
+        """The setting `server.front` of its servers."""
         self.config = store
         self.artifacts = ArtifactStore(data_dir / "versions")
         self.home = ArtifactsConfig()
@@ -149,6 +151,7 @@ class World:
     ) -> Running:
         """Starts a server on free ports."""
         defaults: dict[str, Any] = {"port": 0, "metrics_port": 0, "drain_s": 0.0, "grace_s": 5.0}
+        defaults["front"] = self.front
         server = Server(
             ServerSettings(
                 data_dir=self.data_dir,

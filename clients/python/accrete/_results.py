@@ -257,6 +257,8 @@ class Status:
     """Images in the inbox that nobody has labelled or skipped."""
     servers: int = 0
     """How many servers calls may be spread over; 0 where the server tells of none. See `Client.servers`."""
+    front: str = ""
+    """How predictions come from gRPC, and why in this way, for people; empty where the server does not tell."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

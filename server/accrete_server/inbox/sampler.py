@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from accrete_kit.periodic import PeriodicTask
 from accrete_model.vectors import Floats, highest
-from accrete_server.access.principal import CALLER
+from accrete_server.access.tokens import Principal
 from accrete_server.images import ImageReader
 from accrete_server.inbox.config import InboxConfig
 from accrete_server.inbox.pictures import kept
@@ -113,13 +113,18 @@ class Sampler:
         self._task.stop(timeout_s=5.0)
 
     def observe(
-        self, query: Query[Any, Any], batch: NDArray[Any], computed: Computed, unknown: NDArray[np.bool_]
+        self,
+        query: Query[Any, Any],
+        batch: NDArray[Any],
+        computed: Computed,
+        unknown: NDArray[np.bool_],
+        caller: Principal,
     ) -> None:
         """Leave a note of each image that the model may have been unsure of; see `predict.pipeline.Observe`."""
         doubtful = self._doubtful(computed, unknown)
         if not len(doubtful):
             return
-        principal = CALLER.get().name
+        principal = caller.name
         if not self._minute.has_room(principal, time.monotonic()):
             self._metrics.dropped("rate", len(doubtful))
             return

@@ -5,24 +5,26 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol
 
 import grpc
 
 from accrete_server.access import audit
-from accrete_server.access.guard import Guard
+from accrete_server.access.guard import Caller, Guard
 from accrete_server.access.principal import CALLER
 from accrete_server.access.roles import is_audited
 from accrete_server.access.tokens import ANYONE, Principal
 from accrete_server.errors import InvalidInput, Status, status_of
 from accrete_server.interceptors.threads import CallThreads, InPlace
 from accrete_server.metrics.collectors import RequestMetrics
-from accrete_server.predict.admission import Admission
+from accrete_server.predict.admission import Turns
 
 NODE_KEY = "accrete-node-bin"
 """Metadata by which a call insists on a node's name, in UTF-8."""
 AFTER_KEY = "accrete-after"
 """Metadata of a call: the version and revision that its caller was told by another server."""
+MALFORMED = "the request's bytes are not a message of this method"
 PREFIXES = ("/accrete.v1.", "/inference.")
 """Paths of the services that are ours."""
 
@@ -33,6 +35,14 @@ else:
     Interceptor = grpc.ServerInterceptor
 
 
+class Awaited(Caller, Protocol):
+    """A caller, and whether it still waits."""
+
+    def is_active(self) -> bool:
+        """Return whether the caller still waits."""
+        ...
+
+
 class CallInterceptor(Interceptor):
     """Wraps each handler once: those of our services in all of it, others (health, reflection) in the guard alone."""
 
@@ -41,10 +51,10 @@ class CallInterceptor(Interceptor):
         metrics: RequestMetrics,
         guard: Guard,
         threads: CallThreads,
-        admissions: Mapping[str, Admission[Any]],
+        admissions: Mapping[str, Turns[Any]],
         node: str,
         trailers: Callable[[], tuple[tuple[str, str], ...]] = tuple,
-        catch_up: Callable[[str, grpc.ServicerContext], None] | None = None,
+        catch_up: Callable[[str, Awaited], None] | None = None,
     ) -> None:
         """Wrap no handler yet.
 
@@ -89,18 +99,22 @@ class CallInterceptor(Interceptor):
         wrapped = self._wrapped[path] = self._wrap(handler, path)
         return wrapped
 
-    def check_node(self, context: grpc.ServicerContext) -> None:
+    def check_node(self, caller: Caller) -> None:
         """Check that the call is meant for this node, where it insists on one.
 
         Raises:
             InvalidInput: it is meant for another.
         """
-        for name, value in context.invocation_metadata():
+        for name, value in caller.invocation_metadata():
             if name == NODE_KEY and value != self._node.encode():
                 asked = value.decode(errors="replace") if isinstance(value, bytes) else value
                 raise InvalidInput(f"node: this is {self._node!r}, and {asked!r} was asked for; nothing was done")
 
-    def await_seen(self, context: grpc.ServicerContext) -> None:
+    def has_seen(self, caller: Caller) -> bool:
+        """Return whether the caller was told something by another server that this one may have to wait for."""
+        return self._catch_up is not None and any(name == AFTER_KEY for name, _ in caller.invocation_metadata())
+
+    def await_seen(self, context: Awaited) -> None:
         """Wait until this server has what the caller was told by another one."""
         if self._catch_up is None:
             return
@@ -108,7 +122,7 @@ class CallInterceptor(Interceptor):
             if name == AFTER_KEY:
                 self._catch_up(str(value), context)
 
-    def _refusal(self, path: str, admission: Admission[Any]) -> Handler:
+    def _refusal(self, path: str, admission: Turns[Any]) -> Handler:
         """Return a handler that refuses where gRPC hands the call over, without a thread and without its message.
 
         That costs a third of refusing in the handler, and under overload most calls are refused. The handler is made
@@ -146,7 +160,7 @@ class CallInterceptor(Interceptor):
                 self.guard.admit(path, context)
                 self.check_node(context)
             except Exception as error:
-                _abort(status_of(error, path), context, ())
+                _abort(status_of(error, path), context)
             return inner(request, context)
 
         return handle
@@ -155,9 +169,9 @@ class CallInterceptor(Interceptor):
         audited = self.guard.asks and is_audited(path)
 
         def handle(request: Any, context: grpc.ServicerContext) -> Any:
-            call = _CallUnderWay(self, path, context)
+            call = CallUnderWay(self, path)
             try:
-                call.let_in()
+                call.let_in(context)
                 self.await_seen(context)
                 response = inner(_message(request), context)
                 trailers = self.trailers()
@@ -166,7 +180,7 @@ class CallInterceptor(Interceptor):
                 call.code = "OK"
                 return response
             except Exception as error:
-                call.fail(error)
+                _abort(call.status(error), context)
             finally:
                 call.end()
                 if audited:
@@ -178,14 +192,14 @@ class CallInterceptor(Interceptor):
         audited = self.guard.asks and is_audited(path)
 
         def handle(request: Any, context: grpc.ServicerContext) -> Iterator[Any]:
-            call = _CallUnderWay(self, path, context)
+            call = CallUnderWay(self, path)
             try:
-                principal = call.let_in()
+                principal = call.let_in(context)
                 given = map(_message, request) if isinstance(request, Iterator) else _message(request)
                 yield from inner(_recorded(given, principal, call.method) if audited else given, context)
                 call.code = "OK"
             except Exception as error:
-                call.fail(error)
+                _abort(call.status(error), context)
             finally:
                 call.end()
                 if audited:
@@ -194,10 +208,10 @@ class CallInterceptor(Interceptor):
         return handle
 
 
-class _CallUnderWay:
+class CallUnderWay:
     """One call of ours: who calls, how it ends, and how long it takes."""
 
-    def __init__(self, interceptor: CallInterceptor, path: str, context: grpc.ServicerContext) -> None:
+    def __init__(self, interceptor: CallInterceptor, path: str) -> None:
         """Begin: count the call as under way."""
         self.method = path.rsplit("/", 1)[1]
         self.code = "CANCELLED"
@@ -206,13 +220,12 @@ class _CallUnderWay:
         """Who calls, once that is known."""
         self._interceptor = interceptor
         self._path = path
-        self._context = context
         with interceptor.lock:
             interceptor.under_way += 1
         self._started = time.perf_counter()
 
-    def let_in(self) -> Principal:
-        """Find who calls, and leave it in `CALLER` for the handler.
+    def let_in(self, caller: Caller) -> Principal:
+        """Return who calls, and leave it in `CALLER` for the handler.
 
         Raises:
             Unauthenticated: nobody knows who calls.
@@ -221,17 +234,17 @@ class _CallUnderWay:
         """
         guard, principal = self._interceptor.guard, ANYONE
         if guard.asks:
-            principal = self.principal = guard.caller_of(self._path, self._context)
+            principal = self.principal = guard.caller_of(self._path, caller)
             guard.check(principal, self._path)
         CALLER.set(principal)
-        self._interceptor.check_node(self._context)
+        self._interceptor.check_node(caller)
         return principal
 
-    def fail(self, error: Exception) -> NoReturn:
-        """End the call with the status of an error."""
+    def status(self, error: Exception) -> Status:
+        """Return the status that the call ends with because of an error, with the trailers of every answer."""
         status = status_of(error, self.method)
         self.code = status.code.name
-        _abort(status, self._context, self._interceptor.trailers())
+        return replace(status, trailers=(*status.trailers, *self._interceptor.trailers()))
 
     def end(self) -> None:
         """Count the call and the time that it took."""
@@ -258,7 +271,7 @@ def _tolerant(decode: Callable[[bytes], Any]) -> Callable[[bytes], Any]:
 def _message(request: Any) -> Any:
     """Return the request. Raises InvalidInput for one that could not be decoded."""
     if request is _Malformed:
-        raise InvalidInput("the request's bytes are not a message of this method")
+        raise InvalidInput(MALFORMED)
     return request
 
 
@@ -276,7 +289,7 @@ def _each_recorded(requests: Iterator[Any], principal: Principal, method: str) -
         yield request
 
 
-def _abort(status: Status, context: grpc.ServicerContext, trailers: tuple[tuple[str, str], ...]) -> NoReturn:
-    if status.trailers or trailers:
-        context.set_trailing_metadata((*status.trailers, *trailers))
+def _abort(status: Status, context: grpc.ServicerContext) -> NoReturn:
+    if status.trailers:
+        context.set_trailing_metadata(status.trailers)
     context.abort(status.code, status.details)

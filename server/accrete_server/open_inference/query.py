@@ -6,10 +6,9 @@ Shapes: N images.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import grpc
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,7 +18,6 @@ from accrete_server.images import ImageReader
 from accrete_server.open_inference import outputs
 from accrete_server.open_inference.describing import ServedModel
 from accrete_server.open_inference.inputs import BYTES, ReadShared, SentImages
-from accrete_server.predict.admission import Call
 from accrete_server.predict.batcher import Computed
 from accrete_server.predict.pipeline import Content, check_unknown_rate
 from accrete_server.versions.slots import TEACH_FIRST, View
@@ -49,7 +47,7 @@ class InferQuery:
         self.started = time.perf_counter()
         model.check_name(request.model_name)
         model.check_version(request.model_version, live)
-        self._timeout_s = _timeout_s(request)
+        self.timeout_s = _timeout_s(request)
         self._outputs = outputs.wanted_outputs(request)
         self._sent = SentImages(request, model.input, read_shared)
         rate = _named_rate(request) or model.unknown_rate
@@ -58,10 +56,6 @@ class InferQuery:
         self._request = request
         self._model = model
         self._reader = reader
-
-    def call(self, context: grpc.ServicerContext) -> Call:
-        """Return the call with the request's own deadline, if it has one."""
-        return _CallWithTimeout(context, self._timeout_s) if self._timeout_s > 0 else context
 
     def check_view(self, view: View | None) -> View:
         """Return the view if there is one, and it is of the version named.
@@ -125,24 +119,3 @@ def _named_rate(request: service_pb2.ModelInferRequest) -> float:
         return check_unknown_rate(float(value))
     except ValueError as error:
         raise InvalidInput(f"parameters: unknown_rate: {value!r}; a number is allowed") from error
-
-
-class _CallWithTimeout:
-    """A call whose caller gave a timeout in the request, beside gRPC's own deadline."""
-
-    def __init__(self, context: grpc.ServicerContext, timeout_s: float) -> None:
-        self._context = context
-        self._until = time.monotonic() + timeout_s
-
-    def is_active(self) -> bool:
-        """Return whether the caller still waits."""
-        return self._context.is_active()
-
-    def time_remaining(self) -> float | None:
-        """Return the seconds until the nearer deadline."""
-        remaining, own = self._context.time_remaining(), self._until - time.monotonic()
-        return own if remaining is None else min(remaining, own)
-
-    def add_callback(self, callback: Callable[[], None]) -> bool:
-        """Run `callback` when the call ends. Return False when it has ended already."""
-        return self._context.add_callback(callback)

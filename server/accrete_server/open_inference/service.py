@@ -16,8 +16,8 @@ from accrete_server.metrics.statistics import Statistics
 from accrete_server.open_inference import describing
 from accrete_server.open_inference.describing import ServedModel
 from accrete_server.open_inference.query import InferQuery
-from accrete_server.open_inference.shared_memory import SharedMemory
-from accrete_server.predict.pipeline import Pipeline
+from accrete_server.open_inference.shared_memory import Caller, SharedMemory
+from accrete_server.predict.pipeline import Answer
 from accrete_server.versions.slots import TEACH_FIRST, Slots, View
 
 
@@ -28,20 +28,25 @@ class OpenInference(service_pb2_grpc.GRPCInferenceServiceServicer):
         self,
         model: ServedModel,
         slots: Slots,
-        pipeline: Pipeline,
+        answer: Answer,
         reader: ImageReader,
         statistics: Statistics,
         shared_memory: SharedMemory,
         is_ready: Callable[[], bool],
     ) -> None:
-        """Serve from `slots` through `pipeline`. `is_ready` returns whether the server takes calls."""
+        """Serve from `slots` through `answer`. `is_ready` returns whether the server takes calls."""
         self._model = model
         self._slots = slots
-        self._pipeline = pipeline
+        self._answer = answer
         self._reader = reader
         self._statistics = statistics
         self._shared_memory = shared_memory
         self._is_ready = is_ready
+
+    def query(self, request: service_pb2.ModelInferRequest, caller: Caller) -> InferQuery:
+        """Return what a request of a caller asks. Raises what `InferQuery` does."""
+        read_shared = partial(self._shared_memory.read, caller)
+        return InferQuery(request, self._model, self._slots.live, self._reader, read_shared)
 
     # The names of the methods are the protocol's.
 
@@ -93,9 +98,8 @@ class OpenInference(service_pb2_grpc.GRPCInferenceServiceServicer):
         self, request: service_pb2.ModelInferRequest, context: grpc.ServicerContext
     ) -> service_pb2.ModelInferResponse:
         """Return labels, probabilities and marks of each image."""
-        read_shared = partial(self._shared_memory.read, context)
-        query = InferQuery(request, self._model, self._slots.live, self._reader, read_shared)
-        return self._pipeline.answer(query, query.call(context))
+        response: service_pb2.ModelInferResponse = self._answer(partial(self.query, request, context), context)
+        return response
 
     def ModelStatistics(  # noqa: N802
         self, request: service_pb2.ModelStatisticsRequest, context: grpc.ServicerContext

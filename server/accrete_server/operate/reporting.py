@@ -33,12 +33,14 @@ class Reporter:
         settings: ServerSettings,
         progress: StepProgress,
         membership: Membership,
+        front: str,
     ) -> None:
         self._connection = connection
         self._slots = slots
         self._settings = settings
         self._progress = progress
         self._membership = membership
+        self._front = front
 
     def status(self) -> operation_pb2.GetStatusResponse:
         """Return the status, in which the part of a store that does not answer stays 0."""
@@ -49,6 +51,7 @@ class Reporter:
             unknown_rate=self._settings.server.unknown_rate,
             node=self._settings.node,
             servers=self._membership.members,
+            front=self._front,
             inbox_enabled=self._settings.inbox.enabled,
             data_dir=os.fsencode(self._settings.data_dir.resolve()).decode(errors="replace"),
         )

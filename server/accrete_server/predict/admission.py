@@ -10,15 +10,11 @@ from typing import Generic, Protocol, TypeVar
 
 from accrete_server.errors import CallerGone, DeadlinePassed, LimitExceeded
 
-Task = TypeVar("Task")
+Waiting = TypeVar("Waiting")
 
 _SMOOTHING = 0.05  # weight of the latest turn in the mean length of turns
 
 _MARGIN = 2.0  # by which a deadline has to exceed the likely wait: turns differ, and the response takes one more
-
-_GATHERED_S = 0.010
-"""Work in seconds that one turn may do for others in line besides its own: they wait less for it than for turns of
-their own, and the call whose turn it is waits at most so much longer."""
 
 _LONGEST_WAIT_S = 86_400.0  # a call without a deadline has one in the year 292 million, which no clock can wait for
 
@@ -53,18 +49,21 @@ def check_still_wanted(call: Call) -> None:
         raise CallerGone("the caller hung up; nothing was computed")
 
 
-class Admission(Generic[Task]):
-    """A limit of `at_once` calls at work and `queue` calls in line, first come first served.
+def seconds_left(call: Call) -> float:
+    """Return how long a thread may wait for what a call waits for."""
+    remaining = call.time_remaining()
+    return _LONGEST_WAIT_S if remaining is None else max(0.0, min(remaining, _LONGEST_WAIT_S))
 
-    `enter` and `leave` belong together. `leave` hands the turn to the next in line.
-    """
+
+class Turns(Generic[Waiting]):
+    """A limit of `at_once` turns and `queue` calls in line, and how long turns take."""
 
     def __init__(self, *, limit: str, at_once: int, queue: int) -> None:
-        """Start with no call at work and none in line.
+        """Start with no turn taken and no call in line.
 
         Args:
             limit: The name of the limit that a refused caller reads.
-            at_once: Calls at work at most.
+            at_once: Turns at the same time at most.
             queue: Calls in line at most.
         """
         self._limit = limit
@@ -74,7 +73,7 @@ class Admission(Generic[Task]):
         self._working = 0
         self._busy_s = 0.0
         self._changed_s = time.perf_counter()
-        self._line: deque[Waiter[Task]] = deque()
+        self._line: deque[Waiting] = deque()
         self._mean_s = 0.001
 
     @property
@@ -84,7 +83,7 @@ class Admission(Generic[Task]):
 
     @property
     def working(self) -> int:
-        """Calls at work now."""
+        """Turns taken now."""
         return self._working
 
     def busy_s(self) -> float:
@@ -96,82 +95,9 @@ class Admission(Generic[Task]):
     def is_full(self, coming: int = 0) -> bool:
         """Return whether a call would be refused that comes now, behind `coming` that are on their way.
 
-        `enter` has the last word.
+        Whoever lines the call up has the last word.
         """
-        return self._working >= self._at_once and len(self._line) + coming >= self._queue
-
-    def enter(self, call: Call, task: Task | None = None) -> bool:
-        """Wait for a turn.
-
-        Args:
-            call: The call that wants a turn.
-            task: What another call's turn may do for this call; None: nothing.
-
-        Returns:
-            Whether the call has a turn now, which it must `leave`. False: another call's turn has done the task.
-
-        Raises:
-            LimitExceeded: the line is full, or the turn would likely come after the deadline.
-            DeadlinePassed: the deadline passed first.
-            CallerGone: the caller hung up first.
-        """
-        with self._lock:
-            if self._working < self._at_once:
-                self._count(1)
-                waiter = None
-            else:
-                waiter = self._line_up(call, task)
-        if waiter is not None:
-            self._wait(waiter, call)
-            if waiter.is_gathered:
-                return False
-        try:
-            check_still_wanted(call)
-        except BaseException:
-            self.leave(0.0)
-            raise
-        if waiter is not None:  # the time to wake up is the turn's: no other call has it
-            now = time.perf_counter()
-            with self._lock:
-                self._mean_s += _SMOOTHING * (now - waiter.turn_began)
-        return True
-
-    def enter_if_free(self) -> bool:
-        """Take a turn if one is free now, without a place in line. Return whether there was one."""
-        with self._lock:
-            is_free = self._working < self._at_once
-            if is_free:
-                self._count(1)
-        return is_free
-
-    def gather(self) -> list[Waiter[Task]]:
-        """Take calls with a task from the front of the line, for a call that has a turn to do their tasks with its own.
-
-        Returns:
-            As many as take little time, and no more than one turn's share of the line. Each must be told to `finish`.
-        """
-        with self._lock:
-            most = min(int(_GATHERED_S / self._mean_s) - 1, len(self._line) // self._at_once)
-            gathered: list[Waiter[Task]] = []
-            while len(gathered) < most and self._line[0].task is not None:
-                gathered.append(self._line.popleft())
-                gathered[-1].is_gathered = True
-            return gathered
-
-    def leave(self, seconds: float, calls: int = 1) -> None:
-        """End a turn.
-
-        Args:
-            seconds: How long it took; 0: not worth learning from.
-            calls: The calls whose work was done in it.
-        """
-        with self._lock:
-            if seconds:
-                self._mean_s += _SMOOTHING * (seconds / calls - self._mean_s)
-            if self._line:
-                self._line.popleft().take_turn()
-            else:
-                self._count(-1)
+        return len(self._line) + coming >= self._queue + self._at_once - self._working
 
     def refusal(self) -> LimitExceeded:
         """Return the error, to be raised, of a call that finds the line full."""
@@ -185,35 +111,91 @@ class Admission(Generic[Task]):
         self._changed_s = now
         self._working += change
 
-    def _line_up(self, call: Call, task: Task | None) -> Waiter[Task]:
-        if len(self._line) >= self._queue or self._comes_too_late(call):
-            raise self.refusal()
-        waiter = Waiter(task)
-        self._line.append(waiter)
-        return waiter
+    def _learn(self, seconds: float) -> None:
+        """Learn how long the work of one call takes. To be called with the lock."""
+        self._mean_s += _SMOOTHING * (seconds - self._mean_s)
 
-    def _comes_too_late(self, call: Call) -> bool:
-        """Return whether the turn would likely come after the deadline.
+    def _check_room(self, call: Call) -> None:
+        """Check that a call may stand in line. To be called with the lock.
 
-        If such calls waited all the same, under overload every turn would come just before a deadline, and every
-        response after it.
+        If calls waited whose turn would likely come after their deadline, under overload every turn would come just
+        before a deadline, and every response after it.
+
+        Raises:
+            LimitExceeded: it may not.
         """
-        remaining = call.time_remaining()
-        return remaining is not None and remaining < _MARGIN * self._mean_s * (len(self._line) + 1) / self._at_once
+        if self.is_full():
+            raise self.refusal()
+        if self._working >= self._at_once:
+            remaining = call.time_remaining()
+            likely_s = self._mean_s * (len(self._line) + 1) / self._at_once
+            if remaining is not None and remaining < _MARGIN * likely_s:
+                raise self.refusal()
 
-    def _wait(self, waiter: Waiter[Task], call: Call) -> None:
+
+class Admission(Turns["Waiter"]):
+    """Turns that calls take on their own threads, first come first served.
+
+    `enter` and `leave` belong together. `leave` hands the turn to the next in line.
+    """
+
+    def enter(self, call: Call) -> None:
+        """Wait for a turn, which the call must `leave`.
+
+        Raises:
+            LimitExceeded: the line is full, or the turn would likely come after the deadline.
+            DeadlinePassed: the deadline passed first.
+            CallerGone: the caller hung up first.
+        """
+        with self._lock:
+            if self._working < self._at_once:
+                self._count(1)
+                waiter = None
+            else:
+                self._check_room(call)
+                waiter = Waiter()
+                self._line.append(waiter)
+        if waiter is not None:
+            self._wait(waiter, call)
+        try:
+            check_still_wanted(call)
+        except BaseException:
+            self.leave(0.0)
+            raise
+        if waiter is not None:  # the time to wake up is the turn's: no other call has it
+            now = time.perf_counter()
+            with self._lock:
+                self._mean_s += _SMOOTHING * (now - waiter.turn_began)
+
+    def enter_if_free(self) -> bool:
+        """Take a turn if one is free now, without a place in line. Return whether there was one."""
+        with self._lock:
+            is_free = self._working < self._at_once
+            if is_free:
+                self._count(1)
+        return is_free
+
+    def leave(self, seconds: float) -> None:
+        """End a turn that took `seconds`; 0: not worth learning from."""
+        with self._lock:
+            if seconds:
+                self._learn(seconds)
+            if self._line:
+                self._line.popleft().take_turn()
+            else:
+                self._count(-1)
+
+    def _wait(self, waiter: Waiter, call: Call) -> None:
         """Wait until it is the waiter's turn. A call that ends before leaves the line at once."""
         if not call.add_callback(lambda: self._drop(waiter)):
             self._drop(waiter)
-        remaining = call.time_remaining()
-        waiter.wait(_LONGEST_WAIT_S if remaining is None else min(remaining, _LONGEST_WAIT_S))
+        waiter.wait(seconds_left(call))
         self._drop(waiter)
-        waiter.wait_finished()
-        if not waiter.has_turn and not waiter.is_gathered:
+        if not waiter.has_turn:
             check_still_wanted(call)
             raise DeadlinePassed("the deadline passed while waiting in line; nothing was computed")
 
-    def _drop(self, waiter: Waiter[Task]) -> None:
+    def _drop(self, waiter: Waiter) -> None:
         """Take a waiter out of the line if it is still there."""
         with self._lock:
             if not waiter.has_turn and waiter in self._line:
@@ -221,18 +203,13 @@ class Admission(Generic[Task]):
                 waiter.stop_waiting()
 
 
-class Waiter(Generic[Task]):
+class Waiter:
     """One call in line. It changes under the lock of its admission. A bare lock is the cheapest thing to wait for."""
 
-    def __init__(self, task: Task | None) -> None:
-        self.task = task
-        """What another call's turn may do for this one; None: nothing."""
+    def __init__(self) -> None:
         self.has_turn = False
-        self.is_gathered = False
-        """Whether it is out of the line without a turn of its own, for another call's turn to do its task."""
         self.turn_began = 0.0
         """When it got its turn (`time.perf_counter`)."""
-        self._finished = False
         self._gate = threading.Lock()
         self._gate.acquire()
 
@@ -241,20 +218,10 @@ class Waiter(Generic[Task]):
         self.has_turn, self.turn_began = True, time.perf_counter()
         self._gate.release()
 
-    def finish(self) -> None:
-        """Wake the call up because another call's turn has done its task."""
-        self._finished = True
-        self._gate.release()
-
     def stop_waiting(self) -> None:
         """Wake the call up without a turn."""
         self._gate.release()
 
     def wait(self, timeout: float) -> None:
         """Wait until the call is woken up, at most `timeout` seconds."""
-        self._gate.acquire(timeout=max(0.0, timeout))
-
-    def wait_finished(self) -> None:
-        """Wait until the task is done if another call's turn does it. That began in time and takes little."""
-        while self.is_gathered and not self._finished:
-            self._gate.acquire()
+        self._gate.acquire(timeout=timeout)

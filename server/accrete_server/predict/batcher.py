@@ -1,8 +1,7 @@
 """Computing the images of several calls as one batch, each batch by exactly one version.
 
-Two policies say who computes, and which calls form a batch. On a CPU a call is computed in its own turn, on its own
-thread, together with those that wait in line behind it. On a GPU one thread computes whatever has been decoded when the
-engine gets free. No call waits for others to come.
+On a CPU the calls of a turn are one batch, computed on the turn's thread. On a GPU one thread computes whatever turns
+have decoded when the engine gets free. No call waits for others to come.
 
 Shapes: N images of one call, M of a batch; d feature length; C classes that the version ranks.
 """
@@ -14,7 +13,8 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from queue import SimpleQueue
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from accrete_model.vectors import Floats
 from accrete_server.errors import LimitExceeded, ServerError, ShuttingDown
 from accrete_server.metrics.collectors import PredictMetrics
-from accrete_server.predict.admission import Admission, Call, check_still_wanted
+from accrete_server.predict.admission import Call, check_still_wanted
 from accrete_server.versions.slots import Slots, View
 
 Array = NDArray[Any]
-Compute = Callable[[Sequence["Request"]], None]
+Finish = Callable[[Sequence["Request"]], None]
+"""Answers the calls of requests that have an outcome."""
 
 _RETRY_S = 0.05  # a few batches later
 
@@ -46,60 +47,79 @@ class Computed:
 
 
 class Request:
-    """One call's images on their way: decoded once, computed in one batch with other calls', then its outcome."""
+    """One call's images on their way: decoded once, computed in one batch with other calls', then its outcome.
 
-    def __init__(self, decode: Callable[[], Array], call: Call, images: int = 1) -> None:
+    To admission it is the call, with the request's own timeout beside gRPC's deadline.
+    """
+
+    def __init__(self, decode: Callable[[], Array], call: Call, images: int = 1, timeout_s: float = 0.0) -> None:
         """Note that the call waits from now on.
 
         Args:
             decode: Returns the decoded images [N, ...]; called once, when it is the call's turn.
             call: The call that asks.
             images: N.
+            timeout_s: Seconds after which nobody wants the response; 0: no such limit.
         """
         self.images = images
         self.batch: Array | None = None
         """The decoded images [N, ...]; None before `decode`."""
+        self.until = time.monotonic() + timeout_s if timeout_s > 0 else None
+        """When the request's own timeout passes (`time.monotonic`); None: it has none."""
+        self.is_waiting = False
+        """Whether it stands in line. Changes under the line's lock."""
+        self.outcome: Computed | Exception | None = None
+        """What it came to; None: nothing yet."""
         self._decode = decode
         self._call = call
         self._waits_since = time.perf_counter()
         self._queue_s = self._decode_s = 0.0
-        self._outcome: Computed | Exception | None = None
-        self._done = threading.Lock()  # the cheapest thing to wait for
-        self._done.acquire()
 
-    def decode(self) -> None:
-        """Decode the images. Raises what the function given at the start raises."""
-        began = time.perf_counter()
-        self._queue_s = began - self._waits_since
-        self.batch = self._decode()
-        self._waits_since = time.perf_counter()
-        self._decode_s = self._waits_since - began
+    def is_active(self) -> bool:
+        """Return whether the caller still waits."""
+        return self._call.is_active()
 
-    def end_wait(self) -> None:
-        """Count the time since the images were decoded as waiting, too."""
-        self._queue_s += time.perf_counter() - self._waits_since
+    def time_remaining(self) -> float | None:
+        """Return the seconds until the nearer deadline, None without one."""
+        remaining = self._call.time_remaining()
+        if self.until is None:
+            return remaining
+        own = self.until - time.monotonic()
+        return own if remaining is None else min(remaining, own)
+
+    def add_callback(self, callback: Callable[[], None]) -> bool:
+        """Run `callback` when the call ends. Return False when it has ended already."""
+        return self._call.add_callback(callback)
 
     def is_wanted(self) -> bool:
         """Return whether the caller still waits. If not, that is the outcome."""
         try:
-            check_still_wanted(self._call)
+            check_still_wanted(self)
         except ServerError as error:
             self.fail(error)
             return False
         return True
 
     def try_decode(self) -> bool:
-        """Decode the images in another call's turn. Return False, with the reason as the outcome, if that fails."""
+        """Decode the images. Return False, with the reason as the outcome, if that fails."""
+        began = time.perf_counter()
+        self._queue_s = began - self._waits_since
         try:
-            self.decode()
+            self.batch = self._decode()
         except Exception as error:  # for the request's own caller alone
             self.fail(error)
             return False
+        self._waits_since = time.perf_counter()
+        self._decode_s = self._waits_since - began
         return True
+
+    def end_wait(self) -> None:
+        """Count the time since the images were decoded as waiting, too."""
+        self._queue_s += time.perf_counter() - self._waits_since
 
     def succeed(self, view: View, version: int, features: Floats, probabilities: Floats, compute_s: float) -> None:
         """Set the outcome: the request's own rows of a batch that took `compute_s` seconds."""
-        self._outcome = Computed(
+        self.outcome = Computed(
             view=view,
             version=version,
             features=features,
@@ -108,63 +128,50 @@ class Request:
             decode_s=self._decode_s,
             compute_s=compute_s,
         )
-        self._done.release()
 
     def fail(self, error: Exception) -> None:
         """Set the outcome to an error, unless there is one already."""
-        if self._outcome is None:
-            self._outcome = error
-            self._done.release()
+        if self.outcome is None:
+            self.outcome = error
 
     def result(self) -> Computed:
-        """Wait for the outcome. Return what was computed, or raise the error. To be called once."""
-        self._done.acquire()
-        if isinstance(self._outcome, Computed):
-            return self._outcome
-        raise self._outcome or RuntimeError("a request was done without an outcome")
-
-
-class Policy(Protocol):
-    """Who computes a request, and which others form a batch with it."""
-
-    def submit(self, request: Request) -> int:
-        """Have a decoded request computed. To be called in its call's turn; the request's `result` has the outcome.
-
-        Returns:
-            The number of calls whose work was done in this turn.
-
-        Raises:
-            LimitExceeded: too many requests wait already.
-            ShuttingDown: the server stops.
-        """
-        ...
+        """Return what was computed, or raise the error."""
+        if isinstance(self.outcome, Computed):
+            return self.outcome
+        raise self.outcome or RuntimeError("a request was done without an outcome")
 
 
 class Batcher:
-    """Both policies, on top of one way to compute a batch."""
+    """Both ways to form a batch, on top of one way to compute it."""
 
-    def __init__(self, slots: Slots, admission: Admission[Request], metrics: PredictMetrics, *, queue: int) -> None:
+    def __init__(self, slots: Slots, metrics: PredictMetrics, finish: Finish, *, queue: int) -> None:
         """Start no thread yet.
 
         Args:
             slots: Where the live version is.
-            admission: Where requests wait for a turn.
             metrics: What counts batches.
+            finish: Takes every request that was submitted, once it has an outcome.
             queue: Decoded requests that may wait for a GPU.
         """
         self._slots = slots
         self._metrics = metrics
-        self._cpu = CpuPolicy(admission, self._compute)
-        self._gpu = GpuPolicy(slots, self._compute, queue=queue)
+        self._finish = finish
+        self._gpu = _GpuLine(slots, self._compute, finish, queue=queue)
 
     @property
     def waiting(self) -> int:
         """Decoded requests that wait for a GPU now."""
         return self._gpu.waiting
 
-    def policy(self, view: View) -> Policy:
-        """Return the policy for the device that a version computes on."""
-        return self._gpu if view.slot.loaded.on_gpu else self._cpu
+    def submit(self, requests: Sequence[Request]) -> None:
+        """Have the decoded requests of a turn computed and finished: on a CPU now, on a GPU with those of others."""
+        view = self._slots.live
+        if view is not None and view.slot.loaded.on_gpu:
+            self._gpu.add(requests)
+        else:
+            if requests:
+                self._compute(requests)
+            self._finish(requests)
 
     def close(self) -> None:
         """Finish the requests in line, then stop."""
@@ -196,75 +203,55 @@ class Batcher:
             first = last
 
 
-class CpuPolicy:
-    """Computes a request in its call's turn, with the calls of one image that wait in line behind it.
+class _GpuLine:
+    """Decoded requests that wait for the engine, its thread, and one that answers what it has computed."""
 
-    The engine gains nothing by it, but six threads that wake each other, each for a millisecond's work, cost more than
-    one that does the work of all six.
-    """
-
-    def __init__(self, admission: Admission[Request], compute: Compute) -> None:
-        self._admission = admission
-        self._compute = compute
-
-    def submit(self, request: Request) -> int:
-        """Compute a request before this returns, and others with it. See `Policy`."""
-        waiters = self._admission.gather() if request.images == 1 else []
-        gathered = [waiter.task for waiter in waiters if waiter.task is not None]
-        try:
-            self._compute([request, *(other for other in gathered if other.is_wanted() and other.try_decode())])
-        finally:
-            for other in gathered:
-                other.fail(RuntimeError("the turn that was to compute this ended before it had"))
-            for waiter in waiters:
-                waiter.finish()
-        return 1 + len(gathered)
-
-
-class GpuPolicy:
-    """Computes on a thread of its own, for which decoded requests wait in line.
-
-    A turn ends with decoding there, so that there are many requests to form a batch of.
-    """
-
-    def __init__(self, slots: Slots, compute: Compute, *, queue: int) -> None:
+    def __init__(self, slots: Slots, compute: Finish, finish: Finish, *, queue: int) -> None:
         self._slots = slots
         self._compute = compute
+        self._finish = finish
         self._queue = queue
         self._line: deque[Request] = deque()
+        self._done = SimpleQueue[list[Request]]()
         self._changed = threading.Condition()
         self._closed = False
-        self._thread: threading.Thread | None = None
+        self._threads: list[threading.Thread] = []
 
     @property
     def waiting(self) -> int:
         """Requests in line now."""
         return len(self._line)
 
-    def submit(self, request: Request) -> int:
-        """Line a request up. See `Policy`."""
+    def add(self, requests: Sequence[Request]) -> None:
+        """Line requests up. Those that there is no room for are finished at once."""
+        refused: list[Request] = []
         with self._changed:
-            if self._closed:
-                raise ShuttingDown("the server is shutting down")
-            if len(self._line) >= self._queue:
-                raise LimitExceeded("queue", self._queue, "too many calls are waiting", _RETRY_S)
+            for request in requests:
+                if self._closed:
+                    request.fail(ShuttingDown("the server is shutting down"))
+                elif len(self._line) >= self._queue:
+                    request.fail(LimitExceeded("queue", self._queue, "too many calls are waiting", _RETRY_S))
+                else:
+                    self._line.append(request)
+                    continue
+                refused.append(request)
             self._start()
-            self._line.append(request)
             self._changed.notify()
-        return 1
+        self._finish(refused)
 
     def close(self) -> None:
         """Finish the requests in line, then stop."""
         with self._changed:
             self._closed = True
             self._changed.notify()
-        if self._thread is not None:
-            self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
     def _start(self) -> None:
-        if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
-            self._thread.start()
+        if not self._threads and not self._closed:
+            for name, work in (("batcher", self._work), ("answers", self._answer)):
+                self._threads.append(threading.Thread(target=work, name=name, daemon=True))
+                self._threads[-1].start()
 
     def _work(self) -> None:
         while requests := self._next():
@@ -273,6 +260,13 @@ class GpuPolicy:
                 request.end_wait()
             if wanted:
                 self._compute(wanted)
+            self._done.put(requests)
+        self._done.put([])
+
+    def _answer(self) -> None:
+        """Answer on a thread of its own, so that the engine goes on meanwhile."""
+        while requests := self._done.get():
+            self._finish(requests)
 
     def _next(self) -> list[Request]:
         """Return the next batch: at least one request, as many more as fit; empty when closed and none is in line."""

@@ -10,16 +10,18 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from accrete_server.errors import InvalidInput, LimitExceeded, NoModel
+from accrete_server.access.tokens import Principal
+from accrete_server.errors import DeadlinePassed, InvalidInput, LimitExceeded, NoModel
 from accrete_server.images import BadImage
 from accrete_server.metrics.collectors import PredictMetrics
-from accrete_server.predict.admission import Admission, Call
+from accrete_server.predict.admission import Call
 from accrete_server.predict.batcher import Batcher, Computed, Request
+from accrete_server.predict.line import Line
 from accrete_server.versions.slots import Slots, View
 
 MAX_UNKNOWN_RATE = 0.5
@@ -48,6 +50,8 @@ class Query(Protocol[Sent, Response]):
     """N, as the request says; any number."""
     unknown_rate: float
     """Share of images of known classes that may be called unknown; 0: nothing is called unknown."""
+    timeout_s: float
+    """The request's own timeout in seconds, beside gRPC's deadline; 0: none."""
 
     @property
     def images(self) -> Sequence[Sent]:
@@ -82,65 +86,134 @@ class Query(Protocol[Sent, Response]):
         ...
 
 
-Observe = Callable[[Query[Any, Any], Array, Computed, NDArray[np.bool_]], None]
+Answer = Callable[[Callable[[], Query[Any, Any]], Any], Any]
+"""Returns the response to a call, on the thread of its handler. It is given what reads the query, and gRPC's context of
+the call."""
+
+
+class FrontCall(Call, Protocol):
+    """A call of any protocol as a front brings it. It ends by one `respond` or `fail`, which return at once."""
+
+    principal: Principal
+    """Who calls."""
+
+    def read(self) -> Query[Any, Any]:
+        """Return what is asked. Raises InvalidInput."""
+        ...
+
+    def respond(self, response: Any) -> None:
+        """End the call with its response, a message of its protocol."""
+        ...
+
+    def fail(self, error: Exception) -> None:
+        """End the call with the status of an error."""
+        ...
+
+
+Observe = Callable[[Query[Any, Any], Array, Computed, NDArray[np.bool_], Principal], None]
 """Takes a look at a call that has been answered: its query, its images as the model takes them [N, ...], what they came
-to, and which of them are near no class [N]. It is called on the call's thread, and returns at once."""
+to, which of them are near no class [N], and who called. It is called on a thread that answers, and returns at once."""
+
+
+class _Asked(Request):
+    """A call on its way, with what it asks and the view that was live when it came."""
+
+    def __init__(self, call: FrontCall, query: Query[Any, Any], view: View) -> None:
+        super().__init__(partial(_decode, query, query.images), call, query.count, query.timeout_s)
+        self.call = call
+        self.query = query
+        self.view = view
 
 
 class Pipeline:
-    """Answers the calls of every protocol."""
+    """Answers the calls of every protocol, whichever front brings them."""
 
     def __init__(
         self,
         max_images: int,
         slots: Slots,
-        admission: Admission[Request],
-        batcher: Batcher,
+        line: Line,
         metrics: PredictMetrics,
         observe: Observe | None = None,
+        *,
+        queue: int,
     ) -> None:
         self._max_images = max_images
         self._slots = slots
-        self._admission = admission
-        self._batcher = batcher
+        self._line = line
         self._metrics = metrics
         self._observe = observe
+        self.batcher = Batcher(slots, metrics, self._finish, queue=queue)
+        """What computes."""
 
-    def answer(self, query: Query[Sent, Response], call: Call) -> Response:
-        """Take a call through all steps, on its own thread, and return its response.
+    def enter(self, call: FrontCall) -> Request | None:
+        """Check a call and line it up. What is wrong with the request is told before the call waits for anything.
+
+        Returns:
+            What stands in line; None: the call has failed.
+        """
+        try:
+            query = call.read()
+            if query.count < 1:
+                raise InvalidInput(f"{query.field}: empty; at least one image is needed")
+            if query.count > self._max_images:
+                raise LimitExceeded("max_images", self._max_images, f"{query.count} images in one call")
+            request = _Asked(call, query, query.check_view(self._slots.live))
+            self._line.enter(request)
+        except Exception as error:
+            call.fail(error)
+            return None
+        # A caller that hangs up leaves the line at once.
+        if not call.add_callback(partial(self.give_up, request)):
+            self.give_up(request)
+        return request
+
+    def work(self, requests: Sequence[Request]) -> None:
+        """Take the calls of a turn through the next steps, on the turn's thread."""
+        began, cpu_s = time.perf_counter(), time.thread_time()
+        try:
+            # Decode: in the turn, since it is most of the work that a photograph needs.
+            decoded = [request for request in requests if request.is_wanted() and request.try_decode()]
+            self._finish([request for request in requests if request.outcome is not None])
+            # Compute: as one batch. On a GPU it is one with all that other turns have decoded by then.
+            self.batcher.submit(decoded)
+        finally:
+            self._line.leave(requests, time.perf_counter() - began, time.thread_time() - cpu_s)
+
+    def give_up_late(self) -> None:
+        """Fail the calls in line whose own timeout has passed."""
+        for request in self._line.late():
+            self.give_up(request)
+
+    def give_up(self, request: Request) -> None:
+        """Fail a call that nobody waits for any more, if it stands in line."""
+        if self._line.drop(request):
+            if request.is_wanted():  # clocks differ
+                request.fail(DeadlinePassed("the deadline passed while waiting in line; nothing was computed"))
+            self._finish([request])
+
+    def _finish(self, requests: Sequence[Request]) -> None:
+        """Answer calls whose requests have an outcome."""
+        for request in cast(Sequence[_Asked], requests):
+            try:
+                response = self._encode(request)
+            except Exception as error:
+                request.call.fail(error)
+            else:
+                request.call.respond(response)
+
+    def _encode(self, request: _Asked) -> Any:
+        """Return the response. Another version may have gone live while the call waited.
 
         Raises:
-            InvalidInput: the request cannot be used, or an image cannot.
-            LimitExceeded: there are too many images, or too many calls wait.
-            DeadlinePassed: the deadline passed before the call's turn.
-            CallerGone: the caller hung up before the call's turn.
-            NoModel: there is no version yet, or every class was forgotten.
+            NoModel: every class was forgotten.
             ServerError: what `Query.check_view` raises.
+            Exception: the request's outcome.
         """
-        # Check: what is wrong with the request is told before the call waits for anything.
-        if query.count < 1:
-            raise InvalidInput(f"{query.field}: empty; at least one image is needed")
-        if query.count > self._max_images:
-            raise LimitExceeded("max_images", self._max_images, f"{query.count} images in one call")
-        view = query.check_view(self._slots.live)
-        request = Request(partial(_decode, query, query.images), call, query.count)
-
-        # Admit: wait for a turn. Another call's turn may take a call of one image through the next two steps.
-        if self._admission.enter(call, request if request.images == 1 else None):
-            began, calls = time.perf_counter(), 1
-            try:
-                # Decode: in the turn, since it is most of the work that a photograph needs.
-                request.decode()
-                # Compute: on a CPU at once, with those next in line; on a GPU after the turn, with all that is decoded.
-                calls = self._batcher.policy(view).submit(request)
-            finally:
-                self._admission.leave(time.perf_counter() - began, calls)
-        computed = request.result()
-
-        # Encode: after the turn. Another version may have gone live while the call waited.
+        query, computed = request.query, request.result()
         if not computed.view.classifier.labels:
             raise NoModel(ALL_FORGOTTEN)
-        if computed.view is not view:
+        if computed.view is not request.view:
             query.check_view(computed.view)
         unknown, false_alarm_rate = self._find_unknown(computed, query.unknown_rate)
         response = query.encode(computed, unknown, false_alarm_rate)
@@ -153,7 +226,7 @@ class Pipeline:
             compute_s=computed.compute_s,
         )
         if self._observe is not None and request.batch is not None:
-            self._observe(query, request.batch, computed, unknown)
+            self._observe(query, request.batch, computed, unknown, request.call.principal)
         return response
 
     def _find_unknown(self, computed: Computed, rate: float) -> tuple[NDArray[np.bool_], float]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 
 import grpc
 import numpy as np
@@ -18,7 +19,7 @@ from accrete_server.config import ServerConfig
 from accrete_server.errors import InvalidInput, NoModel
 from accrete_server.images import ImageReader
 from accrete_server.predict.batcher import Computed
-from accrete_server.predict.pipeline import Content, Pipeline, check_unknown_rate
+from accrete_server.predict.pipeline import Answer, Content, check_unknown_rate
 from accrete_server.versions.slots import TEACH_FIRST, View
 
 MAX_TOP_K = 1000
@@ -27,22 +28,27 @@ MAX_TOP_K = 1000
 class Prediction(prediction_pb2_grpc.PredictionServicer):
     """The service on top of the pipeline."""
 
-    def __init__(self, config: ServerConfig, pipeline: Pipeline, reader: ImageReader) -> None:
+    def __init__(self, config: ServerConfig, answer: Answer, reader: ImageReader) -> None:
         self._config = config
-        self._pipeline = pipeline
+        self._answer = answer
         self._reader = reader
+
+    def query(self, request: prediction_pb2.PredictRequest, caller: object) -> PredictQuery:
+        """Return what a request asks, whoever the caller is. Raises InvalidInput."""
+        return PredictQuery(request, self._config, self._reader)
 
     def Predict(  # noqa: N802  (the contract's name)
         self, request: prediction_pb2.PredictRequest, context: grpc.ServicerContext
     ) -> prediction_pb2.PredictResponse:
         """Rank labels for each image."""
-        return self._pipeline.answer(PredictQuery(request, self._config, self._reader), context)
+        response: prediction_pb2.PredictResponse = self._answer(partial(self.query, request, context), context)
+        return response
 
 
 class PredictQuery:
     """A PredictRequest, as the pipeline asks for it."""
 
-    field = "images"
+    field, timeout_s = "images", 0.0
 
     def __init__(self, request: prediction_pb2.PredictRequest, config: ServerConfig, reader: ImageReader) -> None:
         """Check the numbers that the caller names. Raises InvalidInput."""

@@ -49,7 +49,7 @@ class Intake:
         config: ServerConfig,
         connection: StoreConnection,
         reader: ImageReader,
-        admission: Admission[None],
+        admission: Admission,
         metrics: TeachMetrics,
         image_quality: int,
     ) -> None:

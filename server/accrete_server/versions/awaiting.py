@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-
-import grpc
+from typing import Protocol
 
 from accrete_server.versions.slots import Slots
 
@@ -15,7 +14,15 @@ SERVED_WITHIN_S = 5.0
 _POLL_S = 0.05  # between two looks at what is served
 
 
-def await_served(slots: Slots, done: Callable[[], bool], context: grpc.ServicerContext) -> None:
+class Awaiting(Protocol):
+    """The part of a call that tells whether to go on waiting; grpc's ServicerContext has it."""
+
+    def is_active(self) -> bool:
+        """Return whether the caller still waits."""
+        ...
+
+
+def await_served(slots: Slots, done: Callable[[], bool], context: Awaiting) -> None:
     """Wait until `done`, the caller is gone, the server stops or a few seconds have passed."""
     until = time.monotonic() + SERVED_WITHIN_S
     while not done() and not slots.closed and context.is_active():
@@ -25,7 +32,7 @@ def await_served(slots: Slots, done: Callable[[], bool], context: grpc.ServicerC
         slots.wait_change(slots.live, min(left, _POLL_S))
 
 
-def await_revision(slots: Slots, revision: int, context: grpc.ServicerContext) -> None:
+def await_revision(slots: Slots, revision: int, context: Awaiting) -> None:
     """Wait, as `await_served`, until labels and masks of this server are those of a revision of the store."""
 
     def reached() -> bool:
@@ -35,7 +42,7 @@ def await_revision(slots: Slots, revision: int, context: grpc.ServicerContext) -
     await_served(slots, reached, context)
 
 
-def await_seen(slots: Slots, seen: str, context: grpc.ServicerContext) -> None:
+def await_seen(slots: Slots, seen: str, context: Awaiting) -> None:
     """Wait, as `await_served`, until this server has what another server told a caller.
 
     Args:

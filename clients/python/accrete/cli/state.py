@@ -53,6 +53,7 @@ def _status_lines(status: Status) -> list[tuple[str, object]]:
         ("unknown", _unknown(status)),
         ("input", " x ".join(map(str, status.input_shape))),
         ("engine", status.engine or None),
+        *([("front", status.front)] if status.front else []),
         *([("servers", status.servers)] if status.servers else []),
         ("store", status.store if status.store_alive else f"{status.store} does not answer".strip()),
         ("release", status.release),

@@ -77,6 +77,7 @@ class GetStatusResponse(_message.Message):
     INBOX_ENABLED_FIELD_NUMBER: _builtins.int
     PRINCIPAL_FIELD_NUMBER: _builtins.int
     SERVERS_FIELD_NUMBER: _builtins.int
+    FRONT_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     """The version this server answers from; 0: none yet."""
     active_version: _builtins.int
@@ -131,6 +132,8 @@ class GetStatusResponse(_message.Message):
     """Who made this call; empty where nobody is asked."""
     servers: _builtins.int
     """How many servers `ListServers` has."""
+    front: _builtins.str
+    """How predictions come from gRPC (`server.front`): "queue", or "handlers: " and why it is not "queue"; for people."""
     @_builtins.property
     def input_shape(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
         """What an image must be: [height, width, channels], or [length] for an embedding."""
@@ -197,10 +200,11 @@ class GetStatusResponse(_message.Message):
         inbox_enabled: _builtins.bool = ...,
         principal: _builtins.str = ...,
         servers: _builtins.int = ...,
+        front: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["progress", b"progress"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_version", b"active_version", "classes", b"classes", "data_dir", b"data_dir", "deep", b"deep", "engine", b"engine", "exemplar_budget", b"exemplar_budget", "exemplar_bytes", b"exemplar_bytes", "exemplars", b"exemplars", "false_alarm_rate", b"false_alarm_rate", "held_labels", b"held_labels", "holdout", b"holdout", "in_review", b"in_review", "inbox_enabled", b"inbox_enabled", "inbox_open", b"inbox_open", "input_shape", b"input_shape", "learner_alive", b"learner_alive", "method", b"method", "node", b"node", "oldest_pending_ms", b"oldest_pending_ms", "paused", b"paused", "pending", b"pending", "phase", b"phase", "phase_reason", b"phase_reason", "pinned", b"pinned", "principal", b"principal", "progress", b"progress", "provisional_classes", b"provisional_classes", "release", b"release", "roles", b"roles", "servers", b"servers", "stage_left_ms", b"stage_left_ms", "store", b"store", "store_alive", b"store_alive", "unknown_rate", b"unknown_rate", "version", b"version", "waits_for", b"waits_for", "warnings", b"warnings"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["active_version", b"active_version", "classes", b"classes", "data_dir", b"data_dir", "deep", b"deep", "engine", b"engine", "exemplar_budget", b"exemplar_budget", "exemplar_bytes", b"exemplar_bytes", "exemplars", b"exemplars", "false_alarm_rate", b"false_alarm_rate", "front", b"front", "held_labels", b"held_labels", "holdout", b"holdout", "in_review", b"in_review", "inbox_enabled", b"inbox_enabled", "inbox_open", b"inbox_open", "input_shape", b"input_shape", "learner_alive", b"learner_alive", "method", b"method", "node", b"node", "oldest_pending_ms", b"oldest_pending_ms", "paused", b"paused", "pending", b"pending", "phase", b"phase", "phase_reason", b"phase_reason", "pinned", b"pinned", "principal", b"principal", "progress", b"progress", "provisional_classes", b"provisional_classes", "release", b"release", "roles", b"roles", "servers", b"servers", "stage_left_ms", b"stage_left_ms", "store", b"store", "store_alive", b"store_alive", "unknown_rate", b"unknown_rate", "version", b"version", "waits_for", b"waits_for", "warnings", b"warnings"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,85 @@
+"""The line of Predict calls: which are computed together next, and which are refused at once."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+
+from accrete_server.predict.admission import Turns
+from accrete_server.predict.batcher import Request
+
+TURN_IMAGES = 8
+"""Images that one turn computes at most, unless one call has more: beyond eight, what a turn costs beside the images is
+no longer what counts, and the first of its callers waits for the last."""
+
+TURN_S = 0.020
+"""Processor time that a turn may take, by the mean of those before. A photograph of 20 ms has a turn of its own: little
+would be gained, and its caller would wait for others' photographs."""
+
+_SMOOTHING = 0.05  # weight of the latest turn in the mean cost of an image
+
+
+class Line(Turns[Request]):
+    """Calls that wait for a turn, first come first served. `take` and `leave` belong together."""
+
+    _image_s = TURN_S / TURN_IMAGES  # until it has been measured
+
+    def enter(self, request: Request) -> None:
+        """Line a request up.
+
+        Raises:
+            LimitExceeded: the line is full, or the turn would likely come after the deadline.
+        """
+        with self._lock:
+            self._check_room(request)
+            request.is_waiting = True
+            self._line.append(request)
+
+    def take(self) -> list[Request]:
+        """Take a turn, if one is free and a request waits, and return the requests that it is for.
+
+        They are as many as take little time, and no more than one turn's share of the line.
+        """
+        with self._lock:
+            line, taken = self._line, list[Request]()
+            if not line or self._working >= self._at_once:
+                return taken
+            self._count(1)
+            most = math.ceil(len(line) / self._at_once)
+            room = max(1, min(TURN_IMAGES, int(TURN_S / self._image_s)))
+            while line and len(taken) < most and (not taken or line[0].images <= room):
+                request = line.popleft()
+                request.is_waiting = False
+                room -= request.images
+                taken.append(request)
+            return taken
+
+    def leave(self, requests: Sequence[Request], seconds: float, cpu_s: float) -> None:
+        """End a turn.
+
+        Args:
+            requests: What was taken.
+            seconds: How long it took.
+            cpu_s: Its processor time.
+        """
+        images = sum(request.images for request in requests)
+        with self._lock:
+            self._learn(seconds / len(requests))
+            self._image_s += _SMOOTHING * (cpu_s / images - self._image_s)
+            self._count(-1)
+
+    def drop(self, request: Request) -> bool:
+        """Take a request out of the line. Return whether it was still there."""
+        with self._lock:
+            was_waiting = request.is_waiting
+            if was_waiting:
+                request.is_waiting = False
+                self._line.remove(request)
+            return was_waiting
+
+    def late(self) -> list[Request]:
+        """Return the requests in line whose own timeout has passed, of which gRPC does not know."""
+        now = time.monotonic()
+        with self._lock:
+            return [request for request in self._line if request.until is not None and request.until < now]
