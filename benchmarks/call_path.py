@@ -1,7 +1,8 @@
 """Which of our own functions a call passes in the server, in order: how long the way is, and how winding.
 
 A real server in this process, over gRPC, with a ResNet-32 that nobody trained. Counted is what runs on the threads that
-the call passes, from the moment gRPC hands it over. Comprehensions count as part of the function that they stand in.
+the call passes, of handlers and of the line, from the moment gRPC hands it over. Comprehensions count as part of the
+function that they stand in.
 """
 
 from __future__ import annotations
@@ -69,7 +70,8 @@ class Recorder:
     def path(self) -> list[Step]:
         """Return what was called on the threads that the call passed: gRPC's own, then one of the server's."""
         passed = {step.thread for step in self.steps if step.function.endswith("intercept_service")}
-        return [step for step in self.steps if step.thread in passed or step.thread.startswith("call")]
+        threads = ("call", "line")
+        return [step for step in self.steps if step.thread in passed or step.thread.startswith(threads)]
 
     def _note(self, frame: FrameType, event: str, _: Any) -> None:
         code = frame.f_code

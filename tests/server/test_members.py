@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 import time
-from typing import Any
 
 import pytest
 
 from accrete.v1 import operation_pb2 as op
-from accrete.v1 import prediction_pb2
 from accrete_server.operate import membership
 from accrete_server.operate.membership import SERVERS_KEY, advertised
 from benchmarks.waiting import until
-from tests.server.world import Running, World, pixels, raw
+from tests.server.world import Blocked, Running, World
 
 pytestmark = pytest.mark.integration
 
@@ -76,14 +73,11 @@ def test_one_that_is_not_heard_of_is_gone(world: World):
 
 def test_busy_turns_are_told(world: World):
     world.publish(1)
-    running, gate = world.server(advertise="127.0.0.1", concurrency=2), threading.Event()
-    loaded: Any = running.server.slots.take().slot.loaded
-    features = loaded.features
-    loaded.features = lambda batch: gate.wait(300) and features(batch)
-    request = prediction_pb2.PredictRequest(images=[raw(pixels())])
-    call = running.prediction.Predict.future(request, timeout=300)
+    running = world.server(advertise="127.0.0.1", concurrency=2)
+    blocked = Blocked(running)
+    call = blocked.take_turn()
     until(lambda: 0.4 < listed(running).servers[0].busyness < 0.6)
-    gate.set()
+    blocked.gate.set()
     assert call.result().version == 1
     until(lambda: listed(running).servers[0].busyness == 0)
 

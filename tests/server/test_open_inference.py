@@ -18,9 +18,8 @@ from accrete_server.metrics.statistics import KEPT, Statistics
 from accrete_storage.versions.prototypes import Prototype
 from benchmarks.waiting import until
 from tests.model.artifacts import Recipe, class_row
-from tests.server.calls import TestCall
 from tests.server.pictures import encode, picture
-from tests.server.world import Running, World, failure, pixels
+from tests.server.world import Blocked, Running, World, failure, pixels
 from tests.support.store import SharedStore
 
 FOUR = ("cat", "dog", "owl", "yak")
@@ -204,15 +203,15 @@ def test_the_live_version_may_be_named_and_no_other(world: World) -> None:
 def test_a_version_that_goes_while_a_call_stands_in_line_is_not_answered_by_another(world: World) -> None:
     world.publish(1)
     running = world.server(concurrency=1)
-    line = running.server.predict_line
-    line.enter(TestCall())
+    line, blocked = running.server.predict_line, Blocked(running)
+    blocked.take_turn()
     with ThreadPoolExecutor() as callers:
         named = callers.submit(failure, lambda: infer(running, of_pixels(model_version="1"), timeout=300))
         unnamed = callers.submit(infer, running, of_pixels(), 30)
         until(lambda: line.waiting == 2)
         world.publish(2)
         running.serves(2)
-        line.leave(0.0)
+        blocked.gate.set()
         assert named.result().code is CODES.NOT_FOUND
         assert unnamed.result().model_version == "2"
 
@@ -364,8 +363,8 @@ def test_limits_are_those_of_predict(world: World) -> None:
     running = world.server(max_images=2, queue=1, concurrency=1)
     failed = failure(lambda: infer(running, of_pixels(1, 2, 3)))
     assert (failed.code, "max_images is 2" in failed.details) == (CODES.RESOURCE_EXHAUSTED, True)
-    line = running.server.predict_line
-    line.enter(TestCall())
+    line, blocked = running.server.predict_line, Blocked(running)
+    first = blocked.take_turn()
     hurried = of_pixels(parameters={"timeout": service_pb2.InferParameter(int64_param=60_000)})
     assert failure(lambda: infer(running, hurried, timeout=None)).code is CODES.DEADLINE_EXCEEDED
     with ThreadPoolExecutor() as callers:
@@ -375,8 +374,9 @@ def test_limits_are_those_of_predict(world: World) -> None:
             failed = failure(call)
             assert (failed.code, "queue is 1" in failed.details) == (CODES.RESOURCE_EXHAUSTED, True)
             assert int(failed.trailers["retry-after-ms"]) > 0
-        line.leave(0.0)
+        blocked.gate.set()
         assert in_line.result().model_version == "1"
+    assert first.result().version == 1
 
 
 def sums(running: Running, version: str = "") -> list[service_pb2.ModelStatistics]:

@@ -19,7 +19,7 @@ from accrete_storage.versions.prototypes import Prototype
 from benchmarks.waiting import until
 from tests.model.artifacts import Recipe, class_row
 from tests.server.pictures import encode, picture
-from tests.server.world import Running, World, failure, labels_of, pixels, raw, total
+from tests.server.world import Blocked, World, failure, labels_of, pixels, raw, total
 
 FOUR = ("cat", "dog", "owl", "yak")
 
@@ -228,22 +228,6 @@ def test_every_class_forgotten_leaves_nothing_to_answer(world):
     assert "forgotten" in failed.details
 
 
-class _Blocked:
-    """Holds the server's only turn until it is let go, and counts what is computed meanwhile."""
-
-    def __init__(self, running: Running) -> None:
-        loaded: Any = running.server.slots.take().slot.loaded
-        self.gate, self.computed = threading.Event(), 0
-        self._features, self._lock = loaded.features, threading.Lock()
-        loaded.features = self._wait
-
-    def _wait(self, batch: Any) -> Any:
-        with self._lock:
-            self.computed += 1
-        assert self.gate.wait(20)
-        return self._features(batch)
-
-
 def test_calls_that_are_gathered_into_batches_are_answered_as_alone(world):
     world.publish(1, Recipe(labels=FOUR))
     running = world.server(concurrency=4)
@@ -264,7 +248,7 @@ def test_calls_that_are_gathered_into_batches_are_answered_as_alone(world):
 def test_beyond_the_queue_calls_are_refused_at_once_with_the_time_to_retry(world):
     world.publish(1)
     running = world.server(concurrency=1, queue=1)
-    blocked = _Blocked(running)
+    blocked = Blocked(running)
     request = prediction_pb2.PredictRequest(images=[raw(pixels())])
     first = running.prediction.Predict.future(request, timeout=300)
     until(lambda: blocked.computed == 1)
@@ -282,7 +266,7 @@ def test_beyond_the_queue_calls_are_refused_at_once_with_the_time_to_retry(world
 def test_while_the_line_is_full_a_call_is_refused_before_its_message_has_come(world):
     world.publish(1)
     running = world.server(concurrency=1, queue=1)
-    blocked, over = _Blocked(running), threading.Event()
+    blocked, over = Blocked(running), threading.Event()
     request = prediction_pb2.PredictRequest(images=[raw(pixels())])
     under_way = [running.prediction.Predict.future(request)]
     until(lambda: blocked.computed == 1)  # one after another: together they would be one turn
@@ -307,7 +291,7 @@ def test_while_the_line_is_full_a_call_is_refused_before_its_message_has_come(wo
 def test_a_call_whose_deadline_passes_in_line_is_never_computed(world):
     world.publish(1)
     running = world.server(concurrency=1, queue=4)
-    blocked = _Blocked(running)
+    blocked = Blocked(running)
     request = prediction_pb2.PredictRequest(images=[raw(pixels())])
     first = running.prediction.Predict.future(request, timeout=300)
     until(lambda: blocked.computed == 1)

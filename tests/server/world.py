@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pathlib
 import signal
+import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -263,6 +264,30 @@ class World:
             self._store.close()
         if self._embedded is not None:
             self._embedded.stop()
+
+
+class Blocked:
+    """Has the engine of a server's live version wait until it is let go, and counts what is computed meanwhile."""
+
+    def __init__(self, running: Running) -> None:
+        loaded: Any = running.server.slots.take().slot.loaded
+        self.gate, self.computed = threading.Event(), 0
+        self._running = running
+        self._features, self._lock = loaded.features, threading.Lock()
+        loaded.features = self._wait
+
+    def take_turn(self) -> Any:
+        """Have a call take a turn, and return it."""
+        before, request = self.computed, prediction_pb2.PredictRequest(images=[raw(pixels())])
+        call = self._running.prediction.Predict.future(request, timeout=300)
+        until(lambda: self.computed > before)
+        return call
+
+    def _wait(self, batch: Any) -> Any:
+        with self._lock:
+            self.computed += 1
+        assert self.gate.wait(300)
+        return self._features(batch)
 
 
 def labels_of(response: prediction_pb2.PredictResponse) -> list[list[str]]:

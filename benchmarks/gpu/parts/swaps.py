@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -26,8 +26,8 @@ from accrete_model.reader import read_artifact
 from accrete_model.vectors import Floats
 from accrete_server.metrics.collectors import PredictMetrics
 from accrete_server.metrics.statistics import Statistics
-from accrete_server.predict.admission import Admission
 from accrete_server.predict.batcher import Batcher, Computed, Request
+from accrete_server.predict.line import Line
 from accrete_server.versions.slots import Slot, Slots, View
 from benchmarks.gpu.models import artifact, noise, served
 from benchmarks.gpu.record import OutOfTime, Record
@@ -57,33 +57,35 @@ class Caller:
 
 
 class Way:
-    """The way of a call's images through admission and batcher, as the server's pipeline takes them."""
+    """The way of a call's images through line and batcher, as the server's pipeline takes them."""
 
     def __init__(self, slots: Slots) -> None:
-        self._slots = slots
-        self._admission: Admission[Request] = Admission(limit="queue", at_once=_CALLERS, queue=64)
+        self._line = Line(limit="queue", at_once=_CALLERS, queue=64)
         metrics = PredictMetrics(CollectorRegistry(), Statistics())
-        self._batcher = Batcher(slots, self._admission, metrics, queue=64)
+        self._batcher = Batcher(slots, metrics, self._finish, queue=64)
+        self._waiting: dict[Request, threading.Event] = {}
 
     def ask(self, images: NDArray[np.uint8]) -> Computed:
         """Return what the images came to, by the version that was live when they were computed."""
-        view = self._slots.live
-        if view is None:
-            raise RuntimeError("there is no version yet")
-        call = Caller()
-        request = Request(lambda: images, call, len(images))
-        if self._admission.enter(call, request if request.images == 1 else None):
-            began, calls = time.perf_counter(), 1
-            try:
-                request.decode()
-                calls = self._batcher.policy(view).submit(request)
-            finally:
-                self._admission.leave(time.perf_counter() - began, calls)
+        request, finished = Request(lambda: images, Caller(), len(images)), threading.Event()
+        self._waiting[request] = finished
+        self._line.enter(request)
+        while not finished.is_set():
+            turn, began = self._line.take(), time.perf_counter()
+            if turn:
+                self._batcher.submit([one for one in turn if one.try_decode()])
+                self._line.leave(turn, time.perf_counter() - began, time.perf_counter() - began)
+            finished.wait(0.001)
+        del self._waiting[request]
         return request.result()
 
     def close(self) -> None:
         """Stop the batcher."""
         self._batcher.close()
+
+    def _finish(self, requests: Sequence[Request]) -> None:
+        for request in requests:
+            self._waiting[request].set()
 
 
 def run(record: Record, settings: Settings) -> None:
