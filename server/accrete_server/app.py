@@ -60,7 +60,7 @@ from accrete_server.store_connection import StoreConnection
 from accrete_server.teach.intake import Intake
 from accrete_server.teach.service import Teaching
 from accrete_server.teach.stream_limit import StreamLimit
-from accrete_server.versions.awaiting import await_seen
+from accrete_server.versions.awaiting import Seen
 from accrete_server.versions.load_failures import LoadFailures
 from accrete_server.versions.loading import Loader
 from accrete_server.versions.slots import Slots
@@ -162,7 +162,7 @@ class Server:
             admissions,
             settings.node,
             self._membership.trailers,
-            partial(await_seen, self.slots) if config.advertise else None,
+            Seen(self.slots) if config.advertise else None,
         )
         self._grpc = make_grpc_server(config, threads, self._interceptor)
         self._health = Health(self._grpc)

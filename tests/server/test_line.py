@@ -36,9 +36,9 @@ def test_a_turn_takes_those_who_wait_in_the_order_of_arrival_up_to_its_size():
     assert line.take() == requests[:TURN_IMAGES]
     assert (line.working, line.waiting) == (1, 3)
     assert line.take() == [], "the only turn is taken"
-    line.leave(requests[:TURN_IMAGES], 0.001, 0.001)
+    line.leave(requests[:TURN_IMAGES], 0.001)
     assert line.take() == requests[TURN_IMAGES:]
-    line.leave(requests[TURN_IMAGES:], 0.001, 0.001)
+    line.leave(requests[TURN_IMAGES:], 0.001)
     assert (line.working, line.waiting) == (0, 0)
     assert line.take() == []
 
@@ -55,7 +55,7 @@ def test_images_are_counted_and_a_call_of_many_has_a_turn_of_its_own():
     requests = _enter(line, 1, 64, 5, 4)
     for wanted in ([requests[0]], [requests[1]], [requests[2]], [requests[3]]):
         assert line.take() == wanted
-        line.leave(wanted, 0.001, 0.001)
+        line.leave(wanted, 0.001)
 
 
 @pytest.mark.parametrize(("image_s", "calls"), [(0.000_5, 8), (0.004, 5), (0.1, 1)])
@@ -64,9 +64,19 @@ def test_a_turn_is_as_long_as_images_are_dear(image_s, calls):
     for _ in range(300):
         turn = _enter(line, 1)
         line.take()
-        line.leave(turn, image_s, image_s)
+        line.leave(turn, image_s)
     _enter(line, *[1] * 12)
     assert len(line.take()) == calls
+
+
+def test_a_busy_machine_makes_no_turn_shorter():
+    line = _line()
+    for number in range(300):
+        turn = _enter(line, 1)
+        line.take()
+        line.leave(turn, 0.002 if number % 4 else 0.02)
+    _enter(line, *[1] * 12)
+    assert len(line.take()) >= 6
 
 
 def test_beyond_the_line_a_call_is_refused_and_told_when_to_retry():
@@ -92,7 +102,7 @@ def test_a_call_whose_turn_would_come_after_its_deadline_is_refused():
     for _ in range(200):
         turn = _enter(line, 1)
         line.take()
-        line.leave(turn, 10.0, 0.001)
+        line.leave(turn, 10.0)
     line.enter(_request(call=TestCall(timeout_s=1)))  # it need not wait, and may well be shorter than those before
     line.take()
     with pytest.raises(LimitExceeded):
@@ -135,7 +145,7 @@ def test_no_request_is_lost_or_taken_twice_under_contention():
         while turn := line.take() or not coming.is_set():
             if isinstance(turn, list):
                 taken.extend(turn)
-                line.leave(turn, 0.001, 0.001)
+                line.leave(turn, 0.001)
 
     workers = [threading.Thread(target=work) for _ in range(2)]
     others = [threading.Thread(target=enter, args=(requests[number::2],)) for number in range(2)]

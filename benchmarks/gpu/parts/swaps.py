@@ -74,7 +74,7 @@ class Way:
             turn, began = self._line.take(), time.perf_counter()
             if turn:
                 self._batcher.submit([one for one in turn if one.try_decode()])
-                self._line.leave(turn, time.perf_counter() - began, time.perf_counter() - began)
+                self._line.leave(turn, time.perf_counter() - began)
             finished.wait(0.001)
         del self._waiting[request]
         return request.result()

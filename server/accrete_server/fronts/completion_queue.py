@@ -123,10 +123,14 @@ class QueueFront:
         self.threads = threads
         self.coming = 0
         """Calls whose message is on its way. Changes while the queue is held."""
+        self.later = set[_QueueCall]()
+        """Calls that another thread will line up. Nothing tells of it who looks at the queue."""
         self._held = threading.Lock()
         """Held by who looks at the queue."""
         self._busy = threading.Event()
         """Whether there may be nobody who looks at the queue."""
+        self._turns = 0
+        """Taken so far. Changes while the queue is held."""
         self._closed = False
         self._stand_in = threading.Thread(target=self._look, name="line-stand-in", daemon=True)
 
@@ -143,8 +147,9 @@ class QueueFront:
         turn: list[Request] = []
         with self._held:
             while not turn and not self._closed:
-                self._handle_events(None if not self.line.waiting else _AT_ONCE)
+                self._handle_events(self._next_look())
                 turn = self.line.take()
+            self._turns += 1
         if not self._busy.is_set():
             self._busy.set()
         return turn
@@ -158,17 +163,27 @@ class QueueFront:
 
     def _look(self) -> None:
         """Look at the queue in place of the line threads, while they are at work."""
+        seen = 0
         while not self._closed:
             self._busy.wait()
             time.sleep(_STEP_S)
-            self._busy.clear()
-            if self._held.acquire(blocking=False):  # so nobody else looks at it, and the next one sets `_busy` again
+            if self._held.acquire(blocking=False):
                 try:
-                    self._busy.set()
                     self._handle_events(_AT_ONCE)
                     self.pipeline.give_up_late()
                 finally:
                     self._held.release()
+            elif self._turns == seen:  # nothing to do for a step, and somebody waits at the queue
+                self._busy.clear()
+                if not self._held.locked():  # who has left it since may not have seen that
+                    self._busy.set()
+            seen = self._turns
+
+    def _next_look(self) -> float | None:
+        """Return until when to wait for events, None: for ever."""
+        if self.line.waiting:
+            return _AT_ONCE
+        return time.time() + _STEP_S if self.later else None
 
     def _handle_events(self, until: float | None) -> None:
         """Handle what has happened; wait for it until a time, None: for ever. The queue must be held."""
@@ -321,15 +336,19 @@ class _QueueCall:
         self._data = event.batch_operations[0].message()
         if self._data is None:
             self._lacks_message()
-        elif front.interceptor.has_seen(self):
+        elif front.interceptor.is_behind(self):
+            front.later.add(self)
             front.threads.submit(self._enter_later)
         else:
             front.pipeline.enter(self)
 
     def _enter_later(self) -> None:
         """Line up once this server has what the caller was told by another one."""
-        self._front.interceptor.await_seen(self)
-        self._front.pipeline.enter(self)
+        try:
+            self._front.interceptor.catch_up(self)
+            self._front.pipeline.enter(self)
+        finally:
+            self._front.later.discard(self)
 
     def _lacks_message(self) -> None:
         """Fail a call without a message as gRPC does, or count one whose message was too large and that has failed."""

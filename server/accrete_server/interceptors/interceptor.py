@@ -19,6 +19,7 @@ from accrete_server.errors import InvalidInput, Status, status_of
 from accrete_server.interceptors.threads import CallThreads, InPlace
 from accrete_server.metrics.collectors import RequestMetrics
 from accrete_server.predict.admission import Turns
+from accrete_server.versions.awaiting import Awaiting, Seen
 
 NODE_KEY = "accrete-node-bin"
 """Metadata by which a call insists on a node's name, in UTF-8."""
@@ -35,12 +36,8 @@ else:
     Interceptor = grpc.ServerInterceptor
 
 
-class Awaited(Caller, Protocol):
+class Awaited(Caller, Awaiting, Protocol):
     """A caller, and whether it still waits."""
-
-    def is_active(self) -> bool:
-        """Return whether the caller still waits."""
-        ...
 
 
 class CallInterceptor(Interceptor):
@@ -54,7 +51,7 @@ class CallInterceptor(Interceptor):
         admissions: Mapping[str, Turns[Any]],
         node: str,
         trailers: Callable[[], tuple[tuple[str, str], ...]] = tuple,
-        catch_up: Callable[[str, Awaited], None] | None = None,
+        seen: Seen | None = None,
     ) -> None:
         """Wrap no handler yet.
 
@@ -65,11 +62,11 @@ class CallInterceptor(Interceptor):
             admissions: By path, the admission of calls of one request, which are refused while its line is full.
             node: The node's name, which a call may insist on.
             trailers: Returns metadata of each answer to a call of one request, and of each failure.
-            catch_up: Waits for what a call says that it has seen; None: nothing is waited for.
+            seen: What a call says that it has seen is waited for by it; None: nothing is waited for.
         """
         self._node = node
         self.trailers = trailers
-        self._catch_up = catch_up
+        self._seen = seen
         self.metrics = metrics
         self.guard = guard
         self.under_way = 0
@@ -110,17 +107,20 @@ class CallInterceptor(Interceptor):
                 asked = value.decode(errors="replace") if isinstance(value, bytes) else value
                 raise InvalidInput(f"node: this is {self._node!r}, and {asked!r} was asked for; nothing was done")
 
-    def has_seen(self, caller: Caller) -> bool:
-        """Return whether the caller was told something by another server that this one may have to wait for."""
-        return self._catch_up is not None and any(name == AFTER_KEY for name, _ in caller.invocation_metadata())
+    def is_behind(self, caller: Caller) -> bool:
+        """Return whether another server told the caller something that this one does not have yet."""
+        seen = self._seen
+        return seen is not None and any(
+            name == AFTER_KEY and not seen.is_here(str(value)) for name, value in caller.invocation_metadata()
+        )
 
-    def await_seen(self, context: Awaited) -> None:
+    def catch_up(self, context: Awaited) -> None:
         """Wait until this server has what the caller was told by another one."""
-        if self._catch_up is None:
+        if self._seen is None:
             return
         for name, value in context.invocation_metadata():
             if name == AFTER_KEY:
-                self._catch_up(str(value), context)
+                self._seen.wait(str(value), context)
 
     def _refusal(self, path: str, admission: Turns[Any]) -> Handler:
         """Return a handler that refuses where gRPC hands the call over, without a thread and without its message.
@@ -172,7 +172,7 @@ class CallInterceptor(Interceptor):
             call = CallUnderWay(self, path)
             try:
                 call.let_in(context)
-                self.await_seen(context)
+                self.catch_up(context)
                 response = inner(_message(request), context)
                 trailers = self.trailers()
                 if trailers:

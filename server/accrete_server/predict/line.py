@@ -14,10 +14,12 @@ TURN_IMAGES = 8
 no longer what counts, and the first of its callers waits for the last."""
 
 TURN_S = 0.020
-"""Processor time that a turn may take, by the mean of those before. A photograph of 20 ms has a turn of its own: little
-would be gained, and its caller would wait for others' photographs."""
+"""Seconds that a turn may take, by the shorter ones of those before. A photograph of 20 ms has a turn of its own:
+little would be gained, and its caller would wait for others' photographs."""
 
-_SMOOTHING = 0.05  # weight of the latest turn in the mean cost of an image
+_DOWN, _UP = 0.2, 0.02
+"""Weights of the latest turn in what an image takes, where it was cheaper and where it was dearer. So this is what an
+image takes while nobody else takes the cores: on a busy machine turns are to be full, not short."""
 
 
 class Line(Turns[Request]):
@@ -55,18 +57,12 @@ class Line(Turns[Request]):
                 taken.append(request)
             return taken
 
-    def leave(self, requests: Sequence[Request], seconds: float, cpu_s: float) -> None:
-        """End a turn.
-
-        Args:
-            requests: What was taken.
-            seconds: How long it took.
-            cpu_s: Its processor time.
-        """
-        images = sum(request.images for request in requests)
+    def leave(self, requests: Sequence[Request], seconds: float) -> None:
+        """End a turn for these requests that took so long."""
+        image_s = seconds / sum(request.images for request in requests)
         with self._lock:
             self._learn(seconds / len(requests))
-            self._image_s += _SMOOTHING * (cpu_s / images - self._image_s)
+            self._image_s += (_DOWN if image_s < self._image_s else _UP) * (image_s - self._image_s)
             self._count(-1)
 
     def drop(self, request: Request) -> bool:

@@ -170,7 +170,7 @@ class Pipeline:
 
     def work(self, requests: Sequence[Request]) -> None:
         """Take the calls of a turn through the next steps, on the turn's thread."""
-        began, cpu_s = time.perf_counter(), time.thread_time()
+        began = time.perf_counter()
         try:
             # Decode: in the turn, since it is most of the work that a photograph needs.
             decoded = [request for request in requests if request.is_wanted() and request.try_decode()]
@@ -178,7 +178,7 @@ class Pipeline:
             # Compute: as one batch. On a GPU it is one with all that other turns have decoded by then.
             self.batcher.submit(decoded)
         finally:
-            self._line.leave(requests, time.perf_counter() - began, time.thread_time() - cpu_s)
+            self._line.leave(requests, time.perf_counter() - began)
 
     def give_up_late(self) -> None:
         """Fail the calls in line whose own timeout has passed."""

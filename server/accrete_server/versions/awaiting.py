@@ -42,27 +42,31 @@ def await_revision(slots: Slots, revision: int, context: Awaiting) -> None:
     await_served(slots, reached, context)
 
 
-def await_seen(slots: Slots, seen: str, context: Awaiting) -> None:
-    """Wait, as `await_served`, until this server has what another server told a caller.
+class Seen:
+    """What another server told a caller.
 
-    Args:
-        slots: what is served here.
-        seen: version and revision, "12 3"; with "=" behind them, that very version. For another text nothing is waited
-            for.
-        context: of the call.
+    It is a text, version and revision, "12 3"; with "=" behind them, that very version. For another text nothing is
+    waited for.
     """
-    words = seen.split(" ")
-    exactly = words[2:] == ["="]
-    if len(words) != 2 + exactly or not all(
-        word.isascii() and word.isdecimal() and len(word) < 20 for word in words[:2]
-    ):
-        return
-    version, revision = map(int, words[:2])
 
-    def reached() -> bool:
-        live = slots.live
+    def __init__(self, slots: Slots) -> None:
+        """`slots`: what is served here."""
+        self._slots = slots
+
+    def is_here(self, seen: str) -> bool:
+        """Return whether this server has it."""
+        words = seen.split(" ")
+        exactly = words[2:] == ["="]
+        if len(words) != 2 + exactly or not all(
+            word.isascii() and word.isdecimal() and len(word) < 20 for word in words[:2]
+        ):
+            return True
+        version, revision = map(int, words[:2])
+        live = self._slots.live
         if live is None or live.revision < revision:
             return False
         return live.version == version if exactly else live.version >= version
 
-    await_served(slots, reached, context)
+    def wait(self, seen: str, context: Awaiting) -> None:
+        """Wait, as `await_served`, until this server has it."""
+        await_served(self._slots, lambda: self.is_here(seen), context)
