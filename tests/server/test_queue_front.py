@@ -7,6 +7,7 @@ what is gone (`server.front` is "auto"). If it tells nothing, and a call here fa
 
 from __future__ import annotations
 
+import gc
 import threading
 from collections.abc import Iterator
 from concurrent import futures
@@ -21,7 +22,10 @@ from accrete.v1 import prediction_pb2, prediction_pb2_grpc
 from accrete_server.fronts import completion_queue
 from accrete_server.fronts.choosing import choose
 from accrete_server.fronts.completion_queue import missing
+from benchmarks.waiting import until
+from tests.server.world import Blocked, pixels, raw
 
+CODES = grpc.StatusCode
 PREDICT = "/accrete.v1.Prediction/Predict"
 
 
@@ -146,3 +150,41 @@ def test_what_is_missing_is_named_and_handlers_serve_where_that_is_left_to_the_s
 def test_status_says_which_front_serves(world):
     assert world.server().status().front == "queue"
     assert world.server(front="handlers").status().front == "handlers: server.front says so"
+
+
+def _calls() -> int:
+    gc.collect()
+    return sum(type(thing) is completion_queue._QueueCall for thing in gc.get_objects())
+
+
+def test_calls_that_end_in_every_way_at_once_leave_nothing_behind(world):
+    world.publish(1)
+    running = world.server(concurrency=2, queue=16, max_message_bytes=1024)
+    good, large = (prediction_pb2.PredictRequest(images=[raw(pixels(0, (side, side, 3)))]) for side in (4, 40))
+    running.predict()
+    before, codes = _calls(), set()
+    for number in range(400):
+        timeout = 0.003 if number % 5 == 0 else 300
+        call = running.prediction.Predict.future(good if number % 7 else large, timeout=timeout)
+        if number % 3 == 0:
+            call.cancel()
+        elif number % 11 == 0:
+            codes.add(call.code())
+    assert codes <= {CODES.OK, CODES.DEADLINE_EXCEEDED, CODES.RESOURCE_EXHAUSTED}
+    until(lambda: running.server._interceptor.under_way == 0)
+    assert (running.server.predict_line.waiting, running.server._line_threads._front.coming) == (0, 0)
+    assert running.predict().version == 1
+    until(lambda: _calls() <= before)
+
+
+def test_a_stop_that_finds_a_turn_longer_than_its_grace_waits_for_it_and_ends(world):
+    world.publish(1)
+    running = world.server(grace_s=0.2)
+    blocked = Blocked(running)
+    call = blocked.take_turn()
+    stopping = threading.Thread(target=lambda: world.stop(running))
+    stopping.start()
+    assert call.code() in (CODES.CANCELLED, CODES.UNAVAILABLE)
+    blocked.gate.set()
+    stopping.join(60)
+    assert not stopping.is_alive()

@@ -311,16 +311,16 @@ class _QueueCall:
             self._end(status.code.name, status.trailers, status.code.value[0], status.details, *others)
 
     def _end(self, code: str, trailers: tuple[Any, ...], number: Any, details: str, *others: Any) -> None:
-        """Send the end of the call, with other operations, if there is somebody to send it to. Count the call."""
+        """Count the call, and send its end, with other operations, if there is somebody to send it to."""
         under_way, self._under_way, self._on_end = self._under_way, None, None
         if under_way is None:
             return
+        under_way.code = code
+        under_way.end()  # first: who has the answer finds the call counted
         if self._wanted:
             start = cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS)
             end = cygrpc.SendStatusFromServerOperation(trailers or None, number, details.encode(), _NO_FLAGS)
             self._call.start_server_batch((start, *others, end), _sent)
-        under_way.code = code
-        under_way.end()
 
     def _closed(self, event: Any) -> None:
         """Note that the caller has hung up, or that its deadline has passed, unless the call was answered."""
