@@ -24,7 +24,7 @@ INTEGRATION_FIXTURES = {"shared_store", "world", "url", "buckets"}
 
 @pytest.hookimpl(optionalhook=True)  # a GPU machine has no xdist
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
-    """Return how many workers `-n auto` starts: two more than cores, for more than half of a test is waiting for processes.
+    """Return how many workers `-n auto` starts: two more than cores, for a test waits for processes half of its time.
 
     None for the tests of one file, for they are few.
     """
