@@ -1,10 +1,15 @@
-"""A call under way, as admission sees it, for tests that need no network."""
+"""A call under way, as admission sees it, and a line that has seen some, for tests that need no network."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Callable
+
+import numpy as np
+
+from accrete_server.predict.batcher import Request
+from accrete_server.predict.line import Line
 
 
 class TestCall:
@@ -31,3 +36,12 @@ class TestCall:
         self._gone.set()
         for callback in self._callbacks:
             callback()
+
+
+def learned_line(at_once: int = 1, queue: int = 64, image_s: float = 0.001) -> Line:
+    """A line that has learned how long an image takes."""
+    line = Line(limit="queue", at_once=at_once, queue=queue)
+    for _ in range(300):
+        line.enter(Request(lambda: np.zeros(0), TestCall()))
+        line.leave(line.take(), image_s)
+    return line

@@ -18,11 +18,10 @@ from accrete_server.images import BadImage
 from accrete_server.metrics.collectors import PredictMetrics
 from accrete_server.metrics.statistics import Statistics
 from accrete_server.predict.batcher import Computed
-from accrete_server.predict.line import Line
 from accrete_server.predict.pipeline import Pipeline
 from accrete_server.versions.slots import Slot, Slots, View
 from tests.model.artifacts import Recipe, write_artifact
-from tests.server.calls import TestCall
+from tests.server.calls import TestCall, learned_line
 
 Image = Callable[[], Any]
 """What is sent for an image: a function that returns it decoded, or raises."""
@@ -77,7 +76,7 @@ class _Line:
     def __init__(self, loaded: Any) -> None:
         self.sizes: list[int] = []
         self.fails = False
-        self._line = Line(limit="queue", at_once=1, queue=8)
+        self._line = learned_line(queue=8)
         self._calls: list[_Call] = []
         self._features = loaded.features
         slots = Slots()

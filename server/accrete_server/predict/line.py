@@ -25,7 +25,7 @@ image takes while nobody else takes the cores: on a busy machine turns are to be
 class Line(Turns[Request]):
     """Calls that wait for a turn, first come first served. `take` and `leave` belong together."""
 
-    _image_s = TURN_S / TURN_IMAGES  # until it has been measured
+    _image_s = TURN_S  # so that the first turns, which say how long an image takes, are short
 
     def enter(self, request: Request) -> None:
         """Line a request up.
