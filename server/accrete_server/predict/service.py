@@ -82,27 +82,16 @@ class PredictQuery:
         ranks, best = highest(computed.probabilities, self._top_k)  # [N, K] both
         labels, provisional = computed.view.classifier.labels, computed.view.classifier.provisional[ranks]
         rows = zip(ranks.tolist(), best.tolist(), provisional.tolist(), strict=True)
-        predictions = [
-            prediction_pb2.PredictResponse.ImagePrediction(
-                labels=[
-                    prediction_pb2.RankedLabel(label=labels[rank], probability=probability, provisional=is_new)
-                    for rank, probability, is_new in zip(*row, strict=True)
-                ],
-                unknown=is_unknown,
-            )
-            for row, is_unknown in zip(rows, unknown.tolist(), strict=True)
-        ]
+        response = prediction_pb2.PredictResponse(version=computed.version, false_alarm_rate=false_alarm_rate)
+        for row, is_unknown in zip(rows, unknown.tolist(), strict=True):
+            add = response.predictions.add(unknown=is_unknown).labels.add  # in place: messages are copied otherwise
+            for rank, probability, is_new in zip(*row, strict=True):
+                add(label=labels[rank], probability=probability, provisional=is_new)
         if self._with_features:
-            for prediction, row in zip(predictions, computed.features, strict=True):
+            for prediction, row in zip(response.predictions, computed.features, strict=True):
                 prediction.features.extend(row.tolist())
-        return prediction_pb2.PredictResponse(
-            predictions=predictions,
-            version=computed.version,
-            false_alarm_rate=false_alarm_rate,
-            timings=prediction_pb2.Timings(
-                decode_ms=computed.decode_s * 1000,
-                queue_ms=computed.queue_s * 1000,
-                compute_ms=computed.compute_s * 1000,
-                total_ms=(time.perf_counter() - self.started) * 1000,
-            ),
-        )
+        response.timings.decode_ms = computed.decode_s * 1000
+        response.timings.queue_ms = computed.queue_s * 1000
+        response.timings.compute_ms = computed.compute_s * 1000
+        response.timings.total_ms = (time.perf_counter() - self.started) * 1000
+        return response
