@@ -98,18 +98,15 @@ def _full(
     name: str, server: LoneServer, cores: int, images: Sequence[Any], rounds: int, bare: Bare | None
 ) -> list[Row]:
     """Return how fast each client has its images predicted, and how busy that keeps the server."""
-
-    async def by_asyncio(window: int) -> None:
-        async with AsyncClient(server.address, timeout=300) as client:
-            await client.predict(images, window=window)
-
-    with Client(server.address, timeout=300) as client:
+    with Client(server.address, timeout=300) as client, asyncio.Runner() as loop:
+        async_client = AsyncClient(server.address, timeout=300)
         ways: dict[str, Callable[[], object]] = {
             "one call at a time": lambda: client.predict(images, window=1),
             "predict": lambda: client.predict(images),
-            "asyncio": lambda: asyncio.run(by_asyncio(8)),
+            "asyncio": lambda: loop.run(async_client.predict(images)),
         }
         client.predict(images[:64])  # the first call is slower than those that follow
+        loop.run(async_client.predict(images[:64]))
         found: dict[str, list[Spent]] = {way: [] for way in ways}
         alone = []
         for _ in range(rounds):
@@ -117,6 +114,7 @@ def _full(
                 found[way].append(_spent(server, ask))
             if bare is not None:
                 alone.append(64 * bare.cost(64, 1.0).rate)
+        loop.run(async_client.close())
     rows = []
     for way, own in found.items():
         told = f"{name}, {way}"

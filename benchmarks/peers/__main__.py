@@ -1,9 +1,11 @@
 """Single-image requests per second of Accrete and of other Python model servers, side by side.
 
-The same ResNet-32 graph under the same ONNX Runtime settings, 16 callers, everything of a server on one half of the
-cores and the callers on the other. Each server in turn, round by round, so that what else the machine does falls on
-all. Each is configured as its own documentation advises for a small model on a CPU: one process that computes a core,
-no batching (it gains nothing on a CPU), access logs off. MLServer and Accrete are also asked with the same message.
+The same graph under the same ONNX Runtime settings, 16 callers, everything of a server on one half of the cores and the
+callers on the other; then so many calls a second, each at its own time (open loop). Each server in turn, round by
+round, so that what else the machine does falls on all. Each is configured as its own documentation advises for a
+small model on a CPU: one process that computes a core, access logs off. In three forms: pixels for a ResNet-32 without
+batching, the same with each server's own batching (up to eight images, 5 ms), and JPEG files of 500 pixels, decoded by
+the server, for EfficientNet-Lite0. MLServer, Triton and Accrete are asked with the same message.
 """
 
 from __future__ import annotations
@@ -14,8 +16,7 @@ import json
 import shutil
 import statistics
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -24,28 +25,25 @@ from safetensors.numpy import load_file
 
 from accrete.inference import service_pb2
 from accrete.v1 import prediction_pb2, types_pb2
-from benchmarks.digits import scans_by_label
-from benchmarks.halves import SETTINGS, halves, on
-from benchmarks.node import Node, cpu_s, descendants
+from accrete_learner.config import ModelConfig
+from accrete_model.files import GRAPH_FILE, HEAD_FILE
+from accrete_storage.config import StoreConfig
+from benchmarks import photograph_files
+from benchmarks.halves import halves
+from benchmarks.lone_server import RESNET32, noise, published, serving
+from benchmarks.node import cpu_s, descendants
 from benchmarks.peers.callers import Asking, run
-from benchmarks.peers.systems import PEERS, Peer, Running, install
-from benchmarks.report import Row, arguments, machine, median_row, show
+from benchmarks.peers.systems import PEERS, Form, Peer, Running, install
+from benchmarks.report import Row, arguments, machine, median_row, setting, show
+from benchmarks.serving import PHOTOGRAPHS
 
 _CALLERS = 16
+_OPEN_CALLERS = 64
+_RATES = {"pixels": 300.0, "file": 15.0}
+"""Calls a second of the open loop, by the kind of image: less than half of what one core of ours answers."""
+_BATCH = 8
 _OURS = "/accrete.v1.Prediction/Predict"
 _OPEN = "/inference.GRPCInferenceService/ModelInfer"
-
-
-@dataclass(kw_only=True)
-class Found:
-    """Of one server; a value a round."""
-
-    rate: list[float] = field(default_factory=list)
-    """Answers per second."""
-    cpu_ms: list[float] = field(default_factory=list)
-    """Of all its processes, an answer."""
-    p99_ms: list[float] = field(default_factory=list)
-    failed: int = 0
 
 
 def main() -> None:
@@ -58,146 +56,210 @@ def main() -> None:
         metavar="DIR",
         help="where the peers are installed, from the package index, when they are not there yet (gigabytes)",
     )
+    parser.add_argument("--only", default="", metavar="NAMES", help="these peers, with commas; Accrete always")
+    parser.add_argument("--photographs", type=Path, metavar="DIR", help="one from there in place of a drawn one")
+    parser.add_argument("--set", action="append", default=[], metavar="S.F=V", type=setting, help="of Accrete's server")
     parsed = parser.parse_args()
-    programs = {peer.name: install(peer, parsed.environments) for peer in PEERS}
-    facts = machine() | {peer.name: _version(peer, parsed.environments) for peer in PEERS}
+    peers = [peer for peer in PEERS if not parsed.only or peer.name in parsed.only.split(",")]
+    programs = {peer.name: install(peer, parsed.environments) for peer in peers}
+    facts = machine() | {peer.name: _version(peer, parsed.environments) for peer in peers}
     with tempfile.TemporaryDirectory(prefix="accrete-peers-") as folder:
-        rounds, seconds = (1, 2.0) if parsed.short else (5, 8.0)
-        rows = measure(Path(folder), programs, rounds=rounds, seconds=seconds)
+        rounds, seconds = (1, 1.5) if parsed.short else (3, 4.0)
+        world = _World(Path(folder), programs, peers, parsed.photographs, dict(parsed.set), seconds)
+        rows = measure(world, rounds=rounds)
     show(rows, facts, parsed.json)
     raise SystemExit(any(row.ok is False for row in rows))
 
 
-def measure(folder: Path, programs: dict[str, Path], *, rounds: int, seconds: float) -> list[Row]:
-    """Teach a node, give the peers its graph, and ask all of them."""
-    theirs, ours = halves()
-    found = {name: Found() for name in ("accrete", "accrete, open inference", *programs)}
-    with on(theirs):
-        node = _node(folder, len(theirs))
-    model, bodies = _model(node, folder), _bodies(folder)
-    for number in range(rounds):
-        with _running(node, theirs) as pid:
-            for name, path, body in (("accrete", _OURS, "ours"), ("accrete, open inference", _OPEN, "open")):
-                asking = _asking(node.address, path, bodies[body], "grpc", seconds)
-                _ask(asking, pid, found[name], ours)
-        for peer in PEERS:
-            body = {"grpc": "open", "application/json": "json"}.get(peer.content_type, "raw")
-            running = Running(peer, programs[peer.name], folder / f"{peer.name}-{number}", model, theirs)
-            try:
-                asking = _asking(running.address, peer.path, bodies[body], peer.content_type, seconds)
-                running.wait_ready(asking)
-                _ask(asking, running.process.pid, found[peer.name], ours)
-            finally:
-                running.stop()
-    return _rows(found)
+def measure(world: _World, *, rounds: int) -> list[Row]:
+    """Ask all servers in all forms, by turns."""
+    with contextlib.ExitStack() as stack:
+        forms = [*_pixels(world, stack), _photographs(world, stack)]
+        for number in range(rounds):
+            for form in forms:
+                if not form.batch:
+                    _ask_accrete(world, form)
+                for peer in world.peers:
+                    if peer.batches or not form.batch:
+                        _ask_peer(world, peer, form, number)
+    return _rows(world)
 
 
-def _node(folder: Path, concurrency: int) -> Node:
-    """Taught two classes; stopped."""
-    node = Node(folder, settings=SETTINGS | {"server.concurrency": str(concurrency)})
-    node.start()
+@dataclass(kw_only=True)
+class Found:
+    """Of one server in one form; a value a round."""
+
+    rate: list[float] = field(default_factory=list)
+    """Answers per second."""
+    cpu_ms: list[float] = field(default_factory=list)
+    """Of all its processes, an answer."""
+    p99_ms: list[float] = field(default_factory=list)
+    open_p50_ms: list[float] = field(default_factory=list)
+    open_p99_ms: list[float] = field(default_factory=list)
+    failed: int = 0
+    """Of both loops."""
+
+
+class _World:
+    """What all of a run shares."""
+
+    def __init__(
+        self,
+        folder: Path,
+        programs: Mapping[str, Path],
+        peers: Sequence[Peer],
+        photographs: Path | None,
+        settings: dict[str, str],
+        seconds: float,
+    ) -> None:
+        self.folder = folder
+        self.programs = programs
+        self.peers = peers
+        self.settings = settings
+        self.theirs, self.ours = halves()
+        self.found: dict[str, Found] = {}
+        self.stores: dict[str, tuple[Path, ModelConfig, int]] = {}
+        """By kind of image: the data directory, the model and the store's process."""
+        self._bodies = _bodies(folder, photograph_files.small(photographs))
+        self._seconds = seconds
+
+    def ask(self, name: str, form: Form, pids: Sequence[int], asking: Asking) -> None:
+        """Ask a server that runs in both loops."""
+        found = self.found.setdefault(f"{name}{form.name}", Found())
+        run(replace(asking, seconds=asking.seconds / 4), self.ours)  # warm
+        before = _spent_s(pids)
+        told = run(asking, self.ours)
+        found.cpu_ms.append(1000 * (_spent_s(pids) - before) / max(1, told.answers) * told.seconds / asking.seconds)
+        found.rate.append(told.answers / told.seconds)
+        found.p99_ms.append(_percentile(told.latencies_ms, 99))
+        rate = _RATES[form.kind]
+        opened = run(replace(asking, rate=rate, callers=_OPEN_CALLERS), self.ours)
+        found.open_p50_ms.append(_percentile(opened.latencies_ms, 50))
+        found.open_p99_ms.append(_percentile(opened.latencies_ms, 99))
+        found.failed += told.failed + opened.failed
+
+    def asking(self, address: str, path: str, content_type: str, form: Form, *, ours: bool = False) -> Asking:
+        """Return what to send to a server, and how."""
+        shape = "ours" if ours else {"grpc": "open", "application/json": "json"}.get(content_type, "raw")
+        body = str(self._bodies[form.kind, shape])
+        seconds, callers = self._seconds, _CALLERS
+        return Asking(
+            address=address, path=path, body=body, content_type=content_type, callers=callers, seconds=seconds
+        )
+
+
+def _pixels(world: _World, stack: contextlib.ExitStack) -> list[Form]:
+    model = _published(world, stack, "pixels", RESNET32)
+    plain = Form(name="", kind="pixels", side=32, model=model)
+    return [plain, replace(plain, name=", its batching", batch=_BATCH)]
+
+
+def _photographs(world: _World, stack: contextlib.ExitStack) -> Form:
+    model = _published(world, stack, "file", PHOTOGRAPHS)
+    return Form(name=", photographs", kind="file", side=224, model=model)
+
+
+def _published(world: _World, stack: contextlib.ExitStack, kind: str, model: ModelConfig) -> Path:
+    """Start a store with a version, and return its graph and head, as files that the peers read."""
+    data_dir = world.folder / kind
+    store, artifacts = stack.enter_context(published(data_dir, StoreConfig(), model=model))
+    world.stores[kind] = data_dir, model, store.pid or 0
+    version, folder = artifacts.path(1), world.folder / f"model-{kind}"
+    folder.mkdir()
+    shutil.copy(version / GRAPH_FILE, folder / "graph.onnx")
+    head = load_file(version / HEAD_FILE)
+    np.save(folder / "rows.npy", next(value for name, value in sorted(head.items()) if value.ndim == 2))
+    return folder
+
+
+def _ask_accrete(world: _World, form: Form) -> None:
+    data_dir, model, store = world.stores[form.kind]
+    own = {"model.backbone": model.backbone} | world.settings
+    with serving(data_dir, world.theirs, own, model) as server:
+        pids = (server.process.pid, store)
+        for name, path, ours in (("accrete", _OURS, True), ("accrete, open inference", _OPEN, False)):
+            world.ask(name, form, pids, world.asking(server.address, path, "grpc", form, ours=ours))
+
+
+def _ask_peer(world: _World, peer: Peer, form: Form, number: int) -> None:
+    folder = world.folder / f"{peer.name}-{form.kind}-{form.batch}-{number}"
+    running = Running(peer, world.programs[peer.name], folder, form, world.theirs)
     try:
-        with node.client() as client:
-            client.wait_ready(60)
-            scans = scans_by_label()
-            report = client.add_examples((label, scan) for label in "01" for scan in scans[label][:40])
-            client.wait_learned(report.ids, timeout=120)
-            client.pause()
+        asking = world.asking(running.address, peer.path, peer.content_type, form)
+        running.wait_ready(asking)
+        world.ask(peer.name, form, (running.process.pid,), asking)
     finally:
-        node.stop()
-    return node
+        running.stop()
 
 
-@contextmanager
-def _running(node: Node, cores: set[int]) -> Iterator[int]:
-    """Yield the process that all of the node's are below."""
-    with on(cores):
-        node.start()
-    try:
-        with node.client() as client:
-            client.wait_ready(60)
-        assert node.process is not None
-        yield node.process.pid
-    finally:
-        node.stop()
-
-
-def _model(node: Node, folder: Path) -> Path:
-    """Return the graph and head of the node's version, as files that the peers read."""
-    model = folder / "model"
-    model.mkdir()
-    version = node.data_dir / "versions" / "v000001"
-    shutil.copy(version / "graph.onnx", model)
-    head = load_file(version / "head.safetensors")
-    np.save(model / "rows.npy", next(value for name, value in sorted(head.items()) if value.ndim == 2))
-    return model
-
-
-def _bodies(folder: Path) -> dict[str, Path]:
-    """Return one image of 32 x 32 x 3 bytes in each form that it travels in."""
-    pixels = np.random.default_rng(1993).integers(0, 256, (1, 32, 32, 3), dtype=np.uint8)
+def _bodies(folder: Path, photograph: bytes) -> dict[tuple[str, str], Path]:
+    """Return one image, pixels of 32 x 32 x 3 or a file, in each form that it travels in."""
+    pixels = noise(1)
     raw = pixels.tobytes()
     tensor = types_pb2.Tensor(dtype=types_pb2.Tensor.UINT8, shape=pixels.shape[1:], data=raw)
-    request = prediction_pb2.PredictRequest(images=[types_pb2.Image(tensor=tensor)])
-    given = service_pb2.ModelInferRequest.InferInputTensor(name="image", datatype="UINT8", shape=pixels.shape)
-    infer = service_pb2.ModelInferRequest(model_name="accrete", inputs=[given], raw_input_contents=[raw])
-    forms = {
-        "raw": raw,
-        "json": json.dumps({"image": base64.b64encode(raw).decode()}).encode(),
-        "ours": request.SerializeToString(),
-        "open": infer.SerializeToString(),
-    }
-    for name, body in forms.items():
-        (folder / f"body-{name}").write_bytes(body)
-    return {name: folder / f"body-{name}" for name in forms}
+    of_pixels = service_pb2.ModelInferRequest.InferInputTensor(name="image", datatype="UINT8", shape=pixels.shape)
+    of_file = service_pb2.ModelInferRequest.InferInputTensor(name="image", datatype="BYTES", shape=[1, 1])
+    packed = len(photograph).to_bytes(4, "little") + photograph
+    made = {}
+    for kind, data, image, given, content in (
+        ("pixels", raw, types_pb2.Image(tensor=tensor), of_pixels, raw),
+        ("file", photograph, types_pb2.Image(encoded=photograph), of_file, packed),
+    ):
+        infer = service_pb2.ModelInferRequest(model_name="accrete", inputs=[given], raw_input_contents=[content])
+        forms = {
+            "raw": data,
+            "json": json.dumps({"image": base64.b64encode(data).decode()}).encode(),
+            "ours": prediction_pb2.PredictRequest(images=[image]).SerializeToString(),
+            "open": infer.SerializeToString(),
+        }
+        for name, body in forms.items():
+            made[kind, name] = folder / f"body-{kind}-{name}"
+            made[kind, name].write_bytes(body)
+    return made
 
 
-def _asking(address: str, path: str, body: Path, content_type: str, seconds: float) -> Asking:
-    return Asking(
-        address=address, path=path, body=str(body), content_type=content_type, callers=_CALLERS, seconds=seconds
-    )
-
-
-def _ask(asking: Asking, pid: int, found: Found, cores: set[int]) -> None:
-    run(replace(asking, seconds=asking.seconds / 4), cores)  # warm
-    before = _spent_s(pid)
-    told = run(asking, cores)
-    found.cpu_ms.append(1000 * (_spent_s(pid) - before) / max(1, told.answers) * told.seconds / asking.seconds)
-    found.rate.append(told.answers / told.seconds)
-    found.p99_ms.append(float(np.percentile(told.latencies_ms, 99)) if told.latencies_ms else float("nan"))
-    found.failed += told.failed
-
-
-def _spent_s(pid: int) -> float:
-    """Processor time of a process and all below it."""
+def _spent_s(pids: Sequence[int]) -> float:
+    """Processor time of processes and all below them."""
     seconds = 0.0
-    for one in (pid, *descendants(pid)):
+    for one in (below for pid in pids for below in (pid, *descendants(pid))):
         with contextlib.suppress(OSError):  # ended meanwhile
             seconds += cpu_s(one)
     return seconds
 
 
-def _rows(found: dict[str, Found]) -> list[Row]:
+def _percentile(values: Sequence[float], share: float) -> float:
+    return float(np.percentile(values, share)) if values else float("nan")
+
+
+def _rows(world: _World) -> list[Row]:
     rows = []
-    for name, one in found.items():
+    for name, one in world.found.items():
+        rate = _RATES["file" if name.endswith("photographs") else "pixels"]
         rows += [
-            median_row(f"{name}: single-image requests, {_CALLERS} callers", one.rate, "/s"),
+            median_row(f"{name}: requests, {_CALLERS} callers", one.rate, "/s"),
             median_row(f"{name}: CPU of all its processes an answer", one.cpu_ms, "ms"),
             median_row(f"{name}: p99", one.p99_ms, "ms"),
+            median_row(f"{name}: at {rate:g} a second, p50", one.open_p50_ms, "ms"),
+            median_row(f"{name}: at {rate:g} a second, p99", one.open_p99_ms, "ms"),
         ]
-    best = max(PEERS, key=lambda peer: statistics.median(found[peer.name].rate)).name
-    over = [mine / theirs for mine, theirs in zip(found["accrete"].rate, found[best].rate, strict=True)]
-    same = zip(found["accrete, open inference"].rate, found["mlserver"].rate, strict=True)
-    return [
-        *rows,
-        median_row(f"accrete over the best of the others ({best})", over, "x", ">= 2"),
-        median_row("the same message: accrete over mlserver", [mine / theirs for mine, theirs in same], "x"),
-        Row(name="calls that failed, all servers", value=sum(one.failed for one in found.values()), unit=""),
-    ]
+    for form, bound in (("", ">= 1.5"), (", photographs", "")):
+        mine = world.found[f"accrete{form}"]
+        others = [name for name in world.found if name.partition(",")[0] in world.programs]
+        comparable = [name for name in others if name.endswith("photographs") == bool(form)]
+        if comparable:
+            best = max(comparable, key=lambda name: statistics.median(world.found[name].rate))
+            for told, part, keeps in (("requests/s", "rate", bound), ("CPU an answer", "cpu_ms", "")):
+                theirs = getattr(world.found[best], part)
+                ratios = [one / other for one, other in zip(getattr(mine, part), theirs, strict=True)]
+                rows.append(
+                    median_row(f"accrete{form} over the best of the others ({best}): {told}", ratios, "x", keeps)
+                )
+    failed = sum(one.failed for one in world.found.values())
+    return [*rows, Row(name="calls that failed, all servers", value=failed, unit="")]
 
 
 def _version(peer: Peer, environments: Path) -> str:
-    package = peer.name
+    package = peer.requirements[0].partition("==")[0].partition("[")[0].replace("-", "_")
     found = sorted((environments / peer.name / "lib").glob(f"*/site-packages/{package}-*.dist-info"))
     return found[-1].name.removesuffix(".dist-info") if found else "?"
 

@@ -1,4 +1,4 @@
-"""Callers that each ask again as soon as they have an answer; a process of its own.
+"""Callers that each ask again as soon as they have an answer, or at times drawn beforehand; a process of its own.
 
 One kind for gRPC and one for HTTP/1.1 with connections kept open; both send bytes that are ready and read no more of
 the answer than that it is one.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import http.client
 import json
+import random
 import subprocess
 import sys
 import threading
@@ -32,7 +33,10 @@ class Asking:
     content_type: str
     """Of the body; "grpc" for gRPC."""
     callers: int
+    """Of the open loop: calls under way at most, since each takes a connection."""
     seconds: float
+    rate: float = 0.0
+    """Other than 0: calls per second, each at its own time, whatever became of those before it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,9 +93,24 @@ def main() -> None:
     latencies: list[float] = []
     failed: list[float] = []
 
+    lock = threading.Lock()
+    draw = random.Random(1993)
+    next_due = begun
+
+    def due() -> float:
+        """Return when the next call is to be sent: now, or in the open loop at the next of the times drawn."""
+        nonlocal next_due
+        if not asking.rate:
+            return time.perf_counter()
+        with lock:
+            next_due += draw.expovariate(asking.rate)
+            moment = next_due
+        time.sleep(max(0.0, moment - time.perf_counter()))
+        return moment
+
     def caller() -> None:
         ask = connect(asking)
-        while (sent := time.perf_counter()) < until:
+        while (sent := due()) < until:
             answered = ask()
             now = time.perf_counter()
             if since <= now < until:

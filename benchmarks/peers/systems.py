@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
@@ -33,6 +34,24 @@ class Peer:
     content_type: str
     workers: int = 1
     """Processes that compute, as its documentation advises for one core."""
+    batches: bool = True
+    """Whether its own batching applies to requests as they come here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Form:
+    """What is served, and how."""
+
+    name: str
+    """After a server's in each row; empty: pixels one at a time."""
+    kind: str
+    """Of an image: "pixels" or "file"."""
+    side: int
+    """Pixels of the network's input."""
+    model: Path
+    """Folder of its graph and head."""
+    batch: int = 0
+    """Images that a server's own batching may join; 0: it is off."""
 
 
 PEERS = (
@@ -57,6 +76,14 @@ PEERS = (
         command=("bentoml", "serve", "bentoml_service:Classify", "--host", "127.0.0.1", "--port", "{port}"),
         path="/raw/predict",
         content_type="application/octet-stream",
+        batches=False,  # its batching joins calls of its own kind alone, whose images are arrays in JSON
+    ),
+    Peer(
+        name="triton",
+        requirements=("nvidia-pytriton==0.7.0",),
+        command=("python", str(_SERVERS / "triton_server.py")),
+        path="/inference.GRPCInferenceService/ModelInfer",
+        content_type="grpc",
     ),
     Peer(
         name="ray",
@@ -72,9 +99,10 @@ def install(peer: Peer, environments: Path) -> Path:
     """Return the folder of programs of the peer's environment, made from the package index when it is not there."""
     folder = environments / peer.name
     if not (folder / "installed").exists():
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        own = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True, env=own)
         pip = [str(folder / "bin" / "pip"), "install", "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, *peer.requirements, "onnxruntime", "numpy"], check=True)
+        subprocess.run([*pip, *peer.requirements, "onnxruntime", "numpy", "pillow"], check=True, env=own)
         (folder / "installed").touch()
     return folder / "bin"
 
@@ -82,20 +110,20 @@ def install(peer: Peer, environments: Path) -> Path:
 class Running:
     """A peer's server process, with all that it starts."""
 
-    def __init__(self, peer: Peer, programs: Path, folder: Path, model: Path, cores: Set[int]) -> None:
+    def __init__(self, peer: Peer, programs: Path, folder: Path, form: Form, cores: Set[int]) -> None:
         """Start the server on these cores. It is not ready yet."""
         self.peer = peer
         self.port = free_port()
         self._folder = folder
         folder.mkdir(parents=True)
         if peer.name == "mlserver":
-            _configure_mlserver(folder, self.port, peer.workers)
+            _configure_mlserver(folder, self.port, peer.workers, form.batch)
         command = [part.format(folder=folder, port=self.port) for part in peer.command]
         with (folder / "log").open("wb") as log:
             self.process = subprocess.Popen(
                 ["taskset", "-c", ",".join(map(str, sorted(cores))), str(programs / command[0]), *command[1:]],
                 cwd=_SERVERS,
-                env=_environment(peer, programs, folder, model, self.port),
+                env=_environment(peer, programs, folder, form, self.port),
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -129,7 +157,7 @@ class Running:
         self.process.wait()
 
 
-def _configure_mlserver(folder: Path, port: int, workers: int) -> None:
+def _configure_mlserver(folder: Path, port: int, workers: int, batch: int) -> None:
     settings = {
         "host": "127.0.0.1",
         "grpc_port": port,
@@ -141,17 +169,22 @@ def _configure_mlserver(folder: Path, port: int, workers: int) -> None:
         "logging_settings": None,
     }
     (folder / "settings.json").write_text(json.dumps(settings))
-    model = {"name": "accrete", "implementation": "mlserver_runtime.Runtime"}
+    model: dict[str, object] = {"name": "accrete", "implementation": "mlserver_runtime.Runtime"}
+    if batch:
+        model |= {"max_batch_size": batch, "max_batch_time": 0.005}
     (folder / "model-settings.json").write_text(json.dumps(model))
 
 
-def _environment(peer: Peer, programs: Path, folder: Path, model: Path, port: int) -> Mapping[str, str]:
+def _environment(peer: Peer, programs: Path, folder: Path, form: Form, port: int) -> Mapping[str, str]:
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))},
         "PATH": f"{programs}:{os.environ['PATH']}",
         "PYTHONPATH": str(_SERVERS),
         "PYTHONDONTWRITEBYTECODE": "1",
-        "PEER_MODEL": str(model),
+        "PEER_MODEL": str(form.model),
+        "PEER_FORM": form.kind,
+        "PEER_SIDE": str(form.side),
+        "PEER_BATCH": str(form.batch),
         "PEER_PORT": str(port),
         "PEER_WORKERS": str(peer.workers),
         "PEER_FOLDER": str(folder),
@@ -159,4 +192,5 @@ def _environment(peer: Peer, programs: Path, folder: Path, model: Path, port: in
         "BENTOML_DO_NOT_TRACK": "True",
         "RAY_USAGE_STATS_ENABLED": "0",
         "OMP_NUM_THREADS": "1",
+        "LD_LIBRARY_PATH": str(sysconfig.get_config_var("LIBDIR")),  # Triton looks for the interpreter's library there
     }

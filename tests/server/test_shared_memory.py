@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import secrets
 from collections.abc import Callable, Iterator
+from functools import partial
 from multiprocessing.shared_memory import SharedMemory as Object
 from pathlib import Path
 from typing import Any
@@ -28,9 +29,12 @@ Parameter = service_pb2.InferParameter
 SIZE = 48
 
 
-@pytest.fixture(scope="module")
-def running(shared_store: SharedStore, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    world = World(tmp_path_factory.mktemp("w"), shared_store.config())
+@pytest.fixture(scope="module", params=["queue", "handlers"])
+def running(
+    shared_store: SharedStore, tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest
+) -> Iterator[Running]:
+    """A server of each front, for tests that leave nothing behind."""
+    world = World(tmp_path_factory.mktemp("w"), shared_store.config(), request.param)
     world.publish(1)
     yield world.server(max_message_bytes=100_000)
     world.close()
@@ -50,6 +54,7 @@ def held() -> Iterator[Callable[[bytes], Object]]:
 
     def hold(data: bytes) -> Object:
         made.append(Object(name=f"accrete-{secrets.token_hex(8)}", create=True, size=len(data)))
+        assert made[-1].buf is not None
         made[-1].buf[: len(data)] = data
         return made[-1]
 
@@ -155,7 +160,12 @@ def test_what_is_no_plain_object_is_not_opened(stub, tmp_path: Path) -> None:
     secret.write_bytes(bytes(SIZE))
     name = f"accrete-{secrets.token_hex(8)}"
     place = Path("/dev/shm") / name
-    for make in (lambda: place.symlink_to(secret), lambda: os.mkfifo(place), place.mkdir):
+    makes: tuple[Callable[[], object], ...] = (
+        partial(place.symlink_to, secret),
+        partial(os.mkfifo, place),
+        place.mkdir,
+    )
+    for make in makes:
         make()
         try:
             assert failure(lambda: register(stub, name)).code is CODES.INVALID_ARGUMENT

@@ -6,7 +6,7 @@ import base64
 import os
 
 import litserve
-from model import Model
+from model import BATCH, BATCH_WAIT_S, Model
 
 
 class Classify(litserve.LitAPI):
@@ -18,8 +18,14 @@ class Classify(litserve.LitAPI):
     def decode_request(self, request):  # type: ignore[no-untyped-def]  # an annotation would choose how it is parsed
         return base64.b64decode(request["image"])
 
-    def predict(self, body: bytes) -> dict[str, object]:
-        return self._model.answer(body)
+    def batch(self, inputs: list[bytes]) -> list[bytes]:
+        return inputs
+
+    def predict(self, body):  # type: ignore[no-untyped-def]  # one, or with batching a list
+        return self._model.answers(body) if isinstance(body, list) else self._model.answer(body)
+
+    def unbatch(self, output: list[dict[str, object]]) -> list[dict[str, object]]:
+        return output
 
     def encode_response(self, output: dict[str, object]) -> dict[str, object]:
         return output
@@ -27,7 +33,10 @@ class Classify(litserve.LitAPI):
 
 if __name__ == "__main__":
     server = litserve.LitServer(
-        Classify(), accelerator="cpu", workers_per_device=int(os.environ["PEER_WORKERS"]), fast_queue=True
+        Classify(max_batch_size=max(1, BATCH), batch_timeout=BATCH_WAIT_S if BATCH else 0.0),
+        accelerator="cpu",
+        workers_per_device=int(os.environ["PEER_WORKERS"]),
+        fast_queue=True,
     )
     server.run(
         host="127.0.0.1",

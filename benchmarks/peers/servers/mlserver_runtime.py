@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from mlserver import MLModel
 from mlserver.types import InferenceRequest, InferenceResponse, Parameters, ResponseOutput
-from model import Model
+from model import Model, image_of
 
 
 class Runtime(MLModel):
-    """Takes `image` UINT8 [N, 32, 32, 3], gives `probabilities` FP32 [N, K]."""
+    """Takes `image`, UINT8 [N, H, W, 3] or BYTES [N], gives `probabilities` FP32 [N, K]."""
 
     async def load(self) -> bool:
         self._model = Model()
@@ -17,10 +17,13 @@ class Runtime(MLModel):
 
     async def predict(self, payload: InferenceRequest) -> InferenceResponse:
         (given,) = payload.inputs
-        images = np.frombuffer(given.data.root, np.uint8) if isinstance(given.data.root, bytes) else None
-        if images is None:
-            images = np.asarray(given.data.root, np.uint8)
-        shares = self._model(images.reshape(given.shape))
+        data = given.data.root
+        if given.datatype == "BYTES":
+            images = np.stack([image_of(_bytes(file)) for file in ([data] if isinstance(data, bytes) else data)])
+        else:
+            pixels = np.frombuffer(data, np.uint8) if isinstance(data, bytes) else np.asarray(data, np.uint8)
+            images = pixels.reshape(given.shape)
+        shares = self._model(images)
         found = ResponseOutput(
             name="probabilities",
             shape=list(shares.shape),
@@ -29,3 +32,7 @@ class Runtime(MLModel):
             parameters=Parameters(content_type="np"),
         )
         return InferenceResponse(model_name=self.name, outputs=[found])
+
+
+def _bytes(element: object) -> bytes:
+    return element if isinstance(element, bytes) else str(element).encode("latin-1")

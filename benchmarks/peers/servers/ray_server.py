@@ -6,7 +6,7 @@ import os
 import signal
 
 import ray
-from model import Model
+from model import BATCH, BATCH_WAIT_S, Model
 from ray import serve
 from starlette.requests import Request
 
@@ -22,7 +22,12 @@ class Classify:
 
     async def __call__(self, request: Request) -> dict[str, object]:
         """POST /predict."""
-        return self._model.answer(await request.body())
+        body = await request.body()
+        return await self._together(body) if BATCH else self._model.answer(body)
+
+    @serve.batch(max_batch_size=max(1, BATCH), batch_wait_timeout_s=BATCH_WAIT_S)
+    async def _together(self, bodies: list[bytes]) -> list[dict[str, object]]:
+        return self._model.answers(bodies)
 
 
 if __name__ == "__main__":

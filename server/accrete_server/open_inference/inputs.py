@@ -65,7 +65,11 @@ class SentImages:
         self._raw = _raw_content(request, tensor, read_shared)
 
     def split(self) -> Sequence[bytes | memoryview]:
-        """Return each image's own bytes, those of pixels where they are. Raises InvalidInput when there are more or fewer than the shape says."""
+        """Return each image's own bytes, those of pixels where they lie.
+
+        Raises:
+            InvalidInput: there are more or fewer than the shape says.
+        """
         if self.datatype != BYTES:
             data = _typed_content(self._tensor) if self._raw is None else self._raw
             size = math.prod(self.shape) * (4 if self.datatype == "FP32" else 1)
