@@ -18,7 +18,7 @@ from benchmarks.cluster.machines import can_be_made
 from benchmarks.cluster.place import place
 from benchmarks.cluster.rounds import Results
 from benchmarks.cluster.run import Run
-from benchmarks.cluster.strikes import POINTS, STRIKES
+from benchmarks.cluster.strikes import POINTS, RANKS, STRIKES
 from benchmarks.report import arguments
 
 RESULTS = Path(__file__).with_name("results.json")
@@ -57,9 +57,10 @@ def main() -> None:
 
 def _strike_all(folder: Path, wanted: list[tuple[str, int]], results: Results, *, seed: int, away_s: float) -> None:
     """Take from `wanted` what is done. It ends early where a cluster does not become whole again."""
-    with place(folder) as where:
+    ranks = RANKS.get(wanted[0][0], 1)
+    with place(folder, ranks=ranks) as where:
         run = Run(where, seed, folder)
-        while wanted:
+        while wanted and RANKS.get(wanted[0][0], 1) == ranks:
             kind, number = wanted.pop(0)
             print(f"{kind}, {number + 1}:", end=" ", flush=True)
             try:

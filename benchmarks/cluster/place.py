@@ -60,7 +60,22 @@ max_watchers = {watchers}
 enabled = false
 [log]
 format = "text"
+{training}
 """
+_RANKS = """
+[method]
+name = "icarl"
+[holdout]
+share = 0.0
+[training]
+ranks = {ranks}
+device = "cpu"
+base_epochs = {epochs}
+epochs = {epochs}
+batch_size = 16
+"""
+_EPOCHS = 100
+"""A step then takes a second or some more, in which it can be struck."""
 _HEALTH = {
     "RAY_health_check_period_ms": "1000",
     "RAY_health_check_timeout_ms": "3000",
@@ -68,16 +83,20 @@ _HEALTH = {
 }
 """Ray gives a node up after a quarter of a minute without a word from it; with its own settings that takes about twice
 as long."""
-SERVE, LEARN = "accrete_node serve", "accrete_node learn"
-"""What is in the command lines of the servers' and of the learners' processes."""
+SERVE, LEARN, TRAIN = "accrete_node serve", "accrete_node learn", "accrete_learner.trainer"
+"""What is in the command lines of the servers', of the learners' and of the trainers' processes."""
 
 
 class Place:
     """Everything that a cluster needs, and the cluster."""
 
-    def __init__(self, folder: Path, stack: ExitStack, nodes: int) -> None:
-        """Start all of it but the cluster, with so many nodes. `stack` ends it."""
+    def __init__(self, folder: Path, stack: ExitStack, nodes: int, ranks: int) -> None:
+        """Start all of it but the cluster, with so many nodes. `stack` ends it.
+
+        A step of several ranks is one that trains; with one, steps are closed forms.
+        """
         self.folder = folder
+        self._ranks = ranks
         self.data_dir = folder / "here" / "data"
         self.failpoints = folder / "failpoints"
         self._stack = stack
@@ -122,6 +141,7 @@ class Place:
             bucket=self.bucket.url,
             per_class=PER_CLASS,
             watchers=watchers,
+            training="" if self._ranks == 1 else _RANKS.format(ranks=self._ranks, epochs=_EPOCHS),
         )
         self.config.write_text(text)
 
@@ -207,10 +227,10 @@ class Place:
 
 
 @contextmanager
-def place(folder: Path, nodes: int = NODES) -> Iterator[Place]:
+def place(folder: Path, nodes: int = NODES, ranks: int = 1) -> Iterator[Place]:
     """Yield a cluster that is up."""
     with ExitStack() as stack:
-        made = Place(folder, stack, nodes)
+        made = Place(folder, stack, nodes, ranks)
         made.up()
         yield made
         with contextlib.suppress(RuntimeError):

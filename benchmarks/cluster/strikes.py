@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.cluster.machines import Machine
-from benchmarks.cluster.place import LEARN, SERVE, Place
+from benchmarks.cluster.place import LEARN, SERVE, TRAIN, Place
 from benchmarks.waiting import until
 
 POINTS = tuple(
@@ -22,6 +22,9 @@ POINTS = tuple(
     for side in ("before", "after")
 )
 """The moments of a commit at which the learner's node is lost."""
+RANK = "rank in a step"
+RANKS: Mapping[str, int] = {RANK: 2}
+"""The kinds for which a step has several ranks, and how many."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +80,18 @@ def learner_node(place: Place, moment: Moment) -> Struck:
     finally:
         place.failpoints.unlink()
     return _lose(place, place.machine_of(stopped[0]), f"at {point}")
+
+
+def rank(place: Place, moment: Moment) -> Struck:
+    """SIGKILL of the second rank of a step, some part of a second after it began."""
+
+    def found() -> list[int]:
+        begun = _second_ranks(_leader(place))
+        if begun:
+            time.sleep(moment.chance.random())
+        return [pid for pid in _second_ranks(_leader(place)) if pid in begun]
+
+    return _kill(until(found, "a step of several ranks", seconds=120)[0])
 
 
 def head_process(place: Place, moment: Moment) -> Struck:
@@ -142,6 +157,7 @@ STRIKES: Mapping[str, Strike] = {
     "server process": server,
     "learner process": learner,
     "replica actor": replica,
+    RANK: rank,
     "node": node,
     "learner's node in a commit": learner_node,
     "Ray's head, its process": head_process,
@@ -164,6 +180,18 @@ def tend(place: Place) -> None:
 
 def _leader(place: Place) -> Machine:
     found: Machine = until(place.leader, "a learner with the lease", seconds=120)
+    return found
+
+
+def _second_ranks(machine: Machine) -> list[int]:
+    """Return the processes that a trainer's step forked: it is forked by the trainer itself."""
+    trainers = machine.pids(TRAIN)
+    found = []
+    for pid in trainers:
+        with contextlib.suppress(OSError):  # it has ended
+            step = _parent(pid)
+            if step in trainers and _parent(step) in trainers:
+                found.append(pid)
     return found
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import grpc
 import pytest
 
-from accrete import AccreteError, AsyncClient, Client, TlsConfig, Unavailable
+from accrete import AccreteError, AsyncClient, Client, DeadlineExceeded, TlsConfig, Unavailable
 from accrete._config import endpoint
 from accrete._transport import spreading
 from accrete.v1 import operation_pb2 as op
@@ -193,6 +193,22 @@ def test_members_that_share_a_port_have_one_of_their_own_and_the_shared_one_stay
         assert [one.address for one in client.servers()] == [third.server.address]
     with pytest.raises(OSError, match=rf"cannot listen on {HERE}:{port}"):
         world.server(port=port)
+
+
+@pytest.mark.unit
+def test_the_address_that_was_given_is_not_gone_back_to_while_the_server_there_is_lost_under_its_own():
+    spread = spreading.Spread(endpoint("127.0.0.1:1", False), grpc, wanted=True)
+    home = spread.take("/call")
+    servers = [op.ServerInfo(id=name, address=f"127.0.0.1:{number}") for number, name in enumerate("ab", 2)]
+    spread.heard(home, op.ListServersResponse(servers=servers, self="a", revision=1))
+    first, second = sorted(spread.new(), key=lambda seat: seat.address)
+    for seat, name in ((first, "a"), (second, "b")):
+        spread.heard(seat, op.ListServersResponse(servers=servers, self=name, revision=1))
+    assert {spread.take("/call") for _ in range(4)} == {first, second}
+    spread.missed(first, DeadlineExceeded("it hangs"))
+    assert {spread.take("/call") for _ in range(4)} == {second}
+    spread.heard(home, op.ListServersResponse(servers=servers[1:], self="c", revision=2))
+    assert home in {spread.take("/call") for _ in range(4)}, "another one answers there now"
 
 
 @pytest.mark.unit

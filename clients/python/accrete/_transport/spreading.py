@@ -342,6 +342,8 @@ class Spread:
         seat.failures += 1
         last_s = _LAST_S if seat.id or seat is self._home else _NEVER_S
         seat.retry_at = time.monotonic() + min(last_s, _FIRST_S * 2.0 ** min(seat.failures - 1, 16))
+        if seat is not self._home and seat.id and seat.id == self._home.id and self._home.reached:
+            self._down(self._home)  # the same server answered there: calls would wait for it once more
         self._rank()
 
     def _drop(self, seat: Seat) -> None:
