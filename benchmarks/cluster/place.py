@@ -29,6 +29,7 @@ DIMENSIONS = 16
 PER_CLASS = 5
 HOLDOUT = HoldoutConfig(share=0.0)
 _RAY_PORT = 6379
+_PORT = 50051
 _SETTINGS = """
 preset = "embeddings"
 data_dir = "{data_dir}"
@@ -54,6 +55,7 @@ metrics_port = 0
 lease_s = 3.0
 keep_versions = 2
 [server]
+port = {port}
 metrics_port = 0
 max_watchers = {watchers}
 [page]
@@ -141,6 +143,7 @@ class Place:
             bucket=self.bucket.url,
             per_class=PER_CLASS,
             watchers=watchers,
+            port=_PORT,
             training="" if self._ranks == 1 else _RANKS.format(ranks=self._ranks, epochs=_EPOCHS),
         )
         self.config.write_text(text)
@@ -206,8 +209,9 @@ class Place:
         return next((node for node in self.nodes if re.match(rf"{node.name}\b", owner)), None)
 
     def client(self, timeout: float = 60.0) -> Client:
-        """Return a client, which is told of two servers at first."""
-        return Client(",".join(sorted(self.members())), timeout=timeout)
+        """Return a client, which is given the addresses of the nodes that serve now."""
+        hosts = {address.rpartition(":")[0] for address in self.members()}
+        return Client(",".join(f"{host}:{_PORT}" for host in sorted(hosts)), timeout=timeout)
 
     def log(self) -> str:
         """Return the end of what all said."""

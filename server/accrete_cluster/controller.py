@@ -35,7 +35,8 @@ _SILENT_S = 20.0
 """Seconds without an answer after which an actor that has answered is taken for lost."""
 _BEGIN_S = 180.0
 """The same of one that has not answered yet: a worker must start, and on a busy machine that takes."""
-_CHECK_AGAIN_S = 60.0
+_CHECK_AGAIN_S, _CHECK_LAST_S = 1.0, 60.0
+"""Seconds until a node that was found unfit is looked at again: at first, and at most."""
 _MUTE = (exceptions.ActorUnavailableError, exceptions.GetTimeoutError)
 
 _log = logging.getLogger(__name__)
@@ -59,6 +60,16 @@ class _Known:
     last: dict[str, Any] = field(default_factory=dict)
 
     @property
+    def silent(self) -> bool:
+        """Whether it has not answered for so long that it is taken for lost."""
+        limit_s = _SILENT_S if self.answered else _BEGIN_S
+        return self.waits_since is not None and time.monotonic() - self.waits_since > limit_s
+
+    def excuse(self) -> None:
+        """Begin to count its silence anew."""
+        self.waits_since = None if self.waits_since is None else time.monotonic()
+
+    @property
     def state(self) -> str:
         """Its state, as it said it last."""
         state = str(self.last.get("state", STARTING))
@@ -72,12 +83,25 @@ class _Node:
     cpus: float
     check: NodeCheck | None = None
     checked: float = 0.0
+    refused: int = 0
+    """Times in a row that something was found there that hinders."""
     asked: Any = None
 
     @property
     def fit(self) -> bool:
         """Whether something may start there."""
         return self.check is not None and not self.check.problems
+
+    @property
+    def due(self) -> bool:
+        """Whether it is to be looked at."""
+        again_s = min(_CHECK_LAST_S, _CHECK_AGAIN_S * 2.0 ** min(self.refused, 16))
+        return self.check is None or (not self.fit and time.monotonic() > self.checked + again_s)
+
+    def take(self, check: NodeCheck) -> None:
+        """Take notice of what was found there."""
+        self.check, self.checked = check, time.monotonic()
+        self.refused = self.refused + 1 if check.problems else 0
 
 
 class Controller:
@@ -227,6 +251,8 @@ class Controller:
         except StorageError as error:  # what is lost meanwhile is replaced all the same
             self._store_problem = f"store.url: {error}"
             self._busyness = {}
+            for one in self._known.values():  # it may be this node that is cut off, and not they
+                one.excuse()
         if self._down:
             for name in list(self._known):
                 self._end(name)
@@ -242,7 +268,6 @@ class Controller:
                 one.waits_since = one.waits_since or time.monotonic()
         asked = [one.asked for one in self._known.values()]
         answered = set(ray.wait(asked, num_returns=len(asked), timeout=_ANSWER_S)[0]) if asked else set()
-        now = time.monotonic()
         for name, one in list(self._known.items()):
             if one.asked in answered:
                 try:
@@ -255,9 +280,7 @@ class Controller:
                     continue
                 one.asked = None
             ended = one.ending is not None and bool(ray.wait([one.ending], timeout=0)[0])
-            waited_s = now - (one.waits_since or now)
-            silent = waited_s > (_SILENT_S if one.answered else _BEGIN_S)
-            if ended or silent or one.last.get("state") == ENDED:
+            if ended or one.silent or one.last.get("state") == ENDED:
                 self._drop(name)
 
     def _drop(self, name: str, reason: str = "") -> None:
@@ -266,8 +289,7 @@ class Controller:
         del self._known[name]
         _log.info("cluster.member_gone", extra={"member": name, "reason": reason})
         if reason and one.node in self._nodes:  # it could not begin there: look at the node again before the next
-            self._nodes[one.node].check = NodeCheck(host=self._nodes[one.node].host, problems=[reason])
-            self._nodes[one.node].checked = time.monotonic()
+            self._nodes[one.node].take(NodeCheck(host=self._nodes[one.node].host, problems=[reason]))
 
     def _look_at_nodes(self) -> None:
         alive = {node["NodeID"]: node for node in ray.nodes() if node["Alive"]}
@@ -280,17 +302,17 @@ class Controller:
             )
             if node.asked is not None:
                 self._take_check(node)
-            elif node.check is None or (not node.fit and time.monotonic() > node.checked + _CHECK_AGAIN_S):
+            elif node.due:
                 node.asked = ask_node(self._spec, key, node.host)
 
     def _take_check(self, node: _Node) -> None:
         if not ray.wait([node.asked], timeout=0)[0]:
             return
         try:
-            node.check = ray.get(node.asked)
+            node.take(ray.get(node.asked))
         except exceptions.RayError as error:
-            node.check = NodeCheck(host=node.host, problems=[cannot_check(error)])
-        node.asked, node.checked = None, time.monotonic()
+            node.take(NodeCheck(host=node.host, problems=[cannot_check(error)]))
+        node.asked = None
 
     def _look_at_store(self) -> None:
         if self._store is None:

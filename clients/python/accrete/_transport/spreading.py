@@ -52,6 +52,8 @@ _OTHERS_S = 30.0
 """Seconds that a server which is no member is counted on after it answered at the address that was given."""
 _IDLE = 3
 """Without calls, one round in so many is held: all servers may be replaced, one by one, before the next call."""
+_SEVERAL = 4
+"""Where several servers are at what was given, one round in so many asks there: one of them may be no member."""
 _MISSES = 2
 """Times in a row that a server may leave that question open before the calls to it are made elsewhere."""
 _FIRST_S, _LAST_S, _NEVER_S = 0.25, 2.0, 30.0
@@ -272,7 +274,9 @@ class Spread:
                     self._drop(seat)
             asked += [seat for seat in self._all() if seat.reached and seat.in_flight and not seat.answered]
             self._round.turn += 1
-            polled = self._usable[self._round.turn % len(self._usable)] if self._revision >= 0 else self._home
+            several = not self._home.address and self._round.turn % _SEVERAL == 0
+            ask_home = self._revision < 0 or several
+            polled = self._home if ask_home else self._usable[self._round.turn % len(self._usable)]
             for seat in self._all():
                 seat.answered = False
             return list(dict.fromkeys([*asked, polled]))
