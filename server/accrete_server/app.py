@@ -252,10 +252,10 @@ class Server:
 
     def _add_gauges(self) -> None:
         gauge = self.metrics.gauge
-        gauge("predict_working", "Predict calls at work.", lambda: self.predict_line.working)
+        gauge("predict_working", "Turns of Predict calls at work.", lambda: self.predict_line.working)
         gauge("predict_waiting", "Predict calls in line.", lambda: self._predict_waiting)
         gauge("teaching_waiting", "AddExamples batches in line.", lambda: self.teach_admission.waiting)
-        gauge("calls_under_way", "Calls that a handler works on.", lambda: self._interceptor.under_way)
+        gauge("calls_under_way", "Calls that have come and have no end yet.", lambda: self._interceptor.under_way)
         gauge("shared_memory_regions", "Regions of shared memory registered.", lambda: self._shared_memory.count)
         gauge("watchers", "Long-lived calls open.", lambda: self.stream_limit.open)
         gauge("members", "Servers that clients may spread their calls over; 0: none.", lambda: self._membership.members)

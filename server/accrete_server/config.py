@@ -91,8 +91,8 @@ class ServerConfig:
     part of the time. For a GPU that both use, and for containers, where its priority does not count. 0: never."""
 
     concurrency: Annotated[int, Ge(0), Le(1024)] = 0
-    """Predict calls decoded and computed at once; 0: the cores that the server may use, by affinity and
-    its container's quota, divided by the engine's threads."""
+    """Turns of Predict calls at once, each for up to eight images that are decoded and computed together; 0: the cores
+    that the server may use, by affinity and its container's quota, divided by the engine's threads."""
 
     queue: Annotated[int, Ge(0), Le(10_000)] = 64
     """Predict calls that may wait for their turn; the next one is refused at once. 64: at 1 ms each, 64 ms of wait."""
@@ -110,5 +110,5 @@ class ServerConfig:
     """Seconds that calls under way at shutdown get to finish."""
 
     def at_once(self, engine_threads: int) -> int:
-        """Return how many Predict calls work at the same time, with `concurrency` 0 resolved."""
+        """Return how many turns there are at the same time, with `concurrency` 0 resolved."""
         return self.concurrency or max(1, cores.whole() // engine_threads)

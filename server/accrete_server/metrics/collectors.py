@@ -50,7 +50,7 @@ class RequestMetrics:
         """The learner's phase as last read from the store."""
         self._requests = Counter("accrete_requests", "Calls answered.", labels, registry=registry)
         self._seconds = Histogram(
-            "accrete_request_seconds", "From a handler's start to its end.", labels, buckets=SECONDS, registry=registry
+            "accrete_request_seconds", "From a call's coming to its end.", labels, buckets=SECONDS, registry=registry
         )
         self._bound: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
 
