@@ -29,6 +29,7 @@ from accrete_learner.config import ModelConfig
 from accrete_model.files import GRAPH_FILE, HEAD_FILE
 from accrete_storage.config import StoreConfig
 from benchmarks import photograph_files
+from benchmarks.cpu_watch import CpuWatch
 from benchmarks.halves import halves
 from benchmarks.lone_server import RESNET32, noise, published, serving
 from benchmarks.node import cpu_s, descendants
@@ -127,9 +128,12 @@ class _World:
         """Ask a server that runs in both loops."""
         found = self.found.setdefault(f"{name}{form.name}", Found())
         run(replace(asking, seconds=asking.seconds / 4), self.ours)  # warm
-        before = _spent_s(pids)
-        told = run(asking, self.ours)
-        found.cpu_ms.append(1000 * (_spent_s(pids) - before) / max(1, told.answers) * told.seconds / asking.seconds)
+        processes = [below for pid in pids for below in (pid, *descendants(pid))]
+        watch = CpuWatch(lambda: _spent_s(processes))
+        with watch.watching():
+            told = run(asking, self.ours)
+        spent_s = watch.between(told.since, told.since + told.seconds)
+        found.cpu_ms.append(1000 * spent_s / max(1, told.answers))
         found.rate.append(told.answers / told.seconds)
         found.p99_ms.append(_percentile(told.latencies_ms, 99))
         rate = _RATES[form.kind]
@@ -219,9 +223,9 @@ def _bodies(folder: Path, photograph: bytes) -> dict[tuple[str, str], Path]:
 
 
 def _spent_s(pids: Sequence[int]) -> float:
-    """Processor time of processes and all below them."""
+    """Processor time of processes."""
     seconds = 0.0
-    for one in (below for pid in pids for below in (pid, *descendants(pid))):
+    for one in pids:
         with contextlib.suppress(OSError):  # ended meanwhile
             seconds += cpu_s(one)
     return seconds
