@@ -209,9 +209,8 @@ class Place:
         return next((node for node in self.nodes if re.match(rf"{node.name}\b", owner)), None)
 
     def client(self, timeout: float = 60.0) -> Client:
-        """Return a client, which is given the addresses of the nodes that serve now."""
-        hosts = {address.rpartition(":")[0] for address in self.members()}
-        return Client(",".join(f"{host}:{_PORT}" for host in sorted(hosts)), timeout=timeout)
+        """Return a client, which is given the addresses of all nodes."""
+        return Client(",".join(f"{node.address}:{_PORT}" for node in self.nodes), timeout=timeout)
 
     def log(self) -> str:
         """Return the end of what all said."""

@@ -19,7 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from accrete_cluster.connection import CONTROLLER, EVERYWHERE
 from accrete_cluster.node_check import NodeCheck, check_node
-from accrete_cluster.planning import Scaler, Seen, plan
+from accrete_cluster.planning import CALM_S, Scaler, Seen, plan
 from accrete_cluster.priority import as_the_raylet
 from accrete_cluster.replica import DRAINING, ENDED, READY, STARTING, Replica
 from accrete_cluster.spec import KINDS, LEARNER, SERVER, Spec, namespace
@@ -130,6 +130,7 @@ class Controller:
         self._other = ""
         self._down = False
         self._looked = 0
+        self._began = time.monotonic()
         self._stopping = threading.Event()
         self._stopped = threading.Event()
         self._find()
@@ -341,7 +342,7 @@ class Controller:
         room = {key: node.cpus for key, node in self._nodes.items() if node.fit}
         if any(node.check is None for node in self._nodes.values()) and not self._looked:
             return  # a moment later there are all nodes to choose from
-        todo = plan(seen, room, servers, self._spec.cluster)
+        todo = plan(seen, room, servers, self._spec.cluster, calm=time.monotonic() > self._began + CALM_S)
         self._lacks = todo.lacks
         for name in todo.end:
             self._end(name)
@@ -349,6 +350,7 @@ class Controller:
             self._start(kind, node)
 
     def _start(self, kind: str, node: str) -> None:
+        self._began = time.monotonic()
         name = f"{kind}-{self._spec.generation}-{node}-{uuid.uuid4().hex[:6]}"
         config = self._spec.cluster
         actor = ray.remote(Replica).options(

@@ -7,10 +7,12 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from accrete_cluster.replica import DRAINING, ENDED, READY
+from accrete_cluster.replica import DRAINING, ENDED, READY, STARTING
 from accrete_cluster.spec import LEARNER, SERVER
 from accrete_node.cluster_config import ClusterConfig
 
+CALM_S = 30.0
+"""Seconds without a start after which a server moves to a node that has none, if another node has two."""
 UP_AFTER_S = 10.0
 """Seconds for which more servers must be wanted before one is added."""
 DOWN_AFTER_S = 300.0
@@ -43,7 +45,9 @@ class Plan:
     """For people, why the cluster is not whole."""
 
 
-def plan(seen: Sequence[Seen], room: Mapping[str, float], servers: int, config: ClusterConfig) -> Plan:
+def plan(
+    seen: Sequence[Seen], room: Mapping[str, float], servers: int, config: ClusterConfig, *, calm: bool = False
+) -> Plan:
     """Return what to do now.
 
     Servers are replaced one by one: a new one starts, and once it is ready an old one drains. Learners are replaced the
@@ -54,6 +58,7 @@ def plan(seen: Sequence[Seen], room: Mapping[str, float], servers: int, config: 
         room: CPUs of each node that may be used, by its id, those in use by what is `seen` included.
         servers: how many there are to be.
         config: of the cluster.
+        calm: whether nothing has been started for `CALM_S`.
     """
     left = dict(room)
     for one in seen:
@@ -62,7 +67,23 @@ def plan(seen: Sequence[Seen], room: Mapping[str, float], servers: int, config: 
     result = Plan()
     _plan_learners([one for one in seen if one.kind == LEARNER], left, config, result)
     _plan_servers([one for one in seen if one.kind == SERVER], left, servers, config, result)
+    if calm and result == Plan():
+        _spread([one for one in seen if one.kind == SERVER], left, servers, config, result)
     return result
+
+
+def _spread(seen: Sequence[Seen], left: dict[str, float], servers: int, config: ClusterConfig, result: Plan) -> None:
+    """Start a server beside those that there are to be, on a node that has two less than another.
+
+    After a node was lost, servers are where there was room. Once another is there, one too many is, and goes.
+    """
+    if len(seen) != servers or any(not one.current or one.state != READY for one in seen):
+        return
+    count = Counter(one.node for one in seen)
+    fitting = [node for node, cpus in left.items() if cpus >= config.server_cpus]
+    node = min(fitting, key=lambda one: (count[one], -left[one], one), default=None)
+    if node is not None and count[node] + 2 <= max(count.values(), default=0):
+        result.start.append((SERVER, node))
 
 
 def _plan_servers(
@@ -72,7 +93,7 @@ def _plan_servers(
     new = sorted((one for one in staying if one.current), key=lambda one: one.state != READY)
     old = sorted((one for one in staying if not one.current), key=lambda one: one.state != READY)
     ready = sum(one.state == READY for one in new)
-    result.end += [one.name for one in new[servers:]]
+    result.end += _too_many(new, servers)
     result.end += [one.name for one in old[max(0, servers - ready) :]]
     wanted = servers - len(new)
     if old:  # one at a time, so that what cannot start leaves the old ones in place
@@ -87,6 +108,22 @@ def _plan_servers(
         count[node] += 1
         left[node] -= config.server_cpus
         result.start.append((SERVER, node))
+
+
+def _too_many(new: list[Seen], servers: int) -> list[str]:
+    """Return which of the servers are to end: those that are not ready, then those of a node that has most.
+
+    One more than there are to be may start, and is waited for.
+    """
+    staying, ending = list(new), []
+    while len(staying) > servers:
+        count = Counter(one.node for one in staying)
+        last = max(staying, key=lambda one: (one.state != READY, count[one.node]))
+        if last.state == STARTING and len(staying) == servers + 1 and count[last.node] < max(count.values()):
+            break
+        staying.remove(last)
+        ending.append(last.name)
+    return ending
 
 
 def _make_room(seen: Sequence[Seen], old: list[Seen], config: ClusterConfig, result: Plan) -> None:

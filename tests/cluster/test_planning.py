@@ -40,6 +40,27 @@ def test_what_is_whole_stays_as_it_is():
     assert plan(running(), ROOM, 2, TWO) == Plan()
 
 
+def test_servers_that_came_to_one_node_are_spread_again_once_it_is_calm():
+    seen = [
+        one("s1", SERVER, "a"),
+        one("s2", SERVER, "a"),
+        one("l1", LEARNER, "a", leads=True),
+        one("l2", LEARNER, "b"),
+    ]
+    assert plan(seen, ROOM, 2, TWO) == Plan(), "not at once: the node may just have come"
+    assert plan(seen, {"a": 4.0, "b": 1.0}, 2, TWO, calm=True) == Plan(), "there is no room"
+    assert plan(running(), ROOM | {"c": 4.0}, 2, TWO, calm=True) == Plan(), "nobody has two"
+    todo = plan(seen, ROOM, 2, TWO, calm=True)
+    assert (todo.start, todo.end) == ([(SERVER, "b")], [])
+    starting = [*seen, one("s3", SERVER, "b", STARTING)]
+    assert plan(starting, ROOM, 2, TWO) == Plan(), "until it serves, none goes"
+    assert plan([*seen, one("s3", SERVER, "b", FAILING)], ROOM, 2, TWO).end == ["s3"]
+    todo = plan([*seen, one("s3", SERVER, "b")], ROOM, 2, TWO, calm=True)
+    assert (todo.start, todo.end) == ([], ["s1"])
+    left = carry_out([*seen, one("s3", SERVER, "b")], todo)
+    assert plan(left, ROOM, 2, TWO, calm=True) == Plan()
+
+
 def test_a_second_learner_waits_for_a_second_node_and_says_so():
     todo = plan([], {"a": 8.0}, 2, TWO)
     assert sorted(todo.start) == [(LEARNER, "a"), (SERVER, "a"), (SERVER, "a")]
