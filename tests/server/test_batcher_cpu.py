@@ -194,3 +194,10 @@ def test_a_failure_of_the_engine_reaches_all_and_the_next_turn_goes_on(line):
     line.fails = False
     line.come(_image(0))
     assert line.results()[0].features.shape == (1, 6)
+
+
+def test_a_fault_of_ours_reaches_every_caller_and_gives_the_turn_back(line, monkeypatch):
+    monkeypatch.setattr(line.pipeline.batcher, "submit", lambda requests: 1 / 0)
+    for seed in range(2):
+        line.come(_image(seed))
+    assert [type(result) for result in line.results()] == [ZeroDivisionError] * 2

@@ -81,9 +81,9 @@ def test_beyond_the_line_a_call_is_refused_and_told_when_to_retry():
     line = learned_line(queue=1)
     line.enter(_request())
     line.take()
-    assert not line.is_full()
+    assert line.room == 1
     line.enter(_request())
-    assert line.is_full()
+    assert line.room == 0
     with pytest.raises(LimitExceeded, match="queue is 1; retry in 0.01 s"):
         line.enter(_request())
 

@@ -251,7 +251,7 @@ class _QueueCall:
         try:
             assert self._under_way is not None
             self.principal = self._under_way.let_in(self)
-            if front.line.is_full(front.coming):
+            if front.coming >= front.line.room:
                 raise front.line.refusal()
         except Exception as error:
             self._fail(error, close)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,8 +11,6 @@ from accrete_server.predict.batcher import Request
 from accrete_server.predict.pipeline import Pipeline, Query
 
 _STOP_S = 5.0  # for which a turn is waited for at the end: the calls in it have been cut off by then
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,8 +69,5 @@ class LineThreads:
 
     def _work(self) -> None:
         while turn := self._front.take():
-            try:
-                self._pipeline.work(turn)
-            except Exception:  # a fault of ours: the thread goes on, with the next calls
-                _log.exception("line.turn_failed")
+            self._pipeline.work(turn)
             turn = []  # what was answered need not live as long as the next wait

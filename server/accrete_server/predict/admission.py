@@ -92,12 +92,18 @@ class Turns(Generic[Waiting]):
             self._count(0)
             return self._busy_s / self._at_once
 
-    def is_full(self, coming: int = 0) -> bool:
-        """Return whether a call would be refused that comes now, behind `coming` that are on their way.
+    @property
+    def room(self) -> int:
+        """Calls that may come before one is refused: for the turns that are free, and then for the line."""
+        return self._queue + self._at_once - self._working - len(self._line)
 
-        Whoever lines the call up has the last word.
+    def is_full(self, coming: int = 0) -> bool:
+        """Return whether a call would likely be refused that comes now.
+
+        Args:
+            coming: Calls on their way, of which nobody knows yet whether they are for these turns.
         """
-        return len(self._line) + coming >= self._queue + self._at_once - self._working
+        return self._working >= self._at_once and coming >= self.room
 
     def refusal(self) -> LimitExceeded:
         """Return the error, to be raised, of a call that finds the line full."""
@@ -124,7 +130,7 @@ class Turns(Generic[Waiting]):
         Raises:
             LimitExceeded: it may not.
         """
-        if self.is_full():
+        if self.room <= 0:
             raise self.refusal()
         if self._working >= self._at_once:
             remaining = call.time_remaining()

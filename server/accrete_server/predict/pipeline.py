@@ -177,6 +177,9 @@ class Pipeline:
             self._finish([request for request in requests if request.outcome is not None])
             # Compute: as one batch. On a GPU it is one with all that other turns have decoded by then.
             self.batcher.submit(decoded)
+        except Exception as error:  # a fault of ours, for which nobody is to wait; who has an answer keeps it
+            for request in cast(Sequence[_Asked], requests):
+                request.call.fail(error)
         finally:
             self._line.leave(requests, time.perf_counter() - began)
 
