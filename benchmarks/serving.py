@@ -219,7 +219,7 @@ def main() -> None:
             Variant(name=f"[{names[1]}] ", settings=second, checkout=parsed.against_checkout),
         ]
     facts = machine()
-    rounds, seconds = (3, 1.0) if parsed.short else (9, 2.0)
+    rounds, seconds = (3, 1.0) if parsed.short else (7, 2.0)
     theirs, ours = halves()
     with tempfile.TemporaryDirectory(prefix="accrete-serving-") as folder:
         rows = measure(
