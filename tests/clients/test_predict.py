@@ -151,7 +151,15 @@ def test_an_object_that_is_no_image_is_refused_by_its_type(client):
 def test_more_images_than_a_call_takes_are_split_and_come_back_in_order(client, state):
     predictions = client.predict([bytes(n + 1) for n in range(150)], features=True)
     assert [prediction.features[0] for prediction in predictions] == list(range(1, 151))
-    assert [len(request.images) for request in state.requests("Predict")] == [50, 50, 50]
+    assert sorted(len(request.images) for request in state.requests("Predict")) == [17] + 7 * [19]
+
+
+@pytest.mark.parametrize(
+    ("images", "window", "calls"), [(64, 8, [64]), (65, 1, [32, 33]), (65, 8, 5 * [13]), (128, 2, [64, 64])]
+)
+def test_calls_are_even_and_as_many_as_may_be_under_way(client, state, images, window, calls):
+    client.predict([b"a"] * images, window=window)
+    assert sorted(len(request.images) for request in state.requests("Predict")) == calls
 
 
 @pytest.mark.parametrize("window", [1, 3])

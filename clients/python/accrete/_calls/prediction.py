@@ -20,6 +20,7 @@ from .decoding import predictions
 
 MAX_IMAGES = 64  # in one call; the server's default limit
 MAX_BYTES = MAX_MESSAGE_BYTES // 2
+ENOUGH = 16  # images, beside which a call itself costs little
 WINDOW = 8  # calls; four on their way for each turn of a server on two cores
 
 
@@ -63,6 +64,8 @@ async def predict(
     given = list(cast(Iterable[ImageLike], images))
     sizes = await caller.transport.offload(lambda: [size_of(image) for image in given])
     calls = max(1, -(-len(given) // MAX_IMAGES))
+    if calls > 1:  # then as many as may be under way: the server may have turns for all of them
+        calls = max(calls, min(window, -(-len(given) // ENOUGH)))
     parts: list[list[int]] = []
     # Even parts: a rest of a few images would leave the server's other turns with nothing to do.
     even = batches(each(range(len(given))), count=-(-len(given) // calls), limit=MAX_BYTES, size=lambda i: sizes[i])
