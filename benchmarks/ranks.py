@@ -1,7 +1,8 @@
 """How much faster two ranks, on a core each, train than one on one core: ResNet-32, batches of 128.
 
 Both are the learner's own loop, by turns, so that a noisy machine is noisy for both. Both processes stand by, each
-bound to its core; while one trains alone, the other waits and computes nothing.
+bound to its core; while one trains alone, the other waits and computes nothing. In a third turn each trains by itself,
+in batches half as large, and tells the other nothing: what two cores of this machine give at most.
 """
 
 from __future__ import annotations
@@ -41,10 +42,11 @@ class Turn:
 class Loop:
     """A training that goes on from turn to turn."""
 
-    def __init__(self, group: Group, batches: int, precision: str, *, teacher: bool) -> None:
+    def __init__(self, group: Group, batches: int, precision: str, *, teacher: bool, batch: int = BATCH) -> None:
         self._group = group
+        self._batch = batch
         self._network, self._teacher = networks(precision, teacher=teacher)
-        x, y = images(batches * BATCH, CLASSES)
+        x, y = images(batches * batch, CLASSES)
         self._data = TrainingSet(x=x, y=y, fresh=torch.ones(len(y), dtype=torch.bool))
         self._terms: tuple[Term, ...] = (CrossEntropy(),)
         if teacher:
@@ -57,7 +59,7 @@ class Loop:
             self._network,
             self._data,
             self._terms,
-            Schedule(epochs=1, learning_rate=0.1),
+            Schedule(epochs=1, learning_rate=0.1, batch_size=self._batch),
             augmentation=augment.build("auto"),
             generator=torch.Generator().manual_seed(1),
             report=lambda *_: None,
@@ -72,20 +74,23 @@ class Loop:
 
 def measured(
     group: Group, rounds: int, batches: int, precision: str, *, teacher: bool
-) -> tuple[list[Turn], list[Turn]]:
-    """Return the turns of one rank and of two, round by round, on the first rank; none on the other."""
+) -> list[tuple[Turn, Turn, Turn]]:
+    """Return the turns of one rank, of two, and of two apart, round by round, on the first rank; none on the other."""
     one = Loop(ALONE, batches, precision, teacher=teacher) if group.rank == 0 else None
     two = Loop(group, batches, precision, teacher=teacher)
-    alone: list[Turn] = []
-    together: list[Turn] = []
+    half = Loop(ALONE, batches, precision, teacher=teacher, batch=BATCH // group.size)
+    turns: list[tuple[Turn, Turn, Turn]] = []
     for number in range(rounds + 1):
         turn = None if one is None else one.turn()
         group.agreed(None)  # the other rank waits here
         both = two.turn()
+        group.agreed(None)
+        own = half.turn()
+        speeds = group.rows(torch.tensor([own.images_per_second, own.processor_ms]))
+        apart = Turn(group.size * float(speeds[:, 0].min()), float(speeds[:, 1].mean()))
         if turn is not None and number:  # the first round allocates
-            alone.append(turn)
-            together.append(both)
-    return alone, together
+            turns.append((turn, both, apart))
+    return turns
 
 
 def rows_of(group: Group, rounds: int, batches: int) -> list[Row]:
@@ -93,18 +98,21 @@ def rows_of(group: Group, rounds: int, batches: int) -> list[Row]:
     rows: list[Row] = []
     fast = resolve_precision("auto", torch.device("cpu"))
     for precision, teacher in dict.fromkeys([(fast, False), ("float32", False), (fast, True)]):
-        one, two = measured(group, rounds, batches, precision, teacher=teacher)
-        if not one:
+        turns = measured(group, rounds, batches, precision, teacher=teacher)
+        if not turns:
             continue
         what = f"{precision}, LUCIR's loss" if teacher else precision
-        pairs = list(zip(one, two, strict=True))
-        faster = [both.images_per_second / alone.images_per_second for alone, both in pairs]
-        costs = [both.processor_ms / alone.processor_ms for alone, both in pairs]
+        faster = [both.images_per_second / alone.images_per_second for alone, both, _ in turns]
+        most = [apart.images_per_second / alone.images_per_second for alone, _, apart in turns]
+        costs = [both.processor_ms / alone.processor_ms for alone, both, _ in turns]
+        bare = [apart.processor_ms / alone.processor_ms for alone, _, apart in turns]
         rows += [
             median_row(f"two ranks over one, {what}", faster, "times", ">= 1.7"),
-            median_row(f"processor time per image, likewise, {what}", costs, "times"),
-            median_row(f"one rank on one core, {what}", [turn.images_per_second for turn in one], "images/s"),
-            median_row(f"two ranks on a core each, {what}", [turn.images_per_second for turn in two], "images/s"),
+            median_row(f"two that tell each other nothing over one, {what}", most, "times"),
+            median_row(f"processor time per image, two ranks over one, {what}", costs, "times"),
+            median_row(f"processor time per image, two that tell each other nothing, {what}", bare, "times"),
+            median_row(f"one rank on one core, {what}", [one.images_per_second for one, _, _ in turns], "images/s"),
+            median_row(f"two ranks on a core each, {what}", [two.images_per_second for _, two, _ in turns], "images/s"),
         ]
     return rows
 
