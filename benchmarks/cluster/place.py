@@ -199,6 +199,10 @@ class Place:
         """Return the state of each server by its address."""
         return {member.address: member.state for member in self.store.members.roster().members}
 
+    def serving(self) -> set[str]:
+        """Return the nodes' addresses that have a server."""
+        return {address.rpartition(":")[0] for address in self.members()}
+
     def machine_of(self, pid: int) -> Machine:
         """Return the node that a process is on."""
         return next(node for node in self.nodes if pid in node.pids())
