@@ -205,13 +205,11 @@ class QueueFront:
         self._core.request_registered_call(self._queue, self._queue, path, came)
 
     def _came(self, path: str, method: Method, event: Any) -> None:
-        """Begin a call that has come, and ask for another."""
-        if not event.success:  # the server stops
-            return
-        call = _QueueCall(self, path, method, event)
+        """Ask for another call, and begin the one that has come."""
         with contextlib.suppress(ValueError):  # the server stops
             self._ask(path, event.tag)
-        call.begin()
+        if event.success:
+            _QueueCall(self, path, method, event).begin()
 
 
 class _QueueCall:
