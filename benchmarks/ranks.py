@@ -20,6 +20,7 @@ from accrete_learner.augmentation import augment
 from accrete_learner.losses import CrossEntropy, LessForget, MarginRanking, Term
 from accrete_learner.ranks import ALONE, Group
 from accrete_learner.ranks.joining import joined
+from accrete_learner.ranks.local_exchange import LocalExchange
 from accrete_learner.training.loop import TrainingSet, train
 from accrete_learner.training.precision import resolve_precision
 from accrete_learner.training.schedule import Schedule
@@ -126,6 +127,7 @@ def main() -> None:
     os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo")
     listener = socket.create_server(("127.0.0.1", 0))
     address, here = f"127.0.0.1:{listener.getsockname()[1]}", os.getpid()
+    local = LocalExchange(RANKS)
     rank = 0 if os.fork() else 1
     if rank:
         end_with_parent(here, by=signal.SIGKILL)
@@ -134,7 +136,7 @@ def main() -> None:
         found = machine()
     os.sched_setaffinity(0, {cores[rank]})
     torch.set_num_threads(1)
-    with joined(rank, RANKS, address, listener=None if rank else listener) as group:
+    with joined(rank, RANKS, address, listener=None if rank else listener, local=local) as group:
         rows = rows_of(group, rounds=5 if parsed.short else 11, batches=3 if parsed.short else 10)
     if not rank:
         show(rows, {**found, "load_after": os.getloadavg()[0]}, parsed.json)

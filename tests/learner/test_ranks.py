@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from safetensors.numpy import load_file
 from torch._C._distributed_c10d import HashStore
 
@@ -24,6 +25,7 @@ from accrete_learner.config import TrainingConfig
 from accrete_learner.method_names import available
 from accrete_learner.rank_count import check_ranks, visible_gpus
 from accrete_learner.ranks import joining
+from accrete_learner.ranks.local_exchange import CAPACITY, LocalExchange
 from accrete_learner.trainer.job import INPUTS_FILE, JOB_FILE, Job
 from accrete_learner_service.app import learn
 from accrete_learner_service.config import LearnerServiceConfig
@@ -55,6 +57,30 @@ def test_so_they_do_however_exemplars_are_made_and_a_step_is_trained():
     others = {name: max(found.values()) for name, found in differences().items() if name not in available()}
     assert len(others) == 19
     assert max(others.values()) <= 1e-10, others
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+def test_ranks_of_one_machine_have_what_each_sent_and_notice_one_that_has_ended():
+    exchange = LocalExchange(3)
+    pid = os.getpid()
+    rank = next((rank for rank in (1, 2) if not os.fork()), 0)
+    try:
+        exchange.join(rank)
+        for dtype in (torch.float64, torch.bfloat16, torch.int64):
+            for round_ in range(5):  # more than there are buffers
+                got = exchange.gathered(torch.full((2, 3), 10 * round_ + rank, dtype=dtype), 60)
+                assert got.tolist() == [[10 * round_ + one] * 3 for one in (0, 0, 1, 1, 2, 2)]
+                assert got.dtype == dtype
+        if rank:
+            os._exit(0)
+        assert [os.waitpid(-1, 0)[1] for _ in range(2)] == [0, 0]
+        with pytest.raises(RuntimeError, match="rank 1 has ended"):
+            exchange.gathered(torch.ones(1), 60)
+    finally:
+        if os.getpid() != pid:
+            os._exit(1)
+        exchange.close()
+    assert not exchange.takes(torch.zeros(CAPACITY // 8 + 1, dtype=torch.float64))
 
 
 def test_ranks_of_other_software_are_refused():

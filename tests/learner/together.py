@@ -28,6 +28,7 @@ from accrete_learner.method_step import StepInputs, StepOutcome, run_method_step
 from accrete_learner.methods.base import Method
 from accrete_learner.ranks import ALONE, Group
 from accrete_learner.ranks.joining import joined
+from accrete_learner.ranks.local_exchange import LocalExchange
 from accrete_learner.rebalance import BiasCorrection, InSequence, Rebalance
 
 #: Examples of each class that come for a step: single ones, very unequal ones, a class that comes back, and numbers
@@ -129,12 +130,13 @@ def apart(first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> float:
     return max(float((first[name] - second[name]).abs().max()) for name in first if first[name].numel())
 
 
-def compare(rank: int) -> None:
+def compare(rank: int, local: LocalExchange) -> None:
+    """Two ranks tell each other by memory that they share, as on one machine, and three over the network."""
     two_of_them: Any = distributed.new_group([0, 1])  # on the third rank, a number that says it is none of them
     three = Group(rank, 3)
     for name, method in cases():
         # The third rank is the one process meanwhile.
-        first = ALONE if rank == 2 else Group(rank, 2, two_of_them)
+        first = ALONE if rank == 2 else Group(rank, 2, two_of_them, local)
         ours = [[numbers(step) for step in steps(method, group)] for group in (first, three)]
         everybodys: list[Any] = [None] * 3
         distributed.all_gather_object(everybodys, ours)
@@ -158,6 +160,7 @@ def main() -> None:
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     listener = socket.create_server(("127.0.0.1", 0))
     address, here, rank = f"127.0.0.1:{listener.getsockname()[1]}", os.getpid(), 0
+    local = LocalExchange(2)
     for other in (1, 2):
         if not os.fork():
             end_with_parent(here, by=signal.SIGKILL)
@@ -165,8 +168,10 @@ def main() -> None:
             break
     if rank:
         listener.close()
+    if rank < local.size:
+        local.join(rank)
     with joined(rank, 3, address, listener=None if rank else listener):
-        compare(rank)
+        compare(rank, local)
 
 
 if __name__ == "__main__":

@@ -12,10 +12,14 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, distributed
 
+from accrete_learner.ranks.local_exchange import LocalExchange
+
 T = TypeVar("T")
 
 #: Numbers of all ranks together up to which a sum is made of what all of them send to all: in one round and not in two.
 _FEW = 1 << 16
+#: Seconds that a rank waits for another: the first chooses exemplars alone.
+WAITS_S = 600.0
 #: Its name since torch 2.14, and before.
 _all_gather = getattr(distributed, "all_gather_single", None) or distributed.all_gather_into_tensor
 
@@ -32,6 +36,8 @@ class Group:
     """R."""
     processes: distributed.ProcessGroup | None = None
     """None for the processes of all ranks."""
+    local: LocalExchange | None = None
+    """Between ranks that all run on this machine."""
 
     def shard(self, count: int) -> Shard:
         """Return this rank's share of `count` examples that all ranks know."""
@@ -121,8 +127,12 @@ class Shard:
         most, sent = max(sizes), own.contiguous()
         if len(own) < most:
             sent = torch.cat((sent, own.new_zeros(most - len(own), *own.shape[1:])))
-        received = own.new_empty(most * len(sizes), *own.shape[1:])
-        _all_gather(received, sent, group=self.group.processes)
+        local = self.group.local
+        if local is not None and local.takes(sent):
+            received = local.gathered(sent, WAITS_S)
+        else:
+            received = own.new_empty(most * len(sizes), *own.shape[1:])
+            _all_gather(received, sent, group=self.group.processes)
         if min(sizes) == most:
             return received
         return torch.cat([rows[:size] for rows, size in zip(torch.split(received, most), sizes, strict=True)])

@@ -10,14 +10,21 @@ import torch
 from torch import distributed
 from torch._C._distributed_c10d import Store, TCPStore
 
-from accrete_learner.ranks.group import Group
+from accrete_learner.ranks.group import WAITS_S, Group
+from accrete_learner.ranks.local_exchange import LocalExchange
 
-#: That a rank waits for the others to come, and for one that is at work: the first chooses exemplars alone.
-_WAITS = timedelta(minutes=10)
+_WAITS = timedelta(seconds=WAITS_S)
 
 
 @contextmanager
-def joined(rank: int, size: int, address: str, *, listener: socket.socket | None = None) -> Iterator[Group]:
+def joined(
+    rank: int,
+    size: int,
+    address: str,
+    *,
+    listener: socket.socket | None = None,
+    local: LocalExchange | None = None,
+) -> Iterator[Group]:
     """Meet the other ranks, and leave them at the block's end.
 
     Args:
@@ -25,6 +32,7 @@ def joined(rank: int, size: int, address: str, *, listener: socket.socket | None
         size: ranks in all.
         address: host and port at which the first rank listens.
         listener: the first rank's, if it listens there already.
+        local: what was made for all ranks, if all run on this machine.
 
     Raises:
         ValueError: when the ranks run different software.
@@ -44,9 +52,13 @@ def joined(rank: int, size: int, address: str, *, listener: socket.socket | None
     # Tensors of either kind are exchanged, each by its own way.
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() and distributed.is_nccl_available() else "gloo"
     distributed.init_process_group(backend, store=store, rank=rank, world_size=size, timeout=_WAITS)
+    if local is not None:
+        local.join(rank)
     try:
-        yield Group(rank=rank, size=size)
+        yield Group(rank=rank, size=size, local=local)
     finally:
+        if local is not None:
+            local.close()
         distributed.destroy_process_group()
 
 

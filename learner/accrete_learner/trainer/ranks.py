@@ -20,6 +20,7 @@ from accrete_kit.parent_death import end_with_parent
 from accrete_learner.progress import Note, Progress
 from accrete_learner.rank_count import check_ranks
 from accrete_learner.ranks.joining import joined
+from accrete_learner.ranks.local_exchange import LocalExchange
 from accrete_learner.trainer.job import Job
 from accrete_learner.trainer.run_job import run_job
 from accrete_learner.training.precision import resolve_device, resolve_threads, use_threads
@@ -42,6 +43,7 @@ def run_rank(
     progress: Progress = lambda *_: None,
     note: Note = lambda text: None,
     listener: socket.socket | None = None,
+    local: LocalExchange | None = None,
 ) -> None:
     """Do one rank's part of the step in `folder`, of which the first rank writes the outcome.
 
@@ -55,6 +57,7 @@ def run_rank(
         progress: called with the stage, how much of it is done, of how much, and the loss.
         note: called with what people should know of the step, a sentence.
         listener: the first rank's, if it listens there already.
+        local: what was made for all ranks, if all run on this machine.
 
     Raises:
         Exception: as `run_job` does, and RuntimeError when another rank is lost.
@@ -63,7 +66,7 @@ def run_rank(
     use_threads(threads)
     if resolve_device(job.training.device).type == "cuda":
         torch.cuda.set_device(gpu)
-    with joined(rank, size, address, listener=listener) as group:
+    with joined(rank, size, address, listener=listener, local=local) as group:
         run_job(folder, job, progress, note=note, group=group)
 
 
@@ -89,10 +92,11 @@ def run_ranks(folder: Path, job: Job, progress: Progress, note: Note, lost: Call
     listener = socket.create_server((_LOOPBACK, 0))
     address = f"{_LOOPBACK}:{listener.getsockname()[1]}"
     threads = max(1, resolve_threads(job.training.threads) // size)
+    local = LocalExchange(size)
 
     def run_other(rank: int) -> None:
         listener.close()
-        run_rank(folder, rank=rank, size=size, address=address, threads=threads, gpu=rank)
+        run_rank(folder, rank=rank, size=size, address=address, threads=threads, gpu=rank, local=local)
 
     with _others(size, run_other, lost):
         gpus = torch.cuda.device_count() if resolve_device(job.training.device).type == "cuda" else 0
@@ -106,6 +110,7 @@ def run_ranks(folder: Path, job: Job, progress: Progress, note: Note, lost: Call
             progress=progress,
             note=note,
             listener=listener,
+            local=local,
         )
 
 
