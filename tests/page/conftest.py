@@ -17,6 +17,7 @@ import pytest
 from accrete import TlsConfig
 from accrete_page.serving import Page, PageSettings
 from accrete_page.target import Target
+from tests.server.conftest import front as front
 from tests.server.conftest import world as world
 
 SAME = {"Sec-Fetch-Site": "same-origin"}
