@@ -308,8 +308,10 @@ def test_a_class_is_found_looked_at_renamed_and_an_example_deleted(node: Node, t
     found.find("dialog button.strong").wait_for()
     found.press("Enter")
     found.find("h2:text-is('purple')").wait_for()
+    found.find("dialog").wait_for(state="detached")
     found.press("F")
     found.see("Deleted for good")
+    found.find("dialog input:focus").wait_for()
     found.type("purple")
     found.press("Enter")
     until(
