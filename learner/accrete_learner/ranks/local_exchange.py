@@ -32,23 +32,27 @@ class LocalExchange:
         self._pipes = {pair: os.pipe() for pair in pairs}
         self._rank = 0
         self._round = 0
+        self._to: dict[int, int] = {}
+        """By rank, this one's end of the pipe to it."""
+        self._from: dict[int, int] = {}
 
     def join(self, rank: int) -> None:
         """Be this rank, and leave the ends of pipes that are others'. Hence a rank that ends is noticed by all."""
         self._rank = rank
         for (sender, receiver), (read, write) in self._pipes.items():
-            if receiver != rank:
+            if receiver == rank:
+                self._from[sender] = read
+            else:
                 os.close(read)
-            if sender != rank:
+            if sender == rank:
+                self._to[receiver] = write
+            else:
                 os.close(write)
 
     def close(self) -> None:
         """Close this rank's ends of the pipes."""
-        for (sender, receiver), (read, write) in self._pipes.items():
-            if receiver == self._rank:
-                os.close(read)
-            if sender == self._rank:
-                os.close(write)
+        for end in (*self._to.values(), *self._from.values()):
+            os.close(end)
 
     def takes(self, tensor: Tensor) -> bool:
         """Return whether a tensor may be sent: the same on all ranks if it is of one type and shape on all."""
@@ -64,21 +68,20 @@ class LocalExchange:
         self._round += 1
         memory[self._rank].view(own.dtype).copy_(own.reshape(-1))
         # A rank that has this byte has what was written before it: the kernel orders memory for both.
-        others = [rank for rank in range(self.size) if rank != self._rank]
-        for rank in others:
+        for rank, end in self._to.items():
             try:
-                os.write(self._pipes[self._rank, rank][1], b"\0")
+                os.write(end, b"\0")
             except BrokenPipeError:
                 raise RuntimeError(f"rank {rank} has ended") from None
-        for rank in others:
-            self._wait_for(rank, timeout_s)
+        for rank, end in self._from.items():
+            _wait_for(rank, end, timeout_s)
         return memory.reshape(-1).view(own.dtype).view(self.size * len(own), *own.shape[1:]).clone()
 
-    def _wait_for(self, rank: int, timeout_s: float) -> None:
-        read = self._pipes[rank, self._rank][0]
-        waiting = select.poll()
-        waiting.register(read, select.POLLIN)
-        if not waiting.poll(timeout_s * 1000):
-            raise RuntimeError(f"nothing came from rank {rank} in {timeout_s:.0f} s")
-        if not os.read(read, 1):
-            raise RuntimeError(f"rank {rank} has ended")
+
+def _wait_for(rank: int, end: int, timeout_s: float) -> None:
+    waiting = select.poll()
+    waiting.register(end, select.POLLIN)
+    if not waiting.poll(timeout_s * 1000):
+        raise RuntimeError(f"nothing came from rank {rank} in {timeout_s:.0f} s")
+    if not os.read(end, 1):
+        raise RuntimeError(f"rank {rank} has ended")
