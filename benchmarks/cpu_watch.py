@@ -9,6 +9,8 @@ from contextlib import contextmanager
 
 import numpy as np
 
+from benchmarks.node import side_by_side
+
 _EVERY_S = 0.01
 
 
@@ -23,22 +25,16 @@ class CpuWatch:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Read while the block runs."""
-        enough = threading.Event()
 
-        def watch() -> None:
+        def watch(enough: threading.Event) -> None:
             while not enough.wait(_EVERY_S):
                 self._note()
 
         self._moments.clear()
         self._note()
-        thread = threading.Thread(target=watch)
-        thread.start()
-        try:
+        with side_by_side(watch):
             yield
-        finally:
-            enough.set()
-            thread.join()
-            self._note()
+        self._note()
 
     def between(self, since: float, until: float) -> float:
         """Return the seconds of processor time between two moments of `time.perf_counter`."""

@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from benchmarks.digits import scans_by_label
 from benchmarks.halves import node_on_one_half
 from benchmarks.lone_server import request
-from benchmarks.node import Node, cpu_s, resident_bytes
+from benchmarks.node import Node, cpu_s, resident_bytes, side_by_side
 from benchmarks.open_loop import Outcome, Traffic, run
 from benchmarks.report import Row, arguments, machine, median_row, show
 
@@ -159,20 +159,15 @@ def _computed(node: Node) -> float:
 @contextmanager
 def _watched(node: Node, found: Found) -> Iterator[None]:
     """Read the server's memory all the time."""
-    enough, pid = threading.Event(), node.pid("server") or 0
+    pid = node.pid("server") or 0
 
-    def watch() -> None:
+    def watch(enough: threading.Event) -> None:
         while not enough.wait(0.1):
             found.resident.append(resident_bytes(pid))
 
     found.resident.append(resident_bytes(pid))
-    thread = threading.Thread(target=watch)
-    thread.start()
-    try:
+    with side_by_side(watch):
         yield
-    finally:
-        enough.set()
-        thread.join()
 
 
 def _rows(found: Found, images: int, seconds: float) -> list[Row]:
