@@ -116,17 +116,14 @@ def plan_of(row: Published, dataset: Dataset, digest: str, settings: Settings, *
     )
     arrival = list(range(total)) if settings.tiny else orders.order(protocol.order, len(dataset.names))
     tasks = orders.stream(arrival, base=row.base, step=row.step, total=total)
-    return Plan(asked=row.method, seed=1993, protocol=protocol, tasks=tasks)
+    # Rows of other steps and memories begin with the same first task.
+    trained = settings.work / "protocols" / TRAINED_FOLDER
+    return Plan(asked=row.method, seed=1993, protocol=protocol, tasks=tasks, trained=trained)
 
 
 def _row(record: Record, settings: Settings, row: Published, plan: Plan, dataset: Dataset) -> Iterator[Row]:
     folder = settings.work / "protocols" / f"{row.base}-{row.step}-{row.memory.replace('/', '-')}"
     folder.mkdir(parents=True, exist_ok=True)
-    # Rows of other steps and memories begin with the same first task.
-    trained = settings.work / "protocols" / TRAINED_FOLDER
-    trained.mkdir(exist_ok=True)
-    if not (folder / TRAINED_FOLDER).exists():
-        (folder / TRAINED_FOLDER).symlink_to(trained.resolve())
 
     def progress(number: int, stage: str, done: int, total: int, loss: float) -> None:
         where = f"task {number} of {len(plan.tasks)}"

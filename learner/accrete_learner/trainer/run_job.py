@@ -37,6 +37,7 @@ def run_job(
     checkpoint: Checkpoint | None = None,
     note: Note = lambda text: None,
     group: Group = ALONE,
+    training_only: bool = False,
 ) -> export.Candidate:
     """Run `job` in `folder` and return the candidate that was written there.
 
@@ -48,6 +49,7 @@ def run_job(
         checkpoint: of the training, so that the same job need not begin it again; see `run_method_step`.
         note: called with what people should know of the step, a sentence.
         group: the ranks that work on it, each of which calls this. The first one writes.
+        training_only: leave out the method's closed form, for a first training that several methods share.
 
     Raises:
         ValueError: when the job and its inputs do not fit together, or the trained model is not finite.
@@ -60,6 +62,8 @@ def run_job(
     # for different images.
     torch.manual_seed(job.seed + group.rank)
     method = methods.configured(job.method, job.training)
+    if training_only:
+        method = replace(method, closed_form=None)
     if method.restart:
         job = replace(job, parent=None, parent_rows=(), old_count=0)
     with watch.stage("load"), one_thread():

@@ -23,6 +23,14 @@ class ProtocolOptions:
         ),
     ]
     out: Annotated[Path, typer.Option(metavar="DIR", help="Folder of the runs and results.")]
+    trained: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of first tasks' trainings, which methods share, and protocols of other steps and memories. "
+            "[default: trained in --out]",
+        ),
+    ] = None
     download: Annotated[bool, typer.Option("--download", help="Fetch cifar100 when it is not there.")] = False
     methods: Annotated[str, typer.Option(metavar="NAMES", help="Separated by commas.")] = "lucir"
     seeds: Annotated[str, typer.Option(metavar="NUMBERS", help="Separated by commas.")] = "1993"

@@ -168,7 +168,14 @@ def _plans(options: ProtocolOptions, protocol: Protocol, dataset: Dataset) -> It
         arrival = orders.order(seed if protocol.order == "seed" else protocol.order, len(dataset.names))
         tasks = orders.stream(arrival, base=protocol.base, step=protocol.step, total=protocol.classes)
         for name in _asked(options):
-            yield Plan(asked=name, seed=seed, protocol=protocol, tasks=tasks, rules=options.rule_names)
+            yield Plan(
+                asked=name,
+                seed=seed,
+                protocol=protocol,
+                tasks=tasks,
+                rules=options.rule_names,
+                trained=options.trained,
+            )
 
 
 def _run_all(plans: Sequence[Plan], dataset: Dataset, folder: Path, display: Display) -> None:

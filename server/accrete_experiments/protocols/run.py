@@ -25,7 +25,7 @@ from accrete_experiments.protocols.spec import Protocol
 from accrete_kit.atomic_file import write_json
 from accrete_kit.file_lock import AlreadyLocked, FileLock
 from accrete_learner import evaluate, export, fitting, methods
-from accrete_learner.config import MethodConfig, Rule, TrainingConfig
+from accrete_learner.config import IDENTITY, MethodConfig, Rule, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
 from accrete_learner.methods.base import Method
 from accrete_learner.trainer.job import CANDIDATE_FOLDER, EXEMPLARS_FILE, Job, Result
@@ -63,6 +63,8 @@ class Plan:
     """Class indices of the data that arrive in each task."""
     rules: Sequence[Rule] = ()
     """Fitted to the memory after each task and measured, beside `head`, `nme` and the method's own."""
+    trained: Path | None = None
+    """Where first trainings lie that runs share, those of other protocols among them. None: beside the runs."""
 
     @property
     def config(self) -> MethodConfig:
@@ -111,7 +113,7 @@ def run(plan: Plan, data: Dataset, folder: Path, progress: Progress) -> Run:
     Args:
         plan: see there.
         data: the protocol's; its test images are touched by `measure` alone, after each task's step.
-        folder: shared by all runs of a comparison; first tasks that train alike are trained once, in `trained`.
+        folder: shared by all runs of a comparison; first tasks that train alike are trained once, in `plan.trained`.
         progress: see `Progress`.
 
     Raises:
@@ -161,7 +163,15 @@ def _step(
     return candidate, Result.read(here), _memory_after(here, job, before)
 
 
-def _run_job(here: Path, job: Job, tensors: Mapping[str, Tensor], number: int, progress: Progress) -> export.Candidate:
+def _run_job(
+    here: Path,
+    job: Job,
+    tensors: Mapping[str, Tensor],
+    number: int,
+    progress: Progress,
+    *,
+    training_only: bool = False,
+) -> export.Candidate:
     job.write(here)
     return run_job(
         here,
@@ -169,6 +179,7 @@ def _run_job(here: Path, job: Job, tensors: Mapping[str, Tensor], number: int, p
         lambda stage, done, total, loss: progress(number, stage, done, total, loss),
         tensors=tensors,
         checkpoint=Checkpoint(here / CHECKPOINT_FILE, interval_s=CHECKPOINT_INTERVAL_S),
+        training_only=training_only,
     )
 
 
@@ -222,7 +233,7 @@ def _share_training(plan: Plan, data: Dataset, folder: Path, progress: Progress)
         first = _job(plan, data, folder, 1)
         method_config = replace(first.method, selection="random", rule="head")
         job = replace(first, trained=None, method=method_config, memory=MemoryConfig(size=0))
-        _run_job(making, job, {"new_x": x, "new_y": y}, 1, progress)
+        _run_job(making, job, {"new_x": x, "new_y": y}, 1, progress, training_only=True)
         (making / CHECKPOINT_FILE).unlink()
         making.rename(shared)
 
@@ -322,11 +333,10 @@ def task_folder(folder: Path, plan: Plan, number: int) -> Path:
 
 def _trained_folder(plan: Plan, folder: Path) -> Path | None:
     """Return where the first task's training is shared, None for a method that does not train it."""
-    method = plan.method
-    if method.closed_form is not None or (method.frozen != "never" and plan.protocol.model.weights):
+    method, model = plan.method, plan.protocol.model
+    if method.frozen != "never" and (model.weights or model.backbone == IDENTITY):
         return None
-    key = spec.first_training(method, plan.training, plan.protocol)
-    return folder / TRAINED_FOLDER / key
+    return (plan.trained or folder / TRAINED_FOLDER) / spec.first_training(method, plan.training, plan.protocol)
 
 
 def _clear(here: Path) -> None:
