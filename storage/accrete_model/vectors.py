@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-_FEW = 500  # columns; up to here sorting all of a row is no slower than choosing first
+_FEW = 100  # columns; up to here sorting all of a row is no slower than choosing first
 
 _SMALLEST = np.float32(1e-12)  # keeps the direction of a zero vector defined
 
@@ -44,8 +44,9 @@ def highest(scores: Floats, count: int) -> tuple[NDArray[np.intp], Floats]:
     """
     rows = np.arange(len(scores))[:, None]
     if count >= scores.shape[1] or scores.shape[1] <= _FEW:
-        columns = np.argsort(-scores, axis=1, kind="stable")[:, :count]
+        columns = (-scores).argsort(axis=1, kind="stable")[:, :count]
     else:
-        chosen = np.sort(np.argpartition(scores, -count, axis=1)[:, -count:], axis=1)
-        columns = chosen[rows, np.argsort(-scores[rows, chosen], axis=1, kind="stable")]
+        chosen = scores.argpartition(-count, axis=1)[:, -count:]
+        chosen.sort(axis=1)
+        columns = chosen[rows, (-scores[rows, chosen]).argsort(axis=1, kind="stable")]
     return columns, scores[rows, columns]

@@ -107,6 +107,36 @@ def test_a_call_is_refused_before_its_message_is_read(served: _Server, stub: Any
     assert served.event().tag == "refused"
 
 
+def test_an_answer_waits_for_the_end_of_the_call_along_with_it(served: _Server, stub: Any):
+    under_way = stub.Predict.future(prediction_pb2.PredictRequest(), timeout=300)
+    came = served.event()
+    came.call.start_server_batch((cygrpc.ReceiveMessageOperation(0),), "received")
+    assert served.event().tag == "received"
+    operations = (
+        cygrpc.SendInitialMetadataOperation(None, 0),
+        cygrpc.SendMessageOperation(prediction_pb2.PredictResponse(version=7).SerializeToString(), 0),
+        cygrpc.SendStatusFromServerOperation(None, cygrpc.StatusCode.ok, b"", 0),
+        cygrpc.ReceiveCloseOnServerOperation(0),
+    )
+    came.call.start_server_batch(operations, "ended")
+    assert under_way.result().version == 7
+    ended = served.event()
+    assert ended.tag == "ended"
+    assert not ended.batch_operations[-1].cancelled()
+
+
+def test_a_caller_that_hung_up_unseen_is_told_of_as_soon_as_somebody_asks(served: _Server, stub: Any):
+    under_way = stub.Predict.future(prediction_pb2.PredictRequest(), timeout=300)
+    came = served.event()
+    came.call.start_server_batch((cygrpc.ReceiveMessageOperation(0),), "received")
+    assert served.event().tag == "received"
+    under_way.cancel()
+    came.call.start_server_batch((cygrpc.ReceiveCloseOnServerOperation(0),), "closed")
+    closed = served.event()
+    assert closed.tag == "closed"
+    assert closed.batch_operations[0].cancelled()
+
+
 def test_a_caller_that_hangs_up_is_told_of(served: _Server, stub: Any):
     under_way = stub.Predict.future(prediction_pb2.PredictRequest(), timeout=300)
     came = served.event()

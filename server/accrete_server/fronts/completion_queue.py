@@ -12,6 +12,7 @@ import contextlib
 import logging
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import Executor
 from functools import partial
@@ -39,6 +40,10 @@ _EVENTS = 256  # looked at between two turns at most, so that under any load tur
 
 _STEP_S = 0.010
 """Seconds between two looks at the queue while every line thread is at work: so long a refusal may take then."""
+
+_WATCHED_AFTER_S = 0.025
+"""Seconds after which a call that waits is told when its caller hangs up. To be told takes an event of gRPC's core,
+which a call saves that is answered sooner; for who hangs up within that time an image is computed in vain at worst."""
 
 _NO_FLAGS = 0
 _AT_ONCE = 0.0  # a time in the past, until which to wait for an event
@@ -125,6 +130,10 @@ class QueueFront:
         """Calls whose message is on its way. Changes while the queue is held."""
         self.later = set[_QueueCall]()
         """Calls that another thread will line up. Nothing tells of it who looks at the queue."""
+        self.unwatched = deque[_QueueCall]()
+        """Calls that came of late, in their order. Changes while the queue is held."""
+        self.watching = threading.Lock()
+        """Held to ask gRPC's core for the end of a call, which may be asked for once."""
         self._held = threading.Lock()
         """Held by who looks at the queue."""
         self._busy = threading.Event()
@@ -148,6 +157,7 @@ class QueueFront:
         with self._held:
             while not turn and not self._closed:
                 self._handle_events(self._next_look())
+                self._watch()
                 turn = self.line.take()
             self._turns += 1
         if not self._busy.is_set():
@@ -170,6 +180,7 @@ class QueueFront:
             if self._held.acquire(blocking=False):
                 try:
                     self._handle_events(_AT_ONCE)
+                    self._watch()
                     self.pipeline.give_up_late()
                 finally:
                     self._held.release()
@@ -178,6 +189,12 @@ class QueueFront:
                 if not self._held.locked():  # who has left it since may not have seen that
                     self._busy.set()
             seen = self._turns
+
+    def _watch(self) -> None:
+        """Have the calls that have waited for a while told when their callers hang up. The queue must be held."""
+        calls, since = self.unwatched, time.perf_counter() - _WATCHED_AFTER_S
+        while calls and (calls[0].has_ended or calls[0].came < since):
+            calls.popleft().watch()
 
     def _next_look(self) -> float | None:
         """Return until when to wait for events, None: for ever."""
@@ -226,6 +243,8 @@ class _QueueCall:
         "_path",
         "_under_way",
         "_wanted",
+        "_watched",
+        "came",
         "principal",
     )
 
@@ -238,25 +257,40 @@ class _QueueCall:
         self._deadline: float = event.call_details.deadline
         self._data = b""
         self._wanted = True
+        self._watched = False
+        """Whether gRPC's core has been asked for the end of the call."""
         self._on_end: Callable[[], None] | None = None
         self._under_way: CallUnderWay | None = CallUnderWay(front.interceptor, path)
         """None once it was answered."""
+        self.came = time.perf_counter()
+        """When it came."""
         self.principal: Principal = ANYONE
 
     def begin(self) -> None:
         """Let the caller in and read the request. A call that there is no room for ends before its message is read."""
-        front, close = self._front, cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS)
+        front = self._front
         try:
             assert self._under_way is not None
             self.principal = self._under_way.let_in(self)
             if front.coming >= front.line.room:
                 raise front.line.refusal()
         except Exception as error:
-            self._fail(error, close)
+            self.fail(error)
             return
         front.coming += 1
-        self._call.start_server_batch((close,), self._closed)
+        front.unwatched.append(self)
         self._call.start_server_batch((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), self._received)
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it was answered."""
+        return self._under_way is None
+
+    def watch(self) -> None:
+        """Have the call told when its caller hangs up, or its deadline passes, unless it was answered."""
+        close = self._close_operation()
+        if close:
+            self._call.start_server_batch(close, self._closed)
 
     def invocation_metadata(self) -> Iterable[Any]:
         """Return pairs of name and value."""
@@ -301,12 +335,9 @@ class _QueueCall:
 
     def fail(self, error: Exception) -> None:
         """Send the status of an error."""
-        self._fail(error)
-
-    def _fail(self, error: Exception, *others: Any) -> None:
         if self._under_way is not None:
             status = self._under_way.status(error)
-            self._end(status.code.name, status.trailers, status.code.value[0], status.details, *others)
+            self._end(status.code.name, status.trailers, status.code.value[0], status.details)
 
     def _end(self, code: str, trailers: tuple[Any, ...], number: Any, details: str, *others: Any) -> None:
         """Count the call, and send its end, with other operations, if there is somebody to send it to."""
@@ -318,7 +349,15 @@ class _QueueCall:
         if self._wanted:
             start = cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS)
             end = cygrpc.SendStatusFromServerOperation(trailers or None, number, details.encode(), _NO_FLAGS)
-            self._call.start_server_batch((start, *others, end), _sent)
+            self._call.start_server_batch((start, *others, end, *self._close_operation()), _sent)
+
+    def _close_operation(self) -> tuple[Any, ...]:
+        """Return the operation that waits for the end of the call; nothing when one waits already."""
+        with self._front.watching:
+            if self._watched:
+                return ()
+            self._watched = True
+        return (cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),)
 
     def _closed(self, event: Any) -> None:
         """Note that the caller has hung up, or that its deadline has passed, unless the call was answered."""

@@ -171,7 +171,7 @@ class CallInterceptor(Interceptor):
         def handle(request: Any, context: grpc.ServicerContext) -> Any:
             call = CallUnderWay(self, path)
             try:
-                call.let_in(context)
+                CALLER.set(call.let_in(context))
                 self.catch_up(context)
                 response = inner(_message(request), context)
                 trailers = self.trailers()
@@ -195,6 +195,7 @@ class CallInterceptor(Interceptor):
             call = CallUnderWay(self, path)
             try:
                 principal = call.let_in(context)
+                CALLER.set(principal)
                 given = map(_message, request) if isinstance(request, Iterator) else _message(request)
                 yield from inner(_recorded(given, principal, call.method) if audited else given, context)
                 call.code = "OK"
@@ -225,7 +226,7 @@ class CallUnderWay:
         self._started = time.perf_counter()
 
     def let_in(self, caller: Caller) -> Principal:
-        """Return who calls, and leave it in `CALLER` for the handler.
+        """Return who calls.
 
         Raises:
             Unauthenticated: nobody knows who calls.
@@ -236,7 +237,6 @@ class CallUnderWay:
         if guard.asks:
             principal = self.principal = guard.caller_of(self._path, caller)
             guard.check(principal, self._path)
-        CALLER.set(principal)
         self._interceptor.check_node(caller)
         return principal
 

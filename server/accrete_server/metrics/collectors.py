@@ -6,17 +6,18 @@ Children of labelled metrics are looked up once and kept: a lookup costs more th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from prometheus_client import (
     CollectorRegistry,
     Counter,
     Gauge,
-    Histogram,
     ProcessCollector,
     disable_created_metrics,
 )
+from prometheus_client import Histogram as LabelledHistogram
 
+from accrete_server.metrics.histogram import Buckets, Histogram
 from accrete_server.metrics.statistics import Statistics
 
 SECONDS = (
@@ -48,11 +49,15 @@ class RequestMetrics:
         self._observe = observe
         self.phase = UNKNOWN_PHASE
         """The learner's phase as last read from the store."""
-        self._requests = Counter("accrete_requests", "Calls answered.", labels, registry=registry)
         self._seconds = Histogram(
-            "accrete_request_seconds", "From a call's coming to its end.", labels, buckets=SECONDS, registry=registry
+            "accrete_request_seconds",
+            "From a call's coming to its end.",
+            SECONDS,
+            registry,
+            labels,
+            counter=("accrete_requests", "Calls answered."),
         )
-        self._bound: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
+        self._bound: dict[tuple[str, str, str], Buckets] = {}
 
     def observe(self, method: str, code: str, seconds: float) -> None:
         """Count one call that has ended.
@@ -65,9 +70,8 @@ class RequestMetrics:
         key = (method, code, self.phase)
         bound = self._bound.get(key)
         if bound is None:
-            bound = self._bound[key] = (self._requests.labels(*key), self._seconds.labels(*key))
-        bound[0].inc()
-        bound[1].observe(seconds)
+            bound = self._bound[key] = self._seconds.of(*key)
+        bound.observe(seconds)
         if method in PREDICTIONS:
             if code != "OK":
                 self._statistics.failed(code, seconds)
@@ -82,18 +86,14 @@ class PredictMetrics:
         self.statistics = statistics
         self._images = Counter("accrete_images", "Images computed.", registry=registry)
         self._unknown = Counter("accrete_unknown_images", "Images that were called unknown.", registry=registry)
-        self._batch = Histogram(
-            "accrete_batch_images", "Images in one computation.", buckets=BATCH_SIZES, registry=registry
-        )
-        self._compute = Histogram(
-            "accrete_compute_seconds", "Features and probabilities of one batch.", buckets=SECONDS, registry=registry
-        )
-        self._waits = Histogram(
-            "accrete_queue_seconds", "A call's wait for its turn.", buckets=SECONDS, registry=registry
-        )
-        self._decode = Histogram(
-            "accrete_decode_seconds", "Decoding and resizing of one call's images.", buckets=SECONDS, registry=registry
-        )
+
+        def histogram(name: str, text: str, edges: Sequence[float] = SECONDS) -> Buckets:
+            return Histogram(f"accrete_{name}", text, edges, registry).of()
+
+        self._batch = histogram("batch_images", "Images in one computation.", BATCH_SIZES)
+        self._compute = histogram("compute_seconds", "Features and probabilities of one batch.")
+        self._waits = histogram("queue_seconds", "A call's wait for its turn.")
+        self._decode = histogram("decode_seconds", "Decoding and resizing of one call's images.")
 
     def computed(self, version: int, images: int, seconds: float) -> None:
         """Count one batch that `version` has computed."""
@@ -194,7 +194,7 @@ class ModelMetrics:
         )
         for stage in STAGES:  # a series that begins with 1 shows no increase
             self.broken.labels(stage)
-        self.swap_seconds = Histogram(
+        self.swap_seconds = LabelledHistogram(
             "accrete_swap_seconds", "A swap's stages.", ("stage",), buckets=SWAP_SECONDS, registry=registry
         )
         self.store_up = gauge("store_up", "Whether the store answered last time.")

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accrete.inference import service_pb2
-from accrete_model.vectors import highest
 from accrete_server.errors import InvalidInput
 from accrete_server.open_inference.inputs import BYTES, LENGTH
 from accrete_server.predict.batcher import Computed
@@ -102,14 +101,9 @@ def _marks(marks: NDArray[Any]) -> _Output:
 
 def _classified(computed: Computed, classes: int) -> _Output:
     """Return the K most probable classes of each image, as texts."""
-    ranks, values = highest(computed.probabilities, classes)  # [N, K]
-    labels = computed.view.classifier.labels
-    texts = (
-        f"{value:f}:{index}:{labels[index]}"
-        for row, numbers in zip(ranks.tolist(), values.tolist(), strict=True)
-        for index, value in zip(row, numbers, strict=True)
-    )
-    return _Output(datatype=BYTES, shape=ranks.shape, data=_packed(texts))
+    ranked, labels = computed.ranked(classes), computed.view.classifier.labels  # [N, K]
+    texts = (f"{value:f}:{index}:{labels[index]}" for row in ranked for index, value, _ in row)
+    return _Output(datatype=BYTES, shape=(len(ranked), len(ranked[0])), data=_packed(texts))
 
 
 def _packed(texts: Iterable[str]) -> bytes:

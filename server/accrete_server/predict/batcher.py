@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from accrete_model.vectors import Floats
+from accrete_model.vectors import Floats, highest
 from accrete_server.errors import LimitExceeded, ServerError, ShuttingDown
 from accrete_server.metrics.collectors import PredictMetrics
 from accrete_server.predict.admission import Call, check_still_wanted
@@ -32,18 +32,51 @@ Finish = Callable[[Sequence["Request"]], None]
 _RETRY_S = 0.05  # a few batches later
 
 
+Ranked = list[tuple[int, float, bool]]
+"""Of one image: the most probable classes by their numbers, each with its probability and whether it is provisional."""
+
+
+class Batch:
+    """What the images of a batch came to. It is ranked as a whole, since that takes hardly longer than for one call."""
+
+    __slots__ = ("_ranked", "_view", "probabilities")
+
+    def __init__(self, view: View, probabilities: Floats) -> None:
+        """`view` has computed it. `probabilities`: [M, C]."""
+        self._view = view
+        self.probabilities = probabilities
+        self._ranked: dict[int, list[Ranked]] = {}
+
+    def ranked(self, count: int) -> list[Ranked]:
+        """Return the `count` most probable classes of each image, fewer where there are no more."""
+        found = self._ranked.get(count)
+        if found is None:
+            ranks, best = highest(self.probabilities, count)  # [M, K] both
+            columns = (ranks.tolist(), best.tolist(), self._view.classifier.provisional[ranks].tolist())
+            found = self._ranked[count] = [list(zip(*row, strict=True)) for row in zip(*columns, strict=True)]
+        return found
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Computed:
     """What one call's images came to, and where the time went. All times are in seconds."""
 
     view: View
     version: int
+    batch: Batch
+    """Of which they were a part."""
+    rows: slice
+    """Which part."""
     features: Floats  # [N, d]
     probabilities: Floats  # [N, C]
     queue_s: float
     decode_s: float
     compute_s: float
     """Of the whole batch."""
+
+    def ranked(self, count: int) -> list[Ranked]:
+        """Return the `count` most probable classes of each of the N images, fewer where there are no more."""
+        return self.batch.ranked(count)[self.rows]
 
 
 class Request:
@@ -117,13 +150,24 @@ class Request:
         """Count the time since the images were decoded as waiting, too."""
         self._queue_s += time.perf_counter() - self._waits_since
 
-    def succeed(self, view: View, version: int, features: Floats, probabilities: Floats, compute_s: float) -> None:
-        """Set the outcome: the request's own rows of a batch that took `compute_s` seconds."""
+    def succeed(self, view: View, batch: Batch, features: Floats, first: int, compute_s: float) -> None:
+        """Set the outcome: the request's own rows of a batch.
+
+        Args:
+            view: what computed it.
+            batch: all of it.
+            features: all of them [M, d].
+            first: the request's first row.
+            compute_s: seconds that the batch took.
+        """
+        rows = slice(first, first + self.images)
         self.outcome = Computed(
             view=view,
-            version=version,
-            features=features,
-            probabilities=probabilities,
+            version=view.version,
+            batch=batch,
+            rows=rows,
+            features=features[rows],
+            probabilities=batch.probabilities[rows],
             queue_s=self._queue_s,
             decode_s=self._decode_s,
             compute_s=compute_s,
@@ -190,17 +234,15 @@ class Batcher:
             finally:
                 self._slots.give_back(view)
             seconds = time.perf_counter() - started
-            version = view.version
-            self._metrics.computed(version, len(batch), seconds)
+            self._metrics.computed(view.version, len(batch), seconds)
         except Exception as error:  # goes to every caller of the batch, and each reports it
             for request in requests:
                 request.fail(error)
             return
-        first = 0
+        whole, first = Batch(view, probabilities), 0
         for request in requests:
-            last = first + request.images
-            request.succeed(view, version, features[first:last], probabilities[first:last], seconds)
-            first = last
+            request.succeed(view, whole, features, first, seconds)
+            first += request.images
 
 
 class _GpuLine:

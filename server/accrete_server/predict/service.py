@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accrete.v1 import prediction_pb2, prediction_pb2_grpc, types_pb2
-from accrete_model.vectors import highest
 from accrete_server.config import ServerConfig
 from accrete_server.errors import InvalidInput, NoModel
 from accrete_server.images import ImageReader
@@ -79,13 +78,11 @@ class PredictQuery:
         self, computed: Computed, unknown: NDArray[np.bool_], false_alarm_rate: float
     ) -> prediction_pb2.PredictResponse:
         """Return the response: ranked labels, marks [N], features when asked for, and where the time went."""
-        ranks, best = highest(computed.probabilities, self._top_k)  # [N, K] both
-        labels, provisional = computed.view.classifier.labels, computed.view.classifier.provisional[ranks]
-        rows = zip(ranks.tolist(), best.tolist(), provisional.tolist(), strict=True)
+        labels = computed.view.classifier.labels
         response = prediction_pb2.PredictResponse(version=computed.version, false_alarm_rate=false_alarm_rate)
-        for row, is_unknown in zip(rows, unknown.tolist(), strict=True):
+        for row, is_unknown in zip(computed.ranked(self._top_k), unknown.tolist(), strict=True):
             add = response.predictions.add(unknown=is_unknown).labels.add  # in place: messages are copied otherwise
-            for rank, probability, is_new in zip(*row, strict=True):
+            for rank, probability, is_new in row:
                 add(label=labels[rank], probability=probability, provisional=is_new)
         if self._with_features:
             for prediction, row in zip(response.predictions, computed.features, strict=True):
