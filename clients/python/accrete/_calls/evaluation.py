@@ -1,22 +1,19 @@
-"""Measuring the live version on a folder of images: they are read, sent and counted a call at a time."""
+"""Measuring the live version on a folder of images: they are read and sent by several calls at a time."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import AsyncGenerator, Sequence
+import threading
+from collections.abc import Sequence
 from functools import partial
 
 from .._errors import InvalidInput
 from .._evaluation import Evaluation, Evaluator, RefusedImage
-from .._inputs import Example, image_message, source_of
-from .._transport.batching import batches
+from .._inputs import Example, source_of
 from .._transport.caller import Caller
-from ..v1 import types_pb2
 from . import operation, prediction
 from .folder import find_images
 from .progress import Report, shown
-
-_Sent = tuple[Example, types_pb2.Image]
 
 
 async def evaluate(
@@ -39,41 +36,47 @@ async def evaluate(
     found = await caller.transport.offload(lambda: find_images(path))
     known = [one.label for one in await operation.classes(caller, timeout) if one.state in ("learned", "provisional")]
     evaluator = Evaluator(known, threshold=threshold, worst=worst)
-    refused: list[RefusedImage] = []
     options = prediction.Options(top_k=1, unknown_rate=unknown_rate)
-    done, total = 0, len(found.examples)
+    images, total = [example.image for example in found.examples], len(found.examples)
     with shown(progress, "images") as report:
         report(0, total)
-        messages = _messages(caller, found.examples, refused)
-        async for batch in batches(messages, count=prediction.MAX_IMAGES, limit=prediction.MAX_BYTES, size=_size):
-            answers = await prediction.answered(caller, [message for _, message in batch], options, timeout)
-            for (example, _), outcome in zip(batch, answers, strict=True):
-                if isinstance(outcome, str):
-                    refused.append(_refused(example, outcome))
-                else:
-                    evaluator.add(source_of(example.image), example.label, outcome)
-                    done += 1
-            report(done + len(refused), total)
+        counted = _Counted(found.examples, evaluator, report)
+
+        async def measure(part: Sequence[int]) -> None:
+            counted.add(part, await prediction.answers_of(caller, images, part, options, timeout))
+
+        parts = await prediction.split(caller, images, prediction.WINDOW)
+        await caller.transport.together([partial(measure, part) for part in parts], prediction.WINDOW)
         report(total, total)
-    return evaluator.result(refused, found.skipped)
+    return evaluator.result(counted.refused, found.skipped)
 
 
-async def _messages(
-    caller: Caller, examples: Sequence[Example], refused: list[RefusedImage]
-) -> AsyncGenerator[_Sent, None]:
-    """Yield each image as it is sent, read when its turn comes; one that cannot be read is refused."""
-    for example in examples:
-        try:
-            message = await caller.transport.offload(partial(image_message, example.image))
-        except InvalidInput as error:
-            refused.append(_refused(example, error.details))
+class _Counted:
+    """Adds up the answers of calls as they end, in the order of the examples: whichever is first, the result is one."""
+
+    def __init__(self, examples: Sequence[Example], evaluator: Evaluator, report: Report) -> None:
+        self.refused: list[RefusedImage] = []
+        self._examples = examples
+        self._evaluator = evaluator
+        self._report = report
+        self._lock = threading.Lock()  # calls may end on several threads
+        self._waiting: dict[int, Sequence[prediction.Answer]] = {}
+        """By the first of its examples, what a call that was faster than those before it has come to."""
+        self._done = 0
+
+    def add(self, part: Sequence[int], answers: Sequence[prediction.Answer]) -> None:
+        """Add the answers for some examples, which follow each other."""
+        with self._lock:
+            self._waiting[part[0]] = answers
+            while (following := self._waiting.pop(self._done, None)) is not None:
+                for outcome in following:
+                    self._count(self._examples[self._done], outcome)
+                    self._done += 1
+                self._report(self._done, len(self._examples))
+
+    def _count(self, example: Example, outcome: prediction.Answer) -> None:
+        file = source_of(example.image)
+        if isinstance(outcome, str):
+            self.refused.append(RefusedImage(file=file, label=example.label, reason=outcome))
         else:
-            yield example, message
-
-
-def _size(sent: _Sent) -> int:
-    return sent[1].ByteSize()
-
-
-def _refused(example: Example, reason: str) -> RefusedImage:
-    return RefusedImage(file=source_of(example.image), label=example.label, reason=reason)
+            self._evaluator.add(file, example.label, outcome)

@@ -62,16 +62,7 @@ async def predict(
     if is_one(images):
         return await _predict_one(caller, cast(ImageLike, images), options, timeout)
     given = list(cast(Iterable[ImageLike], images))
-    sizes = await caller.transport.offload(lambda: [size_of(image) for image in given])
-    calls = max(1, -(-len(given) // MAX_IMAGES))
-    if calls > 1:  # then as many as may be under way: the server may have turns for all of them
-        calls = max(calls, min(window, -(-len(given) // ENOUGH)))
-    parts: list[list[int]] = []
-    # Even parts: a rest of a few images would leave the server's other turns with nothing to do.
-    even = batches(each(range(len(given))), count=-(-len(given) // calls), limit=MAX_BYTES, size=lambda i: sizes[i])
-    async for part in even:
-        parts.append(part)
-    works = [partial(_part, caller, given, part, options, timeout) for part in parts]
+    works = [partial(answers_of, caller, given, part, options, timeout) for part in await split(caller, given, window)]
     answers = await caller.transport.together(works, window) if len(works) > 1 else [await work() for work in works]
     found = [answer for some in answers for answer in some]
     return [
@@ -80,7 +71,18 @@ async def predict(
     ]
 
 
-async def _part(
+async def split(caller: Caller, given: Sequence[ImageLike], window: int) -> list[list[int]]:
+    """Return which of the images to send by which call, so that the server has work for `window` of them."""
+    sizes = await caller.transport.offload(lambda: [size_of(image) for image in given])
+    calls = max(1, -(-len(given) // MAX_IMAGES))
+    if calls > 1:  # then as many as may be under way: the server may have turns for all of them
+        calls = max(calls, min(window, -(-len(given) // ENOUGH)))
+    # Even parts: a rest of a few images would leave the server's other turns with nothing to do.
+    even = batches(each(range(len(given))), count=-(-len(given) // calls), limit=MAX_BYTES, size=lambda i: sizes[i])
+    return [part async for part in even]
+
+
+async def answers_of(
     caller: Caller, given: Sequence[ImageLike], part: Sequence[int], options: Options, timeout: float | None
 ) -> list[Answer]:
     """Return the answers to some of the images, by one call as far as they are no larger than they seemed."""
@@ -95,7 +97,7 @@ async def _part(
 
     batched = batches(messages(), count=MAX_IMAGES, limit=MAX_BYTES, size=lambda one: one[1].ByteSize())
     async for batch in batched:
-        answers = await answered(caller, [message for _, message in batch], options, timeout)
+        answers = await _answered(caller, [message for _, message in batch], options, timeout)
         found |= {index: answer for (index, _), answer in zip(batch, answers, strict=True)}
     return [found[index] for index in part]
 
@@ -114,7 +116,7 @@ async def _predict_one(caller: Caller, image: ImageLike, options: Options, timeo
     return found[0]
 
 
-async def answered(
+async def _answered(
     caller: Caller, images: Sequence[types_pb2.Image], options: Options, timeout: float | None
 ) -> list[Answer]:
     """Return the answer for each image of one call.

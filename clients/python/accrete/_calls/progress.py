@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 
 Report = Callable[[int, int], None]
-"""Called with how many are done and how many there are."""
+"""Called with how many are done and how many there are, by one thread at a time, which need not be the caller's."""
 
 
 @contextlib.contextmanager
