@@ -11,7 +11,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,10 +30,11 @@ from benchmarks.waiting import until
 DOCUMENTED = frozenset(
     {
         "OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "RESOURCE_EXHAUSTED", "DEADLINE_EXCEEDED",
-        "CANCELLED", "UNIMPLEMENTED",
+        "CANCELLED", "UNIMPLEMENTED", "ALREADY_EXISTS",
     }
 )  # fmt: skip
 """The codes that the contract names, and gRPC's own for a method that is none. INTERNAL and UNKNOWN are faults."""
+FRONTS = ("queue", "handlers")
 _THREADS = 4
 _WATCHED = ("server", "store", "learner")
 
@@ -57,14 +58,20 @@ def main() -> None:
     parser = arguments(__doc__ or "")
     parser.add_argument("--requests", type=int, metavar="N", help="how many (default: 100000; with --short 3000)")
     parser.add_argument("--seed", type=int, help="of the requests (default: drawn)")
+    parser.add_argument(
+        "--first", type=int, default=0, metavar="NUMBER", help="begin with this request: a long run in pieces"
+    )
+    parser.add_argument("--front", choices=FRONTS, help="by which calls reach it (default: the server's own choice)")
     parser.add_argument("--only", type=int, metavar="NUMBER", help="this request alone")
     parsed = parser.parse_args()
     seed = random.randrange(2**31) if parsed.seed is None else parsed.seed
     count = parsed.requests or (3_000 if parsed.short else 100_000)
-    numbers = range(count) if parsed.only is None else range(parsed.only, parsed.only + 1)
-    facts = machine() | {"seed": seed}
+    numbers = range(parsed.first, parsed.first + count)
+    if parsed.only is not None:
+        numbers = range(parsed.only, parsed.only + 1)
+    facts = machine() | {"seed": seed, "first": numbers.start, "front": parsed.front or "auto"}
     with tempfile.TemporaryDirectory(prefix="accrete-fuzz-") as folder:
-        rows, found = fuzz(Path(folder), seed, numbers)
+        rows, found = fuzz(Path(folder), seed, numbers, {"server.front": parsed.front} if parsed.front else {})
     show(rows, facts, parsed.json)
     for (kind, code), times in sorted(found.codes.items()):
         print(f"  {kind:<24} {code:<20} {times}")
@@ -73,9 +80,9 @@ def main() -> None:
     raise SystemExit(any(row.ok is False for row in rows))
 
 
-def fuzz(folder: Path, seed: int, numbers: range) -> tuple[list[Row], Found]:
-    """Start a node, teach it two classes, send it the requests, and look at what is left of it."""
-    node = Node(folder, settings={"store.pending_max_examples": "1000000", "inbox.enabled": "true"})
+def fuzz(folder: Path, seed: int, numbers: range, settings: Mapping[str, str]) -> tuple[list[Row], Found]:
+    """Start a node with these settings, teach it two classes, send it the requests, and look at what is left of it."""
+    node = Node(folder, settings={"store.pending_max_examples": "1000000", "inbox.enabled": "true", **settings})
     node.start()
     try:
         with node.client() as client:

@@ -21,6 +21,7 @@ WAIT = "/accrete.v1.Teaching/WaitLearned"
 OPERATION = "/accrete.v1.Operation/"
 CURATION = "/accrete.v1.Curation/"
 INBOX = "/accrete.v1.Inbox/"
+OPEN = "/inference.GRPCInferenceService/"
 # Learning is paused meanwhile, and is not to be resumed: what is hostile is stored and not learned.
 HARMLESS = ("GetStatus", "ListClasses", "ListVersions", "TriggerStep", "PauseLearning")
 
@@ -243,10 +244,32 @@ def _inbox(chance: random.Random) -> Hostile:
             return Hostile("inbox", INBOX + chance.choice(("SkipInbox", "ReopenInbox")), (_wire(skipped),))
 
 
+def _shared_memory(chance: random.Random) -> Hostile:
+    number, text = chance.choice((*NUMBERS, 2**62)), chance.choice(STRINGS)
+    match chance.randrange(4):
+        case 0 | 1:
+            key = chance.choice((text, f"/{text}", "/..", "/.", "/a/b", "//", "/accrete-none"))
+            region = service_pb2.SystemSharedMemoryRegisterRequest(
+                name=chance.choice(STRINGS), key=key, offset=max(number, 0), byte_size=max(chance.choice(NUMBERS), 0)
+            )
+            return Hostile("shared memory", OPEN + "SystemSharedMemoryRegister", (_wire(region),))
+        case 2:
+            status = service_pb2.SystemSharedMemoryStatusRequest(name=text)
+            name = chance.choice(("SystemSharedMemoryStatus", "SystemSharedMemoryUnregister"))
+            return Hostile("shared memory", OPEN + name, (_wire(status),))
+        case _:
+            tensor = service_pb2.ModelInferRequest.InferInputTensor(name="image", datatype="UINT8", shape=(1, 8, 8, 1))
+            tensor.parameters["shared_memory_region"].string_param = text
+            tensor.parameters["shared_memory_byte_size"].int64_param = number
+            tensor.parameters["shared_memory_offset"].int64_param = chance.choice(NUMBERS)
+            request = service_pb2.ModelInferRequest(model_name="accrete", inputs=[tensor])
+            return Hostile("shared memory", INFER, (_wire(request),))
+
+
 _MAKERS: tuple[Maker, ...] = (
     _noise, _unknown, _mutated, _mutated, _whole_picture, _sound_picture, _broken_odd_picture, _broken_picture, _bomb,
     _tensor, _inference, _numbers, _words, _unseen, _alike, _stream, _hasty, _operation,
-    _curation, _inbox,
+    _curation, _inbox, _shared_memory,
 )  # fmt: skip
 
 
