@@ -207,12 +207,20 @@ def cpu_s(pid: int) -> float:
 
 
 @contextmanager
-def default_node(data_dir: Path, settings: Mapping[str, str] | None = None) -> Iterator[str]:
+def default_node(
+    data_dir: Path,
+    settings: Mapping[str, str] | None = None,
+    *,
+    environment: Mapping[str, str] | None = None,
+    wrapped: Callable[[list[str]], list[str]] = list,
+) -> Iterator[str]:
     """Run `accrete up` with nothing set but where it is, without its page, and yield its address.
 
     Args:
         data_dir: made here; the log lies beside it.
         settings: further ones by `SECTION.FIELD`.
+        environment: further variables.
+        wrapped: returns the command to run in place of the node's.
     """
     own = {"server.metrics_port": "0", "learner.metrics_port": "0", "page.enabled": "false"}
     command = [sys.executable, "-m", "accrete", "up", "--data-dir", str(data_dir), "--port", "0"]
@@ -220,7 +228,7 @@ def default_node(data_dir: Path, settings: Mapping[str, str] | None = None) -> I
         command += ["--set", f"{name}={value}"]
     data_dir.mkdir()
     with (data_dir.parent / "node.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log)
+        process = subprocess.Popen(wrapped(command), stdout=log, stderr=log, env=os.environ | dict(environment or {}))
     try:
         yield until(lambda: addresses(data_dir), what="the server")["address"]
     finally:

@@ -6,26 +6,15 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import tracing
 from benchmarks.node import Node, descendants
+from benchmarks.outside import own_places
 from benchmarks.waiting import until
-from tests.support import tracing
 from tests.support.priority import FULL_PRIORITY
 
-ALLOWED = ("/dev/null", "/dev/tty", "/dev/pts", "/proc", "/dev/nvidia")
-"""The terminal, and what is no file: written to by everybody."""
 
-
-@pytest.fixture
-def places(tmp_path: Path) -> dict[str, str]:
-    """Where a process finds the user's and temporary folders, by variable; all of them empty."""
-    folders = {"HOME": "home", "XDG_CACHE_HOME": "home/.cache", "XDG_CONFIG_HOME": "home/.config", "TMPDIR": "tmp"}
-    for name in folders.values():
-        (tmp_path / name).mkdir(parents=True, exist_ok=True)
-    return {variable: str(tmp_path / name) for variable, name in folders.items()}
-
-
-def test_a_node_that_learns_and_serves_reaches_nobody_and_writes_nothing_elsewhere(tmp_path: Path, places, digits):
-    node = Node(tmp_path, environment=FULL_PRIORITY | places)
+def test_a_node_that_learns_and_serves_reaches_nobody_and_writes_nothing_elsewhere(tmp_path: Path, digits):
+    node = Node(tmp_path, environment=FULL_PRIORITY | own_places(tmp_path))
     trace = tmp_path / "trace"
     sees_calls = tracing.can_trace()
     node.start(lambda command: tracing.traced(command, trace) if sees_calls else command)
@@ -50,10 +39,7 @@ def test_a_node_that_learns_and_serves_reaches_nobody_and_writes_nothing_elsewhe
     if not sees_calls:
         pytest.skip("no strace here: files in other folders, and connections between two looks, were not watched")
     assert not tracing.reached(trace)
-    # Python keeps a module's bytecode beside it, once, unless the installation did.
-    elsewhere = {path for path in tracing.written(trace) if path.is_absolute() and "__pycache__" not in path.parts}
-    own = {path for path in elsewhere if node.data_dir in (path, *path.parents)}
-    assert {path for path in elsewhere - own if not str(path).startswith(ALLOWED)} == set()
+    assert tracing.elsewhere(trace, node.data_dir) == set()
 
 
 def _peers(node: Node) -> set[str]:

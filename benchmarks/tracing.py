@@ -11,7 +11,10 @@ from pathlib import Path
 _CALLS = "connect,sendto,sendmsg,sendmmsg,openat,open,creat,mkdir,mkdirat,rename,renameat,renameat2,link,linkat,symlink"
 _PLACES = re.compile(r'<((?:/|socket:)[^>]*)>|"((?:[^"\\]|\\.)*)"')
 _WRITES = re.compile(r"O_WRONLY|O_RDWR|O_CREAT|O_TRUNC|^(?:creat|mkdir|rename|link|symlink)")
-_TARGET = re.compile(r'sin6?_addr.*?"([0-9a-f:.]+)"|inet_addr\("([0-9.]+)"\)')
+_TARGET = re.compile(r'sin6?_port=htons\((\d+)\).*?(?:inet_addr\("([0-9.]+)"\)|"([0-9a-f:.]+)")')
+_NAMES_PORT = "53"
+_EVERYBODYS = ("/dev/null", "/dev/tty", "/dev/pts", "/proc", "/dev/nvidia")
+"""The terminal, and what is no file: written to by everybody."""
 
 
 def can_trace() -> bool:
@@ -42,13 +45,27 @@ def traced(command: Sequence[str], trace: Path) -> list[str]:
 
 
 def reached(trace: Path) -> set[str]:
-    """Return the addresses of networks that a connection or a datagram went to, this machine's own left out."""
+    """Return the addresses "HOST:PORT" of networks that a connection or a datagram went to.
+
+    This machine's own are left out, but for questions after names: whoever answers them here asks others.
+    """
     found = set()
     for call in _calls(trace):
         if call.startswith(("connect", "send")) and (target := _TARGET.search(call)):
-            found.add(target[1] or target[2])
+            port, host = target[1], target[2] or target[3]
+            own = host.startswith("127.") or host in ("::1", "::ffff:127.0.0.1")
+            if not own or port == _NAMES_PORT:
+                found.add(f"{host}:{port}")
+    return found
+
+
+def elsewhere(trace: Path, *own: Path) -> set[Path]:
+    """Return what was written outside some folders, terminals aside, and bytecode, which Python keeps by modules."""
+    found = {path for path in written(trace) if path.is_absolute() and "__pycache__" not in path.parts}
     return {
-        address for address in found if not address.startswith("127.") and address not in ("::1", "::ffff:127.0.0.1")
+        path
+        for path in found
+        if not str(path).startswith(_EVERYBODYS) and not any(folder in (path, *path.parents) for folder in own)
     }
 
 
