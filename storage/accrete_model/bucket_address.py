@@ -12,7 +12,7 @@ def check(url: str) -> None:
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in SCHEMES:
         raise ValueError("one that begins with s3://, gs://, az:// or file:/// is allowed")
-    if any(mark in rest for mark in "@?#") or not rest.isprintable():
+    if not rest.isprintable() or (scheme != "file" and any(mark in rest for mark in "@?#")):
         raise ValueError(
             "a bucket and a prefix alone are allowed: credentials and endpoint come from the environment "
             "(AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_ENDPOINT_URL and their like)"
@@ -28,8 +28,10 @@ def check(url: str) -> None:
 
 def shown(url: str) -> str:
     """Return the address without what may be a secret, put there by mistake."""
-    parts = urlsplit(url) if url.isprintable() else None
-    if parts is None:
+    if not url.isprintable():
         return "***"
+    if url.startswith("file:///"):
+        return url
+    parts = urlsplit(url)
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}{parts.path}" if parts.scheme else "***"

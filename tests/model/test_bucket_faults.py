@@ -12,11 +12,13 @@ from pathlib import Path
 
 import pytest
 
+from accrete_model.bucket import objects
 from accrete_model.bucket.store import BucketArtifactStore
 from accrete_model.config import ArtifactsConfig
 from accrete_model.errors import BucketRefused, BucketUnavailable, CorruptArtifact
 from accrete_model.frozen import BackboneStore
 from accrete_model.reader import read_card
+from benchmarks.waiting import free_port
 from tests.model.artifacts import small_backbone, write_frozen_artifact
 from tests.model.test_bucket import Site, cached
 from tests.support.bucket_proxy import BucketProxy
@@ -115,6 +117,59 @@ def test_an_answer_that_is_cut_off_is_no_damage_and_is_had_whole_at_the_next_try
         server.list() if asked == "list-type" else server.verify(1, digest)
     assert cached(server) == []
     server.verify(1, digest)
+
+
+def test_a_file_that_takes_longer_than_one_request_may_is_read_all_the_same(
+    proxied: tuple[Site, BucketProxy], monkeypatch: pytest.MonkeyPatch
+):
+    site, proxy = proxied
+    digest = site.learner().publish(site.candidate(600_000), 1)
+    monkeypatch.setattr(objects, "_LARGE_S", 2)
+    monkeypatch.setattr(objects, "_PART_BYTES", 100_000)
+    with proxy.fault("GET .*weights", slow_s=0.5):
+        site.machine("server").verify(1, digest)
+    assert len([one for one in proxy.requests if "weights" in one and one.startswith("GET")]) > 6
+
+
+def test_a_backbone_that_takes_longer_than_one_request_may_is_read_all_the_same(
+    proxied: tuple[Site, BucketProxy], monkeypatch: pytest.MonkeyPatch
+):
+    site, proxy = proxied
+    learner, server = site.learner(), site.machine("server")
+    backbones = BackboneStore(learner.backbones)
+    backbone = backbones.put(small_backbone())
+    digest = learner.publish(write_frozen_artifact(site.folder / "candidate", backbones, backbone), 1)
+    graph = (backbones.path(backbone) / "graph.onnx").stat().st_size
+    monkeypatch.setattr(objects, "_LARGE_S", 2)
+    monkeypatch.setattr(objects, "_SMALL_S", 2)
+    monkeypatch.setattr(objects, "_PART_BYTES", graph // 5)
+    with proxy.fault("GET .*graph.onnx", slow_s=3 * 100_000 / graph):
+        server.verify(1, digest)
+    assert BackboneStore(server.backbones).path(backbone).is_dir()
+
+
+def test_a_password_in_an_endpoints_address_is_shown_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    for name, value in (
+        ("AWS_ENDPOINT_URL", f"http://me:sekret@127.0.0.1:{free_port()}"), ("AWS_REGION", "here"),
+        ("AWS_ACCESS_KEY_ID", "name"), ("AWS_SECRET_ACCESS_KEY", "hush"),
+    ):  # fmt: skip
+        monkeypatch.setenv(name, value)
+    with pytest.raises(BucketUnavailable, match=r"cannot be listed: .*//\*\*\*@127") as refused:
+        objects.Objects("s3://bucket/p").list("")
+    assert "sekret" not in str(refused.value)
+    assert refused.value.__cause__ is None
+
+
+@pytest.mark.parametrize("name", ["a%20b", "a#b", "a?b", "a@b", "a\\b", 'a"b', "a b", "früh"])
+def test_any_folder_is_a_bucket(name: str, tmp_path: Path):
+    folder = tmp_path / name
+    folder.mkdir()
+    url = ArtifactsConfig(url=f"file://{folder}").url
+    bucket = objects.Objects(url)
+    bucket.put("versions/one", b"1")
+    assert bucket.get("versions/one") == b"1"
+    assert (folder / "versions" / "one").read_bytes() == b"1"
+    assert str(folder) in bucket.setting.replace("\\\\", "\\")
 
 
 @pytest.mark.parametrize("change", [lambda body: body[:-1], lambda body: b"x" + body[1:]], ids=["shorter", "another"])

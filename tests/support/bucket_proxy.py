@@ -5,8 +5,9 @@ from __future__ import annotations
 import http.client
 import re
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
@@ -26,6 +27,8 @@ class Fault:
     """What becomes of the answer's content, whose length is made to fit."""
     cut_after: int | None = None
     """Bytes of the content after which the connection is cut."""
+    slow_s: float = 0.0
+    """Seconds that each 100 kB of the content take, as over a slow network."""
 
 
 class BucketProxy:
@@ -70,7 +73,7 @@ class BucketProxy:
                 content = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 proxy.requests.append(asked)
                 fault = next((one for one in proxy._faults if re.search(one.pattern, asked)), None)
-                if fault is not None and fault.body is None and fault.cut_after is None:
+                if fault is not None and fault.body is None and fault.cut_after is None and not fault.slow_s:
                     return self._refuse(fault)
                 connection = http.client.HTTPConnection(*proxy._to, timeout=60)
                 connection.request(self.command, self.path, content, dict(self.headers.items()))
@@ -86,10 +89,19 @@ class BucketProxy:
                 length = answer.getheader("Content-Length") if self.command == "HEAD" else None
                 self.send_header("Content-Length", length or str(len(body)))
                 self.end_headers()
-                if self.command != "HEAD":
+                if self.command != "HEAD" and fault is not None and fault.slow_s:
+                    self._write_slowly(body, fault.slow_s)
+                elif self.command != "HEAD":
                     self.wfile.write(body if fault is None else body[: fault.cut_after])
                 self.close_connection = fault is not None and fault.cut_after is not None
                 return None
+
+            def _write_slowly(self, body: bytes, slow_s: float) -> None:
+                with suppress(OSError):  # hung up on
+                    for start in range(0, len(body), 10_000):
+                        piece = body[start : start + 10_000]
+                        time.sleep(slow_s * len(piece) / 100_000)
+                        self.wfile.write(piece)
 
             def _refuse(self, fault: Fault) -> None:
                 self.close_connection = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -27,13 +27,15 @@ _CONNECT_S = 3
 _SMALL_S = 10
 """Seconds that a request for a listing or a manifest may take. What hangs is found out by one of these, as a rule."""
 _LARGE_S = 60
-"""Seconds that a request may take in which a file is read, or 8 MiB of one are written."""
+"""Seconds that a request may take in which 8 MiB of a file are read or written, however large that is."""
 _RETRIES = 2
 _ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT", "AZURE_ENDPOINT")
 _PART_BYTES = 8 * 2**20
 _SECRETS = re.compile(r"SECRET|KEY|TOKEN|PASSW|CREDENTIAL|SAS", re.IGNORECASE)
 _PASSING = re.compile(r"^Generic \w+ error: | in [\d.]+\w*s\b|, after \d+ retries.*?retry_timeout: \w+ ", re.UNICODE)
 """What of an error's text is another each time, or tells nobody anything."""
+_ACCOUNT = re.compile(r"//[^/\s@]*@")
+"""Name and password in an address, as an endpoint or a proxy may have them."""
 _LONGEST_REASON = 300
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
 _NO_BUCKET = "there is no such bucket"
@@ -105,6 +107,19 @@ class Objects:
 
         return self._do("cannot be read", read)
 
+    def get_large(self, key: str) -> bytes | None:
+        """Return an object that may be large; None where there is none."""
+
+        def read(bucket: Any) -> bytes | None:
+            try:
+                return b"".join(_pieces(bucket, key)[1])
+            except FileNotFoundError as error:
+                if _code(error) == "NoSuchBucket":
+                    raise
+                return None
+
+        return self._do("cannot be read", read, _LARGE_S)
+
     def download(self, key: str, to: Path, *, sha256: str, length: int) -> None:
         """Write an object into a file, no more of it than it should have.
 
@@ -113,22 +128,19 @@ class Objects:
         """
 
         def read(bucket: Any) -> str:
-            digest, left = hashlib.sha256(), length
+            digest = hashlib.sha256()
             try:
-                parts = obstore.get(bucket, key).stream(min_chunk_size=_PART_BYTES)
+                size, pieces = _pieces(bucket, key)
+                if size != length:
+                    return f"has {size} bytes, not {length}"
                 with to.open("wb") as file:
-                    for part in parts:
-                        left -= len(part)
-                        if left < 0:
-                            return f"has more than {length} bytes"
-                        digest.update(part)
-                        file.write(part)
+                    for piece in pieces:
+                        digest.update(piece)
+                        file.write(piece)
             except FileNotFoundError as error:
                 if _code(error) == "NoSuchBucket":
                     raise
                 return "is missing"
-            if left:
-                return f"has {length - left} bytes, not {length}"
             return "" if digest.hexdigest() == sha256 else "does not match its checksum"
 
         if wrong := self._do("cannot be read", read, _LARGE_S):
@@ -164,6 +176,18 @@ class Objects:
             raise kind(f"{self.setting}: {what}: {reason}") from None  # the error itself may have more than we show
 
 
+def _pieces(bucket: Any, key: str) -> tuple[int, Iterator[bytes]]:
+    """Return the bytes that an object has, and them piece by piece: in one request, many would outlast its time."""
+    whole = obstore.get(bucket, key)
+    size: int = whole.meta["size"]
+    if size <= _PART_BYTES:
+        return size, iter([bytes(whole.bytes())])
+    return size, (
+        bytes(obstore.get_range(bucket, key, start=start, length=min(_PART_BYTES, size - start)))
+        for start in range(0, size, _PART_BYTES)
+    )
+
+
 def _delete(keys: Sequence[str], bucket: Any) -> None:
     if isinstance(bucket, LocalStore):  # it stops at one that is not there, and the others do not
         for key in keys:
@@ -174,8 +198,8 @@ def _delete(keys: Sequence[str], bucket: Any) -> None:
 
 
 def _connect(url: str, seconds: int) -> Any:
-    if url.startswith("file:"):
-        return from_url(url, automatic_cleanup=True)
+    if url.startswith("file:"):  # a path as it stands: in an address, %20 or a backslash would mean something else
+        return LocalStore(Path(url.removeprefix("file://")), automatic_cleanup=True)
     plain = any(os.environ.get(name, "").startswith("http://") for name in _ENDPOINTS)
     return from_url(
         url,
@@ -231,6 +255,7 @@ def _code(error: Exception) -> str:
 
 
 def _without_secrets(text: str, environment: Mapping[str, str]) -> str:
+    text = _ACCOUNT.sub("//***@", text)
     for name, value in environment.items():
         if len(value) > 3 and _SECRETS.search(name):
             text = text.replace(value, "***")

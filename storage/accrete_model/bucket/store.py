@@ -236,7 +236,8 @@ class BucketArtifactStore(ArtifactStore):
         try:
             store.get(digest)
         except LoadError:
-            card, graph = (self._objects.get(f"{_BACKBONES}/{digest}/{name}") for name in (CARD_FILE, GRAPH_FILE))
+            card = self._objects.get(f"{_BACKBONES}/{digest}/{CARD_FILE}")
+            graph = self._objects.get_large(f"{_BACKBONES}/{digest}/{GRAPH_FILE}")
             if card is None or graph is None or digest_of(card, graph) != digest:
                 return  # whoever wants it will say what is missing
             self._cache.make_room(len(graph))
