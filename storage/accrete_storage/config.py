@@ -14,8 +14,8 @@ class StoreConfig:
 
     url: str = field(default="", repr=False)
     """`redis://`, `rediss://` or `unix://` address of a Redis >= 7.0 or Valkey, or `redis+sentinel://HOST:PORT/SERVICE`
-    of one that Sentinel watches; empty: the embedded server in the data directory, so that nothing needs to be
-    installed."""
+    (`rediss+sentinel://`) of one that Sentinel watches; empty: the embedded server in the data directory, so that
+    nothing needs to be installed."""
     prefix: Annotated[str, Len(1, 64)] = "accrete"
     """Start of every key, so that several servers can share one store."""
     ack: Literal["fsync", "memory"] = "fsync"

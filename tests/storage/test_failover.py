@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import shutil
+import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -177,33 +179,96 @@ def test_a_node_of_a_cluster_without_our_keys_is_refused_by_name(tmp_path, conne
         process.wait()
 
 
+def test_a_reader_leaves_a_primary_that_became_a_replica_although_nothing_fails(nodes, address, connect):
+    old, new = nodes
+    reader = connect(address.url)
+    fail_over(old, new, address)
+    until(lambda: reader.pending.counts() == {} and not _clients(old))
+    assert _clients(new)
+    new.client.hset("{accrete}:state", "paused", "1")
+    assert reader.control.paused()
+
+
+def _clients(node: Node) -> list[str]:
+    """Return the addresses of whoever else is connected to a server, its primary and replicas aside."""
+    me = node.client.client_id()
+    found = [*node.client.client_list(_type="normal")]
+    return [one["addr"] for one in found if int(one["id"]) != me]
+
+
 def test_sentinel_names_the_primary_also_after_a_failover(nodes, tmp_path, connect):
     old, new = nodes
     port = free_port()
-    config = tmp_path / "sentinel.conf"
-    config.write_text(
-        f"port {port}\nbind 127.0.0.1\ndir {tmp_path}\n"
-        f"sentinel monitor shop 127.0.0.1 {old.port} 1\nsentinel down-after-milliseconds shop 300\n"
-    )
-    process = subprocess.Popen(["redis-server", str(config), "--sentinel"], stdout=subprocess.DEVNULL)
+    with _sentinel(tmp_path, f"port {port}", old.port) as sentinel:
+        until(lambda: _replicas(sentinel) == [new.port])
+        with pytest.raises(StoreMisconfigured, match="that is Sentinel and no store"):
+            connect(f"redis://127.0.0.1:{port}")
+        with pytest.raises(StoreUnavailable, match="No master found for 'nobody'"):
+            connect(f"redis+sentinel://127.0.0.1:{port}/nobody")
+        store = connect(f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{port}/shop/0")
+        store.pending.add(examples("before", 2))
+        new.caught_up(old)
+        until(lambda: _fails_over(sentinel))
+        until(lambda: new.client.info("replication")["role"] == "master")
+        old.end()
+        added_at_last(store, "after", 2)
+        assert store.pending.total().examples == 4
+
+
+def test_sentinel_is_asked_with_its_own_password_and_encrypted(tmp_path, connect):
+    """Sentinel and store take encrypted connections alone, each with a password of its own."""
+    if shutil.which("openssl") is None or shutil.which("redis-server") is None:
+        pytest.skip("openssl or redis-server is not installed")
+    making = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 -subj /CN=127.0.0.1"
+    making += " -addext subjectAltName=IP:127.0.0.1 -keyout own.key -out own.pem"
+    subprocess.run(making.split(), cwd=tmp_path, check=True, capture_output=True)
+    pem, key = tmp_path / "own.pem", tmp_path / "own.key"
+    tls = ["tls-auth-clients no", f"tls-cert-file {pem}", f"tls-key-file {key}", f"tls-ca-cert-file {pem}"]
+    port, own = free_port(), free_port()
+    words = [f"port 0\ntls-port {own}", "bind 127.0.0.1", f"dir {tmp_path}", "requirepass of-the-store", *tls]
+    config = tmp_path / "store.conf"
+    config.write_text("\n".join([*words, 'save ""', "appendonly yes", "appendfsync always"]))
+    process = subprocess.Popen(["redis-server", str(config)], stdout=subprocess.DEVNULL)
+    head = "\n".join([f"port 0\ntls-port {port}", "tls-replication yes", "requirepass of-sentinel", *tls])
+    address = f"127.0.0.1:{port}/shop"
+    options = f"ssl_ca_certs={pem}"
     try:
-        with redis.Redis(port=port) as sentinel:
-            until(lambda: _replicas(sentinel) == [new.port])
-            with pytest.raises(StoreMisconfigured, match="that is Sentinel and no store"):
-                connect(f"redis://127.0.0.1:{port}")
-            with pytest.raises(StoreUnavailable, match="No master found for 'nobody'"):
-                connect(f"redis+sentinel://127.0.0.1:{port}/nobody")
-            store = connect(f"redis+sentinel://127.0.0.1:{free_port()},127.0.0.1:{port}/shop/0")
-            store.pending.add(examples("before", 2))
-            new.caught_up(old)
-            until(lambda: _fails_over(sentinel))
-            until(lambda: new.client.info("replication")["role"] == "master")
-            old.end()
-            added_at_last(store, "after", 2)
-            assert store.pending.total().examples == 4
+        until(lambda: _listens(own))
+        with _sentinel(tmp_path, head, own, "sentinel auth-pass shop of-the-store"):
+            until(lambda: _listens(port))
+            whole = f"rediss+sentinel://:of-the-store@{address}?{options}&sentinel_password=of-sentinel"
+            store = connect(whole)
+            store.pending.add(examples("a", 2))
+            assert store.pending.total().examples == 2
+            for wrong in (whole.replace("of-sentinel", "another"), whole.partition("&")[0]):
+                with pytest.raises((StoreUnavailable, StoreMisconfigured)) as refused:
+                    connect(wrong)
+                assert "another" not in str(refused.value)
     finally:
         process.kill()
         process.wait()
+
+
+@contextmanager
+def _sentinel(folder: Path, head: str, port: int, more: str = "") -> Iterator[redis.Redis]:
+    """Run a Sentinel that watches the server at a port as "shop", and yield a client of it, if it is not encrypted."""
+    config = folder / "sentinel.conf"
+    config.write_text(
+        f"{head}\nbind 127.0.0.1\ndir {folder}\nsentinel monitor shop 127.0.0.1 {port} 1\n"
+        f"sentinel down-after-milliseconds shop 300\n{more}\n"
+    )
+    process = subprocess.Popen(["redis-server", str(config), "--sentinel"], stdout=subprocess.DEVNULL)
+    try:
+        with redis.Redis(port=int(head.partition(" ")[2].partition("\n")[0])) as client:
+            yield client
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def _replicas(sentinel: redis.Redis) -> list[int]:

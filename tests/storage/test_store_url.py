@@ -20,10 +20,13 @@ WHOLE = {
     "unix:///a b/%23.sock?db=1": "unix:///a b/%23.sock",
     "unix://user:sekret@/x/y.sock": "unix://***@/x/y.sock",
     "redis+sentinel://user:se%2Fkret@a,b:1/shop/2": "redis+sentinel://***@a,b:1/shop/2",
+    "rediss+sentinel://a/shop?sentinel_password=sekret&ssl_ca_certs=/x": "rediss+sentinel://a/shop",
+    "rediss+sentinel://:sekret@a/shop?sentinel_password=sekret": "rediss+sentinel://***@a/shop",
 }
 MISREAD = ["redis://:se/kret@h", "redis://:se#kret@h", "redis://:se?kret@h:3", "redis://:12/sekret@h"]
 MISREAD += ["redis://:se[kret@h", "redis://h?password=se@kret", "unix://:se/kret@/x.sock", "redis://:1?se@kret@h"]
 MISREAD += ["redis+sentinel://:se/kret@h/shop", "redis+sentinel://:se@kret@h:1/shop/x"]
+MISREAD += ["redis+sentinel://h/shop?sentinel_password=se@kret", "redis+sentinel://h/shop?password=sekret"]
 
 
 @pytest.mark.parametrize("url", WHOLE)
@@ -65,7 +68,19 @@ def test_sentinels_are_read_from_an_address():
     assert found.sentinels == (("one", 26379), ("two", 1), ("::1", 2))
     assert (found.service, found.database, found.username, found.password) == ("my shop", 3, "me", "se/kret")
     assert "kret" not in repr(found)
+    assert (found.sentinel_username, found.sentinel_password, found.tls) == (None, None, None)
+    found = store_url.sentinels("rediss+sentinel://h/s?sentinel_username=me&sentinel_password=se%26kret&ssl_keyfile=/k")
+    assert found is not None
+    assert (found.sentinel_username, found.sentinel_password, found.tls) == ("me", "se&kret", {"ssl_keyfile": "/k"})
+    assert "kret" not in repr(found)
     assert store_url.sentinels("redis://h:1") is None
-    for url in ("redis+sentinel://h:1", "redis+sentinel://h:1/", "redis+sentinel:///shop", "redis+sentinel://h/s/x"):
+    for url in (
+        "redis+sentinel://h/s?ssl_ca_certs=/x",
+        "redis+sentinel://h/s?db=1",
+        "redis+sentinel://h:1",
+        "redis+sentinel://h:1/",
+        "redis+sentinel:///shop",
+        "redis+sentinel://h/s/x",
+    ):
         with pytest.raises(ValueError, match="SERVICE"):
             store_url.check(url)

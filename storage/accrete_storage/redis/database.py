@@ -7,6 +7,7 @@ command.
 """
 
 import contextlib
+import math
 import os
 import sys
 import time
@@ -28,6 +29,7 @@ SETTINGS = ("maxmemory-policy", "appendonly", "appendfsync", "no-appendfsync-on-
 _AWAY = (redis.ConnectionError, redis.TimeoutError, redis.BusyLoadingError)
 _REPLICA = (redis.ReadOnlyError, redis.exceptions.MasterDownError)
 """The server is a replica by now, one that has lost its primary perhaps."""
+_REPLICAS_ROLE = "slave"
 _MOVED = (redis.exceptions.MovedError, redis.exceptions.ClusterCrossSlotError)
 """The server is a node of a cluster, and not the one that has our keys."""
 _MOVING = (redis.exceptions.AskError, redis.exceptions.TryAgainError, redis.exceptions.ClusterDownError)
@@ -38,6 +40,9 @@ _PASSING = ("MISCONF", "BUSY", "NOREPLICAS", "UNKILLABLE", _UNBLOCKED)
 """First words of replies that mean "not now", and that nothing was written."""
 _SUSPECT = (redis.ConnectionError, redis.TimeoutError, *_REPLICA)
 """After these, other connections may lead nowhere, or to a server that is not the right one any more."""
+_LOOK_S = 2.0
+"""Seconds after which a connection looks, before its next command, whether its server is a primary still: a replica
+answers reads, and nothing else would tell whoever only reads."""
 _MAX_CONNECTIONS = 1024
 """One per thread that uses the store at a time; redis-py's own limit of 100 is below a large thread pool."""
 
@@ -175,13 +180,14 @@ class Database:
             redis.ConnectionError: it leads to a server that must not be used. An error of redis-py's own, so that it
                 drops the connection: the store is away until the address leads to the right one, or it is set right.
         """
-        connection.generation = self.generation
+        connection.looked_s, connection.generation = math.inf, self.generation
         connection.on_connect()
         if self.guard is None:
+            connection.looked_s = time.monotonic()
             return
         connection.send_command("INFO", "server", "replication")
         info = _read_info(connection.read_response())
-        if info.get("role") == "slave":
+        if info.get("role") == _REPLICAS_ROLE:
             raise redis.ConnectionError(f"it is a replica of {info.get('master_host')}:{info.get('master_port')} now")
         connection.send_command("CONFIG", "GET", *SETTINGS)
         try:
@@ -190,7 +196,12 @@ class Database:
                 self.identity(connection)
         except StoreMisconfigured as error:
             raise redis.ConnectionError(str(error)) from error
-        self._run_id = info.get("run_id", "")
+        run_id = info.get("run_id", "")
+        if self._run_id not in ("", run_id):  # the address leads elsewhere: what was connected before may lead there
+            self.generation += 1
+            connection.generation = self.generation
+        self._run_id = run_id
+        connection.looked_s = time.monotonic()
 
 
 class _RenewedConnection:
@@ -198,13 +209,25 @@ class _RenewedConnection:
 
     database: Database
     generation = 0
+    looked_s = math.inf
+    """When it looked whether its server is a primary (time.monotonic()); infinity while it is being made."""
     _sock: Any
 
     def send_packed_command(self, *arguments: Any, **named: Any) -> Any:
         """Send a command, to where the address leads now."""
+        if self._sock is not None and time.monotonic() > self.looked_s + _LOOK_S:
+            self._look()
         if self._sock is not None and self.generation != self.database.generation:
             self.disconnect()  # type: ignore[attr-defined]
         return super().send_packed_command(*arguments, **named)  # type: ignore[misc]
+
+    def _look(self) -> None:
+        """Make all connections suspect where the server is a replica by now."""
+        self.looked_s = math.inf
+        self.send_command("INFO", "replication")  # type: ignore[attr-defined]
+        if _read_info(self.read_response()).get("role") == _REPLICAS_ROLE:
+            self._suspect()
+        self.looked_s = time.monotonic()
 
     def read_response(self, *arguments: Any, **named: Any) -> Any:
         """Read a reply; one that shows that the server is not the right one any more makes all connections suspect."""
@@ -229,10 +252,14 @@ def _sentinel_client(url: str, options: dict[str, Any]) -> Any:
     if address is None:
         return None
     asking = {name: value for name, value in options.items() if name.startswith("socket_")}
+    own = {"username": address.sentinel_username, "password": address.sentinel_password}
+    tls: dict[str, Any] = {} if address.tls is None else {"ssl": True, **address.tls}
+    if "ssl_check_hostname" in tls:  # redis-py reads the words of addresses of other kinds alone
+        tls["ssl_check_hostname"] = tls["ssl_check_hostname"].lower() in ("true", "yes", "1")
     kind: Any = Sentinel  # redis-py leaves its types out
-    known = kind(address.sentinels, sentinel_kwargs={**asking, "retry": options["retry"]})
+    known = kind(address.sentinels, sentinel_kwargs={**asking, **own, **tls, "retry": options["retry"]})
     account = {"username": address.username, "password": address.password}
-    return known.master_for(address.service, db=address.database, **account, **options)
+    return known.master_for(address.service, db=address.database, **account, **tls, **options)
 
 
 def _read_info(reply: bytes) -> dict[str, str]:
