@@ -134,6 +134,16 @@ def test_something_that_says_nothing_is_given_the_time_and_then_told():
         client.status()
 
 
+def test_something_that_says_nothing_is_told_after_one_attempt_and_no_timeout_is_waited_for():
+    with (
+        socket.create_server(("127.0.0.1", 0)) as listener,
+        accrete.Client(f"127.0.0.1:{listener.getsockname()[1]}", timeout=PATIENT) as client,
+        pytest.raises(accrete.Unavailable, match="something listens at .* and says nothing") as caught,
+    ):
+        client.status()
+    assert caught.value.attempts == 1
+
+
 def test_a_name_that_nobody_knows_is_told():
     assert "nosuch.invalid:50051: the host's name is not known" in refused("nosuch.invalid:50051")
 

@@ -267,15 +267,28 @@ def test_what_was_passed_over_is_told_where_no_image_is_left(client, tmp_path):
         "file,label\na.png,cat\nb/c.png,dog\n",
         "a.png,cat\n\nb/c.png,dog",
         "\ufeffid,Label,Path\n1,cat,a.png\n2,dog,b/c.png",
+        "file;label\r\na.png;cat\r\nb/c.png;dog\r\n",
+        "a.png\tcat\nb/c.png\tdog\n",
+        '\nfile,note,label\na.png,"two\nlines; with\u2028all, that",cat\nb/c.png,x,dog\n',
+        "utf-16:file\tlabel\r\na.png\tcat\r\nb/c.png\tdog\r\n",
     ],
 )
 def test_a_table_names_files_and_labels(tmp_path, text):
-    (tmp_path / "labels.csv").write_text(text, "utf-8")
+    wide = text.startswith("utf-16:")
+    (tmp_path / "labels.csv").write_bytes(text.removeprefix("utf-16:").encode("utf-16" if wide else "utf-8"))
     found = read_table(tmp_path / "labels.csv")
     assert [(one.label, one.image) for one in found.examples] == [
         ("cat", tmp_path / "a.png"),
         ("dog", tmp_path / "b/c.png"),
     ]
+
+
+def test_a_label_in_a_table_keeps_all_of_its_characters_and_lines_are_counted_as_an_editor_does(tmp_path):
+    (tmp_path / "labels.csv").write_text('file,label\na.png,"a\u2028b\x0bc"\n"b\n.png",cat\nc.png,\n', "utf-8")
+    with pytest.raises(InvalidInput, match="line 5"):
+        read_table(tmp_path / "labels.csv")
+    (tmp_path / "labels.csv").write_text('file,label\na.png,"a\u2028b\x0bc"\n', "utf-8")
+    assert [one.label for one in read_table(tmp_path / "labels.csv").examples] == ["a\u2028b\x0bc"]
 
 
 @pytest.mark.parametrize(

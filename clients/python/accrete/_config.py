@@ -23,6 +23,7 @@ NODE_KEY = "accrete-node-bin"
 DEFAULT_TIMEOUT_S = 30.0  # a server that is restarted is back well within it
 _TOKEN_KEY = "authorization"
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024  # the server's own default limit
+CONNECT_S = 5.0  # that an attempt to connect may take, with all that is exchanged before the first call
 
 Options = list[tuple[str, int | str]]
 
@@ -231,7 +232,7 @@ def _options(*, spread: bool, local: bool) -> Options:
         ("grpc.http2.max_pings_without_data", 0),
         # gRPC's own pauses between connection attempts grow to 2 minutes, far beyond the deadlines here.
         ("grpc.initial_reconnect_backoff_ms", 100),
-        ("grpc.min_reconnect_backoff_ms", 5_000),
+        ("grpc.min_reconnect_backoff_ms", round(1000 * CONNECT_S)),
         ("grpc.max_reconnect_backoff_ms", 2_000),
         ("grpc.enable_http_proxy", int(not local)),
         ("grpc.service_config", json.dumps({"loadBalancingConfig": [{policy: {}}]})),

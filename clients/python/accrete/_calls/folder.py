@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import codecs
 import csv
+import io
 import os
 import pathlib
 import unicodedata
@@ -52,6 +54,8 @@ _LEFT_BY_SYSTEMS = frozenset(("thumbs.db", "ehthumbs.db", "desktop.ini", "icon\r
 _SHOWN = 5  # names in a warning
 _FILE_COLUMNS = ("file", "filename", "path", "image")
 _LABEL_COLUMNS = ("label", "class")
+_DELIMITERS = ",;\t"
+"""Excel writes semicolons where numbers have commas, and tabs as "Unicode text"."""
 
 
 @dataclass(slots=True)
@@ -125,7 +129,7 @@ def read_table(table: str | os.PathLike[str], root: str | os.PathLike[str] | Non
     without such names the first column is the file and the second its label.
 
     Args:
-        table: the CSV file, in UTF-8.
+        table: the CSV file, with commas, semicolons or tabs, in UTF-8 or what Excel calls Unicode text.
         root: the folder that the files are named from; None: the table's.
 
     Raises:
@@ -134,27 +138,48 @@ def read_table(table: str | os.PathLike[str], root: str | os.PathLike[str] | Non
     path = pathlib.Path(table)
     base = path.parent if root is None else pathlib.Path(root)
     try:
-        rows = list(csv.reader(path.read_text("utf-8-sig").splitlines()))
+        rows = _rows(path.read_bytes())
     except OSError as error:
         raise InvalidInput(f"{path}: {error.strerror}") from error
     except (UnicodeDecodeError, csv.Error) as error:
         raise InvalidInput(f"{path}: no CSV file in UTF-8: {error}") from error
-    names = [name.strip().lower() for name in rows[0]] if rows else []
-    file_at = next((names.index(name) for name in _FILE_COLUMNS if name in names), None)
-    label_at = next((names.index(name) for name in _LABEL_COLUMNS if name in names), None)
-    first = 1
-    if file_at is None or label_at is None:
-        file_at, label_at, first = 0, 1, 0
+    columns = _columns(rows[0][1]) if rows else None
+    file_at, label_at = columns or (0, 1)
     found = FoundImages()
-    for line, row in enumerate(rows[first:], first + 1):
-        if not any(row):
-            continue
+    for line, row in rows[1 if columns else 0 :]:
         if len(row) <= max(file_at, label_at) or not row[file_at] or not row[label_at]:
             raise InvalidInput(f"{path}, line {line}: a file and its label are expected")
         found.examples.append(Example(row[label_at], base / row[file_at]))
     if not found.examples:
         raise InvalidInput(f"{path}: no line with a file and its label")
     return found
+
+
+def _rows(content: bytes) -> list[tuple[int, list[str]]]:
+    """Return the rows of a CSV file, each with the line that it ends on, by the delimiter that its first line has.
+
+    Raises:
+        UnicodeDecodeError, csv.Error: it is none.
+    """
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    text = content.decode("utf-16" if wide else "utf-8-sig")
+
+    def read(delimiter: str) -> list[tuple[int, list[str]]]:
+        reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+        return [(reader.line_num, row) for row in reader if any(row)]
+
+    found = [read(delimiter) for delimiter in _DELIMITERS]
+    named = [rows for rows in found if rows and _columns(rows[0][1])]
+    several = [rows for rows in found if rows and len(rows[0][1]) > 1]
+    return next(iter([*named, *several, *found]))
+
+
+def _columns(row: list[str]) -> tuple[int, int] | None:
+    """Return where files and labels stand, by a first row that names columns; None for another row."""
+    names = [name.strip().lower() for name in row]
+    file_at = next((names.index(name) for name in _FILE_COLUMNS if name in names), None)
+    label_at = next((names.index(name) for name in _LABEL_COLUMNS if name in names), None)
+    return None if file_at is None or label_at is None else (file_at, label_at)
 
 
 def told(skipped: Counter[str]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from dataclasses import dataclass, field
@@ -137,8 +138,10 @@ class Backoff:
         if new or (last and isinstance(error, Unavailable)):
             found = await self._caller.judge(error)
             left_s = self._failing_since_s + self._caller.retry.first_s - now_s
-            if found is not None and new and not found.slow and pause_s is not None:
-                last = last or found.hopeless or left_s <= 0
+            if found is not None and new and pause_s is not None:
+                # An attempt that met with silence has lasted for seconds itself (`CONNECT_S`).
+                enough = found.slow and math.isfinite(left_s)
+                last = last or found.hopeless or enough or left_s <= 0
                 pause_s = min(pause_s, left_s)
         if last or pause_s is None:
             error.attempts = self._count

@@ -33,7 +33,7 @@ class Diagnosis:
     hopeless: bool
     """Whether waiting does not help: what answers is not the server, or is to be asked otherwise."""
     slow: bool = False
-    """Whether it may be a server that is stuck or far away, which is worth the whole of a deadline."""
+    """Whether it may be a server that is stuck or far away, which is worth the whole of one attempt to connect."""
 
 
 def diagnose(endpoint: Endpoint, environment: Mapping[str, str] | None = None) -> Diagnosis | None:

@@ -119,6 +119,11 @@ def _token(path: str | None) -> str | None:
     if path is None:
         return None
     try:
-        return pathlib.Path(path).read_text().strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"--token-file {path}: {error}") from error
+        token = pathlib.Path(path).read_text("utf-8-sig").strip()
+    except OSError as error:
+        raise UsageError(f"--token-file {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise UsageError(f"--token-file {path}: no text: {error}") from error
+    if not token:
+        raise UsageError(f"--token-file {path}: it is empty; the token that `accrete token` printed is expected in it")
+    return token

@@ -90,7 +90,7 @@ def _save(folder: pathlib.Path, number: int, one: StoredExample) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         path.write_bytes(one.image)
     except OSError as error:
-        raise UsageError(f"--save {folder}: {error}") from error
+        raise UsageError(f"--save {error.filename or folder}: {error.strerror or error}") from error
 
 
 def _remarks(one: StoredExample) -> str | None:

@@ -115,7 +115,7 @@ def _save(folder: pathlib.Path, item: InboxItem) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         path.write_bytes(item.image)
     except OSError as error:
-        raise UsageError(f"--save {folder}: {error}") from error
+        raise UsageError(f"--save {error.filename or folder}: {error.strerror or error}") from error
 
 
 def _label(client: Client, output: Output, label: str, ids: Sequence[str]) -> None:
