@@ -19,6 +19,8 @@ PART_LIMIT = 100_000
 """Segments or chunks of a file: files have tens or hundreds, and each takes about a microsecond to walk over."""
 
 _TEXT_LIMIT = 1 << 20  # bytes of packed text that are unpacked, in search of an orientation
+_UNPACKED = 1 << 18  # bytes of pixels that are unpacked at a time, to look at their checksum
+_PIXEL_BYTES = 16  # of a PNG at most: eight, and a byte for each row of an interlaced one, however short
 _ORIENTATION = 0x0112  # the EXIF tag
 _SIZES = {1: 1, 3: 2, 4: 4, 6: 1, 8: 2, 9: 4}  # bytes of an integer, by its TIFF type
 _XMP_ORIENTATION = re.compile(rb"tiff:Orientation(?:\s*=\s*[\"']|>)\s*([0-9])")
@@ -54,6 +56,8 @@ class Picture:
     """As EXIF numbers them, from 1 (upright) to 8; 1 where none can be read."""
     scans: int = 0
     """Of a JPEG."""
+    doubtful: bool = False
+    """Whether a checksum of a PNG's pixels is wrong: `whole_pixels` says whether they are whole all the same."""
 
 
 def picture_of(data: bytes) -> Picture | None:
@@ -206,19 +210,43 @@ def _application(marker: int, body: bytes, orientation: _Orientation) -> bytes:
 
 def _png(data: bytes) -> Picture:
     """Walk over the chunks of a PNG (ISO/IEC 15948, section 5), and keep the critical ones."""
-    parts, orientation = [_PNG], _Orientation()
+    parts, orientation, doubtful = [_PNG], _Orientation(), False
     indexed = data[25:26] == b"\3"  # elsewhere a palette is a suggestion
     for kind, start, end in _chunks(data, 8, len(data), _big, 4, 0):
         body = data[start + 8 : max(end - 4, start + 8)]
         if kind in (b"IHDR", b"IDAT") or (kind == b"PLTE" and indexed):
             parts.append(data[start:end])
+            if kind == b"IDAT" and end <= len(data):
+                doubtful |= zlib.crc32(data[start + 4 : end - 4]) != _big(data[end - 4 : end])
         elif kind == b"IEND":
             break
         elif kind == b"eXIf":
             orientation.exif(body)
         elif kind in (b"tEXt", b"zTXt", b"iTXt"):
             _text(kind, body, orientation)
-    return Picture("PNG", b"".join(parts) + b"\0\0\0\0IEND\xae\x42\x60\x82", orientation.value)
+    whole = b"".join(parts) + b"\0\0\0\0IEND\xae\x42\x60\x82"
+    return Picture("PNG", whole, orientation.value, doubtful=doubtful)
+
+
+def whole_pixels(picture: Picture, pixels: int) -> bool:
+    """Return whether a PNG's packed pixels are what zlib's own checksum, behind all of them, says.
+
+    A decoder that has all rows does not read as far.
+
+    Args:
+        picture: of a PNG.
+        pixels: how many it has, which bounds what is unpacked.
+    """
+    unpacking, left = zlib.decompressobj(), _UNPACKED + _PIXEL_BYTES * pixels
+    try:
+        for kind, start, end in _chunks(picture.data, 8, len(picture.data), _big, 4, 0):
+            packed = picture.data[start + 8 : end - 4] if kind == b"IDAT" else b""
+            while packed and left > 0:
+                left -= len(unpacking.decompress(packed, _UNPACKED))
+                packed = unpacking.unconsumed_tail
+    except zlib.error:
+        return False
+    return unpacking.eof
 
 
 def _text(kind: bytes, body: bytes, orientation: _Orientation) -> None:

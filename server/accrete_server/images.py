@@ -17,7 +17,7 @@ from PIL import AvifImagePlugin, Image
 
 from accrete.v1 import types_pb2
 from accrete_model.input_spec import InputSpec
-from accrete_server.image_files import BadStructure, Picture, exif_orientation, name_of, picture_of
+from accrete_server.image_files import BadStructure, Picture, exif_orientation, name_of, picture_of, whole_pixels
 
 FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "AVIF", "HEIF")
 """By Pillow's names. HEIF is read where pillow-heif is installed, AVIF where Pillow was built with it."""
@@ -127,6 +127,8 @@ class ImageReader:
         self._check_webp(picture.data)
         self._check_scans(picture)
         image = self._open(picture)
+        if picture.doubtful and not whole_pixels(picture, image.width * image.height):
+            raise BadImage("damaged PNG: its pixels are not those that its checksums are of")
         try:
             image.draft(self._mode, (enough, enough))
             image.load()

@@ -129,6 +129,24 @@ def test_a_file_of_a_great_many_parts_is_refused(data: bytes):
         _reader(SIZE).encoded(data)
 
 
+def test_a_png_whose_pixels_are_damaged_is_refused_although_a_decoder_would_read_it():
+    image = picture(64, 64, seed=4)
+    data = encode(image, "PNG", compress_level=9)
+    start, length = data.index(b"IDAT") + 4, int.from_bytes(data[data.index(b"IDAT") - 4 : data.index(b"IDAT")])
+    np.testing.assert_array_equal(_reader((64, 64)).encoded(data), np.asarray(image))
+    read_all_the_same = 0
+    for at in range(start + 8, start + length, max(1, length // 50)):
+        damaged = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
+        try:
+            read_all_the_same += bool(Image.open(io.BytesIO(damaged)).load())
+        except (OSError, SyntaxError):
+            continue
+        finally:
+            with pytest.raises(BadImage, match="damaged"):
+                _reader((64, 64)).encoded(damaged)
+    assert read_all_the_same, "the decoder looks at the checksum itself"
+
+
 def test_avif_is_read_and_turned_upright():
     image = picture(*SIZE)
     exif = Image.Exif()
