@@ -17,6 +17,7 @@ from accrete_model.config import EngineConfig
 from accrete_model.loaded_version import load
 from accrete_server.access.audit import facts
 from accrete_server.inbox.config import InboxConfig
+from accrete_storage.examples.example import Example
 from accrete_storage.versions.prototypes import Prototype
 from benchmarks.waiting import until
 from tests.model.artifacts import Recipe
@@ -268,3 +269,15 @@ def test_without_the_store_a_server_goes_on_with_the_labels_that_it_knew(world: 
     loaded = load(world.artifacts.path(1), 1, EngineConfig(device="cpu"))
     assert loaded.labels == LABELS, "its files are as they were"
     loaded.close()
+
+
+@pytest.mark.parametrize("odd", ["cat\u200b", "e\u0301", " cat"])
+def test_a_class_that_an_earlier_release_let_in_can_be_looked_at_and_forgotten(
+    world: World, client: accrete.Client, odd: str
+) -> None:
+    world.store.pending.add([Example(id="x", label=odd, content=pixels(3))])
+    assert [one.id for one in client.examples(odd).examples] == ["x"]
+    assert client.forget_class(odd).pending == 1
+    for gone in (client.forget_class, client.examples, client.retry_held, client.drop_held):
+        with pytest.raises(accrete.InvalidInput, match="label: "):
+            gone(odd)

@@ -12,10 +12,9 @@ from accrete_server.config import ServerConfig
 from accrete_server.curate import evaluations, examples
 from accrete_server.errors import InvalidInput, NotNow
 from accrete_server.store_connection import StoreConnection
-from accrete_server.teach.labels import check_label
+from accrete_server.teach.labels import check_label, known_or_checked
 from accrete_server.versions.awaiting import await_revision
 from accrete_server.versions.slots import Slots
-from accrete_storage.errors import NotFound
 from accrete_storage.renaming import RenameResult
 
 MAX_PICTURES = 2**24
@@ -43,9 +42,9 @@ class Curation(curation_pb2_grpc.CurationServicer):
         self, request: curation_pb2.ListExamplesRequest, context: grpc.ServicerContext
     ) -> curation_pb2.ListExamplesResponse:
         """Return a page of a label's examples."""
-        check_label(request.label, self._config.max_label_bytes)
         most = min(MAX_PICTURES, self._config.max_message_bytes // 4)
-        return examples.page(self._connection.store(), request, most)
+        with known_or_checked(self._config.max_label_bytes, request.label):
+            return examples.page(self._connection.store(), request, most)
 
     def GetEvaluation(  # noqa: N802
         self, request: curation_pb2.GetEvaluationRequest, context: grpc.ServicerContext
@@ -89,15 +88,8 @@ class Curation(curation_pb2_grpc.CurationServicer):
         return curation_pb2.MergeClassesResponse(examples=done.examples)
 
     def _changed(self, change: Callable[[], RenameResult], context: grpc.ServicerContext, *labels: str) -> RenameResult:
-        """Change a class, and wait until this server serves it so.
-
-        Labels of classes are checked where there is no such class only: what an earlier release let in can be mended.
-        """
-        try:
+        """Change a class, and wait until this server serves it so."""
+        with known_or_checked(self._config.max_label_bytes, *labels):
             done = change()
-        except NotFound:
-            for label in labels:
-                check_label(label, self._config.max_label_bytes)
-            raise
         await_revision(self._slots, done.revision, context)
         return done

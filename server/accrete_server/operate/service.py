@@ -14,7 +14,7 @@ from accrete_server.errors import BrokenCandidate, NotNow, Unknown
 from accrete_server.operate import messages, reporting
 from accrete_server.operate.membership import Membership
 from accrete_server.store_connection import StoreConnection
-from accrete_server.teach.labels import check_ids, check_label
+from accrete_server.teach.labels import check_ids, known_or_checked
 from accrete_server.versions.awaiting import await_revision, await_served
 from accrete_server.versions.load_failures import LoadFailures
 from accrete_server.versions.loading import FETCH, verify
@@ -164,8 +164,8 @@ class Operation(operation_pb2_grpc.OperationServicer):
         self, request: operation_pb2.RetryHeldRequest, context: grpc.ServicerContext
     ) -> operation_pb2.RetryHeldResponse:
         """Take a label out of quarantine, so that its examples start steps again."""
-        check_label(request.label, self._config.max_label_bytes)
-        pending = self._connection.store().quarantine.retry(request.label)
+        with known_or_checked(self._config.max_label_bytes, request.label):
+            pending = self._connection.store().quarantine.retry(request.label)
         _log.info("quarantine.retried", extra={"label": request.label, "pending": pending})
         return operation_pb2.RetryHeldResponse(pending=pending)
 
@@ -173,8 +173,8 @@ class Operation(operation_pb2_grpc.OperationServicer):
         self, request: operation_pb2.ApproveLabelRequest, context: grpc.ServicerContext
     ) -> operation_pb2.ApproveLabelResponse:
         """Let a new label be learned."""
-        check_label(request.label, self._config.max_label_bytes)
-        pending = self._connection.store().quarantine.approve(request.label)
+        with known_or_checked(self._config.max_label_bytes, request.label):
+            pending = self._connection.store().quarantine.approve(request.label)
         _log.info("label.approved", extra={"label": request.label, "pending": pending})
         return operation_pb2.ApproveLabelResponse(pending=pending)
 
@@ -182,8 +182,8 @@ class Operation(operation_pb2_grpc.OperationServicer):
         self, request: operation_pb2.DropHeldRequest, context: grpc.ServicerContext
     ) -> operation_pb2.DropHeldResponse:
         """Take a label out of quarantine by removing its pending examples."""
-        check_label(request.label, self._config.max_label_bytes)
-        dropped = self._connection.store().quarantine.drop(request.label)
+        with known_or_checked(self._config.max_label_bytes, request.label):
+            dropped = self._connection.store().quarantine.drop(request.label)
         _log.info("quarantine.dropped", extra={"label": request.label, "dropped": dropped})
         return operation_pb2.DropHeldResponse(dropped=dropped)
 
@@ -227,9 +227,9 @@ class Operation(operation_pb2_grpc.OperationServicer):
         self, request: operation_pb2.ForgetClassRequest, context: grpc.ServicerContext
     ) -> operation_pb2.ForgetClassResponse:
         """Remove a class, and return once this server no longer answers with it."""
-        check_label(request.label, self._config.max_label_bytes)
         store = self._connection.store()
-        result = store.control.forget_class(request.label)
+        with known_or_checked(self._config.max_label_bytes, request.label):
+            result = store.control.forget_class(request.label)
         _log.info("class.forgotten", extra={"label": request.label})
         await_revision(self._slots, store.registry.state().revision, context)
         return operation_pb2.ForgetClassResponse(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 
-from accrete_server.errors import InvalidInput, LimitExceeded
+from accrete_server.errors import InvalidInput, LimitExceeded, Unknown
 from accrete_server.teach.invisible import first_invisible, named
+from accrete_storage.errors import NotFound
 
 MAX_ID_CHARS = 128
 MAX_METADATA_ENTRIES = 16
@@ -47,6 +49,21 @@ def check_label(label: str, max_bytes: int) -> None:
             f"label: holds {named(invisible)}, which does not show, so that two labels would look like one; "
             "take it out or put a plain space before sending"
         )
+
+
+@contextmanager
+def known_or_checked(max_bytes: int, *labels: str) -> Iterator[None]:
+    """Check labels only where the block finds no such class: what an earlier release let in can be mended, and goes.
+
+    Raises:
+        InvalidInput: there is no such class, nor can there be.
+    """
+    try:
+        yield
+    except (NotFound, Unknown):
+        for label in labels:
+            check_label(label, max_bytes)
+        raise
 
 
 def _decomposed(label: str) -> str:
