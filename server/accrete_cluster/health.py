@@ -13,6 +13,7 @@ from accrete_node.settings import Settings
 from accrete_server.grpc_server import LIVENESS
 
 _TIMEOUT_S = 2.0
+_DIRECT = (("grpc.enable_http_proxy", 0),)  # a proxy of the environment does not lead to this machine
 
 
 class Health:
@@ -30,11 +31,11 @@ class Health:
         placed = settings.model_copy(update={"server": dataclasses.replace(settings.server, port=port)})
         tls = Server(placed).target().tls
         if tls is False or tls is True:
-            self._channel = grpc.insecure_channel(address)
+            self._channel = grpc.insecure_channel(address, _DIRECT)
         else:
             with open(tls.root_certificates or "", "rb") as file:
                 credentials = grpc.ssl_channel_credentials(file.read())
-            options = (("grpc.ssl_target_name_override", tls.server_name),)
+            options = (*_DIRECT, ("grpc.ssl_target_name_override", tls.server_name))
             self._channel = grpc.secure_channel(address, credentials, options)
         self._stub = health_pb2_grpc.HealthStub(self._channel)
         self._connects_only = bool(settings.access.client_ca)

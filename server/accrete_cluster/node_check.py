@@ -96,7 +96,7 @@ def _data_dir(settings: Settings, mark: str) -> list[str]:
             settings.data_dir.mkdir(parents=True, exist_ok=True)
         elif not settings.data_dir.is_dir():
             return [f"{name}: it is not there; {elsewhere}"]
-        elif not (settings.data_dir / MARK).is_file() or (settings.data_dir / MARK).read_text() != mark:
+        elif not (settings.data_dir / MARK).is_file() or (settings.data_dir / MARK).read_text("utf-8") != mark:
             return [f"{name}: it is another folder than where `accrete cluster up` was called; {elsewhere}"]
         with tempfile.TemporaryFile(dir=settings.data_dir):
             pass

@@ -15,6 +15,7 @@ from accrete_cluster.display import progress, shown_status
 from accrete_cluster.node_check import MARK, NodeCheck
 from accrete_cluster.spec import KINDS, Spec, namespace, spec_of
 from accrete_kit.atomic_file import write_text
+from accrete_kit.plain import plain
 from accrete_node.exit_status import CANNOT_START
 from accrete_node.processes import begin_data_dir
 from accrete_node.settings import Settings, SettingsError
@@ -76,7 +77,7 @@ def _guarded(work: Callable[[], int]) -> int:
         for problem in error.problems:
             print(f"accrete: {problem}", file=sys.stderr)
     except (NoRay, StorageError, OSError) as error:
-        print(f"accrete: {error}", file=sys.stderr)
+        print(f"accrete: {plain(error)}", file=sys.stderr)
     except KeyboardInterrupt:
         print("accrete: the cluster goes on; `accrete cluster status` shows it", file=sys.stderr)
         return NOT_WHOLE
@@ -111,7 +112,7 @@ def _mark(settings: Settings) -> str:
     begin_data_dir(settings)
     file = settings.data_dir / MARK
     file.parent.mkdir(exist_ok=True)
-    if not file.is_file():
+    if not file.is_file() or not file.read_text("utf-8", "replace").strip("\0"):  # a loss of power leaves such
         write_text(file, uuid.uuid4().hex)
     return file.read_text("utf-8")
 

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from accrete_kit.file_lock import FileLock
+from accrete_kit.plain import plain
 from accrete_model.artifact_store import ArtifactStore
 from accrete_model.artifacts import open_artifacts
 from accrete_model.errors import ModelError
@@ -40,7 +41,7 @@ def _run(folder: Path, what: str, work: Callable[[], Backup]) -> int:
     try:
         found = work()
     except (StorageError, ModelError, SettingsError, OSError, ValueError) as error:
-        print(f"accrete: {error}", file=sys.stderr)
+        print(f"accrete: {plain(error)}", file=sys.stderr)
         return CANNOT_START
     for number, reason in found.damaged.items():
         print(

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from accrete_kit.plain import plain
 from accrete_node.exit_status import CANNOT_START
 
 if TYPE_CHECKING:
@@ -319,7 +320,7 @@ def token(
     try:
         tokens.add(file, tokens.line(name, roles.split(","), new))
     except (OSError, ValueError) as error:
-        print(f"accrete: {error}", file=sys.stderr)
+        print(f"accrete: {plain(error)}", file=sys.stderr)
         return CANNOT_START
     if new is not None:
         print(new)

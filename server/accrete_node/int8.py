@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from accrete_kit.atomic_file import write_bytes
+from accrete_kit.plain import plain
 from accrete_learner.backbone_names import ONNX, is_frozen
 from accrete_learner.config import IDENTITY, ModelConfig
 from accrete_learner.frozen_backbone import frozen_backbone
@@ -41,7 +42,7 @@ def write_int8(settings: Settings, file: Path, images: Path) -> int:
     try:
         told = _written(settings, file, images)
     except (OSError, ValueError) as error:
-        print(f"accrete: {error}", file=sys.stderr)
+        print(f"accrete: {plain(error)}", file=sys.stderr)
         return CANNOT_START
     print(told)
     return 0
@@ -55,11 +56,11 @@ def _written(settings: Settings, file: Path, folder: Path) -> str:
         raise ValueError(f"{file}: is there already")
     if not file.parent.is_dir():  # said before minutes of work
         raise ValueError(f"{file}: there is no folder {file.parent}")
-    found = _images(folder, model, settings.server.max_pixels, settings.server.max_image_bytes)
+    found, passed_over = _images(folder, model, settings.server.max_pixels, settings.server.max_image_bytes)
     compared, calibrated = found[: len(found) // 5], found[len(found) // 5 :]
     graph = frozen_backbone(model).graph
     try:
-        integers = quantized(graph, calibrated)
+        integers = quantized(graph, calibrated, file.parent)
     except Exception as error:  # of ONNX Runtime's and onnx' many kinds
         reason = " ".join(str(error).split())
         raise ValueError(f"model.backbone = {model.backbone!r}: ONNX Runtime cannot quantise it: {reason}") from error
@@ -69,30 +70,38 @@ def _written(settings: Settings, file: Path, folder: Path) -> str:
     return (
         f"{file}: {len(integers) / 1e6:.1f} MB in place of {len(graph) / 1e6:.1f}, "
         f"{fast:.1f} ms per image in place of {slow:.1f} (one thread of this CPU)\n"
-        f"Calibrated on {len(calibrated)} images. On {len(compared)} others its features lie at a cosine of "
-        f"{cosine.mean():.4f} (lowest {cosine.min():.4f}) to those of {model.backbone}.\n"
+        f"Calibrated on {len(calibrated)} images{passed_over}. On {len(compared)} others its features lie at a cosine "
+        f"of {cosine.mean():.4f} (lowest {cosine.min():.4f}) to those of {model.backbone}.\n"
         f"Take it up with model.backbone = {ONNX}{file}; no other setting of how it takes images, for they are in it."
     )
 
 
-def _images(folder: Path, model: ModelConfig, max_pixels: int, max_bytes: int) -> list[NDArray[Any]]:
-    """Return images of a folder as the model takes them, drawn at random. Raises ValueError when there are too few."""
+def _images(folder: Path, model: ModelConfig, max_pixels: int, max_bytes: int) -> tuple[list[NDArray[Any]], str]:
+    """Return images of a folder as the model takes them, drawn at random, and what is to be told of other files.
+
+    Raises:
+        ValueError: there are too few.
+    """
     if not folder.is_dir():
         raise ValueError(f"{folder}: no folder of images")
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not path.name.startswith("."))
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path.relative_to(folder)))
     random.Random(0).shuffle(files)
     reader = ImageReader(model.input_spec, max_pixels=max_pixels, max_bytes=max_bytes)
-    found = list[NDArray[Any]]()
+    found, left_out = list[NDArray[Any]](), list[Path]()
     for path in files:
         try:
             found.append(reader.encoded(path.read_bytes()))
-        except BadImage:
-            continue  # what else lies there
+        except (BadImage, OSError):
+            left_out.append(path)  # what else lies there
         if len(found) == _CALIBRATED + _COMPARED:
             break
     if len(found) < FEWEST:
         raise ValueError(f"{folder}: {len(found)} images that can be read; at least {FEWEST} are needed")
-    return found
+    return found, f" ({len(left_out)} files are no images, such as {left_out[0]})" if left_out else ""
+
+
+def _is_hidden(path: Path) -> bool:
+    return any(part.startswith(".") for part in path.parts)
 
 
 def _measured(graphs: Sequence[bytes], images: NDArray[Any]) -> tuple[list[NDArray[Any]], list[float]]:

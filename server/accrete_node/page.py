@@ -8,6 +8,7 @@ import os
 from accrete import TlsConfig, Unavailable
 from accrete_kit.addresses import is_loopback
 from accrete_kit.atomic_file import write_json
+from accrete_kit.plain import plain
 from accrete_node.settings import Settings
 from accrete_page.certificate import names_in
 from accrete_page.serving import PageSettings
@@ -62,7 +63,7 @@ class Server:
                     self._tls = TlsConfig(root_certificates=access.certificate, server_name=name.replace("*", "page"))
                     self._stamp = stamp
             except (OSError, ValueError) as error:
-                raise Unavailable(f"the server's certificate cannot be read: {error}") from error
+                raise Unavailable(f"the server's certificate cannot be read: {plain(error)}") from error
         return Target(address=f"{self._host()}:{self._port()}", tls=self._tls, stamp=self._stamp)
 
     def _host(self) -> str:

@@ -70,7 +70,10 @@ def begun_with(data_dir: Path) -> Preset | None:
         for preset in get_args(Preset):
             if name == preset:
                 return preset  # type: ignore[no-any-return]
-        raise ValueError(f"{file} names the preset {name!r}; this release has {', '.join(get_args(Preset))}")
+        raise ValueError(
+            f"{file} names the preset {name!r}; this release has {', '.join(get_args(Preset))}: write into it the one "
+            "that the directory was begun with"
+        )
     return "cifar" if (data_dir / "versions").exists() or (data_dir / "store").exists() else None
 
 

@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 from accrete_kit import dependencies
 from accrete_kit.atomic_file import write_text
+from accrete_kit.plain import plain
 from accrete_learner.deep.refusal import refusal
 from accrete_learner.method_names import ANALYTIC
 from accrete_learner_service.waiting import pending_waits_for
@@ -87,8 +88,8 @@ def _run(settings: Settings, name: str, run: Callable[[], None]) -> int:
         dependencies.cache_in(settings.data_dir / CACHE_FOLDER)
         run()
     except (SettingsError, StorageError, BucketRefused, OSError, ValueError) as error:
-        _log.error("process.cannot_start", extra={"reason": str(error)})
-        print(f"accrete: {name}: {error}", file=sys.stderr)
+        _log.error("process.cannot_start", extra={"reason": plain(error)})
+        print(f"accrete: {name}: {plain(error)}", file=sys.stderr)
         return CANNOT_START
     return 0
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
+from accrete_kit.plain import plain
 from accrete_node import log
 from accrete_node.exit_status import CANNOT_START
 from accrete_node.libraries import check_learning, check_serving
@@ -76,7 +77,7 @@ def up(settings: Settings) -> int:
         check_fit(settings)
         running = supervisor(settings)
     except (SettingsError, StorageError, OSError) as error:
-        print(f"accrete: {error}", file=sys.stderr)
+        print(f"accrete: {plain(error)}", file=sys.stderr)
         return CANNOT_START
     try:
         with signals.interrupting():  # a store with much to load takes long to start
@@ -88,7 +89,7 @@ def up(settings: Settings) -> int:
     except Interrupted:
         return 0
     except (CannotStart, StorageError, OSError) as error:
-        print(f"accrete: {error}", file=sys.stderr)
+        print(f"accrete: {plain(error)}", file=sys.stderr)
         return CANNOT_START
     finally:
         running.end(hurry=lambda: signals.count > 1)

@@ -11,6 +11,7 @@ import typer
 
 from accrete._config import ADDRESS_VARIABLE, DEFAULT_ADDRESS
 from accrete_kit.addresses import is_loopback
+from accrete_kit.plain import plain
 
 if TYPE_CHECKING:
     from accrete_page.serving import PageSettings
@@ -97,6 +98,6 @@ def page(flags: PageFlags) -> int:
     try:
         serve(flags.settings())
     except (OSError, InvalidInput, ValueError) as error:
-        print(f"accrete: {error}", file=sys.stderr)
+        print(f"accrete: {plain(error)}", file=sys.stderr)
         return CANNOT_START
     return 0

@@ -102,7 +102,7 @@ def read(folder: Path) -> Backup:
         CorruptArtifact: a version in it is damaged.
     """
     try:
-        stored = json.loads((folder / MANIFEST).read_text())
+        stored = json.loads((folder / MANIFEST).read_text("utf-8"))
         if stored.pop("format") != _FORMAT:
             raise BackupUnusable(f"{folder} was written by another release")
         for name in ("versions", "damaged"):

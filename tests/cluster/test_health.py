@@ -19,7 +19,11 @@ from tests.server.test_access import Authority
 
 
 @pytest.mark.parametrize("lets_in", ["everybody", "encrypted", "by certificate"])
-def test_a_server_is_alive_while_it_drains_and_not_once_it_is_gone(tmp_path: Path, lets_in: str):
+def test_a_server_is_alive_while_it_drains_and_not_once_it_is_gone(
+    tmp_path: Path, lets_in: str, monkeypatch: pytest.MonkeyPatch
+):
+    for name in ("http_proxy", "https_proxy", "grpc_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:1")  # where nothing listens
     access = AccessConfig()
     if lets_in != "everybody":
         authority = Authority(tmp_path / "pki")

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from accrete_experiments.demo.data import DataError, digits, folder, groups
+from accrete_experiments.demo.data import DataError, digits, folder, groups, input_size
 from accrete_experiments.demo.options import DemoOptions
 from accrete_experiments.demo.run import run
 from accrete_experiments.live.display import Display
@@ -178,12 +178,29 @@ def test_a_tree_of_folders_is_read_with_or_without_a_test_part(tmp_path: Path):
     for images in (split.train, split.test):
         assert set(images.labels) == set(split.classes)
     assert not set(split.train.images) & set(split.test.images)
-    with pytest.raises(DataError, match="no images"):
+    with pytest.raises(DataError, match="no folder with images"):
         folder(tmp_path / "train" / "a", seed=1, limit=None)
     for number in range(1, 6):
         (tmp_path / "train" / "b" / f"{number}.png").unlink()
     with pytest.raises(DataError, match="b: one image alone"):
         folder(tmp_path / "train", seed=1, limit=None)
+
+
+def test_of_a_folder_is_taken_what_add_takes_and_the_rest_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    for name in ("a", "b", ".thumbnails", "a/.cache", "a/deep"):
+        (tmp_path / name).mkdir(parents=True)
+        for number in range(3):
+            Image.fromarray(np.full((9, 9, 3), number, np.uint8)).save(tmp_path / name / f"{number}.png")
+    (tmp_path / "a" / "0.gif").write_bytes(b"GIF89a")
+    (tmp_path / "a" / "0.jpg").write_bytes(b"no image")
+    found = folder(tmp_path, seed=1, limit=None)
+    assert sorted(found.classes) == ["a", "b"]
+    assert len(found.train.labels) + len(found.test.labels) == 10
+    assert input_size(found) == 8
+    err = capsys.readouterr().err
+    assert "2 x hidden folder" in err
+    assert "1 x .gif file, a format that is not read" in err
+    assert "folders with images stand within the label folders" in err
 
 
 def test_classes_come_in_groups():

@@ -224,7 +224,9 @@ def test_classes_of_one_part_alone_are_named(tmp_path: Path):
 
 def test_an_empty_class_is_named_and_hidden_files_do_not_fill_it(tmp_path: Path):
     tree(tmp_path, each=2)
-    write_png(tmp_path / "dog" / ".hidden.png", pictures(1)[0])
+    (tmp_path / "dog" / ".thumbnails").mkdir(parents=True)
+    for name in (".hidden.png", ".thumbnails/0.png"):
+        write_png(tmp_path / "dog" / name, pictures(1)[0])
     with pytest.raises(DataError, match="dog: no images"):
         load(str(tmp_path))
 

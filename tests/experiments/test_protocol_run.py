@@ -11,11 +11,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from accrete_experiments.bench.protocol import BenchError, _read
 from accrete_experiments.protocols import orders, spec
 from accrete_experiments.protocols import run as runs
 from accrete_experiments.protocols.data import Dataset, digest, load
 from accrete_experiments.protocols.results import Run
-from accrete_experiments.protocols.run import CHECKPOINT_FILE, MEMORY_FILE, Busy, Memory, Plan, _alone, run, task_folder
+from accrete_experiments.protocols.run import (
+    CHECKPOINT_FILE,
+    MEMORY_FILE,
+    TASK_FILE,
+    Busy,
+    Memory,
+    Plan,
+    _alone,
+    run,
+    task_folder,
+)
 from accrete_experiments.protocols.spec import Protocol
 from accrete_learner import methods
 from accrete_learner.config import MethodConfig, ModelConfig, TrainingConfig
@@ -27,6 +38,14 @@ from benchmarks.waiting import until
 from tests.support.forks import fork
 
 pytestmark = pytest.mark.integration
+
+
+@pytest.mark.parametrize("left", [b"", bytes(200), b'{"tasks": ['])
+def test_files_that_a_loss_of_power_left_are_made_anew_or_named(tmp_path: Path, left: bytes):
+    (tmp_path / TASK_FILE).write_bytes(left)
+    assert runs._done(tmp_path) is None
+    with pytest.raises(BenchError, match=rf"{TASK_FILE} is damaged .* remove it"):
+        _read(tmp_path / TASK_FILE)
 
 
 def digits(noise: int = 0) -> Dataset:

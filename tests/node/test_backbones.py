@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -67,17 +68,21 @@ def test_a_form_that_does_not_fit_is_told(tmp_path: Path, file: Path, capsys: py
 
 
 def test_a_backbone_in_integers_is_written_and_takes_images_as_the_other_does(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ):
     folder, made = tmp_path / "photographs", tmp_path / "int8.onnx"
     (folder / "deep").mkdir(parents=True)
     for seed in range(FEWEST):
         picture(90, 70, seed=seed).save(folder / "deep" / f"{seed}.png")
     (folder / "notes.txt").write_text("no image")
+    (folder / ".thumbnails").mkdir()
+    picture(90, 70, seed=99).save(folder / ".thumbnails" / "0.png")
     own = settings(tmp_path, backbone="efficientnet_lite0", input_size=32)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))  # a machine without a folder for such files
     assert write_int8(own, made, folder) == 0
+    assert [path.name for path in tmp_path.iterdir() if "int8" in path.name] == ["int8.onnx"]
     told = capsys.readouterr().out
-    assert f"Calibrated on {FEWEST - FEWEST // 5} images" in told
+    assert f"Calibrated on {FEWEST - FEWEST // 5} images (1 files are no images, such as {folder}/notes.txt)" in told
     before = frozen_backbone(own.model)
     after = frozen_backbone(settings(tmp_path, backbone=f"onnx:{made}").model)
     assert (after.spec, after.feature_length) == (before.spec, before.feature_length)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import http.client
+import time
 from collections.abc import Callable
+from contextlib import closing
 from io import BytesIO
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import pytest
 from PIL import Image
 
+from accrete_page import requests
 from accrete_server.access.config import AccessConfig
 from benchmarks.waiting import until
 from tests.page.conftest import SAME, Browser
@@ -211,3 +215,30 @@ def test_what_is_not_there_is_told_so(every: Browser):
     assert every.get("api/examples?label=cat&size=x").status == 400
     assert every.get("api/learned").status == 400
     assert every.ask("PUT", "api/now", b"", SAME).code == "METHOD_NOT_ALLOWED"
+
+
+def test_a_body_may_take_as_long_as_its_length_needs_and_one_that_stops_is_told(
+    every: Browser, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(requests, "BODY_S", 1.0)
+    monkeypatch.setattr(requests, "SLOWEST", 100)
+    where = urlsplit(every.address)
+
+    def sent(*pieces: bytes) -> tuple[int, str]:
+        with closing(http.client.HTTPConnection(where.hostname or "", where.port, timeout=300)) as connection:
+            connection.putrequest("POST", "/api/try?top_k=1")
+            for name, value in (SAME | {"Content-Type": "image/png", "Content-Length": str(4 * len(PNG))}).items():
+                connection.putheader(name, value)
+            connection.endheaders()
+            for piece in pieces:
+                connection.send(piece)
+                time.sleep(0.5)
+            answer = connection.getresponse()
+            return answer.status, answer.read().decode()
+
+    assert len(PNG) > 50
+    status, _ = sent(PNG, bytes(len(PNG)), bytes(len(PNG)), bytes(len(PNG)))  # padded at its end
+    assert status == 200
+    status, told = sent(PNG)
+    assert status == 408
+    assert f"it comes too slowly: {len(PNG)} bytes of it are here" in told

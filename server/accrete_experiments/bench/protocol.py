@@ -7,12 +7,13 @@ import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from accrete_experiments.bench.display import Display
 from accrete_experiments.bench.options import ProtocolOptions
 from accrete_kit import dependencies
 from accrete_kit.atomic_file import write_json
+from accrete_kit.plain import plain
 from accrete_learner.config import IDENTITY, ModelConfig, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
 from accrete_node.exit_status import CANNOT_START
@@ -38,7 +39,7 @@ def run(options: ProtocolOptions) -> int:
     try:
         _perform(options, display)
     except (BenchError, ValueError, OSError) as error:
-        print(f"accrete: {error}", file=sys.stderr)
+        print(f"accrete: {plain(error)}", file=sys.stderr)
         return CANNOT_START
     except KeyboardInterrupt:
         display.say("interrupted; the same command goes on where it was")
@@ -150,13 +151,22 @@ def _claim(folder: Path, protocol: Protocol) -> None:
         write_json(file, protocol.to_dict())
         return
     # The digest says which data these are; where they lie may change.
-    stored = replace(Stored.from_dict(json.loads(file.read_text(encoding="utf-8"))), data=protocol.data)
+    stored = replace(Stored.from_dict(_read(file)), data=protocol.data)
     if stored != protocol:
         mine, theirs = protocol.to_dict(), stored.to_dict()
         different = ", ".join(
             f"{name} {theirs[name]!r} there, {mine[name]!r} here" for name in mine if mine[name] != theirs[name]
         )
         raise BenchError(f"--out {folder} holds another protocol ({different}); choose another folder")
+
+
+def _read(file: Path) -> dict[str, Any]:
+    """Return what a file says. Raises BenchError for one that is empty or damaged, as a loss of power leaves it."""
+    try:
+        found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise BenchError(f"{file} is damaged ({error}): remove it and call this again, which makes it anew") from error
+    return found
 
 
 def _plans(options: ProtocolOptions, protocol: Protocol, dataset: Dataset) -> Iterator[Plan]:
@@ -207,9 +217,9 @@ def _finished(file: Path) -> Run:
     from accrete_experiments.protocols.results import Run
     from accrete_experiments.protocols.spec import Protocol
 
-    found = Run.from_dict(json.loads(file.read_text(encoding="utf-8")))
+    found = Run.from_dict(_read(file))
     # A setting that came after the run was written has its default there; the data may have lain elsewhere.
-    name = json.loads((file.parents[2] / PROTOCOL_FILE).read_text(encoding="utf-8"))["data"]
+    name = _read(file.parents[2] / PROTOCOL_FILE)["data"]
     return replace(found, protocol=replace(Protocol.from_dict(found.protocol), data=name).to_dict())
 
 

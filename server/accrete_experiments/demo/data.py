@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from accrete import InvalidInput
+from accrete._calls.folder import find_images, told
 from accrete_experiments.live.data import Dataset, Image, Split
 
-SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
 TEST_SHARE = 1 / 3
+_LARGEST = 64
 
 
 class DataError(Exception):
@@ -51,12 +54,17 @@ def folder(root: Path, seed: int, limit: int | None) -> Dataset:
 
 
 def _tree(root: Path) -> Split:
+    """Return what `accrete add` would take of a tree, and tell what it would not."""
     if not root.is_dir():
         raise DataError(f"{root}: no such folder")
-    found = [path for path in sorted(root.glob("*/*")) if path.suffix.lower() in SUFFIXES]
-    if not found:
-        raise DataError(f"{root}: no images ({', '.join(sorted(SUFFIXES))}) in folders below it")
-    return Split(images=found, labels=[path.parent.name for path in found])
+    try:
+        found = find_images(root)
+    except InvalidInput as error:
+        raise DataError(error.details) from error
+    for warning in (*found.warnings, *([f"{root}: passed over: {told(found.skipped)}"] if found.skipped else ())):
+        print(f"accrete: warning: {warning}", file=sys.stderr)
+    images = [(one.image, one.label) for one in found.examples if isinstance(one.image, Path)]
+    return Split(images=[image for image, _ in images], labels=[label for _, label in images])
 
 
 def _kept_aside(images: Sequence[Image], labels: Sequence[str], seed: int) -> tuple[Split, Split]:
@@ -84,15 +92,21 @@ def _parts(
 
 def input_size(dataset: Dataset) -> int:
     """Return the pixels per side that suit the data, a multiple of 8 up to 64."""
+    side = next(filter(None, map(_shorter_side, dataset.train.images)), _LARGEST)
+    return min(_LARGEST, max(8, 8 * round(side / 8)))
+
+
+def _shorter_side(image: Image) -> int:
+    """Return an image's height or width, whichever is less; 0 for a file that is none."""
     from PIL import Image as Pillow
 
-    first = dataset.train.images[0]
-    if isinstance(first, Path):
-        with Pillow.open(first) as image:
-            side = min(image.size)
-    else:
-        side = min(first.shape[:2])
-    return min(64, max(8, 8 * round(side / 8)))
+    if not isinstance(image, Path):
+        return int(min(image.shape[:2]))
+    try:
+        with Pillow.open(image) as opened:
+            return min(opened.size)
+    except OSError:  # the node will say what is wrong with it
+        return 0
 
 
 def groups(classes: Sequence[str], first: int, per_step: int) -> list[list[str]]:

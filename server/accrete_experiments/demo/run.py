@@ -19,6 +19,7 @@ from accrete_experiments.live.display import Display
 from accrete_experiments.live.runner import LOG_FILE, NEVER, SessionThread, log_end, no_settings_file, run_session
 from accrete_experiments.live.session import Course
 from accrete_kit.dependencies import installed
+from accrete_kit.plain import plain
 from accrete_learner.backbone_names import is_frozen
 from accrete_learner.method_names import ANALYTIC
 from accrete_node import presets
@@ -50,7 +51,7 @@ def run(options: DemoOptions) -> int:
             check_weights(settings)
             return _run(options, dataset, settings)
     except (DataError, SettingsError, StorageError) as error:
-        print(f"accrete: {error}", file=sys.stderr)
+        print(f"accrete: {plain(error)}", file=sys.stderr)
         return CANNOT_START
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
+from accrete._calls import folder
 from accrete_kit import cores
 from accrete_model.input_spec import InputSpec
 from accrete_server.images import BadImage, ImageReader
@@ -20,7 +21,7 @@ from accrete_server.images import BadImage, ImageReader
 Images = NDArray[np.uint8]
 Progress = Callable[[int, int], None]
 
-SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".webp"})
+SUFFIXES = frozenset(folder.SUFFIXES) - {".npy"}
 #: One image in so many measures where a folder does not say which do.
 TEST_EVERY = 5
 #: Images decoded between two reports of progress; bounds what waits in memory.
@@ -103,8 +104,8 @@ def in_parallel(do: Callable[[int], None], count: int, progress: Progress | None
 
 def _tree(root: Path) -> dict[str, list[Path]]:
     """Return images by class, sorted by path."""
-    folders = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
-    found = {folder.name: _images(folder) for folder in folders}
+    classes = sorted(path for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+    found = {one.name: _images(one) for one in classes}
     empty = [name for name, paths in found.items() if not paths]
     if not found or empty:
         where = root / empty[0] if empty else f"{root}: no folders of classes"
@@ -112,9 +113,9 @@ def _tree(root: Path) -> dict[str, list[Path]]:
     return found
 
 
-def _images(folder: Path) -> list[Path]:
-    below = (path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    return sorted(path for path in below if not path.name.startswith("."))
+def _images(root: Path) -> list[Path]:
+    below = (path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
+    return sorted(path for path in below if not any(part.startswith(".") for part in path.relative_to(root).parts))
 
 
 def _split(root: Path) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:

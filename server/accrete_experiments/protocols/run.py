@@ -133,11 +133,19 @@ def run(plan: Plan, data: Dataset, folder: Path, progress: Progress) -> Run:
     )
 
 
+def _done(here: Path) -> Task | None:
+    """Return a task that was run before; None where it was not, or where a loss of power left no whole file of it."""
+    try:
+        return Task.from_dict(json.loads((here / TASK_FILE).read_text(encoding="utf-8")))
+    except (FileNotFoundError, ValueError):
+        return None
+
+
 def _task(plan: Plan, data: Dataset, folder: Path, number: int, progress: Progress) -> Task:
     here = task_folder(folder, plan, number)
-    if (here / TASK_FILE).exists():
+    if (done := _done(here)) is not None:
         _forget(folder, plan, number)
-        return Task.from_dict(json.loads((here / TASK_FILE).read_text(encoding="utf-8")))
+        return done
     _clear(here)
     if number == 1:
         _share_training(plan, data, folder, progress)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,17 +23,18 @@ _KINDS = ["Conv", "Gemm", "MatMul", "Add", "Clip", "Relu"]
 """What is computed in integers: nearly all of a network's time, and what lies between, so that nothing is converted."""
 
 
-def quantized(graph: bytes, images: Iterable[NDArray[Any]]) -> bytes:
+def quantized(graph: bytes, images: Iterable[NDArray[Any]], scratch: Path) -> bytes:
     """Return a backbone's graph in integers, from the same input to features of the same length.
 
     Args:
         graph: ONNX, from "input" to "features".
         images: uint8 [H, W, C], of the kind that it will see; some hundred are enough.
+        scratch: a folder for what lies on disk meanwhile; nothing is left in it.
 
     Raises:
         Exception: whatever ONNX Runtime raises for a graph that it cannot quantise.
     """
-    with tempfile.TemporaryDirectory(prefix="accrete-int8-") as folder:
+    with tempfile.TemporaryDirectory(prefix=".accrete-int8-", dir=scratch) as folder, _temporary_files_in(folder):
         prepared, written = Path(folder) / "prepared.onnx", Path(folder) / "int8.onnx"
         # Batch norms become part of the layers before them. Shapes need no symbols here.
         quant_pre_process(onnx.load_from_string(graph), prepared, skip_symbolic_shape=True)
@@ -50,6 +52,16 @@ def quantized(graph: bytes, images: Iterable[NDArray[Any]]) -> bytes:
             reduce_range=True,
         )
         return written.read_bytes()
+
+
+@contextmanager
+def _temporary_files_in(folder: str) -> Iterator[None]:
+    """Have ONNX Runtime put its own temporary files there: the machine may have no folder for such."""
+    before, tempfile.tempdir = tempfile.tempdir, folder
+    try:
+        yield
+    finally:
+        tempfile.tempdir = before
 
 
 class _Images(CalibrationDataReader):  # type: ignore[misc]
