@@ -80,9 +80,11 @@ def main() -> None:
     raise SystemExit(any(row.ok is False for row in rows))
 
 
-def fuzz(folder: Path, seed: int, numbers: range, settings: Mapping[str, str]) -> tuple[list[Row], Found]:
+def fuzz(folder: Path, seed: int, numbers: range, settings: Mapping[str, str] | None = None) -> tuple[list[Row], Found]:
     """Start a node with these settings, teach it two classes, send it the requests, and look at what is left of it."""
-    node = Node(folder, settings={"store.pending_max_examples": "1000000", "inbox.enabled": "true", **settings})
+    node = Node(
+        folder, settings={"store.pending_max_examples": "1000000", "inbox.enabled": "true"} | dict(settings or {})
+    )
     node.start()
     try:
         with node.client() as client:

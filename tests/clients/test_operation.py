@@ -136,6 +136,26 @@ def test_a_label_that_is_a_number_is_told_that_labels_are_text(client, state, ca
     assert not state.calls
 
 
+@pytest.mark.parametrize(
+    ("call", "told"),
+    [
+        (lambda client: client.label_inbox({"one": "cat", "two": 7}), "the label of two is 7, of type int; labels are"),
+        (lambda client: client.label_inbox({7: "cat"}), r"ids\[0\] is 7, of type int; ids are text"),
+        (lambda client: client.skip_inbox(["one", 7]), r"ids\[1\] is 7, of type int; ids are text"),
+        (lambda client: client.delete_examples([7]), r"ids\[0\] is 7"),
+        (lambda client: client.wait_learned([7]), r"ids\[0\] is 7"),
+        (lambda client: client.release_review(label=7), "label is 7, of type int; labels are text"),
+        (lambda client: client.drop_review(label=7), "label is 7, of type int; labels are text"),
+        (lambda client: client.rename_class("cat", "\udcff"), "label cannot be sent, for it is no UTF-8"),
+        (lambda client: client.forget_class("\udcff"), "label cannot be sent, for it is no UTF-8"),
+    ],
+)
+def test_what_is_no_text_is_told_by_name_and_nothing_is_sent(client, state, call, told):
+    with pytest.raises(InvalidInput, match=told):
+        call(client)
+    assert not state.calls
+
+
 def test_the_status_has_the_node_and_how_far_a_step_is(client, state):
     state.status = {
         "progress": te.Progress(version=2, stage="train", done=3, total=20, loss=0.5),

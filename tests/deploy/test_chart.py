@@ -262,12 +262,15 @@ def test_probes_ask_what_the_processes_answer(render):
     port = load_settings({}, resolved=True).server.port
     assert server["startupProbe"]["grpc"] == server["readinessProbe"]["grpc"] == {"port": port}
     assert server["livenessProbe"]["grpc"] == {"port": port, "service": LIVENESS}
+    # It listens once its version has been fetched and loaded, however large that is: killed, it would begin anew.
+    assert server["startupProbe"]["periodSeconds"] * server["startupProbe"]["failureThreshold"] >= 86_400
     (learner,) = rendered.one("Deployment", "demo-accrete-learner")["spec"]["template"]["spec"]["containers"]
     assert learner["readinessProbe"]["httpGet"] == {"path": METRICS_PAGE, "port": "metrics"}
     assert "livenessProbe" not in learner
     (encrypted,) = render(GUARDED).one("Deployment", "demo-accrete-server")["spec"]["template"]["spec"]["containers"]
     probes = [encrypted[name] for name in ("startupProbe", "readinessProbe", "livenessProbe")]
     assert [probe["tcpSocket"] for probe in probes] == 3 * [{"port": port}]
+    assert probes[0]["periodSeconds"] * probes[0]["failureThreshold"] >= 86_400
 
 
 @EACH

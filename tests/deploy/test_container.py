@@ -126,6 +126,19 @@ def test_compose_mounts_files_and_volumes_that_there_are_and_waits_for_services_
         assert (DEPLOY / build["context"] / build["dockerfile"]).resolve() == DOCKERFILE
 
 
+def test_a_start_in_compose_may_take_as_long_as_there_is_data():
+    for waited_for in ("store", "server"):
+        assert SERVICES[waited_for]["healthcheck"]["start_period"] == "24h"
+
+
+def test_grafana_asks_nobody():
+    given = SERVICES["grafana"]["environment"]
+    off = ("ANALYTICS_REPORTING_ENABLED", "ANALYTICS_CHECK_FOR_UPDATES", "ANALYTICS_CHECK_FOR_PLUGIN_UPDATES")
+    assert {given[f"GF_{name}"] for name in (*off, "NEWS_NEWS_FEED_ENABLED")} == {"false"}
+    asking = ("PLUGINS_PREINSTALL_DISABLED", "PLUGINS_PUBLIC_KEY_RETRIEVAL_DISABLED", "SECURITY_DISABLE_GRAVATAR")
+    assert {given[f"GF_{name}"] for name in asking} == {"true"}
+
+
 def test_prometheus_reads_the_pages_and_rules_that_there_are():
     read = yaml.safe_load((DEPLOY / "prometheus.yaml").read_text())
     targets = {target for job in read["scrape_configs"] for one in job["static_configs"] for target in one["targets"]}

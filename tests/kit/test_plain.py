@@ -12,10 +12,10 @@ from accrete_kit.plain import plain
 
 
 def test_an_error_of_the_operating_system_is_told_without_its_number(tmp_path: Path):
-    with pytest.raises(OSError) as missing:
+    with pytest.raises(FileNotFoundError) as missing:
         (tmp_path / "gone").read_bytes()
     assert plain(missing.value) == f"{tmp_path / 'gone'}: No such file or directory"
-    with pytest.raises(OSError) as refused:
+    with pytest.raises(FileNotFoundError) as refused:
         os.open(bytes(tmp_path / "gone"), os.O_RDONLY)
     assert plain(refused.value) == f"{tmp_path / 'gone'}: No such file or directory"
     assert plain(OSError(errno.ENOLCK, "No locks available")) == "No locks available"

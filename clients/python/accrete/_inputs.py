@@ -82,8 +82,7 @@ def to_example(given: ExampleLike, index: int) -> Example:
 def fill_example(message: teaching_pb2.Example, example: Example) -> None:
     """Fill the message of an example. Raises InvalidInput with a reason."""
     check_label(example.label, "its label")
-    if not isinstance(example.id, str):
-        raise InvalidInput(f"its id is {_told(example.id)}; ids are text{_quoted(example.id)}")
+    _check_text(example.id, "its id", "ids")
     fill_image(message.image, example.image)
     try:
         message.label = example.label
@@ -95,9 +94,17 @@ def fill_example(message: teaching_pb2.Example, example: Example) -> None:
 
 
 def check_label(label: object, name: str = "label") -> None:
-    """Raise InvalidInput for a label that is no text, such as a number."""
-    if not isinstance(label, str):
-        raise InvalidInput(f"{name} is {_told(label)}; labels are text{_quoted(label)}")
+    """Raise InvalidInput for a label that is no text, such as a number, or none in UTF-8."""
+    _check_text(label, name, "labels")
+
+
+def _check_text(value: object, name: str, kind: str) -> None:
+    if not isinstance(value, str):
+        raise InvalidInput(f"{name} is {_told(value)}; {kind} are text{_quoted(value)}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:  # of a command line or a file name in another encoding
+        raise InvalidInput(f"{name} cannot be sent, for it is no UTF-8: {error}") from error
 
 
 def image_message(image: ImageLike) -> types_pb2.Image:
@@ -157,10 +164,17 @@ def size_of(image: ImageLike) -> int:
 
 
 def to_ids(ids: Iterable[str]) -> list[str]:
-    """Return example ids. Raises InvalidInput for a single string, which would be taken for its characters."""
+    """Return example ids.
+
+    Raises:
+        InvalidInput: one is no text, or they are a single string, which would be taken for its characters.
+    """
     if isinstance(ids, str):
         raise InvalidInput(f'ids is "{ids}"; a list of ids is allowed')
-    return list(ids)
+    given = list(ids)
+    for index, one in enumerate(given):
+        _check_text(one, f"ids[{index}]", "ids")
+    return given
 
 
 def source_of(image: object) -> str:

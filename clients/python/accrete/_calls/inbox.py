@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from .._errors import InvalidInput
-from .._inputs import to_ids
+from .._inputs import check_label, to_ids
 from .._results import InboxImage, InboxOrder, InboxPage, InboxReport, InboxResult, InboxState
 from .._transport.caller import Caller
 from .._transport.methods import GET_INBOX_IMAGE, LABEL_INBOX, LIST_INBOX, REOPEN_INBOX, SKIP_INBOX
@@ -53,6 +53,9 @@ async def inbox_image(caller: Caller, item_id: str, max_side: int, timeout: floa
 
 async def label_inbox(caller: Caller, labels: Mapping[str, str], timeout: float | None) -> list[InboxResult]:
     """Label in as many calls as needed."""
+    to_ids(labels)
+    for item_id, label in labels.items():
+        check_label(label, f"the label of {item_id}")
     given = [ib.LabelInboxRequest.Item(id=item_id, label=label) for item_id, label in labels.items()]
     results: list[InboxResult] = []
     for start in range(0, len(given), MAX_LABELS):

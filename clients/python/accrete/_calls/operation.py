@@ -137,6 +137,8 @@ async def review(caller: Caller, timeout: float | None) -> list[ReviewGroup]:
 async def release_review(
     caller: Caller, label: str | None, principal: str | None, reason: str | None, timeout: float | None
 ) -> int:
+    if label is not None:
+        check_label(label)
     request = op.ReleaseReviewRequest(label=label, principal=principal, reason=reason)
     return (await caller.call(RELEASE_REVIEW, request, timeout)).released
 
@@ -144,6 +146,8 @@ async def release_review(
 async def drop_review(
     caller: Caller, label: str | None, principal: str | None, reason: str | None, timeout: float | None
 ) -> int:
+    if label is not None:
+        check_label(label)
     request = op.DropReviewRequest(label=label, principal=principal, reason=reason)
     return (await caller.call(DROP_REVIEW, request, timeout)).dropped
 

@@ -189,15 +189,17 @@ backbones alone are shared; of those in a bucket, they are a pod's own cache, wh
   {{- if $values.access.tls.existingSecret }}
   # Kubernetes' probes of gRPC do not encrypt. The port is listened at once a version is loaded.
   {{- $listens := dict "tcpSocket" (dict "port" 50051) }}
-  startupProbe: {{- merge (dict "periodSeconds" 2 "failureThreshold" 150) $listens | toYaml | nindent 4 }}
+  # A start takes as long as the version takes to come; one that cannot be ends by itself. Hence a day.
+  startupProbe: {{- merge (dict "periodSeconds" 2 "failureThreshold" 43200) $listens | toYaml | nindent 4 }}
   readinessProbe: {{- merge (dict "periodSeconds" 5 "timeoutSeconds" 5) $listens | toYaml | nindent 4 }}
   livenessProbe: {{- merge (dict "periodSeconds" 10 "timeoutSeconds" 5 "failureThreshold" 6) $listens | toYaml | nindent 4 }}
   {{- else }}
+  # A start takes as long as the version takes to come; one that cannot be ends by itself. Hence a day.
   startupProbe:
     grpc: {port: 50051}
     periodSeconds: 2
     timeoutSeconds: 5
-    failureThreshold: 150
+    failureThreshold: 43200
   readinessProbe:
     grpc: {port: 50051}
     periodSeconds: 5
