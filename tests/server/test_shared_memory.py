@@ -17,8 +17,9 @@ import pytest
 from accrete.inference import service_pb2, service_pb2_grpc
 from accrete_server.open_inference import shared_memory
 from accrete_server.open_inference.shared_memory import MAX_REGIONS, is_local, offers
+from benchmarks.waiting import until
 from tests.server.pictures import encode, picture
-from tests.server.world import Running, World, failure, pixels
+from tests.server.world import Blocked, Running, World, failure, pixels
 from tests.support.store import SharedStore
 
 pytestmark = pytest.mark.skipif(not offers("on", ""), reason="no POSIX shared memory that can be read")
@@ -78,16 +79,20 @@ def unregister(stub: Any, name: str = "") -> None:
     stub.SystemSharedMemoryUnregister(service_pb2.SystemSharedMemoryUnregisterRequest(name=name), timeout=300)
 
 
-def infer(
-    stub: Any, size: int = SIZE, offset: int = 0, *, region: str = "mine", tensor: Tensor | None = None, **fields: Any
-) -> service_pb2.ModelInferResponse:
+def shared(
+    size: int = SIZE, offset: int = 0, *, region: str = "mine", tensor: Tensor | None = None, **fields: Any
+) -> service_pb2.ModelInferRequest:
+    """A request whose images are in a region."""
     asked = tensor or Tensor(name="image", datatype="UINT8", shape=[size // SIZE, 4, 4, 3])
     asked.parameters["shared_memory_region"].string_param = region
     asked.parameters["shared_memory_byte_size"].int64_param = size
     if offset:
         asked.parameters["shared_memory_offset"].int64_param = offset
-    request = service_pb2.ModelInferRequest(model_name="accrete", inputs=[asked], **fields)
-    response: service_pb2.ModelInferResponse = stub.ModelInfer(request, timeout=300)
+    return service_pb2.ModelInferRequest(model_name="accrete", inputs=[asked], **fields)
+
+
+def infer(stub: Any, size: int = SIZE, offset: int = 0, **what: Any) -> service_pb2.ModelInferResponse:
+    response: service_pb2.ModelInferResponse = stub.ModelInfer(shared(size, offset, **what), timeout=300)
     return response
 
 
@@ -106,6 +111,22 @@ def test_a_region_is_answered_as_a_message_is_and_may_change_between_two_calls(s
     assert infer(stub, offset=SIZE).raw_output_contents == in_a_message(stub, 2).raw_output_contents
     kept.buf[100 : 100 + SIZE] = pixels(7).tobytes()
     assert infer(stub).raw_output_contents == in_a_message(stub, 7).raw_output_contents
+
+
+def test_a_region_is_read_when_the_call_has_its_turn_and_may_be_forgotten_before(world: World, held) -> None:
+    world.publish(1)
+    running = world.server(concurrency=1)
+    stub = service_pb2_grpc.GRPCInferenceServiceStub(running.channel)
+    kept = held(pixels(1).tobytes())
+    register(stub, kept.name)
+    blocked = Blocked(running)
+    blocked.take_turn()
+    waiting = stub.ModelInfer.future(shared(), timeout=300)
+    until(lambda: running.server.predict_line.waiting == 1)
+    unregister(stub)
+    kept.buf[:SIZE] = pixels(7).tobytes()
+    blocked.gate.set()
+    assert waiting.result().raw_output_contents == in_a_message(stub, 7).raw_output_contents
 
 
 def test_files_in_a_region_are_read_as_in_a_message(stub, held) -> None:

@@ -17,11 +17,11 @@ from accrete.inference import service_pb2
 from accrete_model.input_spec import InputSpec
 from accrete_server.errors import InvalidInput
 from accrete_server.images import ImageReader
-from accrete_server.open_inference.shared_memory import PREFIX, Parameters
+from accrete_server.open_inference.shared_memory import PREFIX, Parameters, Part
 
 Tensor = service_pb2.ModelInferRequest.InferInputTensor
-ReadShared = Callable[[Parameters], bytes]
-"""Returns the bytes of a tensor in shared memory."""
+FindShared = Callable[[Parameters], Part]
+"""Returns where the bytes of a tensor in shared memory are."""
 
 BYTES = "BYTES"
 LENGTH = 4
@@ -47,8 +47,8 @@ class ModelInput:
 class SentImages:
     """The one input of a request. Its form has been checked, its content has not been looked at."""
 
-    def __init__(self, request: service_pb2.ModelInferRequest, expected: ModelInput, read_shared: ReadShared) -> None:
-        """Check the form. Raises InvalidInput naming what is wrong, and what `read_shared` raises."""
+    def __init__(self, request: service_pb2.ModelInferRequest, expected: ModelInput, find_shared: FindShared) -> None:
+        """Check the form. Raises InvalidInput naming what is wrong, and what `find_shared` raises."""
         tensor = _only_input(request)
         if tensor.name != expected.name or tensor.datatype not in expected.datatypes:
             taken = f"this model takes {expected.name!r} of {' or '.join(expected.datatypes)}"
@@ -62,20 +62,28 @@ class SentImages:
         self.shape = shape[1:]
         """Shape of one image, where it is not encoded."""
         self._tensor = tensor
-        self._raw = _raw_content(request, tensor, read_shared)
+        shared = _is_shared(request, tensor)
+        self._shared = find_shared(tensor.parameters) if shared else None
+        self._raw = None if shared else _raw_content(request, tensor)
+
+    @property
+    def is_shared(self) -> bool:
+        """Whether they are in shared memory, from where reading them takes time."""
+        return self._shared is not None
 
     def split(self) -> Sequence[bytes | memoryview]:
-        """Return each image's own bytes, those of pixels where they lie.
+        """Return each image's own bytes, those of pixels where they lie. From shared memory they are read now.
 
         Raises:
-            InvalidInput: there are more or fewer than the shape says.
+            InvalidInput: there are more or fewer than the shape says, or shared memory has become smaller.
         """
+        raw = self._raw if self._shared is None else self._shared.read()
         if self.datatype != BYTES:
-            data = _typed_content(self._tensor) if self._raw is None else self._raw
+            data = _typed_content(self._tensor) if raw is None else raw
             size = math.prod(self.shape) * (4 if self.datatype == "FP32" else 1)
             return _parts(data, self.count, size, self.name)
-        if self._raw is not None:
-            return _elements(self._raw, self.count, self.name)
+        if raw is not None:
+            return _elements(raw, self.count, self.name)
         elements = list(self._tensor.contents.bytes_contents)
         if len(elements) != self.count:
             raise InvalidInput(f"{self.name}: {len(elements)} elements; the shape says {self.count}")
@@ -102,12 +110,17 @@ def _check_shape(tensor: Tensor, shape: list[int]) -> None:
         raise InvalidInput(f"{tensor.name}: shape {shape}; the first size is that of the batch, and none is below 1")
 
 
-def _raw_content(request: service_pb2.ModelInferRequest, tensor: Tensor, read_shared: ReadShared) -> bytes | None:
+def _is_shared(request: service_pb2.ModelInferRequest, tensor: Tensor) -> bool:
+    """Return whether the content is in shared memory. Raises InvalidInput when it is in the message, too."""
+    if not any(key.startswith(PREFIX) for key in tensor.parameters):
+        return False
+    if request.raw_input_contents or tensor.contents.ByteSize():
+        raise InvalidInput("inputs[0]: in shared memory, and in the message, too; one of them is allowed")
+    return True
+
+
+def _raw_content(request: service_pb2.ModelInferRequest, tensor: Tensor) -> bytes | None:
     """Return the raw content; None when the tensor's content is in its typed form."""
-    if any(key.startswith(PREFIX) for key in tensor.parameters):
-        if request.raw_input_contents or tensor.contents.ByteSize():
-            raise InvalidInput("inputs[0]: in shared memory, and in the message, too; one of them is allowed")
-        return read_shared(tensor.parameters)
     if not request.raw_input_contents:
         return None
     if len(request.raw_input_contents) != 1:

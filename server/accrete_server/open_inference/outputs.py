@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,6 +37,9 @@ class Wanted:
     """How many classes `probabilities` names, as texts "value:index:label"; 0: it has the numbers of all classes."""
 
 
+_ALL = [Wanted(name=name) for name in OUTPUTS]
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Output:
     """One output's elements."""
@@ -50,7 +52,7 @@ class _Output:
 def wanted_outputs(request: service_pb2.ModelInferRequest) -> list[Wanted]:
     """Return what the response is to hold: all outputs when none is named. Raises InvalidInput for one that there is
     not."""
-    return [_wanted(output) for output in request.outputs] or [Wanted(name=name) for name in OUTPUTS]
+    return [_wanted(output) for output in request.outputs] or _ALL
 
 
 def fill(
@@ -86,17 +88,11 @@ def _make(wanted: Wanted, computed: Computed, unknown: NDArray[np.bool_]) -> _Ou
         numbers = computed.probabilities.astype("<f4", copy=False)
         return _Output(datatype="FP32", shape=numbers.shape, data=numbers.tobytes())
     if wanted.name == UNKNOWN:
-        return _marks(unknown)
-    best = computed.probabilities.argmax(axis=1)
+        return _Output(datatype="BOOL", shape=(count, 1), data=unknown.tobytes())
+    best, labels = computed.ranked(1), computed.view.classifier.labels
     if wanted.name == PROVISIONAL:
-        return _marks(computed.view.classifier.provisional[best])
-    labels = computed.view.classifier.labels
-    return _Output(datatype=BYTES, shape=(count, 1), data=_packed(labels[index] for index in best.tolist()))
-
-
-def _marks(marks: NDArray[Any]) -> _Output:
-    """Return one mark per image [N]."""
-    return _Output(datatype="BOOL", shape=(len(marks), 1), data=marks.tobytes())
+        return _Output(datatype="BOOL", shape=(count, 1), data=bytes(row[0][2] for row in best))
+    return _Output(datatype=BYTES, shape=(count, 1), data=_packed(labels[row[0][0]] for row in best))
 
 
 def _classified(computed: Computed, classes: int) -> _Output:

@@ -17,7 +17,7 @@ from accrete_server.errors import InvalidInput, ModelNotReady
 from accrete_server.images import ImageReader
 from accrete_server.open_inference import outputs
 from accrete_server.open_inference.describing import ServedModel
-from accrete_server.open_inference.inputs import BYTES, ReadShared, SentImages
+from accrete_server.open_inference.inputs import BYTES, FindShared, SentImages
 from accrete_server.predict.batcher import Computed
 from accrete_server.predict.pipeline import Content, check_unknown_rate
 from accrete_server.versions.slots import TEACH_FIRST, View
@@ -35,21 +35,22 @@ class InferQuery:
         model: ServedModel,
         live: View | None,
         reader: ImageReader,
-        read_shared: ReadShared,
+        find_shared: FindShared,
     ) -> None:
         """Check all that the request says, but for its images.
 
         Raises:
             InvalidInput: a tensor or a parameter cannot be used.
             Unknown: the request names another model or version, or a region of shared memory that is not registered.
-            ServerError: what `read_shared` raises.
+            ServerError: what `find_shared` raises.
         """
         self.started = time.perf_counter()
         model.check_name(request.model_name)
         model.check_version(request.model_version, live)
         self.timeout_s = _timeout_s(request)
         self._outputs = outputs.wanted_outputs(request)
-        self._sent = SentImages(request, model.input, read_shared)
+        self._sent = SentImages(request, model.input, find_shared)
+        self._images: Sequence[bytes | memoryview] | None = None
         rate = _named_rate(request) or model.unknown_rate
         self.unknown_rate = rate if any(output.name == outputs.UNKNOWN for output in self._outputs) else 0.0
         self.field, self.count = self._sent.name, self._sent.count
@@ -69,14 +70,25 @@ class InferQuery:
             raise ModelNotReady(TEACH_FIRST)
         return view
 
+    def check_images(self) -> None:
+        """Check that there are as many images as the shape says; in shared memory that waits for the turn, too.
+
+        Raises:
+            InvalidInput: there are more or fewer.
+        """
+        if not self._sent.is_shared:
+            self.images  # noqa: B018  (cut once)
+
     @property
     def images(self) -> Sequence[bytes | memoryview]:
         """The bytes of each image. Raises InvalidInput when there are more or fewer than the shape says."""
-        return self._sent.split()
+        if self._images is None:
+            self._images = self._sent.split()
+        return self._images
 
     def content(self, index: int) -> Content:
         """Return one of the images as it was sent."""
-        data = bytes(self._sent.split()[index])
+        data = bytes(self.images[index])
         return data if self._sent.datatype == BYTES else (tuple(self._sent.shape), data)
 
     def decode(self, image: bytes | memoryview) -> NDArray[Any]:

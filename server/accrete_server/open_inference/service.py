@@ -45,8 +45,8 @@ class OpenInference(service_pb2_grpc.GRPCInferenceServiceServicer):
 
     def query(self, request: service_pb2.ModelInferRequest, caller: Caller) -> InferQuery:
         """Return what a request of a caller asks. Raises what `InferQuery` does."""
-        read_shared = partial(self._shared_memory.read, caller)
-        return InferQuery(request, self._model, self._slots.live, self._reader, read_shared)
+        find_shared = partial(self._shared_memory.find, caller)
+        return InferQuery(request, self._model, self._slots.live, self._reader, find_shared)
 
     # The names of the methods are the protocol's.
 

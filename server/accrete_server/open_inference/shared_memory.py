@@ -61,13 +61,29 @@ class Region:
     def __post_init__(self) -> None:
         weakref.finalize(self, os.close, self.file)
 
-    def read(self, offset: int, size: int) -> bytes:
-        """Return bytes of the region. Raises InvalidInput for any that are not in it."""
+    def part(self, offset: int, size: int) -> Part:
+        """Return a part of the region. Raises InvalidInput where not all of it is in the region."""
         if offset < 0 or size < 0 or offset + size > self.size:
             raise InvalidInput(f"{size} bytes from {offset} on: region {self.name!r} has {self.size}")
-        data = os.pread(self.file, size, self.offset + offset)
-        if len(data) != size:
-            raise InvalidInput(f"region {self.name!r}: its object {self.key!r} has become smaller than was registered")
+        return Part(region=self, offset=offset, size=size)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Bytes of a region that are still to be read. It may be forgotten meanwhile."""
+
+    region: Region
+    offset: int
+    """In the region."""
+    size: int
+
+    def read(self) -> bytes:
+        """Return the bytes as they are now. Raises InvalidInput when there are fewer."""
+        region = self.region
+        data = os.pread(region.file, self.size, region.offset + self.offset)
+        if len(data) != self.size:
+            was = f"its object {region.key!r} has become smaller than was registered"
+            raise InvalidInput(f"region {region.name!r}: {was}")
         return data
 
 
@@ -138,8 +154,8 @@ class SharedMemory:
             raise Unknown(_none(name))
         return found
 
-    def read(self, caller: Caller, parameters: Parameters) -> bytes:
-        """Return the bytes that a tensor's parameters name.
+    def find(self, caller: Caller, parameters: Parameters) -> Part:
+        """Return where the bytes are that a tensor's parameters name.
 
         Raises:
             NotNow: shared memory is not offered.
@@ -159,7 +175,7 @@ class SharedMemory:
         region = self._regions.get(name)
         if region is None:
             raise Unknown(_none(name))
-        return region.read(offset, size)
+        return region.part(offset, size)
 
     def close(self) -> None:
         """Forget all regions."""

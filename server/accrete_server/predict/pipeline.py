@@ -58,6 +58,9 @@ class Query(Protocol[Sent, Response]):
         """The N images as they were sent, not decoded. Raises InvalidInput."""
         ...
 
+    def check_images(self) -> None:
+        """Check what can be told of the images before the call has its turn. Raises InvalidInput."""
+
     def check_view(self, view: View | None) -> View:
         """Return `view` if it may answer the call. It is the live one when the call comes, then the one that computed.
 
@@ -119,7 +122,7 @@ class _Asked(Request):
     """A call on its way, with what it asks and the view that was live when it came."""
 
     def __init__(self, call: FrontCall, query: Query[Any, Any], view: View) -> None:
-        super().__init__(partial(_decode, query, query.images), call, query.count, query.timeout_s)
+        super().__init__(partial(_decode, query), call, query.count, query.timeout_s)
         self.call = call
         self.query = query
         self.view = view
@@ -158,6 +161,7 @@ class Pipeline:
                 raise InvalidInput(f"{query.field}: empty; at least one image is needed")
             if query.count > self._max_images:
                 raise LimitExceeded("max_images", self._max_images, f"{query.count} images in one call")
+            query.check_images()
             request = _Asked(call, query, query.check_view(self._slots.live))
             self._line.enter(request)
         except Exception as error:
@@ -249,10 +253,10 @@ def check_unknown_rate(rate: float) -> float:
     return rate
 
 
-def _decode(query: Query[Sent, Any], images: Sequence[Sent]) -> Array:
+def _decode(query: Query[Any, Any]) -> Array:
     """Return all images of a call as the model takes them [N, ...]. Raises InvalidInput naming the one that is bad."""
     arrays = []
-    for index, image in enumerate(images):
+    for index, image in enumerate(query.images):
         try:
             arrays.append(query.decode(image))
         except BadImage as error:

@@ -61,6 +61,9 @@ class PredictQuery:
         self._with_features = request.features
         self.decode = reader.read
 
+    def check_images(self) -> None:
+        """Do nothing: there are as many as there are."""
+
     def check_view(self, view: View | None) -> View:
         """Return the view if there is one. Raises NoModel."""
         if view is None:
