@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -41,9 +42,9 @@ class Found:
     failed: int = 0
 
 
-def measure(folder: Path, *, rounds: int, swaps: int) -> list[Row]:
+def measure(folder: Path, settings: Mapping[str, str], *, rounds: int, swaps: int) -> list[Row]:
     """`rounds` times `swaps` swaps, one every two seconds."""
-    with node_on_one_half(folder, _teach) as (node, ours):
+    with node_on_one_half(folder, _teach, settings) as (node, ours):
         return _rows(_rounds(node, folder, ours, rounds, swaps))
 
 

@@ -12,7 +12,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from accrete_learner_service.config import GateConfig
 from benchmarks.digits import scans_by_label
 from benchmarks.node import Node
 from benchmarks.report import Row, arguments, machine, median_row, show
+from benchmarks.variants import add_flags, by_turns
 from benchmarks.waiting import until
 
 FEW = 3
@@ -86,12 +87,18 @@ def main() -> None:
     parser.add_argument(
         "--data", help="images as for `accrete bench protocol --data`, of 30 classes or more; without: scans of digits"
     )
+    add_flags(parser)
     parsed = parser.parse_args()
     facts = machine()
     plan = _of_digits(short=parsed.short) if parsed.data is None else _of_data(parsed.data, short=parsed.short)
+
+    def measured(folder: Path, settings: Mapping[str, str], parts: int) -> list[Row]:
+        strangers = plan.strangers // parts
+        own = replace(plan, strangers=strangers, settings={**plan.settings, **settings})
+        return _rows(run(folder, own), own)
+
     with tempfile.TemporaryDirectory(prefix="accrete-freshness-") as folder:
-        found = run(Path(folder), plan)
-    rows = _rows(found, plan)
+        rows = by_turns(parsed, Path(folder), measured)
     show(rows, facts, parsed.json)
     raise SystemExit(any(row.ok is False for row in rows))
 

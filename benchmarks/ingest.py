@@ -30,6 +30,7 @@ from accrete_storage.store import Store
 from benchmarks.lone_server import SHAPE, LoneServer, lone_server
 from benchmarks.node import cpu_s
 from benchmarks.report import Row, arguments, machine, median_row, show
+from benchmarks.variants import add_flags, by_turns
 
 _BATCH = 256
 """Records in a pipeline, and examples in a message that is ready: as many as a server takes. The client library sends
@@ -133,15 +134,18 @@ class Ways:
 
 def main() -> None:
     """Run the benchmark. The exit status is 1 when a bound is not kept."""
-    parsed = arguments(__doc__ or "").parse_args()
+    parser = arguments(__doc__ or "")
+    add_flags(parser)
+    parsed = parser.parse_args()
     facts = machine()
     rounds, count = (4, 10 * _BATCH) if parsed.short else (15, 20 * _BATCH)
-    with (
-        tempfile.TemporaryDirectory(prefix="accrete-ingest-") as folder,
-        lone_server(Path(folder), os.sched_getaffinity(0)) as server,
-        Ways(server) as ways,
-    ):
-        rows = measure(ways, rounds=rounds, count=count)
+
+    def measured(folder: Path, settings: Mapping[str, str], parts: int) -> list[Row]:
+        with lone_server(folder, os.sched_getaffinity(0), settings=settings) as server, Ways(server) as ways:
+            return measure(ways, rounds=-(-rounds // parts), count=count)
+
+    with tempfile.TemporaryDirectory(prefix="accrete-ingest-") as folder:
+        rows = by_turns(parsed, Path(folder), measured)
     show(rows, facts, parsed.json)
     raise SystemExit(any(row.ok is False for row in rows))
 

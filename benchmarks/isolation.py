@@ -11,7 +11,7 @@ import os
 import signal
 import statistics
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +25,7 @@ from benchmarks.lone_server import request
 from benchmarks.node import Node, cpu_s
 from benchmarks.open_loop import Outcome, Traffic, run
 from benchmarks.report import Row, arguments, machine, median_row, show
+from benchmarks.variants import add_flags, by_turns
 from benchmarks.waiting import until
 
 _IN_FLIGHT = 32
@@ -36,13 +37,19 @@ _SETTINGS = {"training.epochs": "100000", "training.batch_size": "128", "trainin
 
 def main() -> None:
     """Run the benchmark. The exit status is 1 when a bound is not kept."""
-    parsed = arguments(__doc__ or "").parse_args()
+    parser = arguments(__doc__ or "")
+    add_flags(parser)
+    parsed = parser.parse_args()
     facts = machine()
     rounds, seconds = (3, 3.0) if parsed.short else (12, 6.0)
+
+    def measured(folder: Path, settings: Mapping[str, str], parts: int) -> list[Row]:
+        return measure(folder, settings, rounds=-(-rounds // parts), seconds=seconds)
+
     with tempfile.TemporaryDirectory(prefix="accrete-isolation-") as folder:
-        rows = measure(Path(folder), rounds=rounds, seconds=seconds)
-        if not parsed.short:
-            rows += measure_yielding(Path(folder), rounds=rounds // 3, seconds=seconds)
+        rows = by_turns(parsed, Path(folder), measured)
+        if not parsed.short and not parsed.against:
+            rows += measure_yielding(Path(folder), dict(parsed.set), rounds=rounds // 3, seconds=seconds)
     show(rows, facts, parsed.json)
     raise SystemExit(any(row.ok is False for row in rows))
 
@@ -59,9 +66,9 @@ class Found:
     """Cores that the trainer had."""
 
 
-def measure(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
+def measure(folder: Path, settings: Mapping[str, str], *, rounds: int, seconds: float) -> list[Row]:
     """Start a node, have it train, and measure it for `seconds` in each part of a round."""
-    with _training(folder / "priority", {}) as at_work:
+    with _training(folder / "priority", settings) as at_work:
         found = _rounds(at_work, rounds, seconds)
     missed = _failed(found.idle)
     return [
@@ -73,14 +80,15 @@ def measure(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
     ]
 
 
-def measure_yielding(folder: Path, *, rounds: int, seconds: float) -> list[Row]:
+def measure_yielding(folder: Path, settings: Mapping[str, str], *, rounds: int, seconds: float) -> list[Row]:
     """Return the same without the trainer's low priority, which does not count between containers.
 
     The second half has a target for the 99th percentile, too.
     """
-    with _training(folder / "equal", _EQUAL) as at_work:
+    with _training(folder / "equal", {**settings, **_EQUAL}) as at_work:
         equal = _rounds(at_work, rounds, seconds)
-    with _training(folder / "target", _EQUAL | {"server.p99_target_ms": str(_TARGET_MS)}) as at_work:
+    target = {"server.p99_target_ms": str(_TARGET_MS)}
+    with _training(folder / "target", {**settings, **_EQUAL, **target}) as at_work:
         _busy_round(at_work, Found(peak=equal.peak), 0, seconds)  # until the trainer's share has settled
         yielding = Found(peak=equal.peak)
         for number in range(rounds):
@@ -112,13 +120,11 @@ class AtWork:
 
 
 @contextmanager
-def _training(folder: Path, settings: dict[str, str]) -> Iterator[AtWork]:
+def _training(folder: Path, settings: Mapping[str, str]) -> Iterator[AtWork]:
     folder.mkdir()
     trainers: list[int] = []
-    with node_on_one_half(folder, lambda node: trainers.append(teach_endless_step(node)), _SETTINGS | settings) as (
-        node,
-        ours,
-    ):
+    settings = {**_SETTINGS, **settings}
+    with node_on_one_half(folder, lambda node: trainers.append(teach_endless_step(node)), settings) as (node, ours):
         yield AtWork(node=node, folder=folder, trainer=trainers[0], ours=ours)
 
 

@@ -4,6 +4,7 @@ Real servers on half of the machine's cores, as many calls computed at once; the
 Processor time is the server's own, all threads, as the kernel counts it, between two moments at which calls go on all
 the time. Each server in turn, round by round, the bare call among them and on the same cores: a ResNet-32 over one and
 sixteen connections, encrypted, by one caller alone, and overloaded; a network that computes nothing; and photographs.
+Where most of a call is gRPC, what its core takes alone is beside it.
 
     python -m benchmarks.serving --set server.front=queue --against server.front=handlers
     python -m benchmarks.serving --against-checkout ../before
@@ -24,6 +25,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Protocol
 
 import onnxruntime
 
@@ -33,11 +35,13 @@ from accrete_learner import backbones
 from accrete_learner.config import ModelConfig
 from accrete_storage.config import StoreConfig
 from benchmarks import photograph_files
+from benchmarks.bare_queue import bare_queue
 from benchmarks.cpu_watch import CpuWatch
 from benchmarks.halves import halves, on
 from benchmarks.lone_server import RESNET32, Build, LoneServer, lone_server, noise, nothing, published, request, serving
 from benchmarks.open_loop import Outcome, Traffic, run
-from benchmarks.report import Row, arguments, machine, median_row, setting, show
+from benchmarks.report import Row, arguments, machine, median_row, show
+from benchmarks.variants import add_flags, name_of
 
 _CALLERS = 16
 _IMAGES = 64
@@ -94,6 +98,8 @@ class Cell:
     """What a call's processor time in us should keep."""
     images: int = 1
     rate_bound: str = ""
+    beside_core: bool = False
+    """The least server there can be on gRPC's core is measured beside it."""
 
 
 def _front(bare_ms: float) -> str:
@@ -105,7 +111,15 @@ CELLS = (
     Cell(name="16 callers, 16 connections", kind="plain", body="1", connections=16, bare_images=1, over_bare=_front),
     Cell(name="TLS, one connection", kind="tls", body="1", bare_images=1, over_bare=lambda _: "<= 1.2"),
     Cell(name="TLS, 16 connections", kind="tls", body="1", connections=16, bare_images=1, over_bare=lambda _: "<= 1.2"),
-    Cell(name="one caller alone", kind="plain", body="1", callers=1, bare_images=1, over_bare=lambda _: "<= 1.45"),
+    Cell(
+        name="one caller alone",
+        kind="plain",
+        body="1",
+        callers=1,
+        bare_images=1,
+        over_bare=lambda _: "<= 1.45",
+        beside_core=True,
+    ),
     Cell(
         name=f"{_IMAGES} images a call",
         kind="plain",
@@ -114,8 +128,22 @@ CELLS = (
         images=_IMAGES,
         rate_bound=">= 0.95",
     ),
-    Cell(name="a network of nothing, 64 in flight", kind="nothing", body="1", callers=64, cpu_bound="<= 110"),
-    Cell(name="a network of nothing, 64, 16 connections", kind="nothing", body="1", callers=64, connections=16),
+    Cell(
+        name="a network of nothing, 64 in flight",
+        kind="nothing",
+        body="1",
+        callers=64,
+        cpu_bound="<= 110",
+        beside_core=True,
+    ),
+    Cell(
+        name="a network of nothing, 64, 16 connections",
+        kind="nothing",
+        body="1",
+        callers=64,
+        connections=16,
+        beside_core=True,
+    ),
     Cell(name="a photograph of 500 pixels", kind="photographs", body="small", callers=4),
     Cell(name="a photograph of 12 million", kind="photographs", body="telephone", callers=4),
 )
@@ -148,6 +176,19 @@ class Bare:
         return Cost(rate=calls / taken, cpu_ms=1000 * (time.thread_time() - cpu) / calls)
 
 
+class Asked(Protocol):
+    """A server that runs."""
+
+    @property
+    def address(self) -> str:
+        """Where it is reached."""
+        ...
+
+    def cpu_s(self) -> float:
+        """Return the processor time of all its threads so far."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True)
 class Asker:
     """Asks servers from the cores that are not theirs."""
@@ -156,7 +197,7 @@ class Asker:
     certificate: Path
     cores: set[int]
 
-    def cost(self, server: LoneServer, cell: Cell, seconds: float) -> Cost:
+    def cost(self, server: Asked, cell: Cell, seconds: float) -> Cost:
         """Return one round of a cell. Raises RuntimeError for a call that is not answered."""
         outcome, watch = self.send(server, cell, seconds + _WARM_S)
         if set(outcome.code) != {"OK"}:
@@ -168,7 +209,7 @@ class Asker:
         return Cost(rate=(len(counted) - 1) / (last - first), cpu_ms=1000 * cpu_s / (len(counted) - 1))
 
     def send(
-        self, server: LoneServer, cell: Cell, seconds: float, *, rate: float = 0.0, pause_s: float = 0.0
+        self, server: Asked, cell: Cell, seconds: float, *, rate: float = 0.0, pause_s: float = 0.0
     ) -> tuple[Outcome, CpuWatch]:
         """Send a cell's calls, at a rate if one is given. Return what became of them, and the server's time."""
         traffic = Traffic(
@@ -204,8 +245,7 @@ class Found:
 def main() -> None:
     """Run the benchmark. The exit status is 1 when a bound is not kept."""
     parser = arguments(__doc__ or "")
-    for flag, told in (("--set", "a setting of the server"), ("--against", "a setting of a second server")):
-        parser.add_argument(flag, action="append", default=[], metavar="S.F=V", type=setting, help=told)
+    add_flags(parser)
     parser.add_argument("--against-checkout", type=Path, metavar="DIR", help="the second is of that checkout")
     parser.add_argument("--photographs", type=Path, metavar="DIR", help="one from there in place of a drawn one")
     parser.add_argument("--only", metavar="TEXT", default="", help="only what has this in its name")
@@ -250,9 +290,10 @@ def measure(
         kinds = {cell.kind for cell in cells} | {"plain"}
         servers = stack.enter_context(_servers(folder, kinds, variants, theirs, certificate))
         stack.enter_context(on(ours))
-        bare = Bare(servers[0]["plain"].graph, theirs)
+        bare, core = Bare(servers[0]["plain"].graph, theirs), stack.enter_context(bare_queue(theirs))
         found = [Found() for _ in variants]
         alone: dict[str, list[Cost]] = {cell.name: [] for cell in cells}
+        of_core: dict[str, list[Cost]] = {cell.name: [] for cell in cells}
         for kind in kinds - {"photographs"}:  # the first calls are slower than those that follow
             for of_one in servers:
                 asker.cost(of_one[kind], Cell(name="warm", kind=kind, body="1"), seconds)
@@ -263,11 +304,16 @@ def measure(
                     own.costs.setdefault(cell.name, []).append(asker.cost(of_one[cell.kind], cell, seconds))
                 if cell.bare_images:
                     alone[cell.name].append(bare.cost(cell.bare_images, seconds))
+                if cell.beside_core:
+                    of_core[cell.name].append(asker.cost(core, cell, seconds))
             if overloads:
                 for of_one, own in zip(servers, found, strict=True):
                     _overload(asker, of_one["plain"], own, seconds)
         for cell in cells:
             rows += _rows(cell, variants, found, alone[cell.name])
+            if cell.beside_core:
+                name = f"{cell.name}: gRPC's core alone, CPU a call"
+                rows.append(median_row(name, [1000 * one.cpu_ms for one in of_core[cell.name]], "us"))
         if overloads:
             rows += _overload_rows(variants, found)
         if not only:
@@ -277,8 +323,8 @@ def measure(
 
 
 def _name(settings: Sequence[tuple[str, str]], checkout: Path | None) -> str:
-    parts = [f"{name.rpartition('.')[2]}={value}" for name, value in settings]
-    return " ".join([*parts, *([checkout.resolve().name] if checkout else [])]) or "as it is"
+    parts = [name_of(settings)] if settings else []
+    return " ".join([*parts, *([checkout.resolve().name] if checkout else [])]) or name_of(settings)
 
 
 def _start(folder: Path, cores: set[int]) -> list[Row]:

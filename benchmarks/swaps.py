@@ -10,7 +10,7 @@ import tempfile
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise
@@ -31,6 +31,7 @@ from benchmarks.around_swaps import measure
 from benchmarks.digits import scans_by_label
 from benchmarks.node import Node, cpu_s, resident_bytes, side_by_side
 from benchmarks.report import Row, arguments, machine, median_row, show
+from benchmarks.variants import add_flags, by_turns
 
 _ASKERS = 2
 _TOLERANCE = 1e-4
@@ -63,21 +64,30 @@ class Sample:
 
 def main() -> None:
     """Run the benchmark. The exit status is 1 when a bound is not kept."""
-    parsed = arguments(__doc__ or "").parse_args()
+    parser = arguments(__doc__ or "")
+    add_flags(parser)
+    parsed = parser.parse_args()
     facts = machine()
+    swaps, broken, rounds, of_one = (60, 12, 1, 5) if parsed.short else (1_000, 200, 10, 10)
+    problems: list[str] = []
+
+    def measured(folder: Path, settings: Mapping[str, str], parts: int) -> list[Row]:
+        rows, load = run(folder / "load", settings, swaps=swaps // parts, broken=broken // parts)
+        problems.extend((load.failed + load.mixed)[:10])
+        return rows + measure(folder / "latency", settings, rounds=-(-rounds // parts), swaps=of_one)
+
     with tempfile.TemporaryDirectory(prefix="accrete-swaps-") as folder:
-        rows, load = run(Path(folder) / "load", swaps=60 if parsed.short else 1_000, broken=12 if parsed.short else 200)
-        rows += measure(Path(folder) / "latency", rounds=1 if parsed.short else 10, swaps=5 if parsed.short else 10)
+        rows = by_turns(parsed, Path(folder), measured)
     show(rows, facts, parsed.json)
-    for problem in (load.failed + load.mixed)[:10]:
+    for problem in problems[:10]:
         print(f"  {problem}")
     raise SystemExit(any(row.ok is False for row in rows))
 
 
-def run(folder: Path, *, swaps: int, broken: int) -> tuple[list[Row], Load]:
+def run(folder: Path, settings: Mapping[str, str], *, swaps: int, broken: int) -> tuple[list[Row], Load]:
     """Run a node whose two versions are swapped and that is offered candidates that cannot serve, always under load."""
     folder.mkdir(exist_ok=True)
-    node, load = Node(folder, settings={"learner.keep_versions": "20"}), Load()
+    node, load = Node(folder, settings={"learner.keep_versions": "20", **settings}), Load()
     node.start()
     try:
         with node.client() as client:
