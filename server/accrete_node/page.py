@@ -18,11 +18,6 @@ FILE_NAME = "page.json"
 _SERVER_FILE = "server.json"
 
 
-def is_served(settings: Settings) -> bool:
-    """Return whether a node serves a page: a server that lets in by certificate alone lets no page in."""
-    return settings.page.enabled and not settings.access.client_ca
-
-
 def page_settings(settings: Settings) -> PageSettings:
     """Return what the page's process is started with."""
     file = settings.data_dir / FILE_NAME

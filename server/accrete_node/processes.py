@@ -12,7 +12,6 @@ from accrete_kit.atomic_file import write_text
 from accrete_kit.plain import plain
 from accrete_learner.deep.refusal import refusal
 from accrete_learner.method_names import ANALYTIC
-from accrete_learner_service.waiting import pending_waits_for
 from accrete_model.errors import BucketRefused
 from accrete_node import log, presets
 from accrete_node.describe import render
@@ -30,7 +29,9 @@ _log = logging.getLogger(__name__)
 
 def serve(settings: Settings) -> int:
     """Run the server until it is told to end, and return the exit status."""
-    from accrete_server.app import serve as run  # the learner's process has no use for gRPC
+    # Neither the supervisor nor the other processes have a use for gRPC or for what looks into the store.
+    from accrete_learner_service.waiting import pending_waits_for
+    from accrete_server.app import serve as run
     from accrete_server.settings import ServerSettings
 
     memory, trigger, closed = settings.memory, settings.trigger, settings.method.name == ANALYTIC

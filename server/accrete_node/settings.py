@@ -138,6 +138,11 @@ class Settings(BaseSettings):
         """The learner's settings with their sections put together."""
         return dataclasses.replace(self.learner, **{name: getattr(self, name) for name in SECTIONS_OF_LEARNER})
 
+    @property
+    def serves_page(self) -> bool:
+        """Whether a node serves a page: a server that lets in by certificate alone lets no page in."""
+        return self.page.enabled and not self.access.client_ca
+
 
 def load_settings(flags: Mapping[str, Any], file: Path | None = None, *, resolved: bool = False) -> Settings:
     """Return the settings of a process.

@@ -18,7 +18,6 @@ from accrete_kit.plain import plain
 from accrete_node import log
 from accrete_node.exit_status import CANNOT_START
 from accrete_node.libraries import check_learning, check_serving
-from accrete_node.page import is_served
 from accrete_node.processes import begin_data_dir, command
 from accrete_node.settings import Settings, SettingsError
 from accrete_node.supervisor import CannotStart, Child, Supervisor
@@ -57,7 +56,7 @@ def supervisor(settings: Settings, log_file: Path | None = None) -> Supervisor:
         children = [
             Child(name, command(settings, verb), output) for name, verb in (("server", "serve"), ("learner", "learn"))
         ]
-        if is_served(settings):
+        if settings.serves_page:
             children.append(Child("page", command(settings, "page"), output, needed=False))
     except BaseException:
         lock.release()
@@ -166,7 +165,7 @@ def _announce(settings: Settings, signals: Signals) -> None:
         server, learner, page = (addresses(settings.data_dir, name) for name in ("server", "learner", "page"))
         if server is not None and learner is not None:
             came = time.monotonic() if came is None else came
-            if page is not None or not is_served(settings) or time.monotonic() > came + _PAGE_S:
+            if page is not None or not settings.serves_page or time.monotonic() > came + _PAGE_S:
                 _log.info(
                     "node.ready", extra={"address": server["address"], "data_dir": str(settings.data_dir.resolve())}
                 )
@@ -202,7 +201,7 @@ def banner(
 def _page_line(settings: Settings, page: dict[str, str] | None) -> str:
     if page is not None:
         return page["address"]
-    if is_served(settings):
+    if settings.serves_page:
         return "does not start; the log says why"
     return "off (page.enabled)" if not settings.page.enabled else "off (access.client_ca lets in certificates alone)"
 

@@ -60,8 +60,10 @@ def _imports(package: pathlib.Path) -> list[tuple[pathlib.Path, str]]:
             LIGHT_LACKS,
         ),
         ("accrete_node.up, accrete_cluster.commands, accrete_cluster.operating", ("ray",)),
+        # It starts first, and stays beside those that have a use for them.
+        ("accrete_node.up", ("numpy", "grpc", "starlette", "uvicorn")),
     ],
-    ids=["serve", "light", "all but cluster"],
+    ids=["serve", "light", "all but cluster", "supervisor"],
 )
 def test_each_extra_has_all_that_its_processes_import(modules: str, absent: tuple[str, ...]):
     code = f"import sys, {modules}; assert not {{*{absent!r}}} & set(sys.modules)"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from annotated_types import Ge, Gt, Le
 
 from accrete_model.input_spec import InputSpec
-from accrete_storage.inbox import Places
+
+if TYPE_CHECKING:
+    from accrete_storage.inbox import Places
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +58,8 @@ class InboxConfig:
 
     def places_of(self, principal: str) -> Places:
         """Return the places that there are for what a principal asks about."""
+        from accrete_storage.inbox import Places  # brings the store, and settings are read where there is none
+
         share = self.principal_share if principal else 1.0
         return Places(all=self.places, one_principal=max(1, int(share * self.places)))
 
