@@ -23,6 +23,9 @@ Admit = Callable[[str], object]
 Tls = Callable[[], ssl.SSLContext]
 """Returns what encrypts a connection that comes now."""
 
+_LOOK_S = 0.1
+"""Between two looks for an end, which `close` waits for."""
+
 
 class MetricsPage:
     """One HTTP server on a thread of its own."""
@@ -52,7 +55,7 @@ class MetricsPage:
         except OSError as error:
             raise metrics_cannot_listen(host, port, error, setting="server.metrics_port") from error
         server.tls = self._tls
-        thread = threading.Thread(target=server.serve_forever, name="metrics", daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(_LOOK_S,), name="metrics", daemon=True)
         thread.start()
         self._running = server, thread
         return server.server_port

@@ -6,7 +6,8 @@ networks that it builds, and a package of its own can bring another.
 
 from __future__ import annotations
 
-from importlib.metadata import entry_points
+from functools import cache
+from importlib.metadata import EntryPoints, entry_points
 
 from accrete_model.config import EngineConfig
 from accrete_model.engines.base import Engine
@@ -22,10 +23,16 @@ def create(artifact: Artifact, config: EngineConfig) -> Engine:
     Raises:
         LoadError: when no such engine is installed, or it cannot run the artifact (stage "engine").
     """
-    found = entry_points(group=GROUP, name=config.engine)
+    found = _installed().select(name=config.engine)
     if not found:
-        known = ", ".join(sorted({entry.name for entry in entry_points(group=GROUP)})) or "none"
+        known = ", ".join(sorted({entry.name for entry in _installed()})) or "none"
         raise LoadError("engine", f"no engine {config.engine!r} is installed; there are: {known}")
     # Imported only when chosen: torch takes seconds and hundreds of megabytes that the other engine does not need.
     engine: Engine = next(iter(found)).load()(artifact, config)
     return engine
+
+
+@cache
+def _installed() -> EntryPoints:
+    """Return all of the group. Looking for them reads a file of each installed package: more than most loads take."""
+    return entry_points(group=GROUP)
