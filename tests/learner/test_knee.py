@@ -66,8 +66,8 @@ def test_every_method_takes_it_in_both_trainings_and_rebalances_as_before(name: 
 
 
 def test_its_momentum_is_nesterovs_and_the_papers_is_not() -> None:
-    assert _sgd(make_network(), knee(2)).defaults["nesterov"]
-    assert not _sgd(make_network(), Schedule(epochs=2)).defaults["nesterov"]
+    assert _sgd(make_network(), knee(2)).nesterov
+    assert not _sgd(make_network(), Schedule(epochs=2)).nesterov
 
 
 def halves(count: int) -> TrainingSet:

@@ -18,8 +18,7 @@ from typing import NoReturn
 from accrete_learner_service.trainer import child, starter
 
 _context = get_context("forkserver")
-# `torch._dynamo` comes with the first optimizer, and takes as long as all the rest.
-_context.set_forkserver_preload(["torch._dynamo", "accrete_learner.trainer.run_job", "tests.chaos.processes"])
+_context.set_forkserver_preload(["accrete_learner.trainer.run_job", "tests.chaos.processes"])
 
 
 def fork(run: Callable[..., object], *arguments: object) -> BaseProcess:

@@ -23,6 +23,7 @@ from accrete_learner.heads import CosineHead
 from accrete_learner.progress import Report
 from accrete_learner.training.loop import TrainingDivergedError, epoch_batches
 from accrete_learner.training.network import Network
+from accrete_learner.training.sgd import Sgd
 
 BATCH = 32
 RATE = 0.003
@@ -80,9 +81,7 @@ def train(
     # With a batch's own statistics in place of those that it serves with, the network would begin at a third of what it
     # answers right, for a few photographs of some classes are not what it was trained with.
     network.eval()
-    optimizer = torch.optim.SGD(
-        network.parameters(), lr=RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True
-    )
+    optimizer = Sgd(network.parameters(), rate=RATE, momentum=MOMENTUM, weight_decay=WEIGHT_DECAY, nesterov=True)
     device = next(network.parameters()).device
     per_epoch = max(1, math.ceil(len(rows) / BATCH))
     clock = _Clock(batches=epochs * per_epoch, seconds=seconds)
@@ -94,10 +93,9 @@ def train(
             x = torch.from_numpy(images.batch(rows[index.numpy()])).to(device)
             scores = network(augmented(network.backbone.prepare(x), generator))[1]
             loss = F.cross_entropy(scores, y[index].to(device), label_smoothing=SMOOTHING)
-            optimizer.zero_grad(set_to_none=True)
+            optimizer.zero_grad()
             torch.autograd.backward(loss)
-            for group in optimizer.param_groups:
-                group["lr"] = rate(clock.progress)
+            optimizer.rate = rate(clock.progress)
             optimizer.step()
             clock.tick()
             taken += len(index)

@@ -4,7 +4,6 @@ Each line on standard input is a step's folder (see the modules `job` here and i
 the module `standby`.
 """
 
-import importlib
 import logging
 import sys
 from functools import partial
@@ -23,15 +22,7 @@ from accrete_learner.training.precision import use_threads
 def main() -> int:
     """Run the process and return its exit code."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
-    return stand_by(_run, before_first=_import_the_rest)
-
-
-def _import_the_rest() -> None:
-    """Import what torch's optimizers import when the first is made, also where nothing is compiled.
-
-    It takes almost as long as importing torch itself, and another 150 MB.
-    """
-    importlib.import_module("torch._dynamo")
+    return stand_by(_run)
 
 
 def _run(folder: Path, reporter: Reporter) -> None:

@@ -61,29 +61,23 @@ class Reporter:
         self.say("note", text=text)
 
 
-def stand_by(run: Callable[[Path, Reporter], None], *, before_first: Callable[[], None] = lambda: None) -> int:
+def stand_by(run: Callable[[Path, Reporter], None]) -> int:
     """Run each step in a child until standard input ends, or until a child crashes.
 
     Args:
         run: runs the step in a folder. What it raises is told as the reason that the step failed.
-        before_first: called once, when the first step is known, for what all steps share and is too much to be had for
-            a step that may never come.
 
     Returns:
         The exit code: 0, or that of a child that crashed. A signal that ended a child ends this process.
     """
     with _claim_stdout() as output:
         reporter = Reporter(output)
-        first = True
         while True:
             reporter.say("ready")
             line = sys.stdin.readline()
             if not line.endswith("\n"):
                 # The end of input: whoever kept this process standing by is gone, perhaps halfway through the line.
                 return 0
-            if first:
-                before_first()
-                first = False
             status = _in_child(run, Path(json.loads(line)), reporter)
             if status:
                 return _end_like(status)

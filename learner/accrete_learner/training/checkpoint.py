@@ -21,6 +21,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from accrete_kit.atomic_file import write_bytes
+from accrete_learner.training.sgd import Sgd
 from accrete_learner.training.weight_average import WeightAverage
 
 
@@ -29,7 +30,7 @@ class TrainingState:
     """What changes from one epoch to the next."""
 
     network: nn.Module
-    optimizer: torch.optim.SGD
+    optimizer: Sgd
     generator: torch.Generator
     average: WeightAverage | None = None
     losses: list[float] = field(default_factory=list)
@@ -39,9 +40,9 @@ class TrainingState:
         """Return it as tensors on the CPU, by the names that the module describes."""
         found = {f"network.{name}": value for name, value in self.network.state_dict().items()}
         found |= {
-            f"momentum.{name}": self.optimizer.state[parameter]["momentum_buffer"]
+            f"momentum.{name}": self.optimizer.momentum[parameter]
             for name, parameter in self.network.named_parameters()
-            if self.optimizer.state.get(parameter, {}).get("momentum_buffer") is not None
+            if parameter in self.optimizer.momentum
         }
         if self.average is not None:
             found |= {f"average.{name}": value for name, value in self.average.state().items()}
@@ -72,7 +73,7 @@ class TrainingState:
         for name, value in _under("momentum.", tensors).items():
             # In the parameter's own order of memory, as the optimizer would have made it.
             parameter = parameters[name]
-            self.optimizer.state[parameter]["momentum_buffer"] = torch.empty_like(parameter).copy_(value)
+            self.optimizer.momentum[parameter] = torch.empty_like(parameter).copy_(value)
         if self.average is not None:
             self.average.load(_under("average.", tensors))
         self.generator.set_state(tensors["random.run"])

@@ -6,7 +6,7 @@ Shapes: N examples, [N, ...] inputs in the model's own form (uint8 [N, H, W, C] 
 import math
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -23,6 +23,7 @@ from accrete_learner.ranks.batch_norm import over_group
 from accrete_learner.training.checkpoint import Checkpoint, TrainingState
 from accrete_learner.training.network import Network
 from accrete_learner.training.schedule import Schedule
+from accrete_learner.training.sgd import Sgd
 from accrete_learner.training.weight_average import WeightAverage
 
 #: Batches before those by which the pace is measured, since the first ones compile and allocate; and those.
@@ -122,18 +123,18 @@ def train(
             noise = schedule.noise(epoch)
             for position, copy in enumerate(batches):
                 index = copy % len(data)
-                _set_rate(optimizer, schedule.rate(epoch + position / len(batches)))
+                optimizer.rate = schedule.rate(epoch + position / len(batches))
                 turns = (epoch * schedule.copies + copy // len(data)) % 2 == 1
                 flips = None if mirrored is None else mirrored[index] ^ turns
                 shard = group.shard(len(index))
                 x = augmentation.apply(data.x[index[shard.rows]], generator, flips, shard)
                 batch = _forward(network, teacher, x, data.y[index], data.fresh[index], shard)
                 loss = torch.stack([term(batch) for term in terms]).sum()
-                optimizer.zero_grad(set_to_none=True)
+                optimizer.zero_grad()
                 torch.autograd.backward(loss)
                 _add_up_gradients(network, group)
                 if noise:
-                    _add_noise(optimizer, noise / len(index), generator)
+                    _add_noise(optimizer.parameters, noise / len(index), generator)
                 optimizer.step()
                 network.head.constrain()
                 if average is not None and schedule.averages(epoch):
@@ -258,11 +259,10 @@ def _add_up_gradients(network: Network, group: Group) -> None:
     group.add_up(*of_backbone, *of_head)
 
 
-def _sgd(network: Network, schedule: Schedule) -> torch.optim.SGD:
-    trained = [parameter for parameter in network.parameters() if parameter.requires_grad]
-    return torch.optim.SGD(
-        trained,
-        lr=schedule.learning_rate,
+def _sgd(network: Network, schedule: Schedule) -> Sgd:
+    return Sgd(
+        (parameter for parameter in network.parameters() if parameter.requires_grad),
+        rate=schedule.learning_rate,
         momentum=schedule.momentum,
         weight_decay=schedule.weight_decay,
         nesterov=schedule.nesterov,
@@ -270,18 +270,12 @@ def _sgd(network: Network, schedule: Schedule) -> torch.optim.SGD:
 
 
 @torch.no_grad()
-def _add_noise(optimizer: torch.optim.SGD, deviation: float, generator: torch.Generator) -> None:
+def _add_noise(parameters: Iterable[Tensor], deviation: float, generator: torch.Generator) -> None:
     """Add normal noise to every gradient."""
-    for group in optimizer.param_groups:
-        for parameter in group["params"]:
-            if parameter.grad is not None:
-                drawn = torch.empty_like(parameter.grad).normal_(0.0, deviation, generator=generator)
-                parameter.grad.add_(drawn)
-
-
-def _set_rate(optimizer: torch.optim.SGD, rate: float) -> None:
-    for group in optimizer.param_groups:
-        group["lr"] = rate
+    for parameter in parameters:
+        if parameter.grad is not None:
+            drawn = torch.empty_like(parameter.grad).normal_(0.0, deviation, generator=generator)
+            parameter.grad.add_(drawn)
 
 
 def _checked(loss: float, epoch: int) -> float:
