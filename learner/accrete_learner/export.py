@@ -75,7 +75,11 @@ def write(folder: Path, candidate: Candidate, examples: Tensor, parent: Path | N
     writer.write_artifact(
         folder,
         candidate.card,
-        graph=export_graph(backbone, None if parent is None else parent / GRAPH_FILE),
+        graph=export_graph(
+            backbone,
+            None if parent is None else parent / GRAPH_FILE,
+            network=(candidate.model, candidate.last_relu),
+        ),
         weights={name: tensor.numpy() for name, tensor in backbone.state_dict().items()},
         head=arrays(candidate.head),
         fitted=arrays(candidate.rule_tensors),
@@ -84,13 +88,18 @@ def write(folder: Path, candidate: Candidate, examples: Tensor, parent: Path | N
     )
 
 
-def check_exportable(backbone: Backbone) -> None:
+def check_exportable(backbone: Backbone, model: ModelConfig, *, last_relu: bool) -> None:
     """Export a copy to nowhere, since that a network cannot be served is better known before its training than after.
+
+    Args:
+        backbone: as it was built.
+        model: by which it was built.
+        last_relu: likewise.
 
     Raises:
         ValueError: when ONNX has no form for one of the backbone's layers at this image size.
     """
-    export_graph(_servable(backbone))
+    export_graph(_servable(backbone), network=(model, last_relu))
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

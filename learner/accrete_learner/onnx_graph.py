@@ -1,13 +1,14 @@
 """The backbone as an ONNX graph, traced once and then filled with each later step's weights.
 
 A graph keeps every weight under its name in the backbone, and is stamped with what traced it. A step whose parent has
-such a graph puts its own weights into a copy, which is the graph of a new trace without the seconds that one takes.
+such a graph puts its own weights into a copy, which is the graph of a new trace without the seconds that one takes. So
+does a step that has traced its network already, to see before its training that it can be.
 """
 
 import copy
 import io
 import warnings
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -23,21 +24,36 @@ OPSET = 17
 _STAMP = "accrete"
 _TRACED_BY = f"{metadata.version('accrete')}, torch {torch.__version__}"
 """Another release may build or trace a network otherwise."""
+_kept: dict[Hashable, bytes] = {}
+"""Graphs of the networks that this process has traced, without weights."""
 
 
-def export_graph(backbone: Backbone, parent: Path | None = None) -> bytes:
+def export_graph(backbone: Backbone, parent: Path | None = None, *, network: Hashable = None) -> bytes:
     """Return the backbone as ONNX, from "input" uint8 [N, H, W, C] or float32 [N, d] to "features" float32 [N, d].
 
     Args:
         backbone: float32 on the CPU, in evaluation mode.
         parent: file with a graph of the same network with other weights, if there is one.
+        network: all that the network is built by but its weights. Of networks that are alike in it one is traced.
 
     Raises:
         ValueError: when ONNX has no form for one of the backbone's layers at this image size.
         OSError: when the parent's graph cannot be read.
     """
-    filled = None if parent is None else _filled(onnx.load(parent, load_external_data=False), backbone)
-    return bytes((_traced(backbone) if filled is None else filled).SerializeToString())
+    graph = None
+    if parent is not None:
+        graph = _filled(onnx.load(parent, load_external_data=False), backbone)
+    elif network in _kept:
+        graph = _filled(onnx.load_model_from_string(_kept[network]), backbone)
+    if graph is not None:
+        return bytes(graph.SerializeToString())
+    graph = _traced(backbone)
+    found = bytes(graph.SerializeToString())
+    if network is not None:
+        for place in graph.graph.initializer:
+            place.ClearField("raw_data")
+        _kept[network] = graph.SerializeToString()
+    return found
 
 
 def _traced(backbone: Backbone) -> onnx.ModelProto:

@@ -51,6 +51,15 @@ def test_a_later_steps_graph_is_the_same_without_a_trace(
     assert (tmp_path / "filled.onnx").read_bytes() == (tmp_path / "traced.onnx").read_bytes()
 
 
+def test_a_network_is_traced_once_in_a_process_and_another_one_apart(monkeypatch: pytest.MonkeyPatch):
+    first, second, other = trained(SMALL, 1), trained(SMALL, 2), build(SMALL, last_relu=True).eval()
+    traced = export_graph(second)
+    export_graph(first, network="of this test")
+    assert export_graph(other, network="its other one") == export_graph(other) != traced
+    monkeypatch.setattr(torch.onnx, "export", None)
+    assert export_graph(second, network="of this test") == traced
+
+
 def test_weights_that_were_alike_each_have_a_place_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     (tmp_path / "first.onnx").write_bytes(export_graph(trained(SMALL, 1, alike=True)))
     monkeypatch.setattr(torch.onnx, "export", None)

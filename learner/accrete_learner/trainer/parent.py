@@ -36,7 +36,7 @@ def read_backbone(job: Job, method: Method, generator: torch.Generator) -> Backb
         weights.load(backbone, load_file(Path(job.trained) / files.WEIGHTS_FILE), source=job.trained)
         return backbone
     backbone = build(job.model, generator=generator, last_relu=method.last_relu)
-    export.check_exportable(backbone)
+    export.check_exportable(backbone, job.model, last_relu=method.last_relu)
     return backbone
 
 
