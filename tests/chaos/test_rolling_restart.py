@@ -21,7 +21,7 @@ from benchmarks.node import Node
 from benchmarks.waiting import free_port, until
 from tests.support.priority import FULL_PRIORITY
 
-PAUSE_S = 0.005
+PAUSE_S = 0.02
 """Between two calls: enough of them meet a restart, and the processor is left to what restarts."""
 
 

@@ -102,7 +102,7 @@ def remembered(home: Path, before: dict[int, Tensor], share: int) -> dict[int, T
 def test_three_steps_of_any_shape_keep_the_budget_and_serve(
     name: str, selection: Selection, budget: MemoryConfig, tmp_path: Path
 ) -> None:
-    config = replace(MethodConfig(name=name, selection=selection), synthesis_iterations=2, random_features=100)
+    config = replace(MethodConfig(name=name, selection=selection), synthesis_iterations=1, random_features=100)
     homes = take_steps(tmp_path, config, budget)
     loaded = load_checked(homes[-1] / CANDIDATE_FOLDER, 3)
     x, _ = examples(STEPS[-1], 9)

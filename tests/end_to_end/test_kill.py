@@ -14,7 +14,7 @@ EXAMPLES = 45
 
 
 class Asker:
-    """Asks without pause, with the SDK's own retries, and keeps what failed."""
+    """Asks again and again, with the SDK's own retries, and keeps what failed."""
 
     def __init__(self, address: str, image: np.ndarray) -> None:
         self.answered = 0
@@ -32,7 +32,7 @@ class Asker:
                 self.answered += 1
             except AccreteError as error:
                 self.errors.append(repr(error))
-            time.sleep(0.01)
+            time.sleep(0.02)
 
     def stop(self) -> None:
         self._stop.set()
@@ -48,7 +48,7 @@ def teach(client: Client, digits: dict[str, list[np.ndarray]], labels: str) -> l
 
 def test_a_kill_in_the_middle_of_a_step_loses_nothing_and_learns_everything_once(make_node, digits):
     """One node for all victims, one after the other, since a node's start costs more than a step."""
-    node = make_node(epochs=40)
+    node = make_node(epochs=30)
     with node.client() as client:
         client.wait_ready(300)
         ids = teach(client, digits, "01")

@@ -24,8 +24,8 @@ from tests.learner_service.helpers import RunningLearner, digits
 
 Start = Callable[..., RunningLearner]
 
-LONG = {"base_epochs": 120, "epochs": 60}
-"""Some seconds of training, to do something in the midst of."""
+LONG = {"base_epochs": 60, "epochs": 60}
+"""A second or two of training, at a lower priority than the test's, to do something in the midst of."""
 
 
 def teach(store: Store, *labels: int, count: int = 30, start: int = 0) -> list[Example]:

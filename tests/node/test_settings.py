@@ -215,17 +215,24 @@ def test_every_field_of_the_printed_file_is_explained(tmp_path: Path):
             ["--set", "model.mean=1,2", "--backbone", "onnx:x", "--set", "model.input_size=64"],
             "model.backbone = 'onnx:x'",
         ),
-        (["--data-dir", "/dev/null"], "data_dir = '/dev/null'"),
         (["--config", "gone.toml"], "config = 'gone.toml': no such file"),
     ],
 )
-def test_bad_settings_end_the_command_with_status_2_before_anything_starts(tmp_path: Path, given: list[str], told: str):
-    command = [sys.executable, "-m", "accrete", "up", "--data-dir", "data", *given]
-    ended = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=tmp_path)
-    assert ended.returncode == 2
-    assert told in ended.stderr
-    assert "Traceback" not in ended.stderr
+def test_bad_settings_end_the_command_with_status_2_before_anything_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: list[str], told: str
+):
+    monkeypatch.chdir(tmp_path)
+    assert main(["up", "--data-dir", "data", *given]) == 2
+    assert told in capsys.readouterr().err
     assert not (tmp_path / "data").exists()
+
+
+def test_a_data_directory_that_cannot_be_made_ends_the_process_with_status_2_and_the_reason():
+    command = [sys.executable, "-m", "accrete", "up", "--data-dir", "/dev/null"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert ended.returncode == 2
+    assert "data_dir = '/dev/null'" in ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 @pytest.mark.parametrize("command", ["up", "serve", "learn", "backup", "restore"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import grpc
@@ -24,20 +25,20 @@ DUPLICATE = teaching_pb2.ExampleResult.DUPLICATE
 
 PNG = encode(picture(40, 30, seed=2).effect_spread(9), "PNG")
 
-BAD_IMAGES = [
-    pytest.param({"encoded": b"not an image"}, "not a JPEG, PNG, WebP or BMP image", id="no-image"),
-    pytest.param({"encoded": PNG[: len(PNG) // 2]}, "truncated or damaged PNG", id="truncated"),
-    pytest.param({"encoded": encode(picture(), "GIF")}, "not a JPEG, PNG, WebP or BMP image", id="unknown-format"),
-    pytest.param({"encoded": b""}, "no bytes", id="no-bytes"),
-    pytest.param({}, "empty: neither encoded bytes nor a tensor", id="empty"),
-    pytest.param({"encoded": png_header(5001, 5000)}, "max_pixels is 25000000", id="too-many-pixels"),
-    pytest.param({"encoded": bytes(3 * 2**20)}, "max_image_bytes is 2097152", id="too-many-bytes"),
-    pytest.param({"tensor": {"dtype": 1, "shape": [0, 4, 3], "data": b""}}, "no pixels", id="zero-sized"),
-    pytest.param({"tensor": {"dtype": 1, "shape": [4, 4, 3], "data": b"x"}}, "1 bytes for shape", id="wrong-size"),
-    pytest.param({"tensor": {"dtype": 1, "shape": [4, 4, 2], "data": bytes(32)}}, "shape", id="wrong-channels"),
-    pytest.param({"tensor": {"dtype": 0, "shape": [4, 4, 3], "data": bytes(48)}}, "dtype 0", id="no-dtype"),
-    pytest.param({"tensor": {"dtype": 2, "shape": [6], "data": bytes(24)}}, "takes images", id="vector"),
-]
+BAD_IMAGES: dict[str, tuple[dict[str, Any], str]] = {
+    "no-image": ({"encoded": b"not an image"}, "not a JPEG, PNG, WebP or BMP image"),
+    "truncated": ({"encoded": PNG[: len(PNG) // 2]}, "truncated or damaged PNG"),
+    "unknown-format": ({"encoded": encode(picture(), "GIF")}, "not a JPEG, PNG, WebP or BMP image"),
+    "no-bytes": ({"encoded": b""}, "no bytes"),
+    "empty": ({}, "empty: neither encoded bytes nor a tensor"),
+    "too-many-pixels": ({"encoded": png_header(5001, 5000)}, "max_pixels is 25000000"),
+    "too-many-bytes": ({"encoded": bytes(3 * 2**20)}, "max_image_bytes is 2097152"),
+    "zero-sized": ({"tensor": {"dtype": 1, "shape": [0, 4, 3], "data": b""}}, "no pixels"),
+    "wrong-size": ({"tensor": {"dtype": 1, "shape": [4, 4, 3], "data": b"x"}}, "1 bytes for shape"),
+    "wrong-channels": ({"tensor": {"dtype": 1, "shape": [4, 4, 2], "data": bytes(32)}}, "shape"),
+    "no-dtype": ({"tensor": {"dtype": 0, "shape": [4, 4, 3], "data": bytes(48)}}, "dtype 0"),
+    "vector": ({"tensor": {"dtype": 2, "shape": [6], "data": bytes(24)}}, "takes images"),
+}
 
 
 @pytest.fixture
@@ -51,48 +52,48 @@ def _changed_nothing(world: World, running: Running) -> None:
     assert world.store.pending.total().examples == 0
 
 
-@pytest.mark.parametrize(("image", "reason"), BAD_IMAGES)
-def test_a_bad_image_in_predict_is_named_by_its_index_with_the_reason(world, running, image, reason):
-    request = prediction_pb2.PredictRequest(images=[raw(pixels()), types_pb2.Image(**image)])
-    failed = failure(lambda: running.prediction.Predict(request, timeout=300))
-    assert failed.code == INVALID
-    assert failed.details.startswith("images[1]: ")
-    assert reason in failed.details
-    _changed_nothing(world, running)
+def test_a_bad_image_in_predict_is_named_by_its_index_with_the_reason(world, running):
+    for name, (image, reason) in BAD_IMAGES.items():
+        request = prediction_pb2.PredictRequest(images=[raw(pixels()), types_pb2.Image(**image)])
+        failed = failure(partial(running.prediction.Predict, request, timeout=300))
+        assert failed.code == INVALID, name
+        assert failed.details.startswith("images[1]: "), name
+        assert reason in failed.details, name
+        _changed_nothing(world, running)
 
 
-@pytest.mark.parametrize(("image", "reason"), BAD_IMAGES)
-def test_a_bad_image_in_a_batch_is_refused_and_the_rest_is_stored(world, running, image, reason):
-    bad = teaching_pb2.Example(label="cat", id="bad", image=types_pb2.Image(**image))
-    results = running.add(example(seed=1), bad, example(seed=2))
-    assert [result.outcome for result in results] == [STORED, REFUSED, STORED]
-    assert (results[1].id, results[1].code) == ("bad", INVALID.value[0])
-    assert results[1].reason.startswith("examples[1].image: ")
-    assert reason in results[1].reason
-    assert world.store.pending.total().examples == 2
+def test_a_bad_image_in_a_batch_is_refused_and_the_rest_is_stored(world, running):
+    for number, (name, (image, reason)) in enumerate(BAD_IMAGES.items(), 1):
+        bad = teaching_pb2.Example(label="cat", id="bad", image=types_pb2.Image(**image))
+        results = running.add(example(seed=2 * number), bad, example(seed=2 * number + 1))
+        assert [result.outcome for result in results] == [STORED, REFUSED, STORED], name
+        assert (results[1].id, results[1].code) == ("bad", INVALID.value[0]), name
+        assert results[1].reason.startswith("examples[1].image: "), name
+        assert reason in results[1].reason, name
+        assert world.store.pending.total().examples == 2 * number, name
 
 
-@pytest.mark.parametrize(
-    ("fields", "reason"),
-    [
-        ({"label": ""}, "label: empty"),
-        ({"label": " \t"}, "label: empty"),
-        ({"label": "x" * 257}, "label: 257 bytes of UTF-8; max_label_bytes is 256"),
-        ({"label": "a\x07b"}, "label: holds a control character"),
-        ({"label": " a"}, "label: starts or ends with a blank"),
-        ({"label": "cafe\u0301"}, "label: not in Unicode normal form C"),
-        ({"example_id": "x" * 129}, "id: 129 characters"),
-        ({"example_id": "a\nb"}, "id: holds a control character"),
-        ({"metadata": {str(index): "" for index in range(17)}}, "metadata: 17 entries"),
-        ({"metadata": {"k": "x" * 1024}}, "metadata: 1025 bytes"),
-    ],
-)
-def test_a_bad_label_id_or_metadata_is_refused_and_the_rest_is_stored(world, running, fields, reason):
-    results = running.add(example(seed=1), example(**{"seed": 2, **fields}))
-    assert [result.outcome for result in results] == [STORED, REFUSED]
-    assert results[1].code == INVALID.value[0]
-    assert f"examples[1].{reason}" in results[1].reason
-    assert set(world.store.pending.counts()) == {"cat"}
+BAD_FIELDS: list[tuple[dict[str, Any], str]] = [
+    ({"label": ""}, "label: empty"),
+    ({"label": " \t"}, "label: empty"),
+    ({"label": "x" * 257}, "label: 257 bytes of UTF-8; max_label_bytes is 256"),
+    ({"label": "a\x07b"}, "label: holds a control character"),
+    ({"label": " a"}, "label: starts or ends with a blank"),
+    ({"label": "cafe\u0301"}, "label: not in Unicode normal form C"),
+    ({"example_id": "x" * 129}, "id: 129 characters"),
+    ({"example_id": "a\nb"}, "id: holds a control character"),
+    ({"metadata": {str(index): "" for index in range(17)}}, "metadata: 17 entries"),
+    ({"metadata": {"k": "x" * 1024}}, "metadata: 1025 bytes"),
+]
+
+
+def test_a_bad_label_id_or_metadata_is_refused_and_the_rest_is_stored(world, running):
+    for number, (fields, reason) in enumerate(BAD_FIELDS, 1):
+        results = running.add(example(seed=2 * number), example(**{"seed": 2 * number + 1, **fields}))
+        assert [result.outcome for result in results] == [STORED, REFUSED], reason
+        assert results[1].code == INVALID.value[0], reason
+        assert f"examples[1].{reason}" in results[1].reason
+        assert {label: count.examples for label, count in world.store.pending.counts().items()} == {"cat": number}
 
 
 def test_the_same_id_with_other_content_is_refused_as_already_existing(world, running):
@@ -106,20 +107,19 @@ def test_the_same_id_with_other_content_is_refused_as_already_existing(world, ru
     assert world.store.pending.total().examples == 1
 
 
-@pytest.mark.parametrize("values", [np.nan, np.inf, -np.inf])
-def test_a_vector_that_is_not_finite_is_refused(world, values):
+def test_a_vector_that_is_not_finite_is_refused(world):
     recipe = Recipe(shape=(6,))
     world.publish(1, recipe)
     running = world.server(recipe)
-    vector = np.zeros(6, np.float32)
-    vector[2] = values
-    failed = failure(
-        lambda: running.prediction.Predict(prediction_pb2.PredictRequest(images=[raw(vector)]), timeout=300)
-    )
-    assert failed.code == INVALID
-    assert "images[0]: values that are not finite" in failed.details
-    results = running.add(teaching_pb2.Example(label="cat", image=raw(vector)))
-    assert results[0].outcome == REFUSED
+    for value in (np.nan, np.inf, -np.inf):
+        vector = np.zeros(6, np.float32)
+        vector[2] = value
+        request = prediction_pb2.PredictRequest(images=[raw(vector)])
+        failed = failure(partial(running.prediction.Predict, request, timeout=300))
+        assert failed.code == INVALID
+        assert "images[0]: values that are not finite" in failed.details
+        results = running.add(teaching_pb2.Example(label="cat", image=raw(vector)))
+        assert results[0].outcome == REFUSED
 
 
 def _predict(running: Running, **fields: Any) -> prediction_pb2.PredictResponse:
