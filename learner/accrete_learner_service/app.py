@@ -131,6 +131,8 @@ def _work(
     )
     analytic = None
     if config.method.name == ANALYTIC:
+        import scipy.linalg  # noqa: F401  # with the first example it would cost that a third of a second
+
         extractor = FrozenExtractor(config.model, BackboneStore(artifacts.backbones))
         analytic = AnalyticLearner(extractor)
     failures: list[Exception] = []

@@ -29,7 +29,6 @@ from hashlib import blake2b
 from typing import Any, Final
 
 import numpy as np
-from scipy import linalg
 
 from accrete_learner.analytic.statistics import Doubles, Labels, Reals, Statistics
 
@@ -68,12 +67,16 @@ class Precision:
 
     def times(self, vector: Doubles) -> Doubles:
         """Return P vector [d]."""
+        from scipy import linalg  # not above: a third of a second, which trainers of networks do without
+
         product: Doubles = linalg.cho_solve((self.factor, True), vector, check_finite=False)
         product -= self.directions @ (self.strengths * (self.directions.T @ vector))
         return product
 
     def norms(self, features: Doubles, centre: Doubles) -> Doubles:
         """Return z' P z [n] of features x [n, d], z = x - centre. For one that was asked before it costs little."""
+        from scipy import linalg
+
         names = [blake2b(row, digest_size=16).digest() for row in np.ascontiguousarray(features)]
         if unknown := {name: row for row, name in enumerate(names) if name not in self._squares}:
             rows = features[list(unknown.values())].T
@@ -123,6 +126,8 @@ class Solution:
     def inverse(self, drawing: float) -> Doubles:
         """Return (K + Q)^-1 [C, C] for a drawing above 0; again at no cost."""
         if drawing not in self._inverses:
+            from scipy import linalg
+
             lower, _ = linalg.lapack.dpotrf(self.kernel + np.diag(self.noise(drawing)), lower=1, clean=1)
             lower, _ = linalg.lapack.dpotri(lower, lower=1)
             self._inverses[drawing] = lower + np.tril(lower, -1).T
@@ -158,6 +163,8 @@ def solve(statistics: Statistics, shrinkage: float) -> Solution:
     Raises:
         ValueError: when there is no example, or the sums have no solution.
     """
+    from scipy import linalg
+
     present = statistics.counts > 0
     if not present.any():
         raise ValueError("there is no example to learn from")
