@@ -20,8 +20,8 @@ def test_it_computes_what_torchs_class_does(momentum: float, decay: float, neste
     generator = torch.Generator().manual_seed(1)
     ours = [torch.nn.Parameter(torch.randn(5, 3, generator=generator)) for _ in range(3)]
     theirs = [torch.nn.Parameter(one.detach().clone()) for one in ours]
-    settings = {"momentum": momentum, "weight_decay": decay, "nesterov": nesterov}
-    mine, torchs = Sgd(ours, rate=0.1, **settings), torch.optim.SGD(theirs, lr=0.1, **settings)
+    mine = Sgd(ours, rate=0.1, momentum=momentum, weight_decay=decay, nesterov=nesterov)
+    torchs = torch.optim.SGD(theirs, lr=0.1, momentum=momentum, weight_decay=decay, nesterov=nesterov)
     for step in range(4):
         mine.rate = torchs.param_groups[0]["lr"] = 0.1 / (step + 1)
         mine.zero_grad()
