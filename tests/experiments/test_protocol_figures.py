@@ -191,6 +191,18 @@ def test_maps_name_their_classes_once(tmp_path: Path):
     assert [words(path).count(name) for name in (*names, "herding", "random")] == [1] * 11
 
 
+def test_names_of_classes_are_no_formulas_and_none_is_left_out(tmp_path: Path):
+    names = ("$a_{$", "5 $ x $", "_other")
+    matrix = np.eye(3, dtype=np.int64)
+    path = tmp_path / "confusion.svg"
+    found = words(figures.confusion_matrices({"lucir": matrix}, path, class_counts=(3,), names=names))
+    assert [found.split("\n").count(f" {name} ") for name in names] == [2, 2, 2]
+    points = np.random.default_rng(0).normal(size=(12, 2))
+    one = FeatureMap(points=points, classes=np.repeat(np.arange(3), 4), exemplar=np.arange(12) % 4 == 0)
+    found = words(exemplar_figures.feature_maps({"herding": one}, names, tmp_path / "map.svg"))
+    assert [found.count(name) for name in names] == [1, 1, 1]
+
+
 def test_a_picture_says_which_classes_it_leaves_out(tmp_path: Path):
     found = FeatureMap(points=np.ones((1, 2)), classes=np.zeros(1, int), exemplar=np.zeros(1, bool))
     note = "The first 12 classes to arrive, of 100."

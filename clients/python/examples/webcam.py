@@ -30,7 +30,7 @@ def frames(source: str) -> Iterator[ImageLike]:
     A camera's frames are uint8 arrays [height, width, 3] in RGB.
     """
     if not source.isdecimal():
-        yield from sorted(path for path in Path(source).iterdir() if path.is_file())
+        yield from sorted(path for path in Path(source).iterdir() if path.is_file() and path.name[0] != ".")
         return
     import cv2
 

@@ -11,6 +11,8 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+matplotlib.rcParams["text.parse_math"] = False  # a class's name is no formula, dollar signs or not
+
 #: Okabe and Ito's colours, which people who are colour-blind can tell apart; their yellow is left out, being unreadable
 #: as a line or a word on white.
 PALETTE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
