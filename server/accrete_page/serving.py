@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import uvicorn
 
+from accrete_kit.plain import plain
 from accrete_page.application import application
 from accrete_page.certificate import names_in
 from accrete_page.connection import Connections
@@ -99,9 +100,10 @@ class Page:
         )
         try:
             config.load()
-        except OSError:
+        except OSError as error:
             self._listener.close()
-            raise
+            files = f"{settings.certificate}, {settings.private_key}"
+            raise OSError(f"the page's certificate and key ({files}) cannot be used: {plain(error)}") from error
         self._server = _Server(config, connections)
 
     def run(self) -> None:

@@ -184,7 +184,10 @@ def test_an_address_that_is_not_this_machines_ends_it_with_its_reason(capsys: py
         (["--host", "0.0.0.0"], "nothing is encrypted"),
         (["--host", "page.example"], "nothing is encrypted"),
         (["--certificate", "c.pem"], "belong together"),
-        (["--certificate", "none.pem", "--private-key", "none.key"], "No such file"),
+        (
+            ["--certificate", "none.pem", "--private-key", "none.key"],
+            "(none.pem, none.key) cannot be used: No such file",
+        ),
         (["--ca", "none.pem"], "none.pem"),
     ],
 )
