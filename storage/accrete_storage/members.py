@@ -1,12 +1,15 @@
 """The servers that can be reached now, each of which tells of itself again and again."""
 
 import json
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Literal
 
 from accrete_storage.redis.database import Database
 from accrete_storage.redis.keys import Keys
+
+_log = logging.getLogger(__name__)
 
 MemberState = Literal["serving", "draining"]
 
@@ -65,9 +68,14 @@ class Members:
 
     def _call(self, member_id: str, ttl_ms: int, worth: str, member: str) -> Roster:
         revision, found = self._database.call("members", [self._keys.members], [member_id, ttl_ms, worth, member])
-        return Roster(revision=int(revision), members=sorted(map(_read, found), key=lambda one: (one.address, one.id)))
+        members = [member for member in map(_read, found) if member is not None]
+        return Roster(revision=int(revision), members=sorted(members, key=lambda one: (one.address, one.id)))
 
 
-def _read(text: bytes) -> Member:
-    """Return a member, of which another release may tell more."""
-    return Member(**{name: value for name, value in json.loads(text).items() if name in _FIELDS})
+def _read(text: bytes) -> Member | None:
+    """Return a member, of which another release may tell more; None for one that tells too little."""
+    try:
+        return Member(**{name: value for name, value in json.loads(text).items() if name in _FIELDS})
+    except (ValueError, TypeError, AttributeError) as error:
+        _log.warning("member.unreadable", extra={"reason": str(error)})
+        return None

@@ -50,3 +50,14 @@ def test_what_a_later_release_tells_besides_is_passed_over(store: Store):
     value = store._database.client.hget(keys, "a").decode()
     store._database.client.hset(keys, "a", value.replace('"id"', '"colour": "red", "id"'))
     assert store.members.roster().members == [ONE]
+
+
+@pytest.mark.parametrize("value", ["{}", "[]", "no JSON", '{"id": "a"}', ""])
+def test_one_that_cannot_be_read_keeps_no_other_from_being_a_member(store: Store, value: str):
+    store.members.tell(ONE, 60)
+    store.members.tell(OTHER, 60)
+    keys = store._keys.members
+    told = store._database.client.hget(keys, "a").decode()
+    head = told.partition("{")[0]
+    store._database.client.hset(keys, "a", head + value)
+    assert store.members.roster().members == [OTHER]
