@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import threading
 from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator
@@ -329,6 +330,7 @@ class Operation(_Entry, operation_pb2_grpc.OperationServicer):
         )
         rejected = op.VersionInfo(version=2, state=op.VersionInfo.REJECTED, parent=1, reason="old classes dropped")
         rejected.accuracy.CopyFrom(ACCURACY)
+        rejected.gate.CopyFrom(op.Gate(old_before=0.9, old_after=math.nan, max_old_drop=0.1))
         return op.ListVersionsResponse(versions=[rejected, ready])
 
     def ActivateVersion(self, request, context):  # noqa: N802

@@ -13,6 +13,7 @@ from accrete import (
     Client,
     DeleteReport,
     ForgetReport,
+    Gate,
     HeldLabel,
     InvalidInput,
     NotFound,
@@ -38,6 +39,7 @@ def test_classes_come_with_their_state(client):
 def test_versions_come_with_their_accuracy_and_none_where_nothing_was_measured(client):
     rejected, ready = client.versions()
     assert (rejected.state, rejected.reason, rejected.parent) == ("rejected", "old classes dropped", 1)
+    assert (rejected.gate, ready.gate) == (Gate(old_before=0.9, old_after=None, max_old_drop=0.1, min_new=0), None)
     assert ready.labels == ("cat", "dog")
     assert ready.accuracy == Accuracy(
         all=0.95, old=None, new=0.95, average_incremental=0.95, forgetting=None, examples=20, new_examples=20

@@ -18,13 +18,13 @@ PARENT = tallies(a=10, b=8)
 
 def test_a_small_drop_on_the_old_classes_passes():
     verdict = judge(tallies(a=9, b=7, c=10), PARENT, new_labels={"c"}, config=GateConfig())
-    assert verdict.accepted
+    assert (verdict.accepted, verdict.old_before, verdict.old_after) == (True, 0.9, 0.8)
     assert verdict.reason == "accuracy on the old classes went from 0.900 on 20 examples to 0.800 on 20"
 
 
 def test_a_larger_drop_is_rejected_with_the_numbers():
     verdict = judge(tallies(a=6, b=4, c=10), PARENT, new_labels={"c"}, config=GateConfig())
-    assert not verdict.accepted
+    assert (verdict.accepted, verdict.old_before, verdict.old_after) == (False, 0.9, 0.5)
     assert verdict.reason == (
         "accuracy on the old classes went from 0.900 on 20 examples to 0.500 on 20; a drop of 0.1 is allowed"
     )
@@ -56,7 +56,7 @@ def test_new_classes_below_the_minimum_are_rejected_unless_it_may_be_chance():
 
 def test_too_few_examples_are_not_judged():
     verdict = judge(tallies(a=0, b=0, c=0), PARENT, new_labels={"c"}, config=GateConfig(min_holdout=21, min_new=0.5))
-    assert (verdict.accepted, verdict.judged) == (True, False)
+    assert (verdict.accepted, verdict.judged, verdict.old_before) == (True, False, None)
     assert verdict.reason == (
         "not judged on the old classes: 20 examples measure them, 21 are needed; "
         "not judged on the new classes: 10 examples measure them, 21 are needed"

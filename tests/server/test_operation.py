@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import importlib.metadata
+import math
 import shutil
 import socket
 
@@ -117,7 +119,8 @@ def test_versions_are_listed_newest_first(world):
     running = world.server()
     running.add(example("cat", 1))
     lease = world.store.acquire_lease("me")
-    rejected = world.record(3, Recipe(), "", {}, "rejected")
+    gate = {"old_before": 0.9, "old_after": None, "max_old_drop": 0.1, "min_new": 0.5}
+    rejected = dataclasses.replace(world.record(3, Recipe(), "", {}, "rejected"), gate=gate)
     event = {"version": 3, "reason": "worse on old classes", "accuracy": rejected.accuracy}
     world.store.reject(Reject(epoch=lease.epoch, step_id="r", record=rejected, quarantined={"cat": 1}, event=event))
     versions = running.operation.ListVersions(operation_pb2.ListVersionsRequest(), timeout=300).versions
@@ -126,6 +129,9 @@ def test_versions_are_listed_newest_first(world):
         (2, True, operation_pb2.VersionInfo.READY),
         (1, False, operation_pb2.VersionInfo.READY),
     ]
+    held = versions[0].gate
+    assert (held.old_before, math.isnan(held.old_after), held.max_old_drop, held.min_new) == (0.9, True, 0.1, 0.5)
+    assert not versions[1].HasField("gate")
     assert (list(versions[2].labels), versions[1].accuracy.all, len(versions[1].digest)) == (["cat"], 0.9, 64)
     failed = failure(
         lambda: running.operation.ActivateVersion(operation_pb2.ActivateVersionRequest(version=3), timeout=300)

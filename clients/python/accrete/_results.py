@@ -384,6 +384,20 @@ class InboxReport:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Gate:
+    """A candidate held against the version before it, shares of 0 to 1."""
+
+    old_before: float | None
+    """Accuracy on the classes that both know, of the version before; None where too few examples measure it."""
+    old_after: float | None
+    """The same of the candidate."""
+    max_old_drop: float
+    """What the second may be below the first. A greater drop passes only if it may be chance."""
+    min_new: float
+    """What the accuracy on new classes must reach; 0: anything."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class VersionInfo:
     """A model version."""
 
@@ -403,6 +417,8 @@ class VersionInfo:
     digest: str
     reason: str
     """Why it was rejected, given up, or could not be judged by the gate."""
+    gate: Gate | None = None
+    """What the gate held against what; None where it was open, of a first version, and of one by an earlier release."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -96,6 +96,17 @@ def conclude(
         step_seconds=watch.total,
         digest=digest,
     )
+    limits = context.config.gate
+    if limits.enabled and candidate.inputs.old_count:
+        record = replace(
+            record,
+            gate={
+                "old_before": verdict.old_before,
+                "old_after": verdict.old_after,
+                "max_old_drop": limits.max_old_drop,
+                "min_new": limits.min_new,
+            },
+        )
     outcome: Outcome
     if verdict.accepted:
         outcome = "committed"

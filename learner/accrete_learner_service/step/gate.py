@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from accrete_kit.intervals import wilson_interval
 from accrete_learner.metrics import Tally
@@ -20,6 +21,10 @@ class Verdict:
     """Why, as a sentence for people, with the numbers."""
     judged: bool = True
     """False: there were too few examples to judge by."""
+    old_before: float | None = None
+    """Accuracy on the old classes of the parent, 0 to 1; None where it was not judged."""
+    old_after: float | None = None
+    """The same of the candidate."""
 
 
 def judge(
@@ -50,10 +55,14 @@ def judge(
     if config.min_new > 0 and new_labels:
         verdicts.append(_judge_new(new, config))
     failed = [verdict for verdict in verdicts if not verdict.accepted]
-    if failed:
-        return Verdict(accepted=False, reason="; ".join(verdict.reason for verdict in failed))
-    reason = "; ".join(verdict.reason for verdict in verdicts) or "there is nothing to compare with"
-    return Verdict(accepted=True, reason=reason, judged=all(verdict.judged for verdict in verdicts))
+    told = failed or verdicts
+    return Verdict(
+        accepted=not failed,
+        reason="; ".join(verdict.reason for verdict in told) or "there is nothing to compare with",
+        judged=bool(failed) or all(verdict.judged for verdict in verdicts),
+        old_before=verdicts[0].old_before if verdicts else None,
+        old_after=verdicts[0].old_after if verdicts else None,
+    )
 
 
 def drop_is_sure(before: Tally, after: Tally) -> bool:
@@ -75,17 +84,18 @@ def _judge_old(candidate: Mapping[str, Tally], parent: Mapping[str, Tally], conf
     fewest = min(before.total, after.total)
     if fewest < config.min_holdout:
         return _too_few("old", fewest, config)
-    lost = before.hits / before.total - after.hits / after.total
+    shares = before.hits / before.total, after.hits / after.total
     numbers = (
-        f"accuracy on the old classes went from {before.hits / before.total:.3f} on {before.total} examples to "
-        f"{after.hits / after.total:.3f} on {after.total}"
+        f"accuracy on the old classes went from {shares[0]:.3f} on {before.total} examples to "
+        f"{shares[1]:.3f} on {after.total}"
     )
+    said = partial(Verdict, old_before=shares[0], old_after=shares[1])
     # The tolerance keeps 0.9 - 0.8 from being more than 0.1.
-    if lost <= config.max_old_drop + 1e-9:
-        return Verdict(accepted=True, reason=numbers)
+    if shares[0] - shares[1] <= config.max_old_drop + 1e-9:
+        return said(accepted=True, reason=numbers)
     if not drop_is_sure(before, after):
-        return Verdict(accepted=True, reason=f"{numbers}, which may be chance")
-    return Verdict(accepted=False, reason=f"{numbers}; a drop of {config.max_old_drop:g} is allowed")
+        return said(accepted=True, reason=f"{numbers}, which may be chance")
+    return said(accepted=False, reason=f"{numbers}; a drop of {config.max_old_drop:g} is allowed")
 
 
 def _judge_new(candidate: Mapping[str, Tally], config: GateConfig) -> Verdict:

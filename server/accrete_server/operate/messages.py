@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+
 from accrete.v1 import operation_pb2
 from accrete_server.errors import InvalidInput
 from accrete_server.teach import events
@@ -31,7 +34,13 @@ def version_info(record: VersionRecord, *, active: bool, pinned: bool) -> operat
         step_seconds=record.step_seconds,
         digest=record.digest,
         reason=record.reason,
+        gate=_gate(record.gate) if record.gate else None,
     )
+
+
+def _gate(held: Mapping[str, float | None]) -> operation_pb2.Gate:
+    values = {name: math.nan if value is None else value for name, value in held.items()}
+    return operation_pb2.Gate(**values)
 
 
 def review_group(group: ReviewGroup) -> operation_pb2.ReviewGroup:

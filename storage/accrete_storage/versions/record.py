@@ -46,6 +46,9 @@ class VersionRecord:
     """The step that made it; committing the same step again changes nothing."""
     class_examples: dict[str, int] = field(default_factory=dict)
     """By label, how many examples `class_accuracy` is measured on; empty in records of earlier releases."""
+    gate: dict[str, float | None] = field(default_factory=dict)
+    """What the gate held against what: old_before and old_after (0 to 1, or None), max_old_drop, min_new. Empty where
+    it was open, for a first version, and in records of earlier releases."""
 
     @property
     def classes(self) -> tuple[str, ...]:

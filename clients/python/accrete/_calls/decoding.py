@@ -196,6 +196,16 @@ def version_info(one: operation_pb2.VersionInfo) -> results.VersionInfo:
         labels=tuple(one.labels),
         new_labels=tuple(one.new_labels),
         accuracy=accuracy(one.accuracy),
+        gate=_gate(one.gate) if one.HasField("gate") else None,
+    )
+
+
+def _gate(one: operation_pb2.Gate) -> results.Gate:
+    return results.Gate(
+        old_before=_measured(one.old_before),
+        old_after=_measured(one.old_after),
+        max_old_drop=one.max_old_drop,
+        min_new=one.min_new,
     )
 
 
@@ -235,6 +245,7 @@ _CONVERTED = {
     "phase",
     "state",
     "accuracy",
+    "gate",
     "labels",
     "new_labels",
     "input_shape",

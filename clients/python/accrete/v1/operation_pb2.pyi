@@ -459,6 +459,7 @@ class VersionInfo(_message.Message):
     STEP_SECONDS_FIELD_NUMBER: _builtins.int
     DIGEST_FIELD_NUMBER: _builtins.int
     REASON_FIELD_NUMBER: _builtins.int
+    GATE_FIELD_NUMBER: _builtins.int
     version: _builtins.int
     state: Global___VersionInfo.State.ValueType
     active: _builtins.bool
@@ -479,6 +480,10 @@ class VersionInfo(_message.Message):
     def new_labels(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
     @_builtins.property
     def accuracy(self) -> _teaching_pb2.Accuracy: ...
+    @_builtins.property
+    def gate(self) -> Global___Gate:
+        """What the gate held against what; absent where it was open, of a first version, and of one by an earlier release."""
+
     def __init__(
         self,
         *,
@@ -495,14 +500,49 @@ class VersionInfo(_message.Message):
         step_seconds: _builtins.float = ...,
         digest: _builtins.str = ...,
         reason: _builtins.str = ...,
+        gate: Global___Gate | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "gate", b"gate"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "active", b"active", "created_ms", b"created_ms", "digest", b"digest", "labels", b"labels", "method", b"method", "new_labels", b"new_labels", "parent", b"parent", "pinned", b"pinned", "reason", b"reason", "state", b"state", "step_seconds", b"step_seconds", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["accuracy", b"accuracy", "active", b"active", "created_ms", b"created_ms", "digest", b"digest", "gate", b"gate", "labels", b"labels", "method", b"method", "new_labels", b"new_labels", "parent", b"parent", "pinned", b"pinned", "reason", b"reason", "state", b"state", "step_seconds", b"step_seconds", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___VersionInfo: _TypeAlias = VersionInfo  # noqa: Y015
+
+@_typing.final
+class Gate(_message.Message):
+    """A candidate held against the version before it. Shares are 0 to 1."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    OLD_BEFORE_FIELD_NUMBER: _builtins.int
+    OLD_AFTER_FIELD_NUMBER: _builtins.int
+    MAX_OLD_DROP_FIELD_NUMBER: _builtins.int
+    MIN_NEW_FIELD_NUMBER: _builtins.int
+    old_before: _builtins.float
+    """Accuracy on the classes that both know, of the version before; NaN where too few examples measure it."""
+    old_after: _builtins.float
+    """The same of the candidate."""
+    max_old_drop: _builtins.float
+    """What the second may be below the first. A greater drop passes only if it may be chance."""
+    min_new: _builtins.float
+    """What the accuracy on new classes must reach; 0: anything."""
+    def __init__(
+        self,
+        *,
+        old_before: _builtins.float = ...,
+        old_after: _builtins.float = ...,
+        max_old_drop: _builtins.float = ...,
+        min_new: _builtins.float = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["max_old_drop", b"max_old_drop", "min_new", b"min_new", "old_after", b"old_after", "old_before", b"old_before"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Gate: _TypeAlias = Gate  # noqa: Y015
 
 @_typing.final
 class ActivateVersionRequest(_message.Message):
