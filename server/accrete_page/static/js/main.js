@@ -2,8 +2,9 @@
 
 import { open } from "./components/dialog.js";
 import { keycap } from "./components/parts.js";
+import { loadAgain } from "./components/pictures.js";
 import { shell } from "./components/shell.js";
-import { signIn } from "./components/signin.js";
+import { signIn, signInAgain } from "./components/signin.js";
 import { Api, sentence } from "./core/api.js";
 import { h, render } from "./core/dom.js";
 import { Keys } from "./core/keys.js";
@@ -40,8 +41,19 @@ async function begin() {
 
 /** @param {Session} session */
 function run(session) {
-  api.onSignedOut = () => location.reload();
   const live = new Live(api);
+  let asking = false;
+  api.onSignedOut = async () => {
+    if (asking) return;
+    asking = true;
+    let again = await signInAgain(api);
+    while (!again) again = await signInAgain(api);
+    asking = false;
+    // Somebody else sees nothing of what the one before did here.
+    if (again.principal !== session.principal || String(again.roles) !== String(session.roles)) return location.reload();
+    live.open();
+    loadAgain();
+  };
   const labels = new Labels(api, live);
   const outbox = new Outbox(api, live, session.principal);
   let main = document.createElement("main");
@@ -76,7 +88,10 @@ function run(session) {
   });
   addEventListener("hashchange", show);
   addEventListener("theme", draw);
-  live.subscribe(draw);
+  live.subscribe((kind) => {
+    if (kind === "reach" && live.reachable && live.connected) loadAgain();
+    draw();
+  });
   outbox.subscribe(draw);
   live.open();
   void api.get("now").then((now) => live.take(now), draw);
@@ -99,7 +114,7 @@ async function help() {
           "section",
           null,
           h("h3", null, title),
-          h("dl", null, bindings.map(({ combination, what }) => h("div", null, h("dt", null, combination.split(" ").map(keycap)), h("dd", null, what)))),
+          h("dl", null, bindings.map(({ combination, listed, what }) => h("div", null, h("dt", null, (listed || combination).split(" ").map(keycap)), h("dd", null, what)))),
         ),
       ),
     ),

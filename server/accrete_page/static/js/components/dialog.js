@@ -5,6 +5,8 @@ import { button, trouble } from "./parts.js";
 
 /** @typedef {import("../core/dom.js").Child} Child */
 
+let opened = 0;
+
 /**
  * Open a dialog. The element that had the focus has it again afterwards.
  *
@@ -17,14 +19,15 @@ export function open(title, body) {
   return new Promise((resolve) => {
     const before = document.activeElement;
     const dialog = document.createElement("dialog");
-    dialog.setAttribute("aria-labelledby", "dialog-title");
+    const id = `dialog-${++opened}`;
+    dialog.setAttribute("aria-labelledby", id);
     /** @type {Result | null} */
     let result = null;
     const close = (/** @type {Result | null} */ value) => {
       result = value;
       dialog.close();
     };
-    const draw = () => render(dialog, h("h2", { id: "dialog-title" }, title), body(close, draw));
+    const draw = () => render(dialog, h("h2", { id }, title), body(close, draw));
     dialog.addEventListener("close", () => {
       dialog.remove();
       if (before instanceof HTMLElement && before.isConnected) before.focus();

@@ -3,6 +3,7 @@
 import { sentence } from "../core/api.js";
 import { h } from "../core/dom.js";
 import { percent } from "../core/format.js";
+import { icon } from "./icons.js";
 
 /** @typedef {import("../core/dom.js").Child} Child */
 
@@ -70,11 +71,11 @@ export function keycap(text) {
  *
  * @param {string} text
  * @param {() => void} run
- * @param {{kind?: string, key?: string, disabled?: boolean, title?: string, pressed?: boolean}} [options]
+ * @param {{kind?: string, key?: string, icon?: string, disabled?: boolean, title?: string, pressed?: boolean}} [options]
  */
-export function button(text, run, { kind = "", key, disabled = false, title, pressed } = {}) {
+export function button(text, run, { kind = "", key, icon: drawing, disabled = false, title, pressed } = {}) {
   const props = { type: "button", class: ["button", kind], onclick: run, disabled, title, "aria-pressed": pressed === undefined ? undefined : String(pressed) };
-  return h("button", props, key && keycap(key), h("span", null, text));
+  return h("button", props, drawing && icon(drawing), key && keycap(key), h("span", null, text));
 }
 
 /**

@@ -64,6 +64,7 @@ export async function pickLabel(title, labels, { onlyNew = false, onlyKnown = fa
       },
       h("input", {
         value: typed,
+        dir: "auto",
         autofocus: true,
         role: "combobox",
         "aria-label": title,
@@ -94,7 +95,7 @@ export async function pickLabel(title, labels, { onlyNew = false, onlyKnown = fa
           h(
             "li",
             { id: `picker-${index}`, role: "option", "aria-selected": String(index === at), onclick: () => close(label) },
-            h("span", { class: "label" }, label),
+            h("span", { class: "label", dir: "auto", title: label }, label),
             isNew && h("span", { class: "chip do" }, "new label"),
           ),
         ),

@@ -26,6 +26,14 @@ export function picture(src, alt, kind = "") {
   );
 }
 
+/** Ask again for images that could not be shown: whoever sends them was away meanwhile. */
+export function loadAgain() {
+  for (const image of document.querySelectorAll(".picture[data-state=gone] img")) {
+    const { src } = /** @type {HTMLImageElement} */ (image);
+    /** @type {HTMLImageElement} */ (image).src = src;
+  }
+}
+
 /** Which of many are chosen, by mouse or keys: one, a range, all. */
 export class Selection {
   /** @type {Set<string>} */

@@ -21,7 +21,7 @@ export function ranked(labels, choose) {
  */
 function row({ label, probability, provisional }, number, choose) {
   const parts = [
-    h("span", { class: "label", title: label }, label),
+    h("span", { class: "label", dir: "auto", title: label }, label),
     provisional && chip("provisional", "warn"),
     h("span", { class: "figure" }, percent(probability)),
     bar(probability),

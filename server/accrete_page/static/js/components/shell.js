@@ -8,6 +8,8 @@ import { VIEWS } from "../views.js";
 import { icon } from "./icons.js";
 import { button } from "./parts.js";
 
+const MOST_BADGE = 999;
+
 /**
  * @param {{session: import("../core/types.js").Session, live: import("../core/live.js").Live,
  *   outbox: import("../core/outbox.js").Outbox, view: string, main: HTMLElement, help: () => void, leave: () => void}} shown
@@ -24,7 +26,7 @@ export function shell({ session, live, outbox, view, main, help, leave }) {
       h("span", { class: "gap" }),
       session.principal && h("span", { class: "muted small who", title: session.roles.join(", ") }, session.principal),
       session.needs_token && button("Sign out", leave, { kind: "quiet" }),
-      button(themeName(), changeTheme, { kind: "quiet theme", title: "Light, dark, or as the system has it" }),
+      button(themeName(), changeTheme, { kind: "quiet theme", icon: "theme", title: "Light, dark, or as the system has it" }),
       button("Keys", help, { kind: "quiet keys", key: "?" }),
     ),
     h("nav", { class: "views", "aria-label": "Views" }, VIEWS.map((one) => entry(one, view, live, outbox))),
@@ -76,7 +78,7 @@ function entry({ name, title, letter }, view, live, outbox) {
     { key: name, href: link(name), "aria-current": name === view ? "page" : undefined },
     icon(name),
     h("span", { class: "name" }, title),
-    number ? h("span", { class: "badge" }, count(number)) : null,
+    number ? h("span", { class: "badge", title: count(number) }, number > MOST_BADGE ? `${MOST_BADGE}+` : count(number)) : null,
     h("span", { class: "goes", "aria-hidden": "true" }, h("kbd", null, "g"), h("kbd", null, letter)),
   );
 }

@@ -40,13 +40,13 @@ export class Api {
   async get(route, query, signal) {
     for (const pause of RETRIES) {
       try {
-        return await this.#call("GET", address(route, query), undefined, signal);
+        return await this.#call("GET", route, query, undefined, signal);
       } catch (error) {
         if (!(error instanceof ApiError && error.away)) throw error;
         await new Promise((done) => setTimeout(done, pause));
       }
     }
-    return this.#call("GET", address(route, query), undefined, signal);
+    return this.#call("GET", route, query, undefined, signal);
   }
 
   /**
@@ -58,21 +58,22 @@ export class Api {
    * @returns {Promise<any>}
    */
   post(route, body = {}, query = {}) {
-    return this.#call("POST", address(route, query), body);
+    return this.#call("POST", route, query, body);
   }
 
   /** End the session. */
   signOut() {
-    return this.#call("DELETE", address("session"));
+    return this.#call("DELETE", "session", {});
   }
 
   /**
    * @param {string} method
-   * @param {string} url
+   * @param {string} route
+   * @param {Query} [query]
    * @param {object | Blob} [body]
    * @param {AbortSignal} [signal]
    */
-  async #call(method, url, body, signal) {
+  async #call(method, route, query, body, signal) {
     const timeout = AbortSignal.timeout(TIMEOUT_MS);
     /** @type {RequestInit} */
     const options = { method, signal: signal ? AbortSignal.any([signal, timeout]) : timeout };
@@ -80,14 +81,15 @@ export class Api {
     else if (body) Object.assign(options, { body: JSON.stringify(body), headers: { "Content-Type": "application/json" } });
     let response;
     try {
-      response = await fetch(url, options);
+      response = await fetch(address(route, query), options);
     } catch (error) {
       if (signal?.aborted) throw error;
-      throw new ApiError("UNAVAILABLE", "The page's own process does not answer. It is tried again.");
+      const what = timeout.aborted ? `There was no answer within ${TIMEOUT_MS / 1000} seconds.` : "The page's own process does not answer.";
+      throw new ApiError("UNAVAILABLE", `${what} ${method === "GET" ? "It is tried again." : "Look whether it was done before you do it again."}`);
     }
     if (response.ok) return response.status === 204 ? null : response.json();
     const error = await failure(response);
-    if (response.status === 401) this.onSignedOut();
+    if (response.status === 401 && route !== "session") this.onSignedOut();
     throw error;
   }
 }

@@ -30,7 +30,7 @@ export function percent(share, digits = 1) {
   if (share === null || share === undefined || Number.isNaN(share)) return "–";
   const step = 10 ** -(digits + 2);
   const bounded = share > 0 && share < 1 ? Math.min(Math.max(share, step), 1 - step) : share;
-  return `${(bounded * 100).toFixed(share === 1 || share === 0 ? 0 : digits)}${THIN}%`;
+  return `${share < 0 ? "−" : ""}${Math.abs(bounded * 100).toFixed(share === 1 || share === 0 ? 0 : digits)}${THIN}%`;
 }
 
 /**
@@ -75,12 +75,26 @@ export function clock(timeMs) {
   return sameDay ? hour : `${time.toLocaleDateString("en-GB", { day: "numeric", month: "short" })} ${hour.slice(0, 5)}`;
 }
 
+/** Where letters run from right to left: Hebrew to Arabic, and their forms. */
+const FROM_RIGHT = /[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufefc]/;
+const LONG = 60;
+
+/**
+ * Return a name as a part of a sentence: a long one is cut, and one from right to left does not turn what stands beside it.
+ * @param {string} name
+ */
+export function named(name) {
+  const letters = [...name];
+  const cut = letters.length > LONG ? `${letters.slice(0, LONG - 1).join("").trimEnd()}…` : name;
+  return FROM_RIGHT.test(cut) ? `\u2068${cut}\u2069` : cut;
+}
+
 /**
  * Return names as "a, b and 3 more".
  * @param {string[]} names
  * @param {number} [most]
  */
 export function few(names, most = 3) {
-  if (names.length <= most) return names.join(", ");
-  return `${names.slice(0, most).join(", ")} and ${count(names.length - most)} more`;
+  const told = names.slice(0, most).map(named).join(", ");
+  return names.length <= most ? told : `${told} and ${count(names.length - most)} more`;
 }

@@ -3,7 +3,7 @@
  * later. Keys are never taken from somebody who types into a field, nor from a button that has the focus.
  */
 
-/** @typedef {{combination: string, what: string, run: (event: KeyboardEvent) => void, listed: boolean}} Binding */
+/** @typedef {{combination: string, what: string, run: (event: KeyboardEvent) => void, listed: string | null}} Binding */
 
 const SEQUENCE_MS = 1500;
 /** @type {Record<string, string>} */
@@ -31,9 +31,9 @@ export class Scope {
    * @param {string} combination
    * @param {string} what For the list of keys.
    * @param {(event: KeyboardEvent) => void} run
-   * @param {{listed?: boolean}} [options]
+   * @param {{listed?: string | null}} [options] How the list has it; null: it is not listed.
    */
-  bind(combination, what, run, { listed = true } = {}) {
+  bind(combination, what, run, { listed = "" } = {}) {
     this.keys.refuseCollision(combination, this);
     this.bindings.set(combination, { combination, what, run, listed });
     return this;
@@ -75,7 +75,7 @@ export class Keys {
   list() {
     return this.#scopes.map(({ title, bindings }) => ({
       title,
-      bindings: [...bindings.values()].filter((one) => one.listed),
+      bindings: [...bindings.values()].filter(({ listed }) => listed !== null),
     }));
   }
 

@@ -3,6 +3,8 @@
 export class Labels {
   /** @type {string[]} */
   all = [];
+  /** @type {Set<string>} Those that this tab has used and the server has not told of yet. */
+  #own = new Set();
   /** @type {Promise<string[]> | null} */
   #loading = null;
 
@@ -27,7 +29,10 @@ export class Labels {
     try {
       /** @type {import("./types.js").Class[]} */
       const classes = await this.api.get("classes");
-      this.add(classes.map(({ label }) => label));
+      const told = classes.filter(({ state }) => state !== "forgotten").map(({ label }) => label);
+      // What the server knows is gone from here as well once it is forgotten or has another name.
+      for (const { label } of classes) this.#own.delete(label);
+      this.all = [...new Set([...told, ...this.#own])];
       return this.all;
     } catch (error) {
       this.#loading = null;
@@ -40,6 +45,7 @@ export class Labels {
    * @param {string[]} names
    */
   add(names) {
+    for (const name of names) if (!this.all.includes(name)) this.#own.add(name);
     this.all = [...new Set([...this.all, ...names])];
   }
 

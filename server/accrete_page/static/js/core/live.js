@@ -50,6 +50,7 @@ export class Live {
 
   /** Listen, and go on listening whatever happens. */
   open() {
+    this.close();
     const source = new EventSource(address("events"));
     this.#source = source;
     source.onopen = () => this.#reached({ connected: true });

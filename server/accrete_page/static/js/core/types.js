@@ -14,7 +14,8 @@
  *   forgetting: number | null, examples: number, new_examples: number, old_examples?: number}} Accuracy
  * @typedef {{version: number, state: string, active: boolean, pinned: boolean, parent: number, created_ms: number,
  *   classes: number, new_labels: string[], method: string, accuracy: Accuracy, step_seconds: number, digest: string,
- *   reason: string}} Version
+ *   reason: string, gate: Gate | null}} Version
+ * @typedef {{old_before: number | null, old_after: number | null, max_old_drop: number, min_new: number}} Gate
  * @typedef {{label: string, examples: number, state: string}} PendingLabel
  * @typedef {{calls_per_s: number | null, p50_ms: number | null, p99_ms: number | null}} Traffic
  * @typedef {{status: Status, classes: {learned: number, provisional: number, pending: number, forgotten: number},

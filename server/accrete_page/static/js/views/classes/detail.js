@@ -4,7 +4,7 @@ import { picture } from "../../components/pictures.js";
 import { bar, button, chip, figure, interval } from "../../components/parts.js";
 import { address } from "../../core/api.js";
 import { h } from "../../core/dom.js";
-import { count, percent } from "../../core/format.js";
+import { count, named, percent } from "../../core/format.js";
 import { link } from "../../core/router.js";
 
 const SIDE = 192;
@@ -22,7 +22,7 @@ export function summary(one, act, operator) {
     h(
       "div",
       { class: "head" },
-      h("div", { class: "title" }, h("a", { class: "back button quiet", href: link("classes") }, "← All classes"), h("h2", { class: "class-name" }, one.label), chip(one.state, one.state === "learned" ? "good" : "warn")),
+      h("div", { class: "title" }, h("a", { class: "back button quiet", href: link("classes") }, "← All classes"), h("h2", { class: "class-name", dir: "auto" }, one.label), chip(one.state, one.state === "learned" ? "good" : "warn")),
       operator && h("div", { class: "buttons" }, button("Rename", act.rename, { key: "r" }), button("Merge", act.merge, { key: "m" }), button("Forget", act.forget, { key: "F", kind: "bad" })),
     ),
     h(
@@ -44,7 +44,7 @@ export function confusions({ confused_with: confused, examples, label }) {
   return h(
     "section",
     { class: "panel", "aria-labelledby": "confused" },
-    h("h3", { id: "confused" }, `What ${label} is taken for`),
+    h("h3", { id: "confused" }, `What ${named(label)} is taken for`),
     h(
       "ul",
       { class: "bars" },
@@ -52,7 +52,7 @@ export function confusions({ confused_with: confused, examples, label }) {
         h(
           "li",
           { key: other },
-          h("a", { class: "name", href: link("classes", other) }, other),
+          h("a", { class: "name", dir: "auto", title: other, href: link("classes", other) }, other),
           bar(number / most, "bad"),
           h("span", { class: "figure" }, count(number)),
           h("span", { class: "muted small" }, examples ? percent(number / examples) : ""),
@@ -81,7 +81,7 @@ export function offenders(evaluation, label) {
           "li",
           { key: id, class: "tile still" },
           picture(address("examples/image", { label, id, side: SIDE }), `${label}, taken for ${predicted}`),
-          h("span", { class: "beneath bad" }, `${predicted} ${percent(probability, 0)}`),
+          h("span", { class: "beneath bad", title: predicted }, `${named(predicted)} ${percent(probability, 0)}`),
         ),
       ),
     ),

@@ -78,7 +78,7 @@ export function classList({ all, found, typed, order, chosen, scroll }, act) {
 function row(one) {
   const measured = share(one);
   return [
-    h("span", { class: "label", title: one.label }, one.label),
+    h("span", { class: "label", dir: "auto", title: one.label }, one.label),
     one.state !== "learned" && chip(one.state, one.state === "forgotten" ? "bad" : "warn"),
     h("span", { class: "muted small" }, count(kept(one))),
     h("span", { class: ["figure", meaning(one)] }, measured <= 1 ? percent(measured, 0) : "–"),

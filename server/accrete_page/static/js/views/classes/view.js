@@ -1,6 +1,7 @@
 /** All classes, and what there is of each. */
 
 import { Selection } from "../../components/pictures.js";
+import { accuracyByClass, confusedPairs } from "../../components/judged.js";
 import { command, empty, loading, trouble } from "../../components/parts.js";
 import { h, render } from "../../core/dom.js";
 import { go, link } from "../../core/router.js";
@@ -37,7 +38,8 @@ export function mount(root, context) {
       state.failed = error;
     }
     draw();
-    if (sees) state.evaluation = await api.get("versions/evaluation").catch(() => null);
+    const measured = sees && state.classes?.some(({ examples }) => examples);
+    state.evaluation = measured ? await api.get("versions/evaluation").catch(() => null) : null;
     draw();
   };
   const kind = (/** @type {Kind} */ name) => {
@@ -100,7 +102,7 @@ export function mount(root, context) {
   };
   const detail = () => {
     const found = one();
-    if (!state.chosen) return empty("Choose a class", h("p", null, "Up and down in the list, or / and its first letters."));
+    if (!state.chosen) return overview(state.classes ?? [], state.evaluation);
     if (!found) return empty("There is no such class", h("p", null, `${state.chosen} is not known here: it may have been renamed, merged or forgotten meanwhile.`), h("a", { href: link("classes") }, "All classes"));
     return [
       summary(found, { rename: () => act(actions.rename), merge: () => act(actions.merge), forget: () => act(actions.forget) }, operator),
@@ -123,6 +125,18 @@ export function mount(root, context) {
     },
     moved: (rest) => choose(rest[0] ?? ""),
   };
+}
+
+/**
+ * @param {Class[]} classes
+ * @param {import("../../core/types.js").Evaluation | null} evaluation
+ */
+function overview(classes, evaluation) {
+  return [
+    h("p", { class: "muted hint" }, "Choose a class: up and down in the list, or / and its first letters."),
+    accuracyByClass(classes),
+    evaluation && h("section", { class: "panel", "aria-labelledby": "pairs" }, h("h2", { id: "pairs" }, "Taken for another most often"), confusedPairs(evaluation)),
+  ];
 }
 
 function none() {

@@ -4,7 +4,7 @@ import { imageGrid } from "../../components/pictures.js";
 import { button } from "../../components/parts.js";
 import { address } from "../../core/api.js";
 import { h } from "../../core/dom.js";
-import { counted, percent } from "../../core/format.js";
+import { counted, named, percent } from "../../core/format.js";
 
 /** @typedef {import("../../core/types.js").InboxItem} Item */
 
@@ -60,7 +60,7 @@ export function likeliest(items) {
  */
 function section(group, at, selection, all) {
   const [best] = likeliest(group);
-  const title = `Group ${at + 1}, ${counted(group.length, "image")}${best ? `, likeliest ${best}` : ""}`;
+  const title = `Group ${at + 1}, ${counted(group.length, "image")}${best ? `, likeliest ${named(best)}` : ""}`;
   return h(
     "section",
     { key: group[0]?.group },
@@ -71,7 +71,7 @@ function section(group, at, selection, all) {
         id: item.id,
         src: address("inbox/image", { id: item.id, side: SIDE }),
         alt: item.labels[0] ? `likeliest ${item.labels[0].label}` : "no answer",
-        beneath: item.unknown ? "unknown" : item.labels[0] ? `${item.labels[0].label} ${percent(item.labels[0].probability, 0)}` : "",
+        beneath: item.unknown ? "unknown" : item.labels[0] ? `${named(item.labels[0].label)} ${percent(item.labels[0].probability, 0)}` : "",
       })),
       selection,
     ),

@@ -37,7 +37,7 @@ function one(entry, takeBack) {
       "button",
       { type: "button", class: ["given", kind], onclick: () => takeBack(entry.id), title: entry.reason || "Take it back" },
       picture(address("inbox/image", { id: entry.id, side: SIDE }), "", "thumb"),
-      h("span", { class: "label" }, entry.label),
+      h("span", { class: "label", dir: "auto" }, entry.label),
       h("span", { class: "small state" }, text),
     ),
   );

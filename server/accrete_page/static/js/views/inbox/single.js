@@ -5,7 +5,7 @@ import { button } from "../../components/parts.js";
 import { ranked } from "../../components/ranked.js";
 import { address } from "../../core/api.js";
 import { h } from "../../core/dom.js";
-import { ago } from "../../core/format.js";
+import { ago, named } from "../../core/format.js";
 
 /** @typedef {import("../../core/types.js").InboxItem} Item */
 
@@ -68,8 +68,8 @@ function source({ id }) {
 /** @param {Item} item */
 export function why({ why: rule, labels, unknown }) {
   if (unknown || rule === "unknown") return "It is like nothing that is known.";
-  if (rule === "provisional") return `${labels[0]?.label ?? "The likeliest"} is known from its first examples alone.`;
-  return labels.length > 1 ? `${labels[0]?.label} and ${labels[1]?.label} are close.` : "The answer was not sure.";
+  if (rule === "provisional") return `${named(labels[0]?.label ?? "The likeliest")} is known from its first examples alone.`;
+  return labels.length > 1 ? `${named(labels[0]?.label ?? "")} and ${named(labels[1]?.label ?? "")} are close.` : "The answer was not sure.";
 }
 
 /** @param {Item} item */

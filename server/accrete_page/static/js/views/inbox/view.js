@@ -57,7 +57,7 @@ export function mount(root, { api, live, keys, labels, outbox, session }) {
   const act = { label, other: () => void ask(false), fresh: () => void ask(true), skip, undo: () => void items.undo(), all: (/** @type {string[]} */ ids) => selection.all(ids) };
 
   const scope = keys.scope("Inbox");
-  for (const at of [0, 1, 2, 3, 4]) scope.bind(String(at + 1), at ? "" : "The five likeliest labels: 1 to 5", () => label(nth(at)), { listed: !at });
+  for (const at of [0, 1, 2, 3, 4]) scope.bind(String(at + 1), "One of the five likeliest labels", () => label(nth(at)), { listed: at ? null : "1–5" });
   scope.bind("/", "Any label, by its first letters", act.other);
   scope.bind("n", "A new label", act.fresh);
   scope.bind("space", "Skip", skip);

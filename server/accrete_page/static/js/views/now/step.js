@@ -3,7 +3,7 @@
 import { bar, chip } from "../../components/parts.js";
 import { sparkline } from "../../components/chart.js";
 import { h } from "../../core/dom.js";
-import { count, counted, duration, percent } from "../../core/format.js";
+import { count, counted, duration, few, percent } from "../../core/format.js";
 import { link } from "../../core/router.js";
 
 /** @typedef {import("../../core/types.js").Now} Now */
@@ -82,28 +82,36 @@ export function verdict({ versions }) {
   if (!last) return null;
   const parent = versions?.find(({ version }) => version === last.parent);
   const rejected = last.state === "rejected";
-  const { accuracy, reason } = last;
+  const { accuracy, reason, gate } = last;
   const [said = "", kind] = rejected ? ["rejected", "bad"] : reason.startsWith("not judged") ? ["too few to judge by", "warn"] : ["passed", "good"];
   const rows = [
-    { name: "Old classes", before: parent?.accuracy.all, after: accuracy.old },
-    { name: "New classes", before: null, after: accuracy.new },
-    { name: "All", before: parent?.accuracy.all, after: accuracy.all },
+    { name: "Old classes", before: gate?.old_before ?? parent?.accuracy.all, after: gate?.old_after ?? accuracy.old, least: leastOfOld(gate) },
+    { name: "New classes", before: null, after: accuracy.new, least: gate?.min_new || null },
+    { name: "All", before: parent?.accuracy.all, after: accuracy.all, least: null },
   ].filter(({ after }) => after !== null && after !== undefined);
   return h(
     "section",
     { class: "panel", "aria-labelledby": "verdict" },
     h("h2", { id: "verdict" }, "The gate on ", h("a", { href: link("versions", last.version) }, `v${last.version}`), " ", chip(said, kind)),
-    last.new_labels.length ? h("p", null, `${counted(last.new_labels.length, "new class", "new classes")}: ${last.new_labels.slice(0, 4).join(", ")}${last.new_labels.length > 4 ? " …" : ""}`) : null,
+    last.new_labels.length ? h("p", null, `${counted(last.new_labels.length, "new class", "new classes")}: ${few(last.new_labels, 4)}`) : null,
     rows.length
       ? h(
           "table",
           { class: "compact" },
-          h("thead", null, h("tr", null, h("th", null, "Accuracy"), h("th", { class: "number" }, parent ? `v${parent.version}` : "before"), h("th", { class: "number" }, `v${last.version}`))),
-          h("tbody", null, rows.map(({ name, before, after }) => h("tr", { key: name }, h("th", { scope: "row" }, name), h("td", { class: "number muted" }, percent(before)), h("td", { class: "number" }, percent(after))))),
+          h("thead", null, h("tr", null, h("th", null, "Accuracy"), h("th", { class: "number" }, parent ? `v${parent.version}` : "before"), h("th", { class: "number" }, `v${last.version}`), gate && h("th", { class: "number" }, "at least"))),
+          h("tbody", null, rows.map(({ name, before, after, least }) => h("tr", { key: name }, h("th", { scope: "row" }, name), h("td", { class: "number muted" }, percent(before)), h("td", { class: "number" }, percent(after)), gate && h("td", { class: "number muted" }, percent(least))))),
         )
       : null,
     reason ? h("p", { class: "muted small" }, reason) : null,
   );
+}
+
+/**
+ * Return what the old classes had to reach, as far as no chance explains less.
+ * @param {import("../../core/types.js").Gate | null} gate
+ */
+function leastOfOld(gate) {
+  return gate && gate.old_before !== null ? Math.max(0, gate.old_before - gate.max_old_drop) : null;
 }
 
 /** @param {Now} now */
@@ -122,7 +130,7 @@ export function pendingByLabel({ pending }) {
         h(
           "li",
           { key: label },
-          h("a", { class: "name", href: link("classes", label) }, label),
+          h("a", { class: "name", dir: "auto", title: label, href: link("classes", label) }, label),
           bar(examples / most, "warn"),
           h("span", { class: "figure" }, count(examples)),
           h("span", { class: "muted small" }, state === "learned" ? "more of it" : state === "provisional" ? "provisional" : "new"),

@@ -1,7 +1,7 @@
 /** What happened, newest first: versions learned, rejected and rolled back, classes come and gone. */
 
 import { h } from "../../core/dom.js";
-import { ago, clock, counted, duration, few, percent } from "../../core/format.js";
+import { ago, clock, counted, duration, few, named, percent } from "../../core/format.js";
 import { link } from "../../core/router.js";
 
 const MOST = 24;
@@ -62,10 +62,10 @@ function ofEvent(event) {
   const told = {
     activated: () => event["pinned"] && { kind: "warn", version: event["version"], what: "was made live and pinned", more: "" },
     failed: () => ({ kind: "bad", what: "A step failed", more: event["reason"] }),
-    forgotten: () => ({ kind: "warn", what: `${event["label"]} was forgotten`, more: "" }),
-    renamed: () => ({ kind: "", what: `${event["label"]} is ${event["merged"] ? "part of " : ""}${event["new_label"]} now`, more: "" }),
-    provisional: () => ({ kind: "", what: `${event["label"]} can be predicted, provisionally`, more: `from ${counted(event["examples"], "example")}` }),
-    reviewed: () => ({ kind: "warn", what: `${counted(event["examples"], "example")} of ${event["label"]} set aside for review`, more: event["reasons"].join(", ") }),
+    forgotten: () => ({ kind: "warn", what: `${named(event["label"])} was forgotten`, more: "" }),
+    renamed: () => ({ kind: "", what: `${named(event["label"])} is ${event["merged"] ? "part of " : ""}${named(event["new_label"])} now`, more: "" }),
+    provisional: () => ({ kind: "", what: `${named(event["label"])} can be predicted, provisionally`, more: `from ${counted(event["examples"], "example")}` }),
+    reviewed: () => ({ kind: "warn", what: `${counted(event["examples"], "example")} of ${named(event["label"])} set aside for review`, more: event["reasons"].join(", ") }),
     discarded: () => ({ kind: "", what: "A step was given up and is run anew", more: event["reason"] }),
   };
   const entry = told[event.kind]?.();

@@ -1,10 +1,11 @@
 /** What the server is doing this second. */
 
+import { accuracyByClass } from "../../components/judged.js";
 import { button, command, empty, figure, loading, trouble } from "../../components/parts.js";
 import { h, render } from "../../core/dom.js";
 import { count, counted, duration, milliseconds, percent } from "../../core/format.js";
 import { link } from "../../core/router.js";
-import { accuracyByClass, accuracyByVersion } from "./accuracy.js";
+import { accuracyByVersion } from "./accuracy.js";
 import { learning, pendingByLabel, verdict } from "./step.js";
 import { timeline } from "./timeline.js";
 
@@ -87,7 +88,7 @@ function content(live, { classes, failed, operator, act, toggle, dismiss }) {
     status.warnings.map((text) => h("p", { class: "notice warn", key: text }, text)),
     nothing ? first(status) : figures(now),
     !nothing && h("div", { class: "panels" }, learning(live, now), verdict(now), pendingByLabel(now)),
-    !nothing && h("div", { class: "panels halves" }, accuracyByVersion(now.versions ?? []), accuracyByClass(classes)),
+    !nothing && h("div", { class: "panels halves" }, accuracyByVersion(now.versions ?? []), accuracyByClass(classes, h("p", { class: "small" }, h("a", { href: link("classes") }, `All ${counted(classes.length, "class", "classes")}`)))),
     timeline(now.versions ?? [], live.events),
     node(now),
   ];

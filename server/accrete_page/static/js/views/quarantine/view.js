@@ -31,6 +31,8 @@ export function mount(root, { api, live, keys, session }) {
   const sees = operator || session.roles.includes("teach");
   /** @type {Case[] | null} */
   let cases = null;
+  /** @type {Map<string, number>} How many of a label there were when it was looked at. */
+  const looked = new Map();
   /** @type {Map<string, string[]>} Ids of pending examples by label. */
   const pending = new Map();
   /** @type {Map<string, string>} What went wrong with which case. */
@@ -50,16 +52,16 @@ export function mount(root, { api, live, keys, session }) {
     }
     at = Math.max(0, Math.min(at, (cases?.length ?? 1) - 1));
     draw();
-    for (const { held } of cases ?? []) if (held && sees && !pending.has(held.label)) void look(held.label);
+    for (const { held } of cases ?? []) if (held && sees && looked.get(held.label) !== held.pending) void look(held);
   };
-  const look = async (/** @type {string} */ label) => {
-    pending.set(label, []);
+  const look = async (/** @type {Held} */ { label, pending: number }) => {
+    looked.set(label, number);
     try {
       /** @type {import("../../core/types.js").Examples} */
       const { examples } = await api.get("examples", { label, kind: "pending", size: IMAGES });
       pending.set(label, examples.slice(0, IMAGES).map(({ id }) => id));
     } catch {
-      pending.delete(label);
+      looked.delete(label);
     }
     draw();
   };
@@ -126,7 +128,7 @@ export function mount(root, { api, live, keys, session }) {
     return h(
       "article",
       { key, class: ["panel", "case", index === at && "current"], tabindex: "-1", "aria-label": label, onfocusin: () => at !== index && ((at = index), draw()) },
-      h("div", { class: "head" }, h("h2", null, label, " ", kindChip(one)), operator && h("div", { class: "buttons" }, buttons(one))),
+      h("div", { class: "head" }, h("h2", null, h("bdi", null, label), " ", kindChip(one)), operator && h("div", { class: "buttons" }, buttons(one))),
       h("p", null, held ? held.reason : [REASONS[review?.reason ?? ""] ?? review?.reason, review?.principal ? ` Taught by ${review.principal}.` : ""]),
       h("p", { class: "muted small" }, counted(number, "example"), held && held.attempts > 0 ? `, set aside after ${counted(held.attempts, "step")}` : ""),
       wrong.has(key) ? h("p", { class: "notice bad", role: "alert" }, wrong.get(key)) : null,

@@ -51,7 +51,7 @@ export function neighbours(nearest) {
       h(
         "div",
         { class: "neighbours", key: label },
-        h("h3", null, label),
+        h("h3", { dir: "auto" }, label),
         h("div", { class: "strip" }, near.map(({ id, kind }) => picture(address("examples/image", { label, kind, id, side: SIDE }), `An exemplar of ${label}`))),
       ),
     ),
@@ -69,7 +69,7 @@ export function lessonList(lessons) {
       "ul",
       { role: "status" },
       lessons.map(({ key, label, url, state, version, reason }) =>
-        h("li", { key }, h("img", { src: url, alt: "" }), h("span", { class: "label" }, label), chip(...told(state, version)), reason && h("span", { class: "muted small" }, reason)),
+        h("li", { key }, h("img", { src: url, alt: "" }), h("span", { class: "label", dir: "auto" }, label), chip(...told(state, version)), reason && h("span", { class: "muted small" }, reason)),
       ),
     ),
   );
@@ -83,5 +83,6 @@ export function lessonList(lessons) {
 function told(state, version) {
   if (state === "learned") return [`learned in v${version}`, "good"];
   if (state === "refused") return ["refused", "bad"];
+  if (state === "waiting") return ["kept, not sent", "warn"];
   return [state === "sending" ? "sending …" : "stored, being learned …", "warn"];
 }

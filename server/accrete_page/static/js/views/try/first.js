@@ -14,7 +14,7 @@ const ENOUGH = 3;
  * @param {{rename: (name: string) => void, choose: () => void, camera: () => void, teach: () => void, skip: () => void}} act
  */
 export function first({ known, name, photographs, lessons }, { rename, choose, camera, teach, skip }) {
-  const busy = lessons.some(({ state }) => state === "sending" || state === "sent");
+  const busy = lessons.some(({ state }) => state === "waiting" || state === "sending" || state === "sent");
   const ready = name.trim() && photographs.length >= ENOUGH;
   const slots = Math.max(ENOUGH, photographs.length);
   return h(
@@ -30,6 +30,7 @@ export function first({ known, name, photographs, lessons }, { rename, choose, c
       h("input", {
         name: "thing",
         value: name,
+        dir: "auto",
         placeholder: "Such as: Kiwi",
         autocomplete: "off",
         oninput: (/** @type {InputEvent} */ event) => rename(/** @type {HTMLInputElement} */ (event.target).value),

@@ -1,10 +1,11 @@
 /** Images that were taught from here, each followed until it is learned. */
 
-import { sentence } from "../../core/api.js";
+import { ApiError, sentence } from "../../core/api.js";
 
-/** @typedef {{key: number, label: string, url: string, state: "sending" | "sent" | "learned" | "refused", version: number, reason: string, id: string}} Lesson */
+/** @typedef {{key: number, label: string, url: string, state: "waiting" | "sending" | "sent" | "learned" | "refused", version: number, reason: string, id: string}} Lesson */
 
 const LOOK_MS = 500;
+const AGAIN_MS = 1500;
 const KEPT = 12;
 
 export class Taught {
@@ -26,7 +27,8 @@ export class Taught {
   }
 
   /**
-   * Teach an image; what becomes of it is in the lesson.
+   * Teach an image; what becomes of it is in the lesson. Where nobody answers it is sent again: the server knows an image
+   * that it has under its label, and stores it once.
    *
    * @param {Blob} image
    * @param {string} url Of the image, to show it.
@@ -37,12 +39,17 @@ export class Taught {
     const lesson = { key: this.#next++, label, url, state: "sending", version: 0, reason: "", id: "" };
     this.lessons = [lesson, ...this.lessons].slice(0, KEPT);
     this.changed();
-    try {
-      const { id } = await this.api.post("teach", image, { label });
-      Object.assign(lesson, { state: "sent", id });
-      this.#timer ??= setInterval(() => void this.#look(), LOOK_MS);
-    } catch (error) {
-      Object.assign(lesson, { state: "refused", reason: sentence(error) });
+    while (lesson.state === "sending" || lesson.state === "waiting") {
+      try {
+        const { id } = await this.api.post("teach", image, { label });
+        Object.assign(lesson, { state: "sent", id, reason: "" });
+        this.#timer ??= setInterval(() => void this.#look(), LOOK_MS);
+      } catch (error) {
+        const away = error instanceof ApiError && (error.away || error.status === 429 || error.status === 401);
+        Object.assign(lesson, { state: away ? "waiting" : "refused", reason: sentence(error) });
+        this.changed();
+        if (away) await new Promise((done) => setTimeout(done, AGAIN_MS));
+      }
     }
     this.changed();
     return lesson;

@@ -66,8 +66,13 @@ export function mount(root, { api, live, keys, labels, session }) {
   const teachAll = async () => {
     const [images, label] = [photographs, name.trim()];
     labels.add([label]);
-    for (const { image, url } of images) await taught.teach(image, url, label);
-    draw(((photographs = []), (name = "")));
+    /** @type {Photograph[]} */
+    const left = [];
+    for (const photograph of images) if ((await taught.teach(photograph.image, photograph.url, label)).state === "refused") left.push(photograph);
+    photographs = [...left, ...photographs.filter((one) => !images.includes(one))];
+    if (!left.length) name = "";
+    draw();
+    if (left.length === images.length) return;
     // A step would wait for a second class. Whoever may not start one waits with it.
     if (session.roles.includes("operate")) await api.post("learning/trigger", { deep: false }).catch(() => {});
   };
@@ -92,7 +97,7 @@ export function mount(root, { api, live, keys, labels, session }) {
   scope.bind("o", "Choose a file", choose);
   scope.bind("c", "Use the camera", () => void camera());
   if (teacher) {
-    for (const at of [0, 1, 2, 3, 4]) scope.bind(String(at + 1), at ? "" : "Teach it as one of the likeliest: 1 to 5", () => teach(answer?.labels[at]?.label ?? null), { listed: !at });
+    for (const at of [0, 1, 2, 3, 4]) scope.bind(String(at + 1), "Teach it as one of the likeliest", () => teach(answer?.labels[at]?.label ?? null), { listed: at ? null : "1–5" });
     scope.bind("/", "Teach it as any label", act.other);
     scope.bind("n", "Teach it as something new", act.fresh);
   }
@@ -138,7 +143,10 @@ export function mount(root, { api, live, keys, labels, session }) {
     render(root, content());
   }
   document.addEventListener("paste", pasted);
-  const unsubscribe = live.subscribe(() => draw());
+  const unsubscribe = live.subscribe((kind) => {
+    if (kind === "reach" && live.reachable && live.connected && shown && failed) void ask(shown);
+    draw();
+  });
   void labels.load().then(draw, draw);
   draw();
   return {

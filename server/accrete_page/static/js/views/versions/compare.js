@@ -2,10 +2,11 @@
 
 import { picture } from "../../components/pictures.js";
 import { heatmap } from "../../components/heatmap.js";
+import { confusedPairs } from "../../components/judged.js";
 import { chip } from "../../components/parts.js";
 import { address } from "../../core/api.js";
 import { h } from "../../core/dom.js";
-import { clock, count, counted, duration, percent } from "../../core/format.js";
+import { clock, count, counted, duration, named, percent } from "../../core/format.js";
 import { go, link } from "../../core/router.js";
 
 const SIDE = 160;
@@ -55,12 +56,14 @@ export function facts(base, other) {
  */
 export function changes({ classes, gained, lost, examples }, base, other) {
   const changed = classes.filter(({ base_correct: before, other_correct: after }) => before !== after);
+  const worse = changed.filter(({ base_correct: before, other_correct: after }) => after < before).length;
+  const told = [[worse, "worse"], [changed.length - worse, "better"], [classes.length - changed.length, "the same"]].filter(([number]) => number).map(([number, how]) => `${counted(Number(number), "class", "classes")} ${how}`);
   return [
     h(
       "section",
       { class: "panel", "aria-labelledby": "change" },
       h("h2", { id: "change" }, `Change by class from v${base.version} to v${other.version}, worst first`),
-      h("p", { class: "muted small" }, `On ${counted(examples, "example")} that both judged: ${counted(classes.length - changed.length, "class", "classes")} the same.`),
+      h("p", { class: "muted small" }, `On ${counted(examples, "example")} that both judged: ${told.join(", ")}.`),
       changed.length ? h("ul", { class: "changes" }, changed.slice(0, CLASSES).map(change)) : null,
       changed.length > CLASSES ? h("p", { class: "muted small" }, `and ${counted(changed.length - CLASSES, "more that changed", "more that changed")}`) : null,
     ),
@@ -75,7 +78,7 @@ function change({ label, examples, base_correct: before, other_correct: after })
   return h(
     "li",
     { key: label },
-    h("a", { class: "name", href: link("classes", label) }, label),
+    h("a", { class: "name", dir: "auto", title: label, href: link("classes", label) }, label),
     h("span", { class: ["swing", share < 0 ? "bad" : "good"], vars: { share: Math.abs(share) }, "aria-hidden": "true" }, h("span", { class: share < 0 ? "down" : "up" })),
     h("span", { class: "figure" }, `${before} → ${after} of ${examples}`),
   );
@@ -101,8 +104,8 @@ function images(title, id, kind, differing) {
           "li",
           { key: one.id, class: "tile still" },
           picture(address("examples/image", { label: one.label, id: one.id, side: SIDE }), `${one.label}, taken for ${kind === "bad" ? one.other_predicted : one.base_predicted}`),
-          h("span", { class: "beneath" }, one.label),
-          h("span", { class: "beneath" }, `${one.base_predicted} → ${one.other_predicted}`),
+          h("span", { class: "beneath", dir: "auto", title: one.label }, one.label),
+          h("span", { class: "beneath", title: `${one.base_predicted} → ${one.other_predicted}` }, `${named(one.base_predicted)} → ${named(one.other_predicted)}`),
         ),
       ),
     ),
@@ -111,7 +114,6 @@ function images(title, id, kind, differing) {
 
 /** @param {import("../../core/types.js").Evaluation} evaluation */
 export function confusion(evaluation) {
-  const worst = evaluation.confusions.slice(0, 8);
   return h(
     "section",
     { class: "panel", "aria-labelledby": "confusion" },
@@ -120,14 +122,7 @@ export function confusion(evaluation) {
       "div",
       { class: "confusion" },
       heatmap(evaluation, (label) => go("classes", label)),
-      h(
-        "ol",
-        { class: "plain" },
-        worst.map(({ label, predicted, examples }) =>
-          h("li", { key: `${label} ${predicted}` }, h("span", { class: "figure" }, count(examples)), " ", h("a", { href: link("classes", label) }, label), " taken for ", h("a", { href: link("classes", predicted) }, predicted)),
-        ),
-        !worst.length && h("li", { class: "muted" }, "It made no mistake on what it was judged by."),
-      ),
+      confusedPairs(evaluation),
     ),
   );
 }

@@ -36,9 +36,11 @@ export function mount(root, context) {
   const choose = (/** @type {string[]} */ [other, base]) => {
     const versions = state.versions ?? [];
     const one = find(Number(other)) ?? versions.find(({ active }) => active) ?? versions[0];
+    const before = `${state.other} ${state.base}`;
     state.other = other && !find(Number(other)) ? Number(other) : (one?.version ?? 0);
     state.base = find(Number(base))?.version ?? one?.parent ?? 0;
-    void judge();
+    if (before === `${state.other} ${state.base}` && state.evaluation) draw();
+    else void judge();
   };
   const judge = async () => {
     const { other, base } = state;
@@ -154,5 +156,5 @@ function against(versions, one, base) {
 
 /** @param {Version} version */
 function row(version) {
-  return [h("span", { class: "number-of" }, `v${version.version}`), stateChip(version), h("span", { class: "label muted small" }, ago(version.created_ms)), h("span", { class: "figure" }, percent(version.accuracy.all))];
+  return [h("span", { class: "number-of" }, `v${version.version}`), h("span", { class: "state-of" }, stateChip(version)), h("span", { class: "label muted small" }, ago(version.created_ms)), h("span", { class: "figure" }, percent(version.accuracy.all))];
 }
