@@ -50,6 +50,7 @@ class Tab:
         other.context, other.complaints = self.context, self.complaints
         other.page = other._listened_to()
         other.page.goto(self.page.url)
+        other.find("nav").wait_for()
         return other
 
     def sign_in(self, token: str) -> None:

@@ -19,7 +19,7 @@ from PIL import Image
 
 from accrete import Client, InboxItem
 from benchmarks.node import default_node
-from benchmarks.waiting import until
+from benchmarks.waiting import free_port, until
 from tests.page.browsing import Tab, chromium
 from tests.server.test_access import principals
 
@@ -89,7 +89,7 @@ def new_node(browser: Browser, tmp_path_factory: pytest.TempPathFactory) -> Iter
     settings = {
         "access.tokens": str(folder / "tokens"),
         "page.enabled": "true",
-        "page.port": "0",
+        "page.port": str(free_port()),  # a page that is started again is where it was
         "inbox.enabled": "true",
         "inbox.margin": "1",
         "inbox.per_minute": "600",
@@ -405,20 +405,48 @@ def test_who_may_only_ask_sees_no_image(node: Node, tab: Tabs):
         assert found.page.evaluate("route => fetch('api/' + route).then(one => one.status)", route) == 403
 
 
-def test_a_label_given_while_the_server_is_killed_is_kept_and_sent_once(node: Node, tab: Tabs):
+def test_what_stands_in_a_tab_outlives_a_restart_of_the_page_that_ends_its_session(node: Node, tab: Tabs):
+    (item,) = node.doubt(1, seed=350)
+    found = tab()
+    found.view("i", "Inbox")
+    found.find(".answer").first.wait_for()
+    found.press("/")
+    found.type("blu")
+    os.kill(json.loads((node.data_dir / "page.json").read_text())["pid"], signal.SIGKILL)
+    found.find("dialog:has-text('Sign in again') input:focus").wait_for()
+    assert found.violations() == []
+    found.sign_in(node.tokens["maria"])
+    found.find("dialog:has-text('Sign in again')").wait_for(state="detached")
+    found.press("Enter")
+    found.see(re.compile(r"learned in v\d+"))
+    assert {one.id: one.label for one in node.client.inbox(state="labelled").items}[item.id] == "blue"
+
+
+def test_a_label_given_while_the_server_is_killed_is_kept_and_sent_once(node: Node, tab: Tabs, tmp_path: Path):
     """The last one: the server comes back at another port, where the page finds it and the other tests would not."""
     (item,) = node.doubt(1, seed=300)
     found = tab()
     found.view("i", "Inbox")
     found.find(".answer").first.wait_for()
     label = found.find(".answer .label").first.inner_text()
+    taught = found.beside()
+    taught.view("t", "Try")
+    Image.fromarray(scene(COLOURS["blue"], 900)).save(tmp_path / "blue.png")
+    taught.find("input[type=file]").set_input_files(tmp_path / "blue.png")
+    taught.find("ol.ranked .answer").nth(2).wait_for()
+    before = {one.id for one in node.client.examples("blue", page_size=200).examples}
     os.kill(json.loads((node.data_dir / "server.json").read_text())["pid"], signal.SIGKILL)
     found.press("1")
+    taught.press("1")
     found.see(re.compile("does not answer since"))
     found.see(re.compile("1 label is kept here"))
+    taught.see("kept, not sent")
     found.find(".standing .notice").wait_for(state="detached")
     found.see(re.compile(r"learned in v\d+|^sent$"))
     with Client(node.address(), token=node.tokens["maria"], timeout=300) as client:
         until(lambda: item.id in {one.id for one in client.inbox(state="labelled").items}, "the label")
+        taught.see(re.compile(r"learned in v\d+"))
         kept = [one.id for one in client.examples(label, page_size=200).examples]
+        blue = {one.id for one in client.examples("blue", page_size=200).examples}
     assert kept.count(item.id) == 1
+    assert len(blue - before - {item.id}) == 1
