@@ -374,6 +374,7 @@ def test_an_image_is_tried_and_taught(node: Node, tab: Tabs, tmp_path: Path):
     found.type("gre")
     found.press("Enter")
     found.see(re.compile(r"learned in v\d+"))
+    assert found.violations() == []
 
 
 def test_a_token_that_is_not_known_is_refused_where_it_was_pasted(browser: Browser, node: Node):

@@ -67,7 +67,7 @@ export function lessonList(lessons) {
     h("h2", null, "Taught from here"),
     h(
       "ul",
-      { role: "status" },
+      { "aria-live": "polite" },
       lessons.map(({ key, label, url, state, version, reason }) =>
         h("li", { key }, h("img", { src: url, alt: "" }), h("span", { class: "label", dir: "auto" }, label), chip(...told(state, version)), reason && h("span", { class: "muted small" }, reason)),
       ),
