@@ -48,7 +48,7 @@ def teach(client: Client, digits: dict[str, list[np.ndarray]], labels: str) -> l
 
 def test_a_kill_in_the_middle_of_a_step_loses_nothing_and_learns_everything_once(make_node, digits):
     """One node for all victims, one after the other, since a node's start costs more than a step."""
-    node = make_node(epochs=30)
+    node = make_node(epochs=40)
     with node.client() as client:
         client.wait_ready(300)
         ids = teach(client, digits, "01")
