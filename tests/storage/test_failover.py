@@ -7,7 +7,8 @@ import socket
 import subprocess
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -196,6 +197,31 @@ def _clients(node: Node) -> list[str]:
     return [one["addr"] for one in found if int(one["id"]) != me]
 
 
+@pytest.mark.parametrize(
+    ("scheme", "answer", "says"),
+    [
+        ("redis", b"HTTP/1.1 400 Bad Request\r\n\r\n", "something else than Redis answers .*HTTP/1.1 400"),
+        ("redis", b"SSH-2.0-OpenSSH_9.2\r\n", "something else than Redis answers .*SSH-2.0"),
+        ("rediss", b"-ERR unknown command\r\n", "does not encrypt, .* write redis:// for rediss://"),
+        ("rediss", b"HTTP/1.1 400 Bad Request\r\n\r\n", "does not encrypt, or something else answers"),
+    ],
+)
+def test_what_is_no_store_is_refused_at_the_start_and_not_waited_for(connect, scheme, answer, says):
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as threads:
+
+        def say() -> None:
+            with listener.accept()[0] as caller:
+                caller.recv(1024)
+                caller.sendall(answer)
+                with suppress(ConnectionError):  # hung up on
+                    caller.recv(1024)
+
+        said = threads.submit(say)
+        with pytest.raises(StoreMisconfigured, match=says):
+            connect(f"{scheme}://127.0.0.1:{listener.getsockname()[1]}")
+        said.result()
+
+
 def test_sentinel_names_the_primary_also_after_a_failover(nodes, tmp_path, connect):
     old, new = nodes
     port = free_port()
@@ -240,6 +266,8 @@ def test_sentinel_is_asked_with_its_own_password_and_encrypted(tmp_path, connect
             store = connect(whole)
             store.pending.add(examples("a", 2))
             assert store.pending.total().examples == 2
+            with pytest.raises(StoreMisconfigured, match="the store's certificate is not accepted .*ssl_ca_certs"):
+                connect(f"rediss://:of-the-store@127.0.0.1:{own}")
             for wrong in (whole.replace("of-sentinel", "another"), whole.partition("&")[0]):
                 with pytest.raises((StoreUnavailable, StoreMisconfigured)) as refused:
                     connect(wrong)

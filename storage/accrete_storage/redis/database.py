@@ -9,6 +9,7 @@ command.
 import contextlib
 import math
 import os
+import ssl
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -40,6 +41,8 @@ _PASSING = ("MISCONF", "BUSY", "NOREPLICAS", "UNKILLABLE", _UNBLOCKED)
 """First words of replies that mean "not now", and that nothing was written."""
 _SUSPECT = (redis.ConnectionError, redis.TimeoutError, *_REPLICA)
 """After these, other connections may lead nowhere, or to a server that is not the right one any more."""
+_NO_TLS = ("WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "UNEXPECTED_MESSAGE", "UNSUPPORTED_PROTOCOL")
+"""What OpenSSL says of an answer that is no handshake."""
 _LOOK_S = 2.0
 """Seconds after which a connection looks, before its next command, whether its server is a primary still: a replica
 answers reads, and nothing else would tell whoever only reads."""
@@ -68,8 +71,8 @@ def reachable() -> Iterator[None]:
         raise StoreMisconfigured(f"the store refuses the credentials of its url: {error}") from error
     except redis.BusyLoadingError as error:
         raise StoreUnavailable("the store is loading its data") from error
-    except _AWAY as error:
-        raise StoreUnavailable(f"the store does not answer: {error}") from error
+    except (*_AWAY, redis.InvalidResponse) as error:
+        raise StoreUnavailable(wrong_server(error) or f"the store does not answer: {error}") from error
     except _REPLICA as error:
         raise StoreUnavailable(
             f"the store has become a replica ({error}); its address is resolved again with the next call"
@@ -89,6 +92,21 @@ def reachable() -> Iterator[None]:
         if str(error).startswith(_PASSING):
             raise StoreUnavailable(f"the store cannot write: {error}") from error
         raise StorageError(f"the store refuses a command: {error}") from error
+
+
+def wrong_server(error: BaseException | None) -> str:
+    """Return why waiting for what answers at the store's address would be in vain; "" where it is away, or may be."""
+    if isinstance(error, redis.InvalidResponse):
+        return f"something else than Redis answers at the store's address ({error})"
+    below = error.__cause__ or error.__context__ if error is not None else None
+    if isinstance(below, ssl.SSLCertVerificationError):
+        return (
+            f"the store's certificate is not accepted ({below.verify_message}): ?ssl_ca_certs=FILE in store.url names "
+            "those that it must lead to"
+        )
+    if isinstance(below, ssl.SSLError) and below.reason in _NO_TLS:
+        return "the store does not encrypt, or something else answers at its address: write redis:// for rediss://"
+    return ""
 
 
 class Database:

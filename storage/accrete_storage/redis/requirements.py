@@ -8,7 +8,7 @@ import redis
 
 from accrete_storage.config import StoreConfig
 from accrete_storage.errors import StoreMisconfigured
-from accrete_storage.redis.database import SETTINGS, Database, reachable, read_settings
+from accrete_storage.redis.database import SETTINGS, Database, reachable, read_settings, wrong_server
 from accrete_storage.redis.keys import Keys
 
 MINIMUM = (7, 0)
@@ -83,7 +83,12 @@ def check(database: Database, config: StoreConfig) -> None:
     """
     guard = partial(check_settings, ack=config.ack)
     with reachable():
-        check_server(database.client.info())
+        try:
+            check_server(database.client.info())
+        except redis.RedisError as error:
+            if reason := wrong_server(error):  # later on it may be the address that changes hands, and is waited for
+                raise StoreMisconfigured(reason) from error
+            raise
         database.client.exists(Keys(config.prefix).state)  # a cluster's node says whether it is the one that has it
         try:
             settings = read_settings(database.client.config_get(*SETTINGS))
