@@ -797,6 +797,13 @@ def test_what_a_terminal_cannot_show_is_escaped_after_it_was_stored(server, stat
     assert run("predict", str(tmp_path / "photos/猫é🦆/a.png")).returncode == 0
 
 
+def test_columns_are_as_wide_as_what_a_terminal_shows(monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), "ascii"))
+    shown = output.table(["label", "images"], [["früh", 1], ["猫", 22], ["\udcff", 3]]).splitlines()
+    assert [line.split()[0] for line in shown[1:]] == [r"fr\xfch", r"\u732b", r"\udcff"]
+    assert len({len(line) for line in shown}) == 1
+
+
 def test_ids_that_are_no_text_are_wrong_usage(server):
     done = subprocess.run(
         [sys.executable, "-m", "accrete", "wait", "-"],

@@ -189,6 +189,34 @@ def test_an_answer_that_is_altered_on_the_way_comes_nowhere(
     server.verify(1, digest)
 
 
+def test_who_answers_everything_with_a_page_of_their_own_tells_no_damage(proxied: tuple[Site, BucketProxy]):
+    site, proxy = proxied
+    digest = site.learner().publish(site.candidate(), 1)
+    server = site.machine("server")
+    with (
+        proxy.fault("GET ", body=lambda body: b"<html>sign in</html>"),
+        pytest.raises(BucketUnavailable, match=f"{SETTING}accrete.json is not there"),
+    ):
+        server.verify(1, digest)
+    assert cached(server) == []
+    server.verify(1, digest)
+
+
+def test_why_nobody_answers_is_told_and_what_does_not_encrypt_is_refused(monkeypatch: pytest.MonkeyPatch):
+    for name in ("AWS_REGION", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{free_port()}")
+    with pytest.raises(BucketUnavailable, match="Connection refused$"):
+        objects.Objects("s3://bucket/p").list("")
+    plain = BucketProxy("http://127.0.0.1:1")
+    try:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", plain.endpoint.replace("http:", "https:"))
+        with pytest.raises(BucketRefused, match="does not encrypt: write http:// for https://"):
+            objects.Objects("s3://bucket/p").list("")
+    finally:
+        plain.close()
+
+
 def test_a_listing_that_comes_late_removes_nothing_that_is_in_use(proxied: tuple[Site, BucketProxy]):
     """It has neither the newest version nor its backbone yet, nor knows of what was removed."""
     site, proxy = proxied

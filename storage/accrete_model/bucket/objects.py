@@ -37,6 +37,9 @@ _PASSING = re.compile(r"^Generic \w+ error: | in [\d.]+\w*s\b|, after \d+ retrie
 _ACCOUNT = re.compile(r"//[^/\s@]*@")
 """Name and password in an address, as an endpoint or a proxy may have them."""
 _LONGEST_REASON = 300
+_CERTIFICATE = re.compile(r"InvalidCertificate\((?:\s*\w+\()*\s*(\w+)")
+_OF_SYSTEM = re.compile(r'message: "([^"]{1,80})"|failed to lookup address information: ([^"]{1,80})"')
+"""What the operating system says in the details of an error."""
 _CODE = re.compile(r"<Code>(\w{1,60})</Code>")
 _NO_BUCKET = "there is no such bucket"
 _REGION = "the bucket is in another region than the environment says (AWS_REGION)"
@@ -244,6 +247,14 @@ def _reason(error: Exception) -> tuple[type[BucketUnavailable], str]:
         return BucketRefused, _NO_BUCKET
     if re.search("Account must be specified|MissingAccount", text):
         return BucketRefused, "the environment names no account (AZURE_STORAGE_ACCOUNT_NAME)"
+    if "error sending request" in text:
+        beneath = str(error).partition("\n\nDebug")[2]
+        if found := _CERTIFICATE.search(beneath):
+            return BucketRefused, f"the certificate of its server is not accepted ({found[1]})"
+        if "InvalidContentType" in beneath:
+            return BucketRefused, "what answers does not encrypt: write http:// for https:// (AWS_ENDPOINT_URL)"
+        if found := _OF_SYSTEM.search(beneath):
+            text += f": {found[1] or found[2]}"
     text = _PASSING.sub("", text).strip(" :-") + (f" ({code})" if code else "")
     return BucketUnavailable, _without_secrets(text, os.environ)[:_LONGEST_REASON]
 

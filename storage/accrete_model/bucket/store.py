@@ -283,15 +283,14 @@ class BucketArtifactStore(ArtifactStore):
     def _fetch_now(self, version: int, digest: str) -> None:
         key, name = _folder(version, digest), self.path(version).name
         manifest = self._objects.get(f"{key}/{MANIFEST_FILE}")
-        if manifest is None:
-            if self._objects.get(_OWNER) is None:
+        if manifest is None or hashlib.sha256(manifest).hexdigest() != digest:
+            if not self._owner_there():  # whoever answers anything with a page of their own tells no damage
                 raise BucketUnavailable(
-                    f"{self._objects.setting}: {_OWNER} is not there, which the learner puts there: it is empty, or "
-                    "another one"
+                    f"{self._objects.setting}: {_OWNER} is not there, which the learner puts there: it is empty, "
+                    "another one, or none"
                 )
-            raise CorruptArtifact(f"{key}/{MANIFEST_FILE} in the bucket is missing")
-        if hashlib.sha256(manifest).hexdigest() != digest:
-            raise CorruptArtifact(f"{key}/{MANIFEST_FILE} in the bucket is not the one that was published")
+            wrong = "missing" if manifest is None else "not the one that was published"
+            raise CorruptArtifact(f"{key}/{MANIFEST_FILE} in the bucket is {wrong}")
         files = parse_manifest(manifest, Path(key), version)
         size = len(manifest) + sum(described["bytes"] for described in files.values())
         self._check_fits(version, size)
@@ -340,16 +339,19 @@ class BucketArtifactStore(ArtifactStore):
         Raises:
             BucketRefused: it has another store's, or nobody's.
         """
-        content = self._objects.get(_OWNER)
-        try:
-            owner = json.loads(content or b"{}").get("store", "")
-        except (ValueError, AttributeError):
-            owner = "unreadable"
+        owner = self._owner_there()
         if owner != self._owner or not owner:
             raise BucketRefused(
                 f"{self._objects.setting}: the versions there are another store's ({_OWNER} says so); each store needs "
                 "a prefix of its own"
             )
+
+    def _owner_there(self) -> str:
+        """Return whose versions the bucket says that it has; "" where it says nothing that can be read."""
+        try:
+            return str(json.loads(self._objects.get(_OWNER) or b"{}").get("store", ""))
+        except (ValueError, AttributeError):
+            return ""
 
 
 def _folder(version: int, digest: str) -> str:

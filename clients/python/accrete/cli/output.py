@@ -93,9 +93,12 @@ def size(count: int) -> str:
 
 
 def _cell(value: object) -> str:
+    """Return a value as it will be shown, escapes for what stdout lacks included, so that its width is known."""
     if value is None:
         return "-"
-    return f"{value:.4f}" if isinstance(value, float) else str(value)
+    text = f"{value:.4f}" if isinstance(value, float) else str(value)
+    encoding = getattr(sys.stdout, "encoding", None) or "utf-8"
+    return text.encode(encoding, "backslashreplace").decode(encoding)
 
 
 def _is_number(value: object) -> bool:
