@@ -22,6 +22,7 @@ _KNOCK_S = 10.0
 _LOOK_S = 180.0
 """Seconds for a look at a node, for which Ray has to start a worker: on a busy machine that takes."""
 _STARVED = "Ray has not begun what it was asked for: its nodes are too busy, or its logs on them (/tmp/ray) say why"
+_ADDRESS = "RAY_ADDRESS"
 EVERYWHERE = {"num_cpus": 0, "max_retries": 0}
 
 
@@ -34,7 +35,7 @@ def connected(address: str, namespace: str) -> Iterator[Any]:
     """Yield the module `ray`, connected to a cluster for the time of the block.
 
     Args:
-        address: of Ray's head, "HOST:PORT"; empty: RAY_ADDRESS, else what runs on this machine.
+        address: of Ray's head, "HOST:PORT", or "auto" for what runs on this machine; empty: RAY_ADDRESS, else that.
         namespace: for the names of actors.
 
     Raises:
@@ -47,11 +48,11 @@ def connected(address: str, namespace: str) -> Iterator[Any]:
         if error.name != "ray":
             raise
         raise NoRay('Ray is not installed here: pip install "accrete[cluster]"') from error
-    chosen = address or os.environ.get("RAY_ADDRESS") or "auto"
+    chosen = address or os.environ.get(_ADDRESS) or "auto"
     told: list[str] = []
     try:
         _knock(chosen)
-        with _errors_into(told):
+        with _errors_into(told), _chosen_alone():
             _ask_in(ray, chosen)
             ray.init(address=chosen, namespace=namespace, log_to_driver=False, logging_level=logging.CRITICAL)
     except ray.exceptions.AuthenticationError as error:
@@ -102,6 +103,17 @@ def _ask_in(ray: Any, address: str) -> None:
         tokens.maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     tokens.ensure_token_if_auth_enabled(create_token_if_missing=False)  # without one, the client would end the process
     ray._raylet.GcsClient(address=address)
+
+
+@contextlib.contextmanager
+def _chosen_alone() -> Iterator[None]:
+    """Have the environment say nothing of an address, which for Ray counts for more than "auto"."""
+    given = os.environ.pop(_ADDRESS, None)
+    try:
+        yield
+    finally:
+        if given is not None:
+            os.environ[_ADDRESS] = given
 
 
 @contextlib.contextmanager
