@@ -18,13 +18,15 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file
+from torch import nn
 from torch._C._distributed_c10d import HashStore
 
 from accrete_kit import cores
 from accrete_learner.config import TrainingConfig
 from accrete_learner.method_names import available
 from accrete_learner.rank_count import check_ranks, visible_gpus
-from accrete_learner.ranks import joining
+from accrete_learner.ranks import ALONE, Group, joining
+from accrete_learner.ranks.batch_norm import over_group
 from accrete_learner.ranks.local_exchange import CAPACITY, LocalExchange
 from accrete_learner.trainer.job import INPUTS_FILE, JOB_FILE, Job
 from accrete_learner_service.app import learn
@@ -71,6 +73,11 @@ def test_ranks_of_one_machine_have_what_each_sent_and_notice_one_that_has_ended(
                 got = exchange.gathered(torch.full((2, 3), 10 * round_ + rank, dtype=dtype), 60)
                 assert got.tolist() == [[10 * round_ + one] * 3 for one in (0, 0, 1, 1, 2, 2)]
                 assert got.dtype == dtype
+                rows = exchange.rows(np.array([[rank, 7.5]]), 60)
+                assert rows.tolist() == [[[one, 7.5]] for one in range(3)]
+        many = torch.arange(CAPACITY // 8 + 3, dtype=torch.int64) * (rank + 1)  # more than fit at a time
+        exchange.add_up(many, 60)
+        assert torch.equal(many, 6 * torch.arange(len(many)))
         if rank:
             os._exit(0)
         assert [os.waitpid(-1, 0)[1] for _ in range(2)] == [0, 0]
@@ -81,6 +88,47 @@ def test_ranks_of_one_machine_have_what_each_sent_and_notice_one_that_has_ended(
             os._exit(1)
         exchange.close()
     assert not exchange.takes(torch.zeros(CAPACITY // 8 + 1, dtype=torch.float64))
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.parametrize("layout", [torch.channels_last, torch.contiguous_format])
+@pytest.mark.parametrize(("dtype", "apart"), [(torch.float32, 1e-5), (torch.bfloat16, 0.05)])
+def test_two_ranks_normalise_as_one_does_in_the_types_that_steps_use(
+    dtype: torch.dtype, apart: float, layout: torch.memory_format
+):
+    """Shares of different sizes, and channels whose mean is far from zero."""
+    generator = torch.Generator().manual_seed(1)
+    x, gradient = (torch.randn(5, 3, 4, 6, generator=generator) + shift for shift in (2.0, 0.5))
+    x, gradient = (one.to(dtype).to(memory_format=layout) for one in (x, gradient))
+    alone, shared = (nn.BatchNorm2d(3) for _ in range(2))
+    exchange, pid = LocalExchange(2), os.getpid()
+    rank = 0 if os.fork() else 1
+    try:
+        exchange.join(rank)
+        group = Group(rank, 2, local=exchange)
+        found = []
+        for module, rows in ((alone, slice(None)), (shared, group.shard(len(x)).rows)):
+            with over_group(nn.Sequential(module), group if module is shared else ALONE):
+                own = x[rows].clone(memory_format=torch.preserve_format).requires_grad_()
+                y = module(own)
+                y.backward(gradient[rows])
+                found.append((y.detach(), own.grad))
+        rows = group.shard(len(x)).rows
+        for whole, part in zip(*found, strict=True):
+            torch.testing.assert_close(part, whole[rows], atol=apart, rtol=apart)
+        torch.testing.assert_close(shared.state_dict(), alone.state_dict())
+        gradients, wanted = (
+            [one.grad for one in module.parameters() if one.grad is not None] for module in (shared, alone)
+        )
+        group.add_up(*gradients)
+        torch.testing.assert_close(gradients, wanted, atol=10 * apart, rtol=apart)
+        if rank:
+            os._exit(0)
+        assert os.waitpid(-1, 0)[1] == 0
+    finally:
+        if os.getpid() != pid:
+            os._exit(1)
+        exchange.close()
 
 
 def test_ranks_of_other_software_are_refused():

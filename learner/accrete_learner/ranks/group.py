@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, distributed
 
 from accrete_learner.ranks.local_exchange import LocalExchange
@@ -48,12 +49,24 @@ class Group:
         if self.size == 1 or not tensors:
             return
         flat = torch.cat([tensor.reshape(-1) for tensor in tensors])
-        if self.size * len(flat) <= _FEW:
+        if self.local is not None and flat.device.type == "cpu":
+            self.local.add_up(flat, WAITS_S)
+        elif self.size * len(flat) <= _FEW:
             flat = self.shard(self.size).gathered(flat[None]).sum(0)
         else:
             distributed.all_reduce(flat, group=self.processes)
-        for tensor, total in zip(tensors, torch.split(flat, [tensor.numel() for tensor in tensors]), strict=True):
-            tensor.copy_(total.view(tensor.shape))
+        totals = torch.split(flat, [tensor.numel() for tensor in tensors])
+        shaped = [total.view(tensor.shape) for tensor, total in zip(tensors, totals, strict=True)]
+        torch._foreach_copy_(list(tensors), shaped)
+
+    def numbers(self, own: NDArray[Any]) -> NDArray[Any]:
+        """Return [R, *own.shape], a few numbers of each rank."""
+        if self.size == 1:
+            return own[None]
+        if self.local is not None:
+            return self.local.rows(own, WAITS_S)
+        array: NDArray[Any] = self.rows(torch.from_numpy(own)).numpy()
+        return array
 
     def rows(self, own: Tensor) -> Tensor:
         """Return [R, *own.shape], the tensor of each rank. It has a gradient where `own` has."""

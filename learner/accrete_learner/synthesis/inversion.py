@@ -173,7 +173,7 @@ def _moments(values: Tensor, group: Group) -> tuple[Tensor, Tensor]:
     count = values.numel() // values.shape[1]
     mean = values.sum(dim=(0, 2, 3)) / max(1, count)
     variance = (values - mean[:, None, None]).square().sum(dim=(0, 2, 3)) / max(1, count)
-    return combined(group.rows(torch.stack((torch.full_like(mean, count), mean, variance))))[:2]
+    return combined(group.rows(torch.stack((torch.full_like(mean, count), mean, variance))))
 
 
 def _jittered(x: Tensor, generator: torch.Generator) -> Tensor:
