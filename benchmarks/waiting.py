@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+_SOON_S = 2.0
+
 
 def until(condition: Callable[[], Any], what: str | Callable[[], str] = "it", *, seconds: float = 300.0) -> Any:
     """Return what `condition` returns once that is true, having called it again and again.
@@ -19,11 +21,13 @@ def until(condition: Callable[[], Any], what: str | Callable[[], str] = "it", *,
     Raises:
         TimeoutError: `condition` was false to the end.
     """
-    deadline = time.monotonic() + seconds
+    began = time.monotonic()
     while not (found := condition()):
-        if time.monotonic() > deadline:
+        waited = time.monotonic() - began
+        if waited > seconds:
             raise TimeoutError(f"not within {seconds:g} s: {what() if callable(what) else what}")
-        time.sleep(0.01)
+        # What takes long wants the processor, which some of the questions take more of than a little.
+        time.sleep(0.01 if waited < _SOON_S else 0.04)
     return found
 
 
