@@ -34,6 +34,8 @@ _PART_BYTES = 8 * 2**20
 _SECRETS = re.compile(r"SECRET|KEY|TOKEN|PASSW|CREDENTIAL|SAS", re.IGNORECASE)
 _PASSING = re.compile(r"^Generic \w+ error: | in [\d.]+\w*s\b|, after \d+ retries.*?retry_timeout: \w+ ", re.UNICODE)
 """What of an error's text is another each time, or tells nobody anything."""
+_NO_RANGES = "non-partial response"
+"""Of an error where a server sends all of an object, whatever part is asked for."""
 _ACCOUNT = re.compile(r"//[^/\s@]*@")
 """Name and password in an address, as an endpoint or a proxy may have them."""
 _LONGEST_REASON = 300
@@ -185,10 +187,19 @@ def _pieces(bucket: Any, key: str) -> tuple[int, Iterator[bytes]]:
     size: int = whole.meta["size"]
     if size <= _PART_BYTES:
         return size, iter([bytes(whole.bytes())])
-    return size, (
-        bytes(obstore.get_range(bucket, key, start=start, length=min(_PART_BYTES, size - start)))
-        for start in range(0, size, _PART_BYTES)
-    )
+    return size, _ranges(bucket, key, size)
+
+
+def _ranges(bucket: Any, key: str, size: int) -> Iterator[bytes]:
+    for start in range(0, size, _PART_BYTES):
+        try:
+            yield bytes(obstore.get_range(bucket, key, start=start, length=min(_PART_BYTES, size - start)))
+        except BaseError as error:
+            if _NO_RANGES not in str(error) or start:
+                raise
+            for part in obstore.get(bucket, key).stream(min_chunk_size=_PART_BYTES):
+                yield bytes(part)
+            return
 
 
 def _delete(keys: Sequence[str], bucket: Any) -> None:
