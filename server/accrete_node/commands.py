@@ -274,7 +274,9 @@ def backbones(
 
     With --int8 a backbone is quantised, for CPUs: one with VNNI takes about half the time for it. Its features are
     others, which is told. `accrete up` takes it up as any other backbone: it learns what is kept anew, and `accrete
-    versions` has the accuracy on the hold-out before and after. The former setting goes back in the same way.
+    versions` has the accuracy on the hold-out before and after. One that is worse than `gate.max_old_drop` allows is
+    refused, with both accuracies; `gate.enabled = false` takes it up all the same. The former setting goes back in the
+    same way.
 
     Example:
         accrete backbones --backbone onnx:clip.onnx --set model.mean=0.48,0.46,0.41

@@ -27,13 +27,17 @@ KEPT = 5
 """Exemplars of a class, as the tests' configuration has it."""
 
 
-def extractor(path: Path, seed: int, length: int) -> Path:
-    """A network from images [1, 8, 8] to features."""
+def extractor(path: Path, seed: int, length: int, *, blind: bool = False) -> Path:
+    """A network from images [1, 8, 8] to features, which have nothing to do with what a blind one is shown."""
     matrix = np.random.default_rng(seed).standard_normal((64, length)).astype(np.float32)
+    last = helper.make_node("Identity", ["product"], ["features"])
+    if blind:
+        matrix, last = 3000 * matrix, helper.make_node("Sin", ["product"], ["features"])
     graph = helper.make_graph(
         [
             helper.make_node("Flatten", ["image"], ["flat"], axis=1),
-            helper.make_node("MatMul", ["flat", "matrix"], ["features"]),
+            helper.make_node("MatMul", ["flat", "matrix"], ["product"]),
+            last,
         ],
         "test",
         [helper.make_tensor_value_info("image", TensorProto.FLOAT, ("N", 1, 8, 8))],
@@ -51,9 +55,10 @@ class Shop:
         self.place = Place(url, name, folder / name, folder / "kept")
         self.place.store.bind_model("uint8 [8, 8, 1]")
 
-    def learner(self, backbone: Path, failpoints: str = "") -> None:
+    def learner(self, backbone: Path, failpoints: str = "", **gate: object) -> None:
         self.running = self.place.learner(
             failpoints,
+            gate=gate,
             method={"name": "analytic"},
             model={"backbone": f"onnx:{backbone}", "mean": (0.5,), "std": (0.5,), "shorter_side": 0},
             trigger={"min_examples": 1, "refresh_examples": 1},
@@ -125,3 +130,33 @@ def test_another_backbone_is_taken_up_with_the_examples_that_are_kept_wherever_i
     assert found.keys() == wanted.keys()
     for label, row in wanted.items():
         assert np.abs(found[label] - row).max() < 1e-5 * np.abs(row).max()
+
+
+def test_a_backbone_that_is_worse_is_refused_with_both_accuracies_unless_it_is_forced(
+    shops: tuple[Shop, Shop], tmp_path: Path
+):
+    shop, _ = shops
+    store = shop.place.store
+    one, blind = extractor(tmp_path / "one.onnx", 1, 24), extractor(tmp_path / "blind.onnx", 2, 40, blind=True)
+    store.pending.add(digits(0, 12) + digits(1, 12))
+    shop.learner(one, enabled=True, min_holdout=10)
+    first = shop.learned()
+    before = store.features.backbone()
+    assert shop.running.stop() == 0
+
+    shop.learner(blind, enabled=True, min_holdout=10)
+    refused = until(lambda: [one for one in store.registry.versions() if one.state == "rejected"], shop.place.log)
+    told = f"onnx:{blind} is not taken up: accuracy on the old classes went from 1.000 on 24 examples to "
+    assert refused[0].reason.startswith(told)
+    assert refused[0].reason.endswith("a drop of 0.1 is allowed; gate.enabled = false takes it up all the same")
+    assert store.features.backbone() == before
+    more: list[Example] = digits(2, 4)
+    store.pending.add(more)  # what is taught goes on being learned, on the backbone in use
+    second = shop.learned(refused[0].version)
+    assert (shop.backbone(second), second.new_labels) == (shop.backbone(first), ["digit 2"])
+    assert store.features.of("digit 2", "float16")[1].shape == (4, 24)
+    assert len([one for one in store.registry.versions() if one.state == "rejected"]) == 1
+    assert shop.running.stop() == 0
+
+    shop.learner(blind, enabled=False)
+    assert shop.backbone(shop.learned(second.version)) == store.features.backbone() != before

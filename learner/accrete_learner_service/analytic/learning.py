@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -48,6 +49,8 @@ log = logging.getLogger(__name__)
 #: would go to what comes, however much that is. At most, since a step that began anew with all examples took very long.
 FEATURES_S, MOST_FEATURES_S = 1.0, 30.0
 
+_FORCED = "gate.enabled = false takes it up all the same"
+
 
 def features_s(seconds: Mapping[str, float]) -> float:
     """Return how long a step may compute features, given the seconds of the step before by stage, with `total`."""
@@ -65,6 +68,8 @@ class AnalyticLearner:
         self._ledger: Ledger | None = None
         self._took: Mapping[str, float] = {}
         """Seconds of the last step by stage, with `total`."""
+        self._refused = False
+        """Whether the configuration's backbone was found worse than the one in use."""
 
     @property
     def backbone(self) -> str:
@@ -87,6 +92,8 @@ class AnalyticLearner:
             OSError: a backbone cannot be written.
         """
         self._ledger = None
+        if self._refused and self.backbone == context.store.features.backbone():
+            return
         tuned = None
         if context.config.deep.steps != "off":
             context.artifacts.fetch_backbone(context.store.features.backbone())
@@ -125,6 +132,7 @@ class AnalyticLearner:
             Fenced: another learner holds the lease.
             Interrupted: what `check` raises.
             StoreUnavailable: the store did not answer while the inputs were read. Later on it is waited for.
+            BucketUnavailable: the bucket that has the backbone in use cannot be used now, and another is asked for.
             OSError: the disk is full or not there.
         """
         store = context.store
@@ -137,13 +145,17 @@ class AnalyticLearner:
                 known = known_labels(parent, store.registry.forgotten())
                 same = store.features.backbone() == self._extractor.digest
                 features: dict[str, dict[str, bytes]] = {}
+                replaced, labels = None, decision.labels
                 if same:
                     ledger = self._read_ledger(store, known, revision)
                 else:
+                    replaced = self._replaced(context)
                     ledger, features = self._embed_again(context, known, revision, still_counts)
+                    if ledger.labels:  # by itself: what has arrived is not to blame for the backbone
+                        labels = frozenset()
             with now.watch.stage("features"):
                 arrivals = read_arrivals(
-                    store, decision.labels, self._extractor, seconds=features_s(self._took), check=still_counts
+                    store, labels, self._extractor, seconds=features_s(self._took), check=still_counts
                 )
             context.reporter.status("training")
             with now.watch.stage("solving"):
@@ -151,9 +163,12 @@ class AnalyticLearner:
             ledger = solved.ledger
             inputs = _inputs(ledger, arrivals, known, parent, versions)
             measured = _measured(solved)
-            # Another backbone is what was asked for, and may have fewer examples to learn from.
-            before = _tallies_of(parent) if same else {}
+            before = _tallies_of(parent) if same or replaced is not None else {}
             verdict = judge(measured.tallies, before, new_labels=inputs.new_labels, config=context.config.gate)
+            if replaced is not None and not verdict.accepted:
+                verdict = replace(
+                    verdict, reason=f"{self._extractor.name} is not taken up: {verdict.reason}; {_FORCED}"
+                )
             if verdict.accepted:
                 with now.watch.stage("publishing"):
                     _write(now.candidate, solved, inputs.labels, self._extractor, context.config.method.name)
@@ -169,6 +184,8 @@ class AnalyticLearner:
             self._took = finished.seconds
             if verdict.accepted:
                 self._ledger = ledger
+            elif replaced is not None:
+                self._go_back(context, replaced)
             return finished
 
     def adopt(
@@ -251,6 +268,26 @@ class AnalyticLearner:
             extra=fields(examples=self._ledger.statistics.example_count, classes=len(self._ledger.labels)),
         )
         return self._ledger
+
+    def _replaced(self, context: LearnerContext) -> FrozenBackbone | None:
+        """Return the backbone in use, which the configuration's is to be no worse than; None: nobody would go back.
+
+        A tuned backbone is left because deep steps were switched off. One that is not there any more cannot be used.
+        """
+        digest = context.store.features.backbone()
+        context.artifacts.fetch_backbone(digest)
+        try:
+            backbone = BackboneStore(context.artifacts.backbones).get(digest)
+        except LoadError:
+            return None
+        return None if backbone.tuned_from else backbone
+
+    def _go_back(self, context: LearnerContext, backbone: FrozenBackbone) -> None:
+        """Go on with the backbone in use, since the configuration's is worse."""
+        log.warning("backbone.refused", extra=fields(backbone=self._extractor.digest[:12], kept=backbone.digest[:12]))
+        self._extractor.close()
+        self._extractor = FrozenExtractor(context.config.model, BackboneStore(context.artifacts.backbones), backbone)
+        self._ledger, self._refused = None, True
 
     def _embed_again(
         self, context: LearnerContext, known: Sequence[str], revision: int, check: Callable[[], None]
