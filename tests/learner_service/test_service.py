@@ -142,7 +142,7 @@ def test_a_candidate_that_forgets_is_rejected_and_its_classes_wait_for_more(star
         gate={"enabled": True, "min_holdout": 5},
         method={"name": "finetune"},
         memory={"size": 0},
-        training={"base_epochs": 60, "epochs": 60},
+        training={"base_epochs": 30, "epochs": 30},
     )
     teach(store, 0, 1, count=40)
     assert learner.version(1).accuracy["all"] > 0.8
