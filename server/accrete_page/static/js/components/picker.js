@@ -11,10 +11,10 @@ const MOST = 8;
  *
  * @param {string} title
  * @param {import("../core/labels.js").Labels} labels
- * @param {{onlyNew?: boolean, onlyKnown?: boolean, start?: string}} [options]
+ * @param {{onlyNew?: boolean, onlyKnown?: boolean, except?: string, start?: string}} [options] `except`: is not offered.
  * @returns {Promise<string | null>} None where nothing was chosen.
  */
-export async function pickLabel(title, labels, { onlyNew = false, onlyKnown = false, start = "" } = {}) {
+export async function pickLabel(title, labels, { onlyNew = false, onlyKnown = false, except, start = "" } = {}) {
   let typed = start;
   let at = 0;
   /** @type {unknown} */
@@ -38,7 +38,7 @@ export async function pickLabel(title, labels, { onlyNew = false, onlyKnown = fa
   );
   return open(title, (/** @type {(label: string | null) => void} */ close, redraw) => {
     redrawLater = redraw;
-    const found = onlyNew ? [] : labels.matching(typed, MOST);
+    const found = onlyNew ? [] : labels.matching(typed, MOST + 1).filter((label) => label !== except).slice(0, MOST);
     const clean = typed.trim();
     const refused = refusal(clean);
     const fresh = loaded && !onlyKnown && clean && !refused && !labels.all.includes(clean);

@@ -85,7 +85,7 @@ const LONG = 60;
  */
 export function named(name) {
   const letters = [...name];
-  const cut = letters.length > LONG ? `${letters.slice(0, LONG - 1).join("").trimEnd()}…` : name;
+  const cut = letters.length > LONG ? `${letters.slice(0, LONG - 1).join("").replace(/[\s,.;:–-]+$/, "")}…` : name;
   return FROM_RIGHT.test(cut) ? `\u2068${cut}\u2069` : cut;
 }
 

@@ -51,7 +51,8 @@ export class Live {
   /** Listen, and go on listening whatever happens. */
   open() {
     this.close();
-    const source = new EventSource(address("events"));
+    // A stream that is opened anew goes on behind what this tab has heard, as a browser does with one that broke off.
+    const source = new EventSource(address("events", { after: this.events[0]?.id }));
     this.#source = source;
     source.onopen = () => this.#reached({ connected: true });
     source.onerror = () => {

@@ -40,7 +40,7 @@ export async function rename({ api, labels }, one) {
  * @param {Class} one
  */
 export async function merge({ api, labels }, one) {
-  const into = await pickLabel(`Merge ${named(one.label)} into which class?`, labels, { onlyKnown: true });
+  const into = await pickLabel(`Merge ${named(one.label)} into which class?`, labels, { onlyKnown: true, except: one.label });
   if (!into || into === one.label) return null;
   return (await mergeInto({ api }, one, into)) ? into : null;
 }

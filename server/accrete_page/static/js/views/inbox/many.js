@@ -11,6 +11,7 @@ import { counted, named, percent } from "../../core/format.js";
 const SIDE = 192;
 const MOST = 120;
 const KEYS = 5;
+const BY_TOUCH = matchMedia("(pointer: coarse)").matches;
 
 /**
  * @param {Item[]} items
@@ -28,7 +29,7 @@ export function many(items, selection, act, grouped) {
     h(
       "div",
       { class: "chosen", role: "group", "aria-label": "Label what is chosen" },
-      h("span", { role: "status" }, selection.chosen.size ? counted(selection.chosen.size, "image") + " chosen" : "Choose images: click, shift and click, arrows with shift, or a for all."),
+      h("span", { role: "status" }, selection.chosen.size ? counted(selection.chosen.size, "image") + " chosen" : BY_TOUCH ? "Tap images to choose them." : "Choose images: click, shift and click, arrows with shift, or a for all."),
       selection.chosen.size
         ? [
             likeliest(items.filter(({ id }) => selection.chosen.has(id))).map((label, at) => button(label, () => act.label(label), { key: String(at + 1) })),

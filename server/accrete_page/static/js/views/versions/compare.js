@@ -36,6 +36,7 @@ export function facts(base, other) {
     ["Accuracy", ({ accuracy }) => `${percent(accuracy.all)} of ${count(accuracy.examples)}`],
     ["On old classes", ({ accuracy }) => percent(accuracy.old)],
     ["On new classes", ({ accuracy }) => percent(accuracy.new)],
+    ["The gate", ({ gate }) => (gate && gate.old_before !== null ? `old classes ${percent(gate.old_before)} → ${percent(gate.old_after)}, at least ${percent(Math.max(0, gate.old_before - gate.max_old_drop))}` : "–")],
     ["Forgetting", ({ accuracy }) => percent(accuracy.forgetting)],
     ["Took", ({ step_seconds: seconds }) => duration(seconds)],
     ["Said of it", ({ reason }) => reason || "–"],
@@ -99,15 +100,16 @@ function images(title, id, kind, differing) {
     h(
       "ul",
       { class: "grid-of-images" },
-      differing.slice(0, IMAGES).map((one) =>
-        h(
+      differing.slice(0, IMAGES).map((one) => {
+        const wrong = kind === "bad" ? one.other_predicted : one.base_predicted;
+        return h(
           "li",
           { key: one.id, class: "tile still" },
-          picture(address("examples/image", { label: one.label, id: one.id, side: SIDE }), `${one.label}, taken for ${kind === "bad" ? one.other_predicted : one.base_predicted}`),
+          picture(address("examples/image", { label: one.label, id: one.id, side: SIDE }), `${one.label}, taken for ${wrong}`),
           h("span", { class: "beneath", dir: "auto", title: one.label }, one.label),
-          h("span", { class: "beneath", title: `${one.base_predicted} → ${one.other_predicted}` }, `${named(one.base_predicted)} → ${named(one.other_predicted)}`),
-        ),
-      ),
+          h("span", { class: "beneath", title: wrong }, `${kind === "bad" ? "now" : "was"} ${named(wrong)}`),
+        );
+      }),
     ),
   );
 }
