@@ -1,12 +1,14 @@
 """The actor that keeps a cluster as it is to be: it looks every second, and starts and ends servers and learners.
 
 It holds no state that must last. What is to run stands in its constructor's arguments, with which Ray starts it again
-wherever there is a node; what runs, it sees.
+wherever there is a node; what runs, it sees. One that Ray takes for lost may still be there, cut off, and what it asked
+Ray for may arrive long after. So each has an epoch of the store, and what it asks for is refused once that is over.
 """
 
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 import uuid
@@ -23,7 +25,7 @@ from accrete_cluster.planning import CALM_S, Scaler, Seen, plan
 from accrete_cluster.priority import as_the_raylet
 from accrete_cluster.replica import DRAINING, ENDED, READY, STARTING, Replica
 from accrete_cluster.spec import KINDS, LEARNER, SERVER, Spec, namespace
-from accrete_storage.errors import StorageError
+from accrete_storage.errors import Fenced, StorageError
 from accrete_storage.store import Store
 
 ray: Any = library  # its types leave out much
@@ -126,6 +128,7 @@ class Controller:
         self._leader: str | None = None
         self._busyness: dict[str, float] = {}
         self._store: Store | None = None
+        self._epoch: int | None = None
         self._store_problem = ""
         self._other = ""
         self._down = False
@@ -188,6 +191,7 @@ class Controller:
             "prefix": self._settings.store.prefix,
             "software": self._spec.software,
             "generation": self._spec.generation,
+            "epoch": self._epoch,
             "servers_wanted": self._scaler.servers,
             "learners_wanted": self._spec.cluster.learners,
             "whole": self._whole(),
@@ -245,19 +249,22 @@ class Controller:
         self._stopped.set()
 
     def _look(self) -> None:
-        self._ask()
-        self._look_at_nodes()
         try:
             self._look_at_store()
+        except Fenced as error:
+            _log.error("cluster.controller_superseded", extra={"reason": str(error)})
+            os._exit(1)  # were it not so, Ray would start this one again
         except StorageError as error:  # what is lost meanwhile is replaced all the same
             self._store_problem = f"store.url: {error}"
             self._busyness = {}
             for one in self._known.values():  # it may be this node that is cut off, and not they
                 one.excuse()
+        self._ask()
+        self._look_at_nodes()
         if self._down:
             for name in list(self._known):
                 self._end(name)
-        elif not self._other:
+        elif not self._other and self._epoch is not None:
             self._act()
         self._looked += 1
 
@@ -281,8 +288,15 @@ class Controller:
                     continue
                 one.asked = None
             ended = one.ending is not None and bool(ray.wait([one.ending], timeout=0)[0])
-            if ended or one.silent or one.last.get("state") == ENDED:
+            if ended or one.last.get("state") == ENDED or (one.silent and self._may_kill()):
                 self._drop(name)
+
+    def _may_kill(self) -> bool:
+        """Return whether this is the last controller that began. Nothing but this keeps it from killing an actor."""
+        try:
+            return self._store is not None and self._epoch is not None and not self._store.clusters.is_over(self._epoch)
+        except StorageError:
+            return False
 
     def _drop(self, name: str, reason: str = "") -> None:
         one = self._known[name]
@@ -319,7 +333,10 @@ class Controller:
         if self._store is None:
             config = self._settings
             self._store = Store.connect(config.store, config.holdout, data_dir=config.data_dir)
-        self._other = (not self._down and self._store.clusters.claim(self._cluster, self._place, CLAIM_S)) or ""
+        clusters = self._store.clusters
+        if self._epoch is None:
+            self._epoch = clusters.begin()
+        self._other = (not self._down and clusters.claim(self._cluster, self._place, CLAIM_S, self._epoch)) or ""
         self._leader = self._store.lease_holder()
         self._busyness = busyness(self._store)
         self._store_problem = ""
@@ -362,7 +379,7 @@ class Controller:
             max_restarts=0,  # the controller starts another, where there is room by then
             scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=False),
         )
-        handle = actor.remote(self._spec, kind, self._nodes[node].host)
+        handle = actor.remote(self._spec, kind, self._nodes[node].host, self._epoch)
         self._known[name] = _Known(handle=handle, kind=kind, generation=self._spec.generation, node=node)
         _log.info("cluster.member_started", extra={"member": name})
 
@@ -370,10 +387,10 @@ class Controller:
         one = self._known[name]
         if one.ending is not None:
             return
-        if not one.answered:
+        if one.answered:
+            one.ending = one.handle.end.remote(self._epoch)
+        elif self._down or self._may_kill():
             self._drop(name)
-        else:
-            one.ending = one.handle.end.remote()
 
 
 def busyness(store: Store) -> dict[str, float]:

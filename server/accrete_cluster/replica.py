@@ -13,12 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from accrete import Unavailable
+from accrete_cluster.fence import is_over
 from accrete_cluster.health import Health
 from accrete_cluster.priority import as_the_raylet
 from accrete_cluster.slot import Slot
 from accrete_cluster.spec import SERVER, Spec, on_node, software
 from accrete_node.processes import command
+from accrete_node.settings import Settings
 from accrete_node.supervisor import Child
+from accrete_storage.errors import StorageError
 
 STARTING, READY, FAILING, DRAINING, ENDED = "starting", "ready", "failing", "draining", "ended"
 _TICK_S = 0.1
@@ -34,16 +37,17 @@ _log = logging.getLogger(__name__)
 class Replica:
     """Keeps one server or learner running on its node, and says how it is. Made into an actor by the controller."""
 
-    def __init__(self, spec: Spec, kind: str, host: str) -> None:
+    def __init__(self, spec: Spec, kind: str, host: str, epoch: int) -> None:
         """Start the process.
 
         Args:
             spec: of the cluster.
             kind: `server` or `learner`.
             host: address of this node.
+            epoch: of the controller that asks for it.
 
         Raises:
-            RuntimeError: another release is installed on this node.
+            RuntimeError: another release is installed on this node, or the controller has a successor.
             SettingsError: the settings cannot be used on this node.
             OSError: the data directory cannot be written.
         """
@@ -52,6 +56,9 @@ class Replica:
         with contextlib.suppress(OSError):
             os.chdir(spec.folder)
         settings = spec.settings()
+        self._epoch: int | None = epoch
+        if self._unwanted(settings):
+            raise RuntimeError("a controller asked for this that has a successor")
         self._kind = kind
         self._slot = Slot(settings, kind)
         self._settings = on_node(settings, host, self._slot.folder)
@@ -81,10 +88,32 @@ class Replica:
             "reason": _last_words() if self._state == FAILING else "",
         }
 
-    def end(self) -> None:
-        """Have the process finish what is under way and end; return when it has."""
+    def end(self, epoch: int | None = None) -> bool:
+        """Have the process finish what is under way and end; return True when it has.
+
+        Args:
+            epoch: of the controller that asks for it. If it has a successor, this returns False, and changes nothing.
+        """
+        try:
+            if epoch is not None and is_over(self._settings, epoch):
+                return False
+        except StorageError:  # with the store away as well, a cluster can be ended
+            _log.warning("replica.ends_unchecked")
         self._ending.set()
-        self._ended.wait(self._end_s + 5)
+        return self._ended.wait(self._end_s + 5)
+
+    def _unwanted(self, settings: Settings) -> bool:
+        """Return whether the controller that asked for this has a successor, which may not know of it then.
+
+        The store is asked until it has answered once.
+        """
+        try:
+            if self._epoch is None or is_over(settings, self._epoch):
+                return self._epoch is not None
+        except StorageError:
+            return False
+        self._epoch = None
+        return False
 
     def _run(self) -> None:
         health: Health | None = None
@@ -101,6 +130,8 @@ class Replica:
             if time.monotonic() < looked + (_HEALTH_EVERY_S if self._state == READY else _TICK_S):
                 continue
             looked = time.monotonic()
+            if self._unwanted(self._settings):
+                break
             if not self._found:
                 self._found = self._written()
                 answered = looked

@@ -10,7 +10,7 @@ StorageError
 ├── NotFound                no such version, label or id
 ├── LabelInUse              a class has the label that another was to get
 ├── VersionUnusable         the version was rejected, or its files are gone
-├── Fenced                  another learner holds the lease; nothing was written
+├── Fenced                  another learner holds the lease, or another controller runs; nothing was written
 ├── InputsChanged           examples of the step were deleted or renamed while it ran; nothing was written
 ├── BackupUnusable          a backup cannot be written there, or is not whole
 └── CorruptRecord           bytes in the store that are no example
@@ -90,7 +90,7 @@ class VersionUnusable(StorageError):
 
 
 class Fenced(StorageError):
-    """Another learner has taken the lease; nothing was written."""
+    """Another learner has taken the lease, or another controller the cluster; nothing was written."""
 
 
 class InputsChanged(StorageError):

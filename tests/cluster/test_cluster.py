@@ -7,6 +7,7 @@ import signal
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,16 @@ import numpy as np
 import pytest
 
 from accrete import AccreteError, Client
+from accrete_cluster.connection import connected
 from accrete_cluster.controller import CLAIM_S
+from accrete_cluster.replica import Replica
+from accrete_cluster.spec import SERVER, namespace, spec_of
+from accrete_node.settings import load_settings
 from accrete_storage.config import HoldoutConfig
 from benchmarks.cluster.load import Load
 from benchmarks.nemesis import checker
 from benchmarks.nemesis.ledger import Ledger
-from benchmarks.waiting import until
+from benchmarks.waiting import free_port, until
 
 from .conftest import Place
 
@@ -50,6 +55,16 @@ def test_what_another_cluster_or_an_embedded_store_has_is_refused_before_anythin
     assert "another cluster (Ray at elsewhere:6379) runs on it" in refused.stderr
     place.store.clusters.release("another")
     assert "no cluster of store.prefix" in place.run("status").stderr
+
+
+def test_the_address_that_is_given_counts_whatever_the_environment_says(place: Place, monkeypatch: pytest.MonkeyPatch):
+    nobodys = f"127.0.0.1:{free_port()}"
+    monkeypatch.setenv("RAY_ADDRESS", nobodys)
+    for given in (place, replace(place, address="auto")):
+        assert "no cluster of store.prefix" in given.run("status").stderr
+    assert f"no Ray answers at {nobodys}" in replace(place, address="").run("status").stderr
+    monkeypatch.setenv("RAY_ADDRESS", place.address)
+    assert "no cluster of store.prefix" in replace(place, address="").run("status").stderr
 
 
 def test_it_learns_and_answers_and_what_is_killed_comes_back(up: Place):
@@ -98,6 +113,22 @@ def test_what_is_acknowledged_is_learned_once_though_a_server_and_the_learner_th
     ledger.close()
 
 
+def test_a_controller_that_has_a_successor_ends_and_what_it_asks_for_is_refused(up: Place):
+    before = until(lambda: (now := up.status())["whole"] and now)
+    newer = up.store.clusters.begin()
+    until(lambda: (up.status().get("epoch") or 0) > newer, seconds=120)  # Ray has started another
+    settings = load_settings({}, up.config)
+    server = of_kind(before, "server")[0]
+    with connected(up.address, namespace(settings.store.prefix)) as ray:
+        handle = ray.get_actor(server["name"])
+        assert ray.get(handle.end.remote(newer), timeout=60) is False
+        late = ray.remote(Replica).options(num_cpus=0).remote(spec_of(settings, ""), SERVER, "127.0.0.1", newer)
+        with pytest.raises(ray.exceptions.RayActorError, match="a controller asked for this that has a successor"):
+            ray.get(late.state.remote(), timeout=180)
+    after = until(lambda: (now := up.status())["whole"] and now)
+    assert {one["pid"] for one in after["members"]} == {one["pid"] for one in before["members"]}
+
+
 def test_other_settings_replace_all_of_it_one_by_one_and_no_call_fails(up: Place):
     before = up.members()
     assert up.run("up").returncode == 0
@@ -137,11 +168,19 @@ def calling(client: Client) -> Iterator[list[str]]:
         thread.join()
 
 
+def start_of(pid: int) -> str:
+    """When a process started, by the kernel's count; empty where there is none."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
+    except OSError:
+        return ""
+
+
 def test_it_ends_with_all_that_it_started(up: Place):
-    pids = [one["pid"] for one in up.status()["members"]]
+    born = {one["pid"]: start_of(one["pid"]) for one in up.status()["members"]}
     done = up.run("down")
     assert done.returncode == 0, done.stderr
     assert up.members() == {}
-    assert not any(os.path.exists(f"/proc/{pid}") for pid in pids)
+    assert not any(start_of(pid) == start for pid, start in born.items())
     assert up.store.clusters.claim("another", "elsewhere", 0.01) is None, "the prefix is free"
     assert up.run("down").returncode == 2

@@ -24,7 +24,7 @@ class Keys:
     def state(self) -> str:
         """Hash: active, pinned, latest, revision, renamed (the revision that the last renaming made), epoch, last_step,
         reserved, reserved_by, paused, phase, step_request, model, schema, identity, restored (name of the restore it
-        comes from), features (the backbone that made them)."""
+        comes from), features (the backbone that made them), controller (epoch of the one that runs the cluster)."""
         return self._key("state")
 
     @property
