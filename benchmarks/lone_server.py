@@ -203,7 +203,13 @@ def _write(folder: Path, labels: Sequence[str], model: ModelConfig, build: Build
         "means": torch.nn.functional.normalize(rows),
     }
     candidate = export.Candidate(
-        backbone=backbone, head=head, labels=tuple(labels), model=model, method="lucir", rule="head"
+        backbone=backbone,
+        head=head,
+        labels=tuple(labels),
+        model=model,
+        method="lucir",
+        rule="head",
+        last_relu=build is not backbones.build,  # another network: of those that are alike in this one is traced
     )
     export.write(folder, candidate, torch.from_numpy(noise(8, model)))
 
