@@ -230,7 +230,7 @@ class Controller:
         mine = namespace(self._settings.store.prefix)
         for found in ray.util.list_named_actors(all_namespaces=True):
             kind, _, rest = found["name"].partition("-")
-            if found["namespace"] != mine or kind not in KINDS:
+            if found["namespace"] != mine or kind not in KINDS or found["name"] in self._known:
                 continue
             try:
                 handle = ray.get_actor(found["name"], namespace=mine)
@@ -335,7 +335,9 @@ class Controller:
             self._store = Store.connect(config.store, config.holdout, data_dir=config.data_dir)
         clusters = self._store.clusters
         if self._epoch is None:
-            self._epoch = clusters.begin()
+            epoch = clusters.begin()
+            self._find()  # again: from here on a predecessor can start nothing
+            self._epoch = epoch
         self._other = (not self._down and clusters.claim(self._cluster, self._place, CLAIM_S, self._epoch)) or ""
         self._leader = self._store.lease_holder()
         self._busyness = busyness(self._store)
