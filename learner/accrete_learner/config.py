@@ -309,8 +309,9 @@ class MethodConfig:
     """Later steps train scales of the filters in place of the filters, by which mnemonics training forgets less (Liu et
     al., CVPR 2020, section 4.4)."""
     random_features: int | None = None
-    """Random features that `ranpac`, `acil` and `ds_al` regress on, where they begin. None: 2,000 for `ranpac`, 8,192
-    for the others. A step's time grows with the square of it, and so does what is kept: 32 MB for 2,000."""
+    """Random features that `ranpac`, `acil`, `ds_al` and both `_blocks` regress on, where they begin. None: 2,000 for
+    `ranpac` and `ranpac_blocks`, 8,192 for the others. A step's time grows with the square of it, and so does what is
+    kept: 32 MB for 2,000."""
     exemplar_pixels: Pixels = "uint8"
     """How exemplars that mnemonics made are kept, in whole grey levels or with a fraction in twice the bytes."""
 

@@ -53,6 +53,7 @@ class Candidate:
             rule=self.rule,
             method=self.method,
             last_relu=self.last_relu,
+            features=self.backbone.features,
         )
 
 
@@ -78,7 +79,7 @@ def write(folder: Path, candidate: Candidate, examples: Tensor, parent: Path | N
         graph=export_graph(
             backbone,
             None if parent is None else parent / GRAPH_FILE,
-            network=(candidate.model, candidate.last_relu),
+            network=(candidate.model, candidate.last_relu, backbone.features),
         ),
         weights={name: tensor.numpy() for name, tensor in backbone.state_dict().items()},
         head=arrays(candidate.head),
@@ -99,7 +100,7 @@ def check_exportable(backbone: Backbone, model: ModelConfig, *, last_relu: bool)
     Raises:
         ValueError: when ONNX has no form for one of the backbone's layers at this image size.
     """
-    export_graph(_servable(backbone), network=(model, last_relu))
+    export_graph(_servable(backbone), network=(model, last_relu, backbone.features))
 
 
 def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:

@@ -24,8 +24,8 @@ FAMILIES: dict[str, tuple[str, ...]] = {
         "lucir_no_balance",
     ),
     "mnemonics": ("mnemonics_lwf", "mnemonics_icarl", "mnemonics_bic", "mnemonics_lucir"),
-    "ranpac": ("ranpac",),
-    "acil": ("acil", "ds_al"),
+    "ranpac": ("ranpac", "ranpac_blocks"),
+    "acil": ("acil", "ds_al", "acil_blocks"),
     "analytic": (ANALYTIC,),
 }
 

@@ -297,7 +297,12 @@ def _solve_head(context: _StepContext) -> dict[str, Tensor]:
     inputs, method, network = context.inputs, context.method, context.network
     if method.closed_form is None:
         return {}
+    first = inputs.parent_head is None
+    if first:  # later steps go on with what their sums are of
+        inputs.backbone.choose_features(method.features)
     features, labels = evaluate.extract(inputs.backbone, inputs.new_x, group=context.group), inputs.new_y
+    if first:
+        features = inputs.backbone.standardise(features)
     if inputs.statistics is None and inputs.parent_head is not None and len(inputs.exemplar_y):
         # The parent was made by a method that keeps no statistics. Its exemplars are all that is left of the old
         # classes.

@@ -100,7 +100,8 @@ def _device(config: EngineConfig) -> torch.device:
 def _backbone(artifact: Artifact) -> torch.nn.Module:
     data = artifact.read(WEIGHTS_FILE)
     try:
-        backbone: torch.nn.Module = build(_network(artifact.card), last_relu=artifact.card.last_relu)
+        card = artifact.card
+        backbone: torch.nn.Module = build(_network(card), last_relu=card.last_relu, features=card.features)
         backbone.load_state_dict(load_state(data))
     except (SafetensorError, ValueError, RuntimeError, KeyError) as error:
         raise LoadError("engine", f"{WEIGHTS_FILE}: {error}") from error

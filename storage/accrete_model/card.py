@@ -5,12 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, Literal, Self, get_args
 
 from accrete_model.errors import LoadError
 from accrete_model.files import MODEL_FILE, SCHEMA
 from accrete_model.input_spec import InputSpec
 from accrete_model.rules import FITTED, HEADS, NME_SCALE, UNFITTED
+
+FeatureChoice = Literal["last", "blocks"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -31,6 +33,8 @@ class ModelCard:
     """Of nearest-mean scores, with which provisional classes compete whatever the rule is."""
     last_relu: bool = False
     """Whether the backbone ends in a ReLU, as an engine that builds it again must know."""
+    features: FeatureChoice = "last"
+    """Whether the features are the backbone's last, or those of all its blocks, likewise."""
     frozen: str = ""
     """Digest of the frozen backbone that the version refers to; "": its files have a backbone of their own."""
 
@@ -48,6 +52,8 @@ class ModelCard:
             "method": self.method,
             "nme_scale": self.nme_scale,
         }
+        if self.features != "last":
+            fields["features"] = self.features
         if self.frozen:
             fields["frozen"] = self.frozen
         return json.dumps(fields, ensure_ascii=False, indent=1)
@@ -73,6 +79,7 @@ class ModelCard:
                 method=str(fields["method"]),
                 nme_scale=float(fields["nme_scale"]),
                 last_relu=bool(fields.get("last_relu", False)),
+                features=_one_of({"features": "last", **fields}, "features", get_args(FeatureChoice)),  # type: ignore[arg-type]
                 frozen=str(fields.get("frozen", "")),
             )
             _check_labels(card.labels)

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import save_file
-from torch import nn
+from torch import Tensor, nn
 from torchvision import models
 
-from accrete_learner.backbones import build, torchvision_
+from accrete_learner.backbones import build, torchvision_, weights
 from accrete_learner.backbones.cifar import BasicBlock
 from accrete_learner.config import ModelConfig
 
@@ -108,6 +108,47 @@ def test_features_can_be_negative_unless_a_last_relu_is_asked_for(config: ModelC
         answers.append(backbone(examples(config, 8)))
     assert (answers[0] < 0).any()
     assert (answers[1] >= 0).all()
+
+
+@pytest.mark.parametrize("config", [OURS[0], OURS[2]], ids=name)
+def test_features_of_all_blocks_end_with_the_last_ones(config: ModelConfig, generator: torch.Generator):
+    backbone, x = build(config, generator=generator).eval(), examples(config, 4)
+    outputs: list[Tensor] = []
+    for block in backbone.network.get_submodule("layers"):
+        block.register_forward_hook(lambda module, inputs, output: outputs.append(output.mean(dim=(2, 3))))
+    last = backbone(x)
+    backbone.choose_features("blocks")
+    outputs.clear()
+    blocks = backbone(x)
+    assert blocks.shape == (4, backbone.feature_length)
+    torch.testing.assert_close(blocks, torch.cat(outputs, dim=1))
+    torch.testing.assert_close(blocks[:, -last.shape[1] :], last)
+    again = build(config, features="blocks").eval()
+    standardised = backbone.standardise(blocks)
+    torch.testing.assert_close(backbone(x), standardised)
+    weights.load(again, backbone.state_dict(), source="the first")
+    torch.testing.assert_close(again(x), standardised)
+    torch.testing.assert_close(standardised.mean(dim=0), torch.zeros(blocks.shape[1]), rtol=0, atol=1e-4)
+    assert (standardised.std(dim=0, correction=0) < 1.001).all()
+
+
+def test_weights_of_a_version_with_features_of_all_blocks_begin_another_network(tmp_path: Path):
+    source = build(OURS[3], features="blocks")
+    save_file(source.state_dict(), tmp_path / "weights.safetensors")
+    loaded = build(dataclasses.replace(OURS[3], weights=str(tmp_path / "weights.safetensors"))).state_dict()
+    assert all(torch.equal(value, source.state_dict()[name]) for name, value in loaded.items())
+
+
+def test_features_of_one_example_are_standardised_to_nothing(generator: torch.Generator):
+    backbone = build(OURS[2], generator=generator, features="blocks").eval()
+    assert not backbone.standardise(backbone(examples(OURS[2], 1))).any()
+
+
+@pytest.mark.parametrize("config", [TORCHVISIONS[0], ModelConfig(backbone="identity", embedding=5)], ids=name)
+def test_networks_that_cannot_give_all_blocks_features_give_the_last(config: ModelConfig, generator: torch.Generator):
+    backbone = build(config, generator=generator, features="blocks")
+    assert backbone.features == "last"
+    assert backbone.feature_length == build(config, generator=generator).feature_length
 
 
 @pytest.mark.parametrize(("size", "side"), [(8, 2), (16, 4), (32, 4), (64, 8)])

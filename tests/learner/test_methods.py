@@ -201,7 +201,7 @@ def test_listing_the_methods_imports_no_torch() -> None:
 
 
 def test_an_unknown_method_is_refused_with_those_there_are() -> None:
-    with pytest.raises(ValueError, match="no method 'base'; there are acil, analytic, bce_mse"):
+    with pytest.raises(ValueError, match="no method 'base'; there are acil, acil_blocks, analytic, bce_mse"):
         methods.load("base")
 
 

@@ -18,9 +18,9 @@ pytestmark = pytest.mark.integration
 LABELS = ("cat", "dog", "owl")
 
 
-def _write(folder, model: ModelConfig, *, head="linear", rule="head", last_relu=False):
+def _write(folder, model: ModelConfig, *, head="linear", rule="head", last_relu=False, features="last"):
     generator = torch.Generator().manual_seed(1)
-    backbone = build(model, generator=generator, last_relu=last_relu).eval()
+    backbone = build(model, generator=generator, last_relu=last_relu, features=features).eval()
     length = backbone.feature_length
     rows = torch.randn((3, length), generator=generator)
     tensors = {"weight": rows, "means": torch.nn.functional.normalize(rows, dim=1)}
@@ -60,9 +60,9 @@ def test_every_engine_computes_what_the_trainer_computed(tmp_path, name, engine,
     loaded.close()
 
 
-@pytest.mark.parametrize("last_relu", [False, True])
-def test_the_engines_agree_on_any_batch(tmp_path, last_relu):
-    path = _write(tmp_path / "v", NETWORKS["resnet8"], last_relu=last_relu)
+@pytest.mark.parametrize(("last_relu", "features"), [(False, "last"), (True, "last"), (True, "blocks")])
+def test_the_engines_agree_on_any_batch(tmp_path, last_relu, features):
+    path = _write(tmp_path / "v", NETWORKS["resnet8"], last_relu=last_relu, features=features)
     batch = np.random.default_rng(3).integers(0, 256, (37, 8, 8, 1), dtype=np.uint8)
     batch.flags.writeable = False  # as a view of a request's bytes is
     some, others = (load(path, 1, EngineConfig(engine=engine, device="cpu")) for engine in ("onnxruntime", "torch"))

@@ -89,6 +89,13 @@ def test_a_card_of_an_earlier_release_has_no_last_relu() -> None:
     assert ModelCard.from_json(json.dumps(fields)) == CARD
 
 
+def test_a_card_says_which_features_they_are_where_they_are_not_the_last() -> None:
+    blocks = replace(CARD, features="blocks")
+    assert ModelCard.from_json(blocks.to_json()) == blocks
+    with pytest.raises(LoadError, match="features 'all'; known: last, blocks"):
+        ModelCard.from_json(blocks.to_json().replace('"blocks"', '"all"'))
+
+
 def test_arrays_of_any_shape_and_order_keep_their_values_and_the_umask_decides_who_reads(tmp_path: Path) -> None:
     written = {"none": floats().reshape(0, 3), "one": np.array(7), "turned": floats([1, 2, 3], [4, 5, 6]).T}
     write_tensors(tmp_path / "file", written)

@@ -6,6 +6,9 @@ Shapes: N examples, H x W pixels, C channels, d feature length.
 import torch
 from torch import Tensor, nn
 
+from accrete_learner.backbones.cifar import CifarResNet
+from accrete_model.card import FeatureChoice
+
 
 class Backbone(nn.Module):
     """A network with its normalisation inside, so that training and serving cannot differ in it.
@@ -36,6 +39,30 @@ class Backbone(nn.Module):
         # (pixel / 255 - mean) / std as one multiplication and one addition.
         self.register_buffer("scale", (1 / (255 * std)).view(1, -1, 1, 1))
         self.register_buffer("shift", (-mean / std).view(1, -1, 1, 1))
+
+    @property
+    def features(self) -> FeatureChoice:
+        """What its features are; see `choose_features`."""
+        return self.network.features if isinstance(self.network, CifarResNet) else "last"
+
+    def choose_features(self, features: FeatureChoice) -> None:
+        """Give the last block's features from now on, or those of all blocks.
+
+        Only networks for small images can give all blocks'. Others stay as they are.
+        """
+        if isinstance(self.network, CifarResNet):
+            self.network.choose_features(features)
+            self.feature_length = self.network.feature_length
+
+    def standardise(self, features: Tensor) -> Tensor:
+        """Make the mean of features [N, d] of all blocks 0 and their deviation 1 from now on, and return them so.
+
+        Where they are the last block's they stay as they are.
+        """
+        if self.features == "last":
+            return features
+        assert isinstance(self.network, CifarResNet)
+        return self.network.standardise(features)
 
     def prepare(self, batch: Tensor) -> Tensor:
         """Normalise uint8 [N, H, W, C] to float32 [N, C', H, W] in channels-last memory order."""

@@ -11,10 +11,17 @@ from accrete_learner.backbone_names import EFFICIENTNET, ONNX, OURS
 from accrete_learner.backbones import cifar, efficientnet, weights
 from accrete_learner.backbones.base import Backbone, IdentityBackbone
 from accrete_learner.config import IDENTITY, ModelConfig
+from accrete_model.card import FeatureChoice
 from accrete_model.frozen import efficientnet_lite0 as lite0
 
 
-def build(config: ModelConfig, *, generator: torch.Generator | None = None, last_relu: bool = False) -> Backbone:
+def build(
+    config: ModelConfig,
+    *,
+    generator: torch.Generator | None = None,
+    last_relu: bool = False,
+    features: FeatureChoice = "last",
+) -> Backbone:
     """Build the backbone that `config` names, on the CPU, with random weights or those of `config.weights`.
 
     `efficientnet_lite0` has ImageNet's weights in place of random ones.
@@ -23,6 +30,7 @@ def build(config: ModelConfig, *, generator: torch.Generator | None = None, last
         config: names the backbone and the form of its input.
         generator: source of the random weights. None for torch's global one, when the caller loads weights anyway.
         last_relu: whether the features of `resnet32` and `resnet8` pass a ReLU.
+        features: which of their features; see `Backbone.choose_features`.
 
     Raises:
         ValueError: on an unknown name, or on weights of another network.
@@ -33,6 +41,7 @@ def build(config: ModelConfig, *, generator: torch.Generator | None = None, last
     with _seeded(generator):
         network, length, mean, std, classifier = _network(config, last_relu=last_relu)
     backbone = Backbone(network, length, config.input_shape, torch.tensor(mean), torch.tensor(std))
+    backbone.choose_features(features)
     if config.weights:
         _load(backbone, config, classifier)
     return backbone
@@ -65,7 +74,9 @@ def _load(backbone: Backbone, config: ModelConfig, classifier: str) -> None:
     state = _state(config)
     # A version's weights name the whole backbone, all others the network inside.
     if any(name.startswith("network.") for name in state):
-        weights.load(backbone, state, source=config.weights)
+        # How features of all blocks were standardised is not the network's: they are standardised anew.
+        of_network = {name: value for name, value in state.items() if not name.startswith("network.features_")}
+        weights.load(backbone, of_network, source=config.weights)
     else:
         network = backbone.network
         ours = network.constants() if isinstance(network, efficientnet.EfficientNetLite0) else {}

@@ -9,8 +9,11 @@ Shapes: N examples, H x W pixels, C channels, d features.
 
 from itertools import pairwise
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from accrete_model.card import FeatureChoice
 
 #: Statistics of CIFAR-100's training pixels, in 0 to 1, per channel.
 CIFAR_MEAN = (0.5071, 0.4867, 0.4408)
@@ -45,6 +48,9 @@ class BasicBlock(nn.Module):
 class CifarResNet(nn.Module):
     """A 3 x 3 stem and stages of basic blocks, each of which but the first halves the image and widens."""
 
+    features_mean: Tensor
+    features_scale: Tensor
+
     def __init__(
         self, channels: int, widths: tuple[int, ...], blocks: int, *, stem_stride: int = 1, last_relu: bool = False
     ) -> None:
@@ -67,12 +73,48 @@ class CifarResNet(nn.Module):
             layers += [BasicBlock(outputs, outputs, 1) for _ in range(blocks - 1)]
         layers[-1].last_relu = last_relu
         self.layers = nn.Sequential(*layers)
+        self.features: FeatureChoice = "last"
+        """Of which blocks the features are the mean outputs: of the last, or of all in their order, standardised."""
+        self._lengths = {"last": widths[-1], "blocks": blocks * sum(widths)}
         _initialise(self)
+
+    @property
+    def feature_length(self) -> int:
+        """d."""
+        return self._lengths[self.features]
+
+    def choose_features(self, features: FeatureChoice) -> None:
+        """Give these from now on. Those of all blocks are to be standardised then."""
+        if features == "blocks" and self.features != "blocks":
+            device = self.conv1.weight.device
+            self.register_buffer("features_mean", torch.zeros(self._lengths[features], device=device))
+            self.register_buffer("features_scale", torch.ones(self._lengths[features], device=device))
+        self.features = features
+
+    def standardise(self, features: Tensor) -> Tensor:
+        """Give features of all blocks as if these [N, d] had mean 0 and deviation 1 from now on; return these so.
+
+        One that hardly varies in them is drawn out a hundred times as far as the others at most.
+        """
+        deviation = features.std(dim=0, correction=0)
+        least = deviation.mean() / 100
+        self.features_mean.copy_(features.mean(dim=0))
+        self.features_scale.copy_(1 / torch.where(least > 0, deviation.clamp(min=least), 1.0))
+        return self._standardised(features)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features [N, d] of [N, C, H, W]."""
-        x = self.layers(F.relu(self.bn1(self.conv1(x))))
-        return F.adaptive_avg_pool2d(x, 1).flatten(1)
+        x = F.relu(self.bn1(self.conv1(x)))
+        if self.features == "last":
+            return _mean(self.layers(x))
+        means = []
+        for block in self.layers:
+            x = block(x)
+            means.append(_mean(x))
+        return self._standardised(torch.cat(means, dim=1))
+
+    def _standardised(self, features: Tensor) -> Tensor:
+        return (features - self.features_mean) * self.features_scale
 
 
 def resnet32(channels: int, *, last_relu: bool = False) -> CifarResNet:
@@ -88,6 +130,11 @@ def resnet8(channels: int, input_size: int, *, last_relu: bool = False) -> Cifar
     """
     stem_stride = 2 if input_size >= _LARGE else 1
     return CifarResNet(channels, (32, 64, 128), blocks=1, stem_stride=stem_stride, last_relu=last_relu)
+
+
+def _mean(x: Tensor) -> Tensor:
+    """Return the means [N, C] of [N, C, H, W]."""
+    return F.adaptive_avg_pool2d(x, 1).flatten(1)
 
 
 def _initialise(network: nn.Module) -> None:

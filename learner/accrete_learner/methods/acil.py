@@ -21,4 +21,8 @@ ACIL = replace(
     RANPAC, name="acil", base=BASE, increment=BASE, augmentation="trivial", last_relu=True, closed_form=RIDGE
 )
 
-METHODS = (ACIL, replace(ACIL, name="ds_al", closed_form=DualStream(main=RIDGE)))
+METHODS = (
+    ACIL,
+    replace(ACIL, name="ds_al", closed_form=DualStream(main=RIDGE)),
+    replace(ACIL, name="acil_blocks", features="blocks", closed_form=replace(RIDGE, penalty=10.0)),
+)

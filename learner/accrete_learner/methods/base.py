@@ -9,6 +9,7 @@ from accrete_learner.heads.closed_form import ClosedForm
 from accrete_learner.losses import Term
 from accrete_learner.rebalance import NoRebalance, Rebalance
 from accrete_learner.training.schedule import Knee, Schedule
+from accrete_model.card import FeatureChoice
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,6 +40,9 @@ class Method:
     """Whether every step trains from the beginning, on all that the memory holds and all that is new."""
     closed_form: ClosedForm | None = None
     """Solves for the head on a frozen backbone, in place of training it."""
+    features: FeatureChoice = "last"
+    """Which features the closed form sees, and those who look for near examples; see `Backbone.choose_features`. The
+    first training, whose head is replaced, sees the last."""
     rebalance: Rebalance = NoRebalance()
     rule: Rule = "head"
     """How the finished version predicts."""

@@ -3,7 +3,12 @@
 It is made for a good backbone, so for `identity` or pre-trained weights. Without these, the first step trains the
 backbone and later ones keep it, which is analytic class-incremental learning. That (ACIL, Zhuang et al., NeurIPS 2022)
 finds the same solution by recursion.
+
+`ranpac_blocks` is ours: it sees the mean outputs of all blocks, standardised. A network that was trained on few classes
+has made its last features for these; earlier ones still hold what tells others apart.
 """
+
+from dataclasses import replace
 
 from accrete_learner.heads import HeadChoice
 from accrete_learner.heads.ridge import Ridge
@@ -22,4 +27,6 @@ RANPAC = Method(
     closed_form=Ridge(),
 )
 
-METHODS = (RANPAC,)
+BLOCKS = replace(RANPAC, name="ranpac_blocks", features="blocks")
+
+METHODS = (RANPAC, BLOCKS)

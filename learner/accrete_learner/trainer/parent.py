@@ -49,7 +49,9 @@ def _parents_backbone(parent: Path, job: Job, generator: torch.Generator) -> Bac
             "set [model] back, or begin with another data_dir"
         )
     # The parent's weights replace those that the first step started from, whose file may be gone by now.
-    backbone = build(replace(job.model, weights=""), generator=generator, last_relu=card.last_relu)
+    backbone = build(
+        replace(job.model, weights=""), generator=generator, last_relu=card.last_relu, features=card.features
+    )
     file = parent / files.WEIGHTS_FILE
     weights.load(backbone, load_file(file), source=str(file))
     return backbone

@@ -91,7 +91,7 @@ def _model(folder: Path, plan: Plan) -> tuple[Backbone, Mapping[str, torch.Tenso
     """Return the last task's backbone in evaluation mode, its head, and what model.json says."""
     candidate = _last(folder, plan) / CANDIDATE_FOLDER
     card = read_card(candidate)
-    backbone = build(replace(plan.protocol.model, weights=""), last_relu=card.last_relu)
+    backbone = build(replace(plan.protocol.model, weights=""), last_relu=card.last_relu, features=card.features)
     weights.load(backbone, load_file(candidate / files.WEIGHTS_FILE), source=str(candidate))
     return backbone.eval(), load_file(candidate / files.HEAD_FILE), card
 
