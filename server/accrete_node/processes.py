@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from importlib import import_module
 
 from accrete_kit import dependencies
 from accrete_kit.atomic_file import write_text
@@ -63,6 +64,7 @@ def serve(settings: Settings) -> int:
 
 def learn(settings: Settings) -> int:
     """Run the learner until it is told to end, and return the exit status."""
+    import_module("accrete_storage.redis.database")  # what a base installation lacks is told before anything is written
 
     def checked() -> None:
         check_learning(settings)
