@@ -25,7 +25,7 @@ class Shop:
     """A store, a folder, and learners on them whose trainer trains once."""
 
     def __init__(self, url: str, folder: Path) -> None:
-        self.place = Place(url, "deep", folder / "deep", folder / "kept")
+        self.place = Place(url, f"{folder.name}-deep", folder / "deep", folder / "kept")
         self.place.store.bind_model(FORM)
 
     def learner(self, failpoints: str = "") -> None:

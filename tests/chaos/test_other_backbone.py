@@ -52,7 +52,7 @@ class Shop:
     """A store and a folder, and learners on one backbone or another."""
 
     def __init__(self, url: str, name: str, folder: Path) -> None:
-        self.place = Place(url, name, folder / name, folder / "kept")
+        self.place = Place(url, f"{folder.name}-{name}", folder / name, folder / "kept")
         self.place.store.bind_model("uint8 [8, 8, 1]")
 
     def learner(self, backbone: Path, failpoints: str = "", **gate: object) -> None:

@@ -36,6 +36,9 @@ class _Query:
         self.started = time.perf_counter()
         self.images, self.count = images, len(images)
 
+    def check_images(self) -> None:
+        pass
+
     def check_view(self, view: View | None) -> View:
         assert view is not None
         return view

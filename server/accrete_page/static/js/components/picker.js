@@ -24,18 +24,22 @@ export async function pickLabel(title, labels, { onlyNew = false, onlyKnown = fa
   let hurried = false;
   let redrawLater = () => {};
   let chooseLater = () => {};
-  void labels.load().then(
-    () => {
-      loaded = true;
-      redrawLater();
-      if (hurried) chooseLater();
-    },
-    (error) => {
-      failed = error;
-      loaded = true;
-      redrawLater();
-    },
-  );
+  const load = () =>
+    labels.load().then(
+      () => {
+        failed = null;
+        loaded = true;
+        redrawLater();
+        if (hurried) chooseLater();
+      },
+      (error) => {
+        failed = error;
+        loaded = hurried; // who has asked twice in vain takes what was typed for what it is
+        hurried = false;
+        redrawLater();
+      },
+    );
+  void load();
   return open(title, (/** @type {(label: string | null) => void} */ close, redraw) => {
     redrawLater = redraw;
     const found = onlyNew ? [] : labels.matching(typed, MOST + 1).filter((label) => label !== except).slice(0, MOST);
@@ -47,9 +51,12 @@ export async function pickLabel(title, labels, { onlyNew = false, onlyKnown = fa
     const same = onlyNew && labels.all.includes(clean);
     const choose = () => {
       const chosen = options[at];
-      hurried = !loaded;
-      if (hurried) redraw();
-      else if (chosen) close(chosen.label);
+      hurried = !loaded && !(failed && chosen);
+      if (hurried) {
+        if (failed) void load(); // what was away may be back, or a new session has begun
+        failed = null;
+        redraw();
+      } else if (chosen) close(chosen.label);
       else if (same) close(clean);
     };
     chooseLater = choose;
