@@ -114,7 +114,7 @@ def test_features_can_be_negative_unless_a_last_relu_is_asked_for(config: ModelC
 def test_features_of_all_blocks_end_with_the_last_ones(config: ModelConfig, generator: torch.Generator):
     backbone, x = build(config, generator=generator).eval(), examples(config, 4)
     outputs: list[Tensor] = []
-    for block in backbone.network.get_submodule("layers"):
+    for block in backbone.network.get_submodule("layers").children():
         block.register_forward_hook(lambda module, inputs, output: outputs.append(output.mean(dim=(2, 3))))
     last = backbone(x)
     backbone.choose_features("blocks")
