@@ -117,6 +117,19 @@ def node(new_node: Node) -> Node:
     return new_node
 
 
+@contextlib.contextmanager
+def _without_server(node: Node) -> Iterator[None]:
+    """Kill the server, which is started again at the end: else it is back before a busy browser has shown anything."""
+    server = int(json.loads((node.data_dir / "server.json").read_text())["pid"])
+    supervisor = int(Path(f"/proc/{server}/stat").read_text().rpartition(")")[2].split()[1])
+    os.kill(supervisor, signal.SIGSTOP)
+    try:
+        os.kill(server, signal.SIGKILL)
+        yield
+    finally:
+        os.kill(supervisor, signal.SIGCONT)
+
+
 def _ids(node: Node, state: Literal["labelled", "skipped"]) -> set[str]:
     return {item.id for item in node.client.inbox(state=state, page_size=200).items}
 
@@ -436,12 +449,12 @@ def test_a_label_given_while_the_server_is_killed_is_kept_and_sent_once(node: No
     taught.find("input[type=file]").set_input_files(tmp_path / "blue.png")
     taught.find("ol.ranked .answer").nth(2).wait_for()
     before = {one.id for one in node.client.examples("blue", page_size=200).examples}
-    os.kill(json.loads((node.data_dir / "server.json").read_text())["pid"], signal.SIGKILL)
-    found.press("1")
-    taught.press("1")
-    found.see(re.compile("does not answer since"))
-    found.see(re.compile("1 label is kept here"))
-    taught.see("kept, not sent")
+    with _without_server(node):
+        found.press("1")
+        taught.press("1")
+        found.see(re.compile("does not answer since"))
+        found.see(re.compile("1 label is kept here"))
+        taught.see("kept, not sent")
     found.find(".standing .notice").wait_for(state="detached")
     found.see(re.compile(r"learned in v\d+|^sent$"))
     with Client(node.address(), token=node.tokens["maria"], timeout=300) as client:
