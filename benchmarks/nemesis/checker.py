@@ -119,11 +119,24 @@ def _check_memory(found: Snapshot, verdict: Verdict, *, per_class: int, holdout:
             verdict.overfull[label] = len(ids)
         holdout_ids = found.holdout.get(label, ())
         last = max(map(holdout_rank, holdout_ids), default=0) if len(holdout_ids) >= holdout.cap else 2**64
-        verdict.leaked |= {name for name in ids if is_holdout(name, holdout.share) and holdout_rank(name) <= last}
+        allowed = _all_set_aside(found, label, holdout)
+        verdict.leaked |= {
+            name for name in set(ids) - allowed if is_holdout(name, holdout.share) and holdout_rank(name) <= last
+        }
     for label, ids in found.holdout.items():
         verdict.leaked |= {name for name in ids if not is_holdout(name, holdout.share)}
         if len(ids) > holdout.cap:
             verdict.overfull[label] = len(ids)
+
+
+def _all_set_aside(found: Snapshot, label: str, holdout: HoldoutConfig) -> set[str]:
+    """Return the examples with which a class began, if all belong to the hold-out by chance: half are trained on then."""
+    made = [record for record in found.records if record.state != "rejected" and label in record.learned]
+    if not made:
+        return set()
+    upto = position_key(min(made, key=lambda record: record.version).learned[label])
+    began = {name for name, at in found.located.items() if at.label == label and position_key(at.position) <= upto}
+    return began if all(is_holdout(name, holdout.share) for name in began) else set()
 
 
 def check_files(root: Path, records: Collection[VersionRecord], damaged: Collection[int]) -> dict[int, str]:

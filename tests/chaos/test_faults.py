@@ -117,6 +117,20 @@ def test_beyond_its_cap_the_hold_out_of_highest_rank_may_be_trained_on(ledger: L
     assert leaked(low, high, cap=2) == {high}, "there was room"
 
 
+def test_of_a_class_that_began_with_its_hold_out_alone_half_may_be_trained_on(ledger: Ledger, sound: Snapshot) -> None:
+    began = record(3, {"b": 1}, {"a": "5-0", "b": "9-0"})
+    plain = next(name for name in (f"y{number}" for number in range(100)) if not is_holdout(name, SHARE))
+
+    def leaked(*others: str) -> set[str]:
+        located = {**sound.located, **{name: Location(label="b", position="9-0") for name in (HELD, *others)}}
+        exemplars = {**sound.exemplars, "b": [HELD, *others]}
+        found = replace(sound, located=located, exemplars=exemplars, records=[*sound.records, began], active=3)
+        return judged(ledger, found).leaked
+
+    assert leaked() == set()
+    assert leaked(plain) == {HELD}
+
+
 def test_a_version_that_nobody_made_and_one_that_cannot_be_read_are_seen(
     ledger: Ledger, sound: Snapshot, tmp_path: Path
 ) -> None:
