@@ -130,7 +130,7 @@ def _check_memory(found: Snapshot, verdict: Verdict, *, per_class: int, holdout:
 
 
 def _all_set_aside(found: Snapshot, label: str, holdout: HoldoutConfig) -> set[str]:
-    """Return the examples with which a class began, if all belong to the hold-out by chance: half are trained on then."""
+    """Return what a class began with, if by chance all of it belongs to the hold-out: half of it is trained on then."""
     made = [record for record in found.records if record.state != "rejected" and label in record.learned]
     if not made:
         return set()
