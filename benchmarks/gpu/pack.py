@@ -1,8 +1,8 @@
 """Stage what has to travel to a bare GPU machine, call by call, and print what it is and the commands.
 
 The machine has Python 3.12, PyTorch and the packages of `THERE`, and no network. Each call brings a copy of the working
-tree and one staged folder, together below the limit. CIFAR-100 is larger than that, so that its halves go with the
-first two calls. Run it where the package registry can be reached: `python -m benchmarks.gpu.pack --data FOLDER`.
+tree and one staged folder, together below the limit. CIFAR-100 is larger than that, so that a piece of it goes
+with each call. Run it where the package registry can be reached: `python -m benchmarks.gpu.pack --data FOLDER`.
 """
 
 from __future__ import annotations
@@ -180,7 +180,10 @@ def _download(requirement: str, folder: Path) -> Wheel:
 
 
 def stage(wheels: Sequence[Wheel], halves: Sequence[Path], *, calls: int, staged: Path = STAGED) -> None:
-    """Lay out one folder for each call: the wheels in all of them, since each may find a bare machine.
+    """Lay out one folder for each call.
+
+    It has all wheels, since each call may find a bare machine, and a piece of each half of CIFAR-100, which are put
+    together there (`parts.protocols.whole`).
 
     Raises:
         RuntimeError: when a call would be larger than the limit.
@@ -191,9 +194,12 @@ def stage(wheels: Sequence[Wheel], halves: Sequence[Path], *, calls: int, staged
         (folder / "wheels").mkdir(parents=True)
         for wheel in wheels:
             shutil.copy2(wheel.file, folder / "wheels")
-        if number <= len(halves):
-            (folder / "cifar100").mkdir()
-            shutil.copy2(halves[number - 1], folder / "cifar100")
+        for half in halves:
+            (folder / "cifar100").mkdir(exist_ok=True)
+            size = -(-half.stat().st_size // calls)
+            with half.open("rb") as source:
+                source.seek((number - 1) * size)
+                (folder / "cifar100" / f"{half.name}.{number:02d}-of-{calls:02d}").write_bytes(source.read(size))
         check_size(folder, tree)
 
 

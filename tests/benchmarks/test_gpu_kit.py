@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+from benchmarks.gpu import pack
+from benchmarks.gpu.parts.protocols import whole
 from benchmarks.gpu.run import PARTS, ROOT
 
 pytestmark = pytest.mark.integration
@@ -134,3 +136,17 @@ def test_the_runner_starts_where_nothing_is_installed():
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=850)
     assert ended.returncode == 0, ended.stderr
     assert "--carried" in ended.stdout
+
+
+def test_the_data_travel_in_a_piece_a_call_and_are_whole_once_all_have_come(tmp_path):
+    halves = [tmp_path / "part1.npz", tmp_path / "part2.npz"]
+    for number, half in enumerate(halves):
+        half.write_bytes(bytes([number]) * (1000 + number) + b"end")
+    pack.stage([], halves, calls=3, staged=tmp_path / "staged")
+    there = tmp_path / "there"
+    there.mkdir()
+    for number in (1, 2, 3):
+        assert whole(there) == []
+        for piece in (tmp_path / "staged" / str(number) / "cifar100").iterdir():
+            (there / piece.name).write_bytes(piece.read_bytes())
+    assert [file.read_bytes() for file in whole(there)] == [half.read_bytes() for half in halves]

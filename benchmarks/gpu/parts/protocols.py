@@ -195,13 +195,24 @@ def _cifar100(record: Record, folder: Path) -> Dataset | None:
     """Return CIFAR-100 from the parts that were carried along; None, with a note, while one is missing."""
     packed = folder / "packed"
     if not (packed / "names.txt").exists():
-        halves = sorted(folder.glob("part*.npz"))
+        halves = whole(folder)
         if len(halves) != 2:
-            record.note(f"no CIFAR-100: {len(halves)} of its two parts are here; the protocols were left out")
+            record.note("no CIFAR-100: not all pieces of its two parts are here yet; the protocols were left out")
             return None
         print("unpacking CIFAR-100", flush=True)
         unpack(halves, packed)
     return sources.load(str(packed))
+
+
+def whole(folder: Path) -> list[Path]:
+    """Return the parts of which all pieces, NAME.NN-of-MM, were carried here, each put together in the folder."""
+    for name in {piece.name.rpartition(".")[0] for piece in folder.glob("part*.npz.*-of-*")}:
+        pieces = sorted(folder.glob(f"{name}.*-of-*"))
+        if len(pieces) == int(pieces[0].name.rpartition("-")[2]) and not (folder / name).exists():
+            joined = folder / f"{name}.joined"
+            joined.write_bytes(b"".join(piece.read_bytes() for piece in pieces))
+            joined.rename(folder / name)
+    return sorted(folder.glob("part*.npz"))
 
 
 def unpack(halves: list[Path], folder: Path) -> None:
