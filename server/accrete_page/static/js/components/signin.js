@@ -12,53 +12,15 @@ import { command, trouble } from "./parts.js";
  * @returns {Promise<import("../core/types.js").Session | null>} None where nobody signed in.
  */
 export function signInAgain(api) {
-  /** @type {unknown} */
-  let failed = null;
-  let busy = false;
-  return open("Sign in again", (/** @type {(session: import("../core/types.js").Session | null) => void} */ close, redraw) => {
-    const submit = async (/** @type {SubmitEvent} */ event) => {
-      event.preventDefault();
-      busy = true;
-      redraw();
-      try {
-        close(await begun(api, /** @type {HTMLFormElement} */ (event.target)));
-      } catch (error) {
-        failed = error;
-        busy = false;
-        redraw();
-      }
-    };
-    return h(
+  const asked = new Asked(api);
+  return open("Sign in again", (/** @type {(session: import("../core/types.js").Session | null) => void} */ close, redraw) =>
+    h(
       "form",
-      { onsubmit: submit },
+      { onsubmit: asked.sent(close, redraw) },
       h("p", null, "Your session has ended: the page was started again, or the token is no longer taken. What you did here is kept, and goes on when you have signed in."),
-      fields(failed, busy),
-    );
-  });
-}
-
-/**
- * @param {import("../core/api.js").Api} api
- * @param {HTMLFormElement} form
- * @returns {Promise<import("../core/types.js").Session>}
- */
-async function begun(api, form) {
-  const field = /** @type {HTMLInputElement} */ (form.elements.namedItem("token"));
-  await api.post("session", { token: field.value.trim() });
-  field.value = "";
-  return api.get("session");
-}
-
-/**
- * @param {unknown} failed
- * @param {boolean} busy
- */
-function fields(failed, busy) {
-  return [
-    h("label", { class: "field" }, h("span", null, "Token"), h("input", { name: "token", type: "password", required: true, autofocus: true, autocomplete: "off", spellcheck: "false" })),
-    trouble(failed),
-    h("div", { class: "buttons" }, h("button", { class: "button strong do", disabled: busy }, busy ? "Asking the server …" : "Sign in")),
-  ];
+      asked.fields(),
+    ),
+  );
 }
 
 /**
@@ -70,22 +32,8 @@ function fields(failed, busy) {
  * @returns {Promise<import("../core/types.js").Session>}
  */
 export function signIn(page, api, session) {
+  const asked = new Asked(api);
   return new Promise((resolve) => {
-    /** @type {unknown} */
-    let failed = null;
-    let busy = false;
-    const submit = async (/** @type {SubmitEvent} */ event) => {
-      event.preventDefault();
-      busy = true;
-      draw();
-      try {
-        resolve(await begun(api, /** @type {HTMLFormElement} */ (event.target)));
-      } catch (error) {
-        failed = error;
-        busy = false;
-        draw();
-      }
-    };
     const draw = () =>
       render(
         page,
@@ -94,10 +42,10 @@ export function signIn(page, api, session) {
           { class: "sign-in" },
           h(
             "form",
-            { onsubmit: submit },
+            { onsubmit: asked.sent(resolve, draw) },
             h("h1", { class: "brand" }, icon("mark"), "Accrete"),
             h("p", null, `${session.node ? `The node ${session.node}` : "This node"} asks who you are. Paste a token; it stays with the page's own process until you sign out.`),
-            fields(failed, busy),
+            asked.fields(),
             h("p", { class: "muted small" }, "An operator makes one on the node's machine: ", command("accrete token")),
           ),
         ),
@@ -105,4 +53,48 @@ export function signIn(page, api, session) {
     draw();
     page.querySelector("input")?.focus();
   });
+}
+
+/** The field for a token, and what became of the last one that was sent. */
+class Asked {
+  /** @type {unknown} */
+  #failed = null;
+  #busy = false;
+
+  /** @param {import("../core/api.js").Api} api */
+  constructor(api) {
+    this.api = api;
+  }
+
+  /**
+   * Return what sends the form's token.
+   *
+   * @param {(session: import("../core/types.js").Session) => void} taken
+   * @param {() => void} redraw
+   */
+  sent(taken, redraw) {
+    return async (/** @type {SubmitEvent} */ event) => {
+      event.preventDefault();
+      this.#busy = true;
+      redraw();
+      const field = /** @type {HTMLInputElement} */ (/** @type {HTMLFormElement} */ (event.target).elements.namedItem("token"));
+      try {
+        await this.api.post("session", { token: field.value.trim() });
+        field.value = "";
+        taken(await this.api.get("session"));
+      } catch (error) {
+        this.#failed = error;
+        this.#busy = false;
+        redraw();
+      }
+    };
+  }
+
+  fields() {
+    return [
+      h("label", { class: "field" }, h("span", null, "Token"), h("input", { name: "token", type: "password", required: true, autofocus: true, autocomplete: "off", spellcheck: "false" })),
+      trouble(this.#failed),
+      h("div", { class: "buttons" }, h("button", { class: "button strong do", disabled: this.#busy }, this.#busy ? "Asking the server …" : "Sign in")),
+    ];
+  }
 }
