@@ -11,9 +11,10 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from benchmarks.gpu import pack
+from benchmarks.gpu import check, pack
 from benchmarks.gpu.parts.protocols import whole
 from benchmarks.gpu.run import PARTS, ROOT
 
@@ -26,7 +27,7 @@ def start(out: Path, *arguments: str) -> subprocess.Popen[str]:
 
 
 def know_packages(work: Path) -> None:
-    """Spare it the import of every package, which the first test has, as an earlier call on the machine would have."""
+    """Spare it the import of every package, as an earlier call on the machine would have."""
     work.mkdir()
     (work / "packages.json").write_text(json.dumps({"numpy": "2"}))
 
@@ -56,9 +57,9 @@ def check_done(out: Path, part: str) -> None:
         assert cell["rows"], name
 
 
-def test_killed_in_the_middle_it_goes_on_where_it_was(tmp_path):
-    parts = ("swaps", "training", "protocols")
-    process = start(tmp_path, "--parts", *parts)
+def test_killed_in_the_middle_it_goes_on_where_it_was_and_leaves_no_process(tmp_path):
+    know_packages(tmp_path / "work")
+    process = start(tmp_path, "--parts", "swaps", "training")
     try:
         deadline = time.monotonic() + 300
         while not (tmp_path / "gpu.json").exists() or "ours, float32" not in cells(tmp_path, "training"):
@@ -71,40 +72,42 @@ def test_killed_in_the_middle_it_goes_on_where_it_was(tmp_path):
     left = found(tmp_path)
     assert left["parts"]["protocols"]["state"] == "not begun"
     swaps = left["parts"]["swaps"]["cells"]
-    output = finish(start(tmp_path, "--parts", *parts, "--call", "2"))
+    output = finish(start(tmp_path, "--call", "2"))
     assert "swaps: done before" in output
     assert cells(tmp_path, "swaps") == swaps
-    for part in parts:
-        check_done(tmp_path, part)
+    for part in PARTS:
+        check_done(tmp_path, part.name)
     assert [call["number"] for call in found(tmp_path)["calls"]] == [1, 2]
     assert "check: " in (tmp_path / "gpu.log").read_text()
+    mark = str(tmp_path).encode()
+    assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if mark in _read(path)]
 
 
-def test_the_other_parts_end_and_leave_no_process_and_what_another_machine_has_done_is_not_done_again(tmp_path):
+def test_a_machine_without_its_gpu_is_told_at_once_and_keeps_what_another_one_has_done(tmp_path):
     before = tmp_path / "before.json"
     swaps = {"state": "ended", "notes": [], "cells": {"x": _cell()}}
     before.write_text(json.dumps({"calls": [{"number": 1, "parts": {}}], "parts": {"swaps": swaps}}))
     know_packages(tmp_path / "work")
-    parts = ("tests", "serving", "contention", "onnxruntime_cuda")
-    output = finish(start(tmp_path, "--before", str(before), "--parts", "swaps", *parts))
-    assert "swaps: done before" in output
-    assert cells(tmp_path, "swaps")["x"]["rows"] == [_row()]
-    for part in parts:
-        check_done(tmp_path, part)
-    marks = [str(tmp_path).encode()]
-    left = [path for path in Path("/proc").glob("[0-9]*/cmdline") if any(mark in _read(path) for mark in marks)]
-    assert not left
-
-
-def test_a_machine_without_its_gpu_is_told_at_once(tmp_path):
-    know_packages(tmp_path / "work")
     command = [sys.executable, "-m", "benchmarks.gpu.run", "--out", str(tmp_path), "--work", str(tmp_path / "work")]
+    command += ["--before", str(before)]
     environment = os.environ | {"CUDA_VISIBLE_DEVICES": ""}
     ended = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=850)
     assert ended.returncode == 2, ended.stdout + ended.stderr
     assert "this machine cannot be used" in ended.stdout
-    assert found(tmp_path)["calls"][0]["unusable"]
-    assert all(part["state"] == "not begun" for part in found(tmp_path)["parts"].values())
+    assert found(tmp_path)["calls"][1]["unusable"]
+    assert cells(tmp_path, "swaps")["x"]["rows"] == [_row()]
+    states = {name: part["state"] for name, part in found(tmp_path)["parts"].items()}
+    assert states == {part.name: "not begun" for part in PARTS} | {"swaps": "ended"}
+
+
+def test_packages_are_imported_until_they_are_known(monkeypatch):
+    monkeypatch.setattr(check, "_PACKAGES", ("numpy", "google.protobuf", "not_there_at_all"))
+    found = check.look("cpu", {}, tiny=True)
+    assert found["device_ok"]
+    assert found["packages"]["numpy"] == np.__version__
+    assert not found["packages"]["google.protobuf"].startswith("error")
+    assert found["packages"]["not_there_at_all"].startswith("error: ModuleNotFoundError")
+    assert check.look("cpu", {"numpy": "2"}, tiny=True)["packages"] == {"numpy": "2"}
 
 
 def test_every_part_is_a_module_and_has_its_minutes():

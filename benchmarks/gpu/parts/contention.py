@@ -106,7 +106,7 @@ def _chosen(settings: Settings, target_ms: float) -> dict[str, str]:
         "model.backbone": network.backbone,
         "model.input_size": str(network.input_size),
         "model.channels": "3",
-        "engine.engine": "torch",
+        "engine.engine": "torch" if settings.on_gpu else "onnxruntime",  # that one is rehearsed in `serving`
         "engine.device": settings.device,
         "training.device": settings.device,
         "training.base_epochs": "1",

@@ -11,7 +11,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +24,7 @@ from accrete_experiments.protocols.run import run as run_plan
 from accrete_experiments.protocols.spec import Protocol
 from accrete_learner.config import ModelConfig, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
+from benchmarks.digits import scans
 from benchmarks.gpu.record import OutOfTime, Record, read
 from benchmarks.gpu.settings import Settings
 from benchmarks.report import Row
@@ -243,10 +243,7 @@ def _decoded(encoded: bytes) -> NDArray[np.uint8]:
 
 def _digits() -> Dataset:
     """Return scikit-learn's digits, 8 x 8 grey, for the rehearsal."""
-    from sklearn.datasets import load_digits
-
-    bunch: Any = load_digits()
-    x, y = (bunch.images * 15.9375).astype(np.uint8)[..., None], bunch.target.astype(np.int64)
+    x, y = scans()
     rows = [np.flatnonzero(y == label) for label in range(10)]
     train, test = np.concatenate([own[:20] for own in rows]), np.concatenate([own[60:80] for own in rows])
     names = tuple(f"digit {label}" for label in range(10))

@@ -41,7 +41,7 @@ def _file(record: Record, settings: Settings, file: Path) -> Iterator[Row]:
     results.parent.mkdir(exist_ok=True)
     results.unlink(missing_ok=True)
     # Without a GPU the same bodies run on the CPU, as far as they can.
-    chosen = ["-m", "cuda"] if settings.on_gpu else ["-k", "cpu and (read_only or callers or embeddings)"]
+    chosen = ["-m", "cuda"] if settings.on_gpu else ["-k", "cpu and embeddings"]
     command = [sys.executable, "-m", "pytest", str(file), *chosen, "-q", "--tb=long", "-p", "no:cacheprovider"]
     command += ["-p", benchmarks.gpu.reporting.__name__, f"--timeout={_ONE_S}"]
     # In place of the project's own: the machine has no xdist, and one process for one GPU is right anyway.
