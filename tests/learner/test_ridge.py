@@ -5,8 +5,6 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from sklearn.datasets import load_digits
-from sklearn.linear_model import Ridge as Peer
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -17,6 +15,7 @@ from accrete_learner.heads.closed_form import keep_rows
 from accrete_learner.heads.ridge import Ridge, Statistics
 from accrete_learner.method_step import StepInputs, StepOutcome, run_method_step
 from accrete_learner.methods.ranpac import RANPAC
+from benchmarks.digits import scans
 
 RIDGE = Ridge(width=50, penalty=2.0)
 
@@ -126,6 +125,8 @@ def test_the_head_is_the_joint_ridge_solution() -> None:
     head = learn(RIDGE, [(x, y)])
     expanded = (x @ head.projection).relu().double().numpy()
     penalty = RIDGE.penalty * (expanded**2).mean()
+    from sklearn.linear_model import Ridge as Peer  # two seconds, for this test alone
+
     peer = Peer(alpha=penalty, solver="cholesky").fit(expanded, F.one_hot(y).numpy())
     np.testing.assert_allclose(head.weight.detach().numpy(), peer.coef_, rtol=2e-3, atol=2e-5)
     np.testing.assert_allclose(head.bias.numpy(), peer.intercept_, rtol=2e-3, atol=2e-5)
@@ -229,8 +230,8 @@ def test_an_exported_head_comes_back_the_same() -> None:
 
 
 def test_five_steps_on_digits_do_far_better_than_the_nearest_mean() -> None:
-    images, target = load_digits(return_X_y=True)
-    x, y = torch.from_numpy(images).float(), torch.from_numpy(target).long()
+    images, target = scans()
+    x, y = torch.from_numpy(images).reshape(-1, 64) * (16 / 255), torch.from_numpy(target)
     test = torch.arange(len(y)) % 3 == 0
     train_x, train_y = x[~test], y[~test]
     steps = [(train_y == 2 * step) | (train_y == 2 * step + 1) for step in range(5)]

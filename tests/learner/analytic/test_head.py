@@ -7,22 +7,22 @@ import sys
 
 import numpy as np
 import pytest
-from sklearn.datasets import load_digits
 
 from accrete_kit.intervals import wilson_interval
 from accrete_learner.analytic import AnalyticHead, Statistics, choose, fit
 from accrete_learner.analytic import head as analytic_head
 from accrete_learner.analytic.calibration import expected_calibration_error
 from accrete_learner.analytic.statistics import Doubles, Labels
+from benchmarks.digits import scans
 
 CLASSES = 10
 
 
 def digits() -> tuple[Doubles, Labels, Doubles, Labels]:
     """Return features and classes to learn from and to test on: 64 pixels through a fixed random layer of 600."""
-    x, y = load_digits(return_X_y=True)
+    images, y = scans()
     random = np.random.default_rng(5)
-    x = np.maximum(x / 16 @ random.standard_normal((64, 600)), 0)
+    x = np.maximum(images.reshape(-1, 64) / 255 @ random.standard_normal((64, 600)), 0)
     x /= np.linalg.norm(x, axis=1, keepdims=True)
     order = random.permutation(len(y))
     x, y = x[order].astype(np.float16).astype(np.float64), y[order].astype(np.int64)
