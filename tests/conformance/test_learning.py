@@ -34,12 +34,13 @@ SELECTIONS: tuple[Selection, ...] = get_args(Selection)
 
 
 def cases() -> list[tuple[str, Selection | Literal[""], MemoryConfig]]:
-    """Each method with its own selection and one other; each selection with LUCIR; the budgets by turns."""
-    pairs: list[tuple[str, Selection | Literal[""]]] = [
-        (name, chosen) for at, name in enumerate(available()) for chosen in ("", SELECTIONS[at % 14])
-    ]
-    pairs += [("lucir", selection) for selection in SELECTIONS if ("lucir", selection) not in pairs]
-    return [(*pair, BUDGETS[at % 2]) for at, pair in enumerate(pairs)]
+    """Each method with its own selection and one other, under a budget each; so each selection is under both, too."""
+    chosen: list[tuple[str, Selection | Literal[""], MemoryConfig]] = []
+    for at, name in enumerate(available()):
+        turn, which = divmod(at, len(SELECTIONS))
+        budget = (at + turn) % 2
+        chosen += [(name, "", BUDGETS[1 - budget]), (name, SELECTIONS[which], BUDGETS[budget])]
+    return chosen
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

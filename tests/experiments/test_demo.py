@@ -17,6 +17,7 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
+from accrete.cli import main
 from accrete_experiments.demo.data import DataError, digits, folder, groups, input_size
 from accrete_experiments.demo.options import DemoOptions
 from accrete_experiments.demo.run import run
@@ -146,10 +147,9 @@ def test_an_interrupted_demonstration_leaves_nothing_running(tmp_path: Path):
         process.kill()
 
 
-def test_an_unknown_method_is_refused_with_status_2(tmp_path: Path):
-    ended = subprocess.run(command("--method", "magic"), capture_output=True, text=True, timeout=300)
-    assert ended.returncode == 2
-    assert "method.name = 'magic'" in ended.stderr
+def test_an_unknown_method_is_refused_with_status_2(capsys: pytest.CaptureFixture[str]):
+    assert main(["demo", "--method", "magic"]) == 2
+    assert "method.name = 'magic'" in capsys.readouterr().err
 
 
 def test_the_digits_keep_a_stratified_third_aside():
