@@ -70,6 +70,10 @@ def stand_by(run: Callable[[Path, Reporter], None]) -> int:
     Returns:
         The exit code: 0, or that of a child that crashed. A signal that ended a child ends this process.
     """
+    # What has been imported stays. Else a child's collector would write to all objects that it shares with this
+    # process, and so copy them, and this process would look through them when it ends.
+    gc.freeze()
+    gc.enable()
     with _claim_stdout() as output:
         reporter = Reporter(output)
         while True:
@@ -85,8 +89,6 @@ def stand_by(run: Callable[[Path, Reporter], None]) -> int:
 
 def _in_child(run: Callable[[Path, Reporter], None], folder: Path, reporter: Reporter) -> int:
     """Run the step in a child, and return its exit code, negative for a signal, once it is gone."""
-    # Else the child's collector would write to all objects that it shares with this process, and so copy them.
-    gc.freeze()
     here = os.getpid()
     child = os.fork()
     if child:
