@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from accrete_experiments.bench.protocol import BenchError, _read
-from accrete_experiments.protocols import orders, spec
+from accrete_experiments.protocols import orders, spec, work
 from accrete_experiments.protocols import run as runs
 from accrete_experiments.protocols.data import Dataset, digest, load
 from accrete_experiments.protocols.results import Run
@@ -101,7 +101,14 @@ def figures(found: Run) -> list[object]:
 @pytest.mark.parametrize("asked", ["icarl", "lucir", "bic", "joint", "ranpac", "icarl+collage_resized@knn"])
 def test_a_run_measures_every_class_seen_by_every_rule_after_each_task(asked: str, tmp_path: Path) -> None:
     data = digits()
-    found = go(tmp_path, plan(data, asked), data)
+    told: list[tuple[int, bool]] = []
+    wanted = plan(data, asked)
+    (expected,) = work.of_runs([wanted], data, tmp_path).values()
+    found = run(wanted, data, tmp_path, lambda *_: None, lambda task, ran: told.append((task.number, ran)))
+    assert told == [(1, True), (2, True), (3, True)]
+    # Beside what it trains on, a task computes features of its images and of the test images. BiC sets a tenth aside.
+    trained_on = [whole - (60 + 20 * task.classes) / 3 for whole, task in zip(expected, found.tasks, strict=True)]
+    assert trained_on == pytest.approx([task.images for task in found.tasks], rel=0.1 if asked == "bic" else 1e-6)
     assert [task.class_counts for task in found.tasks] == [(2,), (2, 2), (2, 2, 2)]
     for task in found.tasks:
         assert task.totals == (20,) * task.classes
@@ -172,6 +179,9 @@ def test_a_first_task_that_was_trained_for_another_method_gives_the_same_figures
     assert len(list((tmp_path / "after" / "trained").glob("*.lock"))) == 1
     assert figures(after) == figures(alone)
     assert after.tasks[0].images == alone.tasks[0].images > 0
+    plans = [plan(data, "lucir"), plan(data, "lucir_no_balance")]
+    first = [tasks[0] for tasks in work.of_runs(plans, data, tmp_path).values()]
+    assert first == [pytest.approx(120 + 100 / 3), pytest.approx(100 / 3)]
 
 
 def test_a_first_task_that_was_trained_for_another_protocol_gives_the_same_figures(tmp_path: Path) -> None:

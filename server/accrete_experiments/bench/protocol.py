@@ -190,22 +190,23 @@ def _plans(options: ProtocolOptions, protocol: Protocol, dataset: Dataset) -> It
 
 def _run_all(plans: Sequence[Plan], dataset: Dataset, folder: Path, display: Display) -> None:
     """Each run in turn; those that another process works on are left to it."""
+    from accrete_experiments.protocols import work
     from accrete_experiments.protocols.run import Busy
     from accrete_experiments.protocols.run import run as run_plan
 
-    with display.runs(sum(len(plan.tasks) for plan in plans), folder / PROGRESS_FILE) as bar:
+    with display.runs(work.of_runs(plans, dataset, folder), folder / PROGRESS_FILE) as bar:
         for plan in plans:
-            if _run_file(folder, plan.name).exists():
-                bar.skip(len(plan.tasks), ran=False)
+            name = plan.name
+            if _run_file(folder, name).exists():
+                bar.skip(name)
                 continue
             try:
-                finished = run_plan(plan, dataset, folder, bar.progress(plan.name))
+                finished = run_plan(plan, dataset, folder, bar.progress(name), bar.task_done(name))
             except Busy:
-                display.say(f"{plan.name}: another process works on it")
-                bar.skip(len(plan.tasks), ran=False)
+                display.say(f"{name}: another process works on it")
+                bar.skip(name)
                 continue
-            bar.skip(len(plan.tasks))
-            write_json(_run_file(folder, plan.name), finished.to_dict())
+            write_json(_run_file(folder, name), finished.to_dict())
             display.finished(finished)
 
 

@@ -43,6 +43,8 @@ EVERYTHING = MemoryConfig(kind="per_class", size=10_000_000)
 
 Progress = Callable[[int, str, int, int, float], None]
 """Called with the task, the stage, how much of it is done, of how much, and the loss."""
+TaskDone = Callable[[Task, bool], None]
+"""Called with a task that is measured, and whether this call ran it: it may have been run before."""
 
 log = logging.getLogger(__name__)
 
@@ -105,7 +107,13 @@ class Memory:
         return cls(x=tensors["x"], y=tensors["y"])
 
 
-def run(plan: Plan, data: Dataset, folder: Path, progress: Progress) -> Run:
+def run(
+    plan: Plan,
+    data: Dataset,
+    folder: Path,
+    progress: Progress,
+    task_done: TaskDone = lambda task, ran: None,
+) -> Run:
     """Run what is left of `plan` in `folder`/runs and return all its tasks.
 
     On a CPU the figures follow from the plan and the number of threads alone.
@@ -115,6 +123,7 @@ def run(plan: Plan, data: Dataset, folder: Path, progress: Progress) -> Run:
         data: the protocol's; its test images are touched by `measure` alone, after each task's step.
         folder: shared by all runs of a comparison; first tasks that train alike are trained once, in `plan.trained`.
         progress: see `Progress`.
+        task_done: see `TaskDone`.
 
     Raises:
         Busy: when another process runs it just now.
@@ -123,14 +132,23 @@ def run(plan: Plan, data: Dataset, folder: Path, progress: Progress) -> Run:
     home = folder / "runs" / plan.name
     home.mkdir(parents=True, exist_ok=True)
     with _alone(home / "lock"):
-        tasks = [_task(plan, data, folder, number, progress) for number in range(1, len(plan.tasks) + 1)]
+        tasks = tuple(_tasks(plan, data, folder, progress, task_done))
     return Run(
         method=plan.asked,
         seed=plan.seed,
         protocol=plan.protocol.to_dict(),
         labels=tuple(data.names[index] for task in plan.tasks for index in task),
-        tasks=tuple(tasks),
+        tasks=tasks,
     )
+
+
+def _tasks(plan: Plan, data: Dataset, folder: Path, progress: Progress, task_done: TaskDone) -> Iterator[Task]:
+    for number in range(1, len(plan.tasks) + 1):
+        before = _done(task_folder(folder, plan, number))
+        task = before or _run_task(plan, data, folder, number, progress)
+        _forget(folder, plan, number)
+        task_done(task, before is None)
+        yield task
 
 
 def _done(here: Path) -> Task | None:
@@ -141,11 +159,8 @@ def _done(here: Path) -> Task | None:
         return None
 
 
-def _task(plan: Plan, data: Dataset, folder: Path, number: int, progress: Progress) -> Task:
+def _run_task(plan: Plan, data: Dataset, folder: Path, number: int, progress: Progress) -> Task:
     here = task_folder(folder, plan, number)
-    if (done := _done(here)) is not None:
-        _forget(folder, plan, number)
-        return done
     _clear(here)
     if number == 1:
         _share_training(plan, data, folder, progress)
@@ -153,7 +168,6 @@ def _task(plan: Plan, data: Dataset, folder: Path, number: int, progress: Progre
     task = _measured(plan, data, number, candidate, _with_training(plan, folder, number, result), memory)
     export.write_tensors(here / MEMORY_FILE, {"x": memory.x, "y": memory.y})
     write_json(here / TASK_FILE, asdict(task))
-    _forget(folder, plan, number)
     return task
 
 
@@ -209,7 +223,7 @@ def _ranks_of_arrival(plan: Plan, data: Dataset, number: int) -> Tensor:
 def _job(plan: Plan, data: Dataset, folder: Path, number: int) -> Job:
     labels = [data.names[index] for task in plan.tasks[:number] for index in task]
     old = sum(len(task) for task in plan.tasks[: number - 1])
-    shared = _trained_folder(plan, folder)
+    shared = trained_folder(plan, folder)
     return Job(
         version=number,
         labels=tuple(labels),
@@ -227,7 +241,7 @@ def _job(plan: Plan, data: Dataset, folder: Path, number: int) -> Job:
 
 def _share_training(plan: Plan, data: Dataset, folder: Path, progress: Progress) -> None:
     """Train the first task, without a memory and into a folder of its own, where no run has trained its like."""
-    shared = _trained_folder(plan, folder)
+    shared = trained_folder(plan, folder)
     if shared is None:
         return
     shared.parent.mkdir(parents=True, exist_ok=True)
@@ -248,7 +262,7 @@ def _share_training(plan: Plan, data: Dataset, folder: Path, progress: Progress)
 
 def _with_training(plan: Plan, folder: Path, number: int, result: Result) -> Result:
     """Return the result with time and images of a first task's training that several runs share."""
-    shared = _trained_folder(plan, folder) if number == 1 else None
+    shared = trained_folder(plan, folder) if number == 1 else None
     if shared is None:
         return result
     trained = Result.read(shared)
@@ -339,7 +353,7 @@ def task_folder(folder: Path, plan: Plan, number: int) -> Path:
     return folder / "runs" / plan.name / f"phase-{number:02d}"
 
 
-def _trained_folder(plan: Plan, folder: Path) -> Path | None:
+def trained_folder(plan: Plan, folder: Path) -> Path | None:
     """Return where the first task's training is shared, None for a method that does not train it."""
     method, model = plan.method, plan.protocol.model
     if method.frozen != "never" and (model.weights or model.backbone == IDENTITY):
