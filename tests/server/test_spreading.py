@@ -202,9 +202,9 @@ def test_the_address_that_was_given_is_not_gone_back_to_while_the_server_there_i
     home = spread.take("/call")
     servers = [op.ServerInfo(id=name, address=f"127.0.0.1:{number}") for number, name in enumerate("ab", 2)]
     spread.heard(home, op.ListServersResponse(servers=servers, self="a", revision=1))
-    first, second = sorted(spread.new(), key=lambda seat: seat.address)
-    for seat, name in ((first, "a"), (second, "b")):
-        spread.heard(seat, op.ListServersResponse(servers=servers, self=name, revision=1))
+    first, second = sorted(spread.new(), key=lambda target: target.address)
+    for target, name in ((first, "a"), (second, "b")):
+        spread.heard(target, op.ListServersResponse(servers=servers, self=name, revision=1))
     assert {spread.take("/call") for _ in range(4)} == {first, second}
     spread.missed(first, DeadlineExceeded("it hangs"))
     assert {spread.take("/call") for _ in range(4)} == {second}
@@ -218,7 +218,7 @@ def test_while_nobody_is_reached_everybody_is_asked_again_in_each_round():
     home = spread.take("/call")
     servers = [op.ServerInfo(id=name, address=f"127.0.0.1:{number}") for number, name in enumerate("abc", 2)]
     spread.heard(home, op.ListServersResponse(servers=servers, self="a", revision=1))
-    first, second, third = sorted(spread.new(), key=lambda seat: seat.address)
+    first, second, third = sorted(spread.new(), key=lambda target: target.address)
     spread.heard(first, op.ListServersResponse(servers=servers, self="a", revision=1))
     for _ in range(20):
         spread.missed(second, Unavailable("it listens nowhere"))

@@ -17,7 +17,7 @@ from .._errors import AccreteError, Cancelled, InternalError, Unavailable, from_
 from ..v1 import operation_pb2 as op
 from .base import Work
 from .methods import LIST_SERVERS, Method
-from .spreading import Lane, Seat, Spread, one_round
+from .spreading import Lane, Spread, Target, one_round
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -63,37 +63,37 @@ class AsyncTransport:
 
     async def unary(self, method: Method[Q, R], request: Q, timeout_s: float) -> R:
         spread = self._spread
-        lane, seat = self._take(method)
+        lane, target = self._take(method)
         try:
             asked = spread.required()
-            with _translated(partial(self._failed, seat, lane), closed=lambda: self._cut(seat, lane)):
-                call = lane.unary(method)(request, timeout=timeout_s, metadata=spread.metadata(seat))
+            with _translated(partial(self._failed, target, lane), closed=lambda: self._cut(target, lane)):
+                call = lane.unary(method)(request, timeout=timeout_s, metadata=spread.metadata(target))
                 response: R = await call
                 trailers = await call.trailing_metadata() if spread.wanted else None
-            if spread.answer(seat, method.path, asked, trailers):
+            if spread.answer(target, method.path, asked, trailers):
                 self._members = asyncio.get_running_loop().create_task(_look_after(weakref.ref(self)))
             return response
         finally:
-            spread.give_back(seat)
+            spread.give_back(target)
 
     async def subscribe(self, method: Method[Q, R], request: Q) -> AsyncStream[R]:
-        lane, seat = self._take(method)
+        lane, target = self._take(method)
         start = lane.channel.unary_stream(method.path, method.encode, method.decode)
         stream: AsyncStream[R] = self._streamed(
-            AsyncStream, seat, lane, lambda: start(request, metadata=self._spread.metadata(seat))
+            AsyncStream, target, lane, lambda: start(request, metadata=self._spread.metadata(target))
         )
         return stream
 
     async def duplex(self, method: Method[Q, R], timeout_s: float) -> AsyncDuplex[Q, R]:
-        lane, seat = self._take(method)
+        lane, target = self._take(method)
         start: Any = lane.channel.stream_stream(method.path, method.encode, method.decode)
         duplex: AsyncDuplex[Q, R] = self._streamed(
-            AsyncDuplex, seat, lane, lambda: start(timeout=timeout_s, metadata=self._spread.metadata(seat))
+            AsyncDuplex, target, lane, lambda: start(timeout=timeout_s, metadata=self._spread.metadata(target))
         )  # without an iterator: requests are written
         return duplex
 
-    async def ask(self, seats: Sequence[Seat], timeout_s: float) -> list[op.ListServersResponse | AccreteError]:
-        return list(await asyncio.gather(*(self._ask(seat, timeout_s) for seat in seats)))
+    async def ask(self, targets: Sequence[Target], timeout_s: float) -> list[op.ListServersResponse | AccreteError]:
+        return list(await asyncio.gather(*(self._ask(target, timeout_s) for target in targets)))
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
@@ -126,46 +126,46 @@ class AsyncTransport:
     async def close_lane(self, lane: Lane) -> None:
         await lane.channel.close(None)
 
-    async def _ask(self, seat: Seat, timeout_s: float) -> op.ListServersResponse | AccreteError:
-        lane = self._spread.lane(seat)
+    async def _ask(self, target: Target, timeout_s: float) -> op.ListServersResponse | AccreteError:
+        lane = self._spread.lane(target)
         try:
             with _translated(from_rpc):
                 call = lane.unary(LIST_SERVERS)
                 response: op.ListServersResponse = await call(
-                    op.ListServersRequest(), timeout=timeout_s, metadata=self._spread.metadata(seat)
+                    op.ListServersRequest(), timeout=timeout_s, metadata=self._spread.metadata(target)
                 )
         except AccreteError as error:
             return error
         return response
 
-    def _take(self, method: Method[Any, Any]) -> tuple[Lane, Seat]:
+    def _take(self, method: Method[Any, Any]) -> tuple[Lane, Target]:
         """Return who takes a call. Its channel is made now, when the loop runs that it is to belong to."""
         if self._closed:
             raise Cancelled("the client is closed")
-        seat = self._spread.take(method.path)
-        return self._spread.lane(seat), seat
+        target = self._spread.take(method.path)
+        return self._spread.lane(target), target
 
-    def _streamed(self, kind: Any, seat: Seat, lane: Lane, start: Callable[[], Any]) -> Any:
+    def _streamed(self, kind: Any, target: Target, lane: Lane, start: Callable[[], Any]) -> Any:
         try:
-            with _translated(partial(self._failed, seat, lane), closed=lambda: self._cut(seat, lane)):
+            with _translated(partial(self._failed, target, lane), closed=lambda: self._cut(target, lane)):
                 return kind(
                     start(),
-                    partial(self._failed, seat, lane),
-                    partial(self._cut, seat, lane),
-                    partial(self._spread.give_back, seat),
+                    partial(self._failed, target, lane),
+                    partial(self._cut, target, lane),
+                    partial(self._spread.give_back, target),
                 )
         except AccreteError:
-            self._spread.give_back(seat)
+            self._spread.give_back(target)
             raise
 
-    def _failed(self, seat: Seat, lane: Lane, error: grpc.RpcError) -> AccreteError:
+    def _failed(self, target: Target, lane: Lane, error: grpc.RpcError) -> AccreteError:
         """Return the error of a failed call."""
         trailers: Any = error.trailing_metadata()
-        return self._spread.fail(seat, lane, from_unary(error, closed=self._closed or lane.closed), trailers)
+        return self._spread.fail(target, lane, from_unary(error, closed=self._closed or lane.closed), trailers)
 
-    def _cut(self, seat: Seat, lane: Lane) -> AccreteError:
+    def _cut(self, target: Target, lane: Lane) -> AccreteError:
         """Return the error of a call whose channel was closed under it."""
-        return self._spread.fail(seat, lane, Cancelled("the client was closed during the call"), None)
+        return self._spread.fail(target, lane, Cancelled("the client was closed during the call"), None)
 
 
 async def _look_after(reference: weakref.ref[AsyncTransport]) -> None:

@@ -86,7 +86,7 @@ class Lane:
 
 
 @dataclass(slots=True, eq=False)
-class Seat:
+class Target:
     """A server as calls see it: the one at the address that was given (or several there), or a member."""
 
     address: str
@@ -154,10 +154,10 @@ class Spread:
         """Whether there are members to look after."""
         self._endpoint = endpoint
         self._interface = interface
-        self._home = Seat(address=single, open=lambda: endpoint.channel(interface), reached=True)
-        self._members: dict[str, Seat] = {}
-        self._former: dict[str, Seat] = {}
-        self._usable: tuple[Seat, ...] = (self._home,)
+        self._home = Target(address=single, open=lambda: endpoint.channel(interface), reached=True)
+        self._members: dict[str, Target] = {}
+        self._former: dict[str, Target] = {}
+        self._usable: tuple[Target, ...] = (self._home,)
         self._lock = threading.Lock()
         self._turn = 0
         self._revision = -1
@@ -165,52 +165,52 @@ class Spread:
         self._round = _Round()
         self._salt = os.urandom(8)
 
-    def take(self, path: str) -> Seat:
+    def take(self, path: str) -> Target:
         """Return the server for a call, which is to be given back."""
         with self._lock:
             usable = self._usable
-            seat = usable[0]
+            target = usable[0]
             if path in _HOME_FIRST and self._home.reached:
-                seat = self._home
+                target = self._home
             elif len(usable) > 1:
                 self._turn += 1
                 places = range(self._turn, self._turn + len(usable))
-                seat = min((usable[place % len(usable)] for place in places), key=_load)
-            seat.in_flight += 1
+                target = min((usable[place % len(usable)] for place in places), key=_load)
+            target.in_flight += 1
             self._round.used = True
-        return seat
+        return target
 
-    def give_back(self, seat: Seat) -> None:
+    def give_back(self, target: Target) -> None:
         """Note that a call has ended."""
         with self._lock:
-            seat.in_flight -= 1
+            target.in_flight -= 1
 
-    def lane(self, seat: Seat) -> Lane:
+    def lane(self, target: Target) -> Lane:
         """Return the way to a server, opened at the first time."""
         with self._lock:
-            if seat.lane is None:
-                seat.lane = Lane(seat.open())
-            return seat.lane
+            if target.lane is None:
+                target.lane = Lane(target.open())
+            return target.lane
 
     def lanes(self) -> list[Lane]:
         """Return all that are open."""
         with self._lock:
-            seats = [*self._all(), *self._former.values()]
-            return [seat.lane for seat in seats if seat.lane is not None] + self._round.lanes
+            targets = [*self._all(), *self._former.values()]
+            return [target.lane for target in targets if target.lane is not None] + self._round.lanes
 
-    def metadata(self, seat: Seat) -> tuple[tuple[str, str | bytes], ...]:
+    def metadata(self, target: Target) -> tuple[tuple[str, str | bytes], ...]:
         """Return the metadata of a call to a server."""
         required, given = self._required, self._endpoint.metadata
-        if seat.settled >= required.number:
+        if target.settled >= required.number:
             return given
         exactly = " =" if required.exactly else ""
         return (*given, (AFTER_KEY, f"{required.version} {required.revision}{exactly}"))
 
-    def answer(self, seat: Seat, path: str, asked: int, trailers: Trailers | None) -> bool:
+    def answer(self, target: Target, path: str, asked: int, trailers: Trailers | None) -> bool:
         """Take notice of an answer; return whether the members are to be looked after from now on.
 
         Args:
-            seat: who answered.
+            target: who answered.
             path: of the call.
             asked: the number of what was required when the call began.
             trailers: the answer's trailing metadata.
@@ -220,18 +220,18 @@ class Spread:
             return False
         state, version, revision = told
         with self._lock:
-            seat.answered = True
-            seat.settled = max(seat.settled, asked)
-            if seat.failures:
-                seat.failures = seat.misses = 0
-                seat.retry_at = 0.0
-                seat.reached = True
+            target.answered = True
+            target.settled = max(target.settled, asked)
+            if target.failures:
+                target.failures = target.misses = 0
+                target.retry_at = 0.0
+                target.reached = True
                 self._rank()
-            if state == "draining" and not seat.draining:
-                seat.draining = True
+            if state == "draining" and not target.draining:
+                target.draining = True
                 self._rank()
             if path in _SETTLING or path == ACTIVATE_VERSION.path:
-                self._require(seat, version, revision, exactly=path == ACTIVATE_VERSION.path)
+                self._require(target, version, revision, exactly=path == ACTIVATE_VERSION.path)
             begin, self.began = not self.began, True
         return begin
 
@@ -239,7 +239,7 @@ class Spread:
         """Return the number of what is required of servers now."""
         return self._required.number
 
-    def fail(self, seat: Seat, lane: Lane, error: AccreteError, trailers: Trailers | None) -> AccreteError:
+    def fail(self, target: Target, lane: Lane, error: AccreteError, trailers: Trailers | None) -> AccreteError:
         """Take notice of a failed call, and return the error to raise."""
         if lane.closed and isinstance(error, Cancelled):  # by us: the server is no member any more, or is stuck
             error = Unavailable("the server is gone or stuck, and the call went no further")
@@ -248,83 +248,83 @@ class Spread:
         told = _told(trailers)
         if told is not None and told[0] == "draining":
             with self._lock:
-                seat.draining = True
+                target.draining = True
                 self._rank()
-                error.elsewhere = isinstance(error, Unavailable) and self._others(seat)
+                error.elsewhere = isinstance(error, Unavailable) and self._others(target)
         elif told is None and self.began and isinstance(error, Unavailable) and error.retry_after is None:
             with self._lock:
-                self._down(seat)
-                error.elsewhere = self._others(seat)
+                self._down(target)
+                error.elsewhere = self._others(target)
         return error
 
-    def due(self) -> list[Seat]:
+    def due(self) -> list[Target]:
         """Return the servers that are to be asked now who the members are, and begin a round."""
         now = time.monotonic()
         with self._lock:
             news, self._round.used = self._round.used, False
             self._round.idle = 0 if news else self._round.idle + 1
             lost = self._lost()
-            asked = [seat for seat in self._all() if not seat.reached and (lost or seat.retry_at <= now)]
-            if self._round.idle % _IDLE and not any(seat.in_flight for seat in self._all()):
+            asked = [target for target in self._all() if not target.reached and (lost or target.retry_at <= now)]
+            if self._round.idle % _IDLE and not any(target.in_flight for target in self._all()):
                 return []
             if lost:
                 asked += self._former.values()
             else:
-                for seat in self._former.values():
-                    self._drop(seat)
-            asked += [seat for seat in self._all() if seat.reached and seat.in_flight and not seat.answered]
+                for target in self._former.values():
+                    self._drop(target)
+            asked += [target for target in self._all() if target.reached and target.in_flight and not target.answered]
             self._round.turn += 1
             several = not self._home.address and self._round.turn % _SEVERAL == 0
             ask_home = self._revision < 0 or several
             polled = self._home if ask_home else self._usable[self._round.turn % len(self._usable)]
-            for seat in self._all():
-                seat.answered = False
+            for target in self._all():
+                target.answered = False
             return list(dict.fromkeys([*asked, polled]))
 
-    def new(self) -> list[Seat]:
+    def new(self) -> list[Target]:
         """Return the members that nobody has asked yet."""
         with self._lock:
-            return [seat for seat in self._members.values() if not seat.reached and not seat.failures]
+            return [target for target in self._members.values() if not target.reached and not target.failures]
 
-    def heard(self, seat: Seat, response: op.ListServersResponse) -> None:
+    def heard(self, target: Target, response: op.ListServersResponse) -> None:
         """Take notice of who the members are, as a server says."""
         with self._lock:
-            if seat is not self._home and response.self not in seat.ids:
-                self._down(seat)  # another server is there, behind an address that is translated perhaps
+            if target is not self._home and response.self not in target.ids:
+                self._down(target)  # another server is there, behind an address that is translated perhaps
                 return
-            if self._former.pop(seat.address, None) is not None:
-                self._members[seat.address] = seat
+            if self._former.pop(target.address, None) is not None:
+                self._members[target.address] = target
             if not response.self:
-                seat.others_until = time.monotonic() + _OTHERS_S
-            if seat.id != response.self:
-                seat.id, seat.draining = response.self, False
-            seat.reached, seat.failures, seat.misses, seat.retry_at = True, 0, 0, 0.0
+                target.others_until = time.monotonic() + _OTHERS_S
+            if target.id != response.self:
+                target.id, target.draining = response.self, False
+            target.reached, target.failures, target.misses, target.retry_at = True, 0, 0, 0.0
             if response.self and response.revision >= self._revision:
                 self._revision = response.revision
                 self._update(response.servers)
             self._rank()
 
-    def missed(self, seat: Seat, error: AccreteError) -> None:
+    def missed(self, target: Target, error: AccreteError) -> None:
         """Take notice of a server that did not say who the members are."""
         with self._lock:
-            if seat is self._home and not isinstance(error, Unavailable | DeadlineExceeded | Cancelled):
+            if target is self._home and not isinstance(error, Unavailable | DeadlineExceeded | Cancelled):
                 if isinstance(error, IncompatibleServer):  # of an earlier release, and so no member
-                    seat.id, seat.others_until = "", time.monotonic() + _OTHERS_S
-                seat.reached, seat.failures, seat.misses, seat.retry_at = True, 0, 0, 0.0
+                    target.id, target.others_until = "", time.monotonic() + _OTHERS_S
+                target.reached, target.failures, target.misses, target.retry_at = True, 0, 0, 0.0
                 self._rank()
                 return
-            if seat.answered:  # it has other things to do
+            if target.answered:  # it has other things to do
                 return
-            self._down(seat)
-            seat.misses = seat.misses + 1 if isinstance(error, DeadlineExceeded) else 0
-            if seat.misses >= _MISSES and seat.lane is not None and self._others(seat):
-                seat.misses = 0
-                self._drop(seat)
+            self._down(target)
+            target.misses = target.misses + 1 if isinstance(error, DeadlineExceeded) else 0
+            if target.misses >= _MISSES and target.lane is not None and self._others(target):
+                target.misses = 0
+                self._drop(target)
 
     def suspects(self) -> bool:
         """Return whether a server that calls wait for is to be asked once more, before these are made elsewhere."""
         with self._lock:
-            return any(seat.misses and seat.in_flight for seat in self._all())
+            return any(target.misses and target.in_flight for target in self._all())
 
     def dropped(self) -> list[Lane]:
         """Return the lanes to close, whose calls are then made elsewhere."""
@@ -332,39 +332,39 @@ class Spread:
             lanes, self._round.lanes = self._round.lanes, []
         return lanes
 
-    def _all(self) -> list[Seat]:
+    def _all(self) -> list[Target]:
         return [self._home, *self._members.values()]
 
     def _lost(self) -> bool:
-        return not any(seat.reached for seat in self._all())
+        return not any(target.reached for target in self._all())
 
-    def _others(self, seat: Seat) -> bool:
-        return any(other is not seat and other.reached for other in self._usable)
+    def _others(self, target: Target) -> bool:
+        return any(other is not target and other.reached for other in self._usable)
 
-    def _down(self, seat: Seat) -> None:
-        seat.reached = False
-        seat.failures += 1
-        last_s = _LAST_S if seat.id or seat is self._home else _NEVER_S
-        seat.retry_at = time.monotonic() + min(last_s, _FIRST_S * 2.0 ** min(seat.failures - 1, 16))
-        if seat is not self._home and seat.id and seat.id == self._home.id and self._home.reached:
+    def _down(self, target: Target) -> None:
+        target.reached = False
+        target.failures += 1
+        last_s = _LAST_S if target.id or target is self._home else _NEVER_S
+        target.retry_at = time.monotonic() + min(last_s, _FIRST_S * 2.0 ** min(target.failures - 1, 16))
+        if target is not self._home and target.id and target.id == self._home.id and self._home.reached:
             self._down(self._home)  # the same server answered there: calls would wait for it once more
         self._rank()
 
-    def _drop(self, seat: Seat) -> None:
-        if seat.lane is not None:
-            seat.lane.closed = True
-            self._round.lanes.append(seat.lane)
-            seat.lane = None
+    def _drop(self, target: Target) -> None:
+        if target.lane is not None:
+            target.lane.closed = True
+            self._round.lanes.append(target.lane)
+            target.lane = None
 
     def _rank(self) -> None:
         """Choose the servers that calls go to."""
         home, members = self._home, list(self._members.values())
-        direct = {seat.id for seat in members if seat.reached}
-        reached = [seat for seat in members if seat.reached]
+        direct = {target.id for target in members if target.reached}
+        reached = [target for target in members if target.reached]
         if home.reached and (home.id not in direct or time.monotonic() < home.others_until):
             reached.append(home)
-        staying = [seat for seat in reached if not seat.draining]
-        known = [home, *(seat for seat in members if seat.id)]
+        staying = [target for target in reached if not target.draining]
+        known = [home, *(target for target in members if target.id)]
         self._usable = tuple(staying or reached or known)
 
     def _update(self, servers: Sequence[op.ServerInfo]) -> None:
@@ -381,17 +381,17 @@ class Spread:
                 gone.reached, gone.failures, gone.retry_at = False, 0, 0.0
                 self._former[address] = gone
         for address in drawn:
-            seat = self._members.get(address) or self._former.pop(address, None)
-            if seat is None:
-                seat = Seat(address=address, open=self._opener(address))
-            self._members[address] = seat
-            seat.ids = frozenset(ids[address])
-            if seat.id and seat.id not in seat.ids:  # started again: another process is there
-                seat.id, seat.draining, seat.reached, seat.failures, seat.retry_at = "", False, False, 0, 0.0
+            target = self._members.get(address) or self._former.pop(address, None)
+            if target is None:
+                target = Target(address=address, open=self._opener(address))
+            self._members[address] = target
+            target.ids = frozenset(ids[address])
+            if target.id and target.id not in target.ids:  # started again: another process is there
+                target.id, target.draining, target.reached, target.failures, target.retry_at = "", False, False, 0, 0.0
         while len(self._former) > MOST:
             self._drop(self._former.pop(next(iter(self._former))))
-        for seat in self._all():
-            seat.draining = seat.draining or seat.id in draining
+        for target in self._all():
+            target.draining = target.draining or target.id in draining
 
     def _opener(self, address: str) -> Callable[[], Any]:
         return lambda: self._endpoint.at(address).channel(self._interface)
@@ -399,7 +399,7 @@ class Spread:
     def _draw(self, address: str) -> bytes:
         return hashlib.blake2b(address.encode(), key=self._salt, digest_size=8).digest()
 
-    def _require(self, seat: Seat, version: int, revision: int, *, exactly: bool) -> None:
+    def _require(self, target: Target, version: int, revision: int, *, exactly: bool) -> None:
         """Require of all servers what one has reached; `exactly` that version, by a call that may take it back."""
         before = self._required
         if not exactly:
@@ -407,12 +407,12 @@ class Spread:
         revision = max(revision, before.revision)
         number = before.number + 1
         self._required = _Required(number=number, version=version, revision=revision, exactly=exactly)
-        seat.settled = number
+        target.settled = number
 
 
-def _load(seat: Seat) -> int:
+def _load(target: Target) -> int:
     """Return what is compared. Those that fail, which are in line where no other is left, end a call the soonest."""
-    return seat.in_flight if seat.reached else 0
+    return target.in_flight if target.reached else 0
 
 
 def _told(trailers: Trailers | None) -> tuple[str, int, int] | None:
@@ -428,7 +428,7 @@ def _told(trailers: Trailers | None) -> tuple[str, int, int] | None:
 class Asking(Protocol):
     """What looks after the members by a transport."""
 
-    async def ask(self, seats: Sequence[Seat], timeout_s: float) -> list[op.ListServersResponse | AccreteError]:
+    async def ask(self, targets: Sequence[Target], timeout_s: float) -> list[op.ListServersResponse | AccreteError]:
         """Ask servers who the members are, all at the same time, and return each one's answer or error."""
 
     async def close_lane(self, lane: Lane) -> None:
@@ -441,14 +441,14 @@ async def one_round(spread: Spread, transport: Asking) -> float:
     Returns:
         The seconds until the next round.
     """
-    seats = spread.due()
-    while seats:
-        for seat, answer in zip(seats, await transport.ask(seats, ASK_S), strict=True):
+    targets = spread.due()
+    while targets:
+        for target, answer in zip(targets, await transport.ask(targets, ASK_S), strict=True):
             if isinstance(answer, AccreteError):
-                spread.missed(seat, answer)
+                spread.missed(target, answer)
             else:
-                spread.heard(seat, answer)
+                spread.heard(target, answer)
         for lane in spread.dropped():
             await transport.close_lane(lane)
-        seats = spread.new()
+        targets = spread.new()
     return _FIRST_S if spread.suspects() else ROUND_S

@@ -20,7 +20,7 @@ from .._errors import AccreteError, Cancelled, from_rpc, from_unary
 from ..v1 import operation_pb2 as op
 from .base import Work
 from .methods import LIST_SERVERS, Method
-from .spreading import Lane, Seat, Spread, one_round
+from .spreading import Lane, Spread, Target, one_round
 
 Q = TypeVar("Q")
 R = TypeVar("R")
@@ -86,49 +86,49 @@ class SyncTransport:
 
     async def unary(self, method: Method[Q, R], request: Q, timeout_s: float) -> R:
         spread = self._spread
-        lane, seat = self._take(method)
+        lane, target = self._take(method)
         try:
             asked = spread.required()
             call = lane.unary(method)
             try:
                 if not spread.wanted:
-                    response: R = call(request, timeout=timeout_s, metadata=spread.metadata(seat))
+                    response: R = call(request, timeout=timeout_s, metadata=spread.metadata(target))
                     return response
-                response, ended = call.with_call(request, timeout=timeout_s, metadata=spread.metadata(seat))
+                response, ended = call.with_call(request, timeout=timeout_s, metadata=spread.metadata(target))
             except (grpc.RpcError, ValueError) as error:
-                raise self._failed(seat, lane, error) from error
-            if spread.answer(seat, method.path, asked, ended.trailing_metadata()):
+                raise self._failed(target, lane, error) from error
+            if spread.answer(target, method.path, asked, ended.trailing_metadata()):
                 self._look_after()
             return response
         finally:
-            spread.give_back(seat)
+            spread.give_back(target)
 
     async def subscribe(self, method: Method[Q, R], request: Q) -> SyncStream[R]:
-        lane, seat = self._take(method)
+        lane, target = self._take(method)
         start = lane.channel.unary_stream(method.path, method.encode, method.decode)
         stream: SyncStream[R] = self._streamed(
-            SyncStream, seat, lane, lambda: start(request, metadata=self._spread.metadata(seat))
+            SyncStream, target, lane, lambda: start(request, metadata=self._spread.metadata(target))
         )
         return stream
 
     async def duplex(self, method: Method[Q, R], timeout_s: float) -> SyncDuplex[Q, R]:
-        lane, seat = self._take(method)
+        lane, target = self._take(method)
         start = lane.channel.stream_stream(method.path, method.encode, method.decode)
 
         def begin(requests: Iterator[Q]) -> Any:
-            return start(requests, timeout=timeout_s, metadata=self._spread.metadata(seat))
+            return start(requests, timeout=timeout_s, metadata=self._spread.metadata(target))
 
-        duplex: SyncDuplex[Q, R] = self._streamed(SyncDuplex, seat, lane, begin)
+        duplex: SyncDuplex[Q, R] = self._streamed(SyncDuplex, target, lane, begin)
         return duplex
 
-    async def ask(self, seats: Sequence[Seat], timeout_s: float) -> list[op.ListServersResponse | AccreteError]:
+    async def ask(self, targets: Sequence[Target], timeout_s: float) -> list[op.ListServersResponse | AccreteError]:
         request, calls = op.ListServersRequest(), []
         if self._closed:
-            return [Cancelled("the client is closed") for _ in seats]
-        for seat in seats:
-            lane = self._spread.lane(seat)
+            return [Cancelled("the client is closed") for _ in targets]
+        for target in targets:
+            lane = self._spread.lane(target)
             try:
-                metadata = self._spread.metadata(seat)
+                metadata = self._spread.metadata(target)
                 calls.append(lane.unary(LIST_SERVERS).future(request, timeout=timeout_s, metadata=metadata))
             except ValueError:  # closed meanwhile
                 calls.append(None)
@@ -159,28 +159,28 @@ class SyncTransport:
     async def close_lane(self, lane: Lane) -> None:
         lane.channel.close()
 
-    def _take(self, method: Method[Any, Any]) -> tuple[Lane, Seat]:
+    def _take(self, method: Method[Any, Any]) -> tuple[Lane, Target]:
         if self._closed:
             raise Cancelled("the client is closed")
-        seat = self._spread.take(method.path)
-        return self._spread.lane(seat), seat
+        target = self._spread.take(method.path)
+        return self._spread.lane(target), target
 
-    def _streamed(self, kind: Any, seat: Seat, lane: Lane, start: Any) -> Any:
+    def _streamed(self, kind: Any, target: Target, lane: Lane, start: Any) -> Any:
         try:
-            return kind(start, partial(self._failed, seat, lane), partial(self._spread.give_back, seat))
+            return kind(start, partial(self._failed, target, lane), partial(self._spread.give_back, target))
         except ValueError as error:
-            self._spread.give_back(seat)
-            raise self._failed(seat, lane, error) from error
+            self._spread.give_back(target)
+            raise self._failed(target, lane, error) from error
 
-    def _failed(self, seat: Seat, lane: Lane, error: grpc.RpcError | ValueError) -> AccreteError:
+    def _failed(self, target: Target, lane: Lane, error: grpc.RpcError | ValueError) -> AccreteError:
         """Return the error of a failed call; gRPC raises ValueError for one on a channel that is closed."""
         if not isinstance(error, grpc.RpcError):
             if not (lane.closed or self._closed):
                 raise error
-            return self._spread.fail(seat, lane, Cancelled("the client was closed during the call"), None)
+            return self._spread.fail(target, lane, Cancelled("the client was closed during the call"), None)
         kind = from_unary(error, closed=self._closed or lane.closed)
         trailers: Any = error.trailing_metadata()
-        return self._spread.fail(seat, lane, kind, trailers)
+        return self._spread.fail(target, lane, kind, trailers)
 
     def _look_after(self) -> None:
         """Look after the members on a thread, until this is closed or nobody has it any more."""
