@@ -116,10 +116,9 @@ def _look(address: str, out: Path, doubtful: list[tuple[str, Path]], client: Cli
         page.locator(".tile").nth(8).wait_for()
         page.get_by_role("button", name="Choose all").first.click()
         _save(page, out / "page-inbox-many.png")
-        newest, *_, before = [one.version for one in client.versions() if one.state == "ready"][:4]
-        page.goto(f"{address}#/versions/{newest}/{before}")
+        _compare(page, address, [one.version for one in client.versions() if one.state == "ready"])
         page.locator(".heatmap").wait_for()
-        page.locator(".changes").evaluate("list => list.closest('section').scrollIntoView()")
+        page.locator("#change").evaluate("heading => heading.closest('section').scrollIntoView()")
         _save(page, out / "page-versions.png")
         page.goto(f"{address}#/try")
         page.locator("input[type=file]").set_input_files(doubtful[len(doubtful) // 2][1])
@@ -129,6 +128,16 @@ def _look(address: str, out: Path, doubtful: list[tuple[str, Path]], client: Cli
         dark.goto(f"{address}#/classes/{doubtful[0][0]}")
         dark.locator(".kept .tile").first.wait_for()
         _save(dark, out / "page-classes.png")
+
+
+def _compare(page: Page, address: str, versions: list[int]) -> None:
+    """Show the newest version beside the last before it by which the accuracy of some class changed, or the first."""
+    newest, *earlier = versions
+    for before in earlier:
+        page.goto(f"{address}#/versions/{newest}/{before}")
+        page.locator("#change", has_text=f"from v{before} to v{newest}").wait_for()
+        if page.locator(".changes").count():
+            return
 
 
 def _ask_on(client: Client, photographs: list[tuple[str, Path]], enough: threading.Event) -> None:

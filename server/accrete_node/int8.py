@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from accrete_kit.atomic_file import write_bytes
 from accrete_kit.plain import plain
+from accrete_kit.visible_files import visible_files
 from accrete_learner.backbone_names import ONNX, is_frozen
 from accrete_learner.config import IDENTITY, ModelConfig
 from accrete_learner.frozen_backbone import frozen_backbone
@@ -84,7 +85,7 @@ def _images(folder: Path, model: ModelConfig, max_pixels: int, max_bytes: int) -
     """
     if not folder.is_dir():
         raise ValueError(f"{folder}: no folder of images")
-    files = sorted(path for path in folder.rglob("*") if path.is_file() and not _is_hidden(path.relative_to(folder)))
+    files = sorted(visible_files(folder))
     random.Random(0).shuffle(files)
     reader = ImageReader(model.input_spec, max_pixels=max_pixels, max_bytes=max_bytes)
     found, left_out = list[NDArray[Any]](), list[Path]()
@@ -98,10 +99,6 @@ def _images(folder: Path, model: ModelConfig, max_pixels: int, max_bytes: int) -
     if len(found) < FEWEST:
         raise ValueError(f"{folder}: {len(found)} images that can be read; at least {FEWEST} are needed")
     return found, f" ({len(left_out)} files are no images, such as {left_out[0]})" if left_out else ""
-
-
-def _is_hidden(path: Path) -> bool:
-    return any(part.startswith(".") for part in path.parts)
 
 
 def _measured(graphs: Sequence[bytes], images: NDArray[Any]) -> tuple[list[NDArray[Any]], list[float]]:

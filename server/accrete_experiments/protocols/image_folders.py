@@ -15,6 +15,7 @@ from PIL import Image, ImageOps
 
 from accrete._calls import folder
 from accrete_kit import cores
+from accrete_kit.visible_files import visible_files
 from accrete_model.input_spec import InputSpec
 from accrete_server.images import BadImage, ImageReader
 
@@ -114,8 +115,7 @@ def _tree(root: Path) -> dict[str, list[Path]]:
 
 
 def _images(root: Path) -> list[Path]:
-    below = (path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    return sorted(path for path in below if not any(part.startswith(".") for part in path.relative_to(root).parts))
+    return sorted(path for path in visible_files(root) if path.suffix.lower() in SUFFIXES)
 
 
 def _split(root: Path) -> tuple[dict[str, list[Path]], dict[str, list[Path]]]:
