@@ -49,7 +49,7 @@ class Run:
             here.client, self._ledger, dimensions=DIMENSIONS, seed=self._seed + self._loads, run=f"r{self._loads}"
         )
         known = len(self._ledger.acknowledged)
-        until(lambda: len(here.serving()) == SERVERS, "the servers, on a node each", seconds=_SETTLE_S)
+        until(lambda: here.apart(SERVERS), "the servers, on a node each", seconds=_SETTLE_S)
         with load.steady():
             first = wait_whole(here, load.image, 0 if here.store.registry.state().version else 1)
             if first.lacks:

@@ -230,6 +230,30 @@ def test_while_nobody_is_reached_everybody_is_asked_again_in_each_round():
     assert {home, first, second} == set(spread.due())
 
 
+@pytest.mark.unit
+def test_a_call_that_hangs_at_one_of_several_addresses_is_made_elsewhere_though_another_there_answers_the_question():
+    spread = spreading.Spread(endpoint("127.0.0.1:1,127.0.0.1:2", False), grpc, wanted=True)
+    home = spread.take("/call")
+    lane = spread.lane(home)
+    servers = [op.ServerInfo(id=name, address=f"127.0.0.1:{number}") for number, name in enumerate("ab", 3)]
+    answer = op.ListServersResponse(servers=servers, self="a", revision=1)
+    for _ in range(4):
+        assert home in spread.due()
+        spread.heard(home, answer)
+    assert spread.dropped() == [], "nobody else is known to answer"
+    for target, name in zip(sorted(spread.new(), key=lambda target: target.address), "ab", strict=True):
+        spread.heard(target, op.ListServersResponse(servers=servers, self=name, revision=1))
+    spread.answer(home, "/call", 0, [(spreading.SERVERS_KEY, "serving 1 1")])
+    spread.due()  # a round in which a call was answered there
+    for _ in range(2):
+        assert home in spread.due()
+        spread.heard(home, answer)
+    assert spread.dropped() == []
+    spread.due()
+    assert spread.dropped() == [lane]
+    assert lane.closed
+
+
 def test_one_that_is_no_member_keeps_its_share_beside_one_that_is(world: World):
     world.publish(1)
     before, after = world.server(), world.server(advertise=HERE)  # in the middle of a rolling upgrade, say

@@ -56,6 +56,9 @@ _SEVERAL = 4
 """Where several servers are at what was given, one round in so many asks there: one of them may be no member."""
 _MISSES = 2
 """Times in a row that a server may leave that question open before the calls to it are made elsewhere."""
+_SILENT = 3
+"""Rounds in a row without an answer after which calls to several addresses are made to a member. One that hangs there
+is not found out by the question, which another of them may answer."""
 _FIRST_S, _LAST_S, _NEVER_S = 0.25, 2.0, 30.0
 """Seconds after which a server that failed is tried again: at first, at most, and at most if it was never reached."""
 _HOME_FIRST = frozenset({GET_STATUS.path, HEALTH.path, LIST_SERVERS.path})
@@ -108,6 +111,8 @@ class Target:
     """In a row."""
     misses: int = 0
     """Of them, those that were questions left open."""
+    silent: int = 0
+    """Rounds in a row in which calls waited and none was answered."""
     retry_at: float = 0.0
     settled: int = 0
     """The last requirement that it has met."""
@@ -273,6 +278,7 @@ class Spread:
                 for target in self._former.values():
                     self._drop(target)
             asked += [target for target in self._all() if target.reached and target.in_flight and not target.answered]
+            self._leave_home()
             self._round.turn += 1
             several = not self._home.address and self._round.turn % _SEVERAL == 0
             ask_home = self._revision < 0 or several
@@ -349,6 +355,14 @@ class Spread:
         if target is not self._home and target.id and target.id == self._home.id and self._home.reached:
             self._down(self._home)  # the same server answered there: calls would wait for it once more
         self._rank()
+
+    def _leave_home(self) -> None:
+        """Have calls that hang at one of several addresses made elsewhere, once there is a server to make them to."""
+        home = self._home
+        home.silent = home.silent + 1 if home.in_flight and not home.answered else 0
+        if home.silent >= _SILENT and not home.address and home not in self._usable and self._others(home):
+            home.silent = 0
+            self._drop(home)
 
     def _drop(self, target: Target) -> None:
         if target.lane is not None:
