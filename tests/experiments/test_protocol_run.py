@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -98,6 +100,22 @@ def figures(found: Run) -> list[object]:
     return [(task.scores, task.totals, task.exemplars) for task in found.tasks]
 
 
+Whole = Callable[..., tuple[Path, Run]]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
+    """whole(asked, epochs="2"): a run that nothing disturbs, and its folder; made once for all that look at it."""
+    data = digits()
+
+    @functools.cache
+    def make(asked: str, epochs: str = "2") -> tuple[Path, Run]:
+        folder = tmp_path_factory.mktemp("whole")
+        return folder, go(folder, plan(data, asked, epochs=epochs), data)
+
+    return make
+
+
 @pytest.mark.parametrize("asked", ["icarl", "lucir", "bic", "joint", "ranpac", "icarl+collage_resized@knn"])
 def test_a_run_measures_every_class_seen_by_every_rule_after_each_task(asked: str, tmp_path: Path) -> None:
     data = digits()
@@ -124,17 +142,16 @@ def test_a_run_measures_every_class_seen_by_every_rule_after_each_task(asked: st
     assert Run.from_dict(json.loads(json.dumps(found.to_dict()))) == found
 
 
-def test_a_run_that_is_killed_goes_on_and_gives_the_same_figures(tmp_path: Path) -> None:
+def test_a_run_that_is_killed_goes_on_and_gives_the_same_figures(whole: Whole, tmp_path: Path) -> None:
     data = digits()
     wanted = plan(data, "lucir", epochs="6")
-    whole = go(tmp_path / "whole", wanted, data)
     child = fork(go, tmp_path / "killed", wanted, data)
     first = task_folder(tmp_path / "killed", wanted, 1) / "phase.json"
     until(first.exists, "the first task")
     child.kill()
     child.join()
     assert not (task_folder(tmp_path / "killed", wanted, 3) / "phase.json").exists()
-    assert figures(go(tmp_path / "killed", wanted, data)) == figures(whole)
+    assert figures(go(tmp_path / "killed", wanted, data)) == figures(whole("lucir", "6")[1])
 
 
 @pytest.mark.parametrize(
@@ -142,11 +159,11 @@ def test_a_run_that_is_killed_goes_on_and_gives_the_same_figures(tmp_path: Path)
     [("lucir", 1, "train"), ("~icarl", 2, "train"), ("bic", 3, "train"), ("lucir", 2, "rebalance")],
 )
 def test_a_run_that_is_killed_within_a_training_goes_on_to_the_same_bits(
-    asked: str, number: int, stage: str, tmp_path: Path
+    asked: str, number: int, stage: str, whole: Whole, tmp_path: Path
 ) -> None:
     data = digits()
     wanted = plan(data, asked, epochs="6")
-    go(tmp_path / "whole", wanted, data)
+    undisturbed, _ = whole(asked, "6")
     killed = tmp_path / "killed"
     killed.mkdir()
     child = fork(_run_until, wanted, data, killed, (number, stage, 3 if stage == "train" else 1))
@@ -168,12 +185,12 @@ def test_a_run_that_is_killed_within_a_training_goes_on_to_the_same_bits(
     assert not list(moved.rglob(CHECKPOINT_FILE))
     last = task_folder(Path(), wanted, 3)
     for name in ("candidate/weights.safetensors", "candidate/head.safetensors", "memory.safetensors"):
-        assert (moved / last / name).read_bytes() == (tmp_path / "whole" / last / name).read_bytes()
+        assert (moved / last / name).read_bytes() == (undisturbed / last / name).read_bytes()
 
 
-def test_a_first_task_that_was_trained_for_another_method_gives_the_same_figures(tmp_path: Path) -> None:
+def test_a_first_task_that_was_trained_for_another_method_gives_the_same_figures(whole: Whole, tmp_path: Path) -> None:
     data = digits()
-    alone = go(tmp_path / "alone", plan(data, "lucir"), data)
+    _, alone = whole("lucir")
     go(tmp_path / "after", plan(data, "lucir_no_balance"), data)
     after = go(tmp_path / "after", plan(data, "lucir"), data)
     assert len(list((tmp_path / "after" / "trained").glob("*.lock"))) == 1
@@ -184,9 +201,11 @@ def test_a_first_task_that_was_trained_for_another_method_gives_the_same_figures
     assert first == [pytest.approx(120 + 100 / 3), pytest.approx(100 / 3)]
 
 
-def test_a_first_task_that_was_trained_for_another_protocol_gives_the_same_figures(tmp_path: Path) -> None:
+def test_a_first_task_that_was_trained_for_another_protocol_gives_the_same_figures(
+    whole: Whole, tmp_path: Path
+) -> None:
     data, trained = digits(), tmp_path / "trained"
-    alone = [go(tmp_path / "alone" / asked, plan(data, asked), data) for asked in ("finetune", "ranpac_blocks")]
+    alone = [whole(asked)[1] for asked in ("finetune", "ranpac_blocks")]
     go(tmp_path / "one", replace(plan(data, "ranpac", step=4), trained=trained), data)
     (result,) = trained.glob("*/result.json")
     written = result.stat().st_mtime_ns
@@ -252,14 +271,14 @@ def test_methods_run_by_another_schedule(asked: str, tmp_path: Path) -> None:
     assert sum(found.tasks[1].scores["nme"].hits) > 40  # of 80
 
 
-def test_no_test_image_is_seen_by_anything_that_learns(tmp_path: Path) -> None:
+def test_no_test_image_is_seen_by_anything_that_learns(whole: Whole, tmp_path: Path) -> None:
     data, other = digits(), digits(noise=7)
+    folder, found = whole("icarl")
     # The digest is told, so that both runs are of one protocol: only the test images differ.
-    told = digest(data)
-    wanted = [replace(plan(one), protocol=protocol(one, digest=told)) for one in (data, other)]
-    ran = [go(tmp_path / str(at), one, ds) for at, (one, ds) in enumerate(zip(wanted, (data, other), strict=True))]
-    assert figures(ran[0]) != figures(ran[1])
-    homes = [task_folder(tmp_path / str(at), one, 3) for at, one in enumerate(wanted)]
+    wanted = replace(plan(other), protocol=protocol(other, digest=digest(data)))
+    assert wanted == plan(data)
+    assert figures(go(tmp_path, wanted, other)) != figures(found)
+    homes = [task_folder(one, wanted, 3) for one in (folder, tmp_path)]
     for name in ("candidate/weights.safetensors", "candidate/head.safetensors", "memory.safetensors"):
         assert (homes[0] / name).read_bytes() == (homes[1] / name).read_bytes()
 
