@@ -162,11 +162,11 @@ def test_a_run_that_is_killed_within_a_training_goes_on_to_the_same_bits(
     asked: str, number: int, stage: str, whole: Whole, tmp_path: Path
 ) -> None:
     data = digits()
-    wanted = plan(data, asked, epochs="6")
-    undisturbed, _ = whole(asked, "6")
+    wanted = plan(data, asked, epochs="4")
+    undisturbed, _ = whole(asked, "4")
     killed = tmp_path / "killed"
     killed.mkdir()
-    child = fork(_run_until, wanted, data, killed, (number, stage, 3 if stage == "train" else 1))
+    child = fork(_run_until, wanted, data, killed, (number, stage, 2 if stage == "train" else 1))
     child.join()
     assert child.exitcode == -signal.SIGKILL
     # Little enough to be copied: one checkpoint, the newest memory and version, and the first training that runs share.
@@ -181,7 +181,7 @@ def test_a_run_that_is_killed_within_a_training_goes_on_to_the_same_bits(
     moved = killed.rename(tmp_path / "moved")
     seen: list[tuple[int, str, int]] = []
     run(wanted, data, moved, lambda *at: seen.append(at[:3]))
-    assert seen[0] == ((number, "train", 4) if stage == "train" else (number, stage, 1))
+    assert seen[0] == ((number, "train", 3) if stage == "train" else (number, stage, 1))
     assert not list(moved.rglob(CHECKPOINT_FILE))
     last = task_folder(Path(), wanted, 3)
     for name in ("candidate/weights.safetensors", "candidate/head.safetensors", "memory.safetensors"):
