@@ -14,10 +14,10 @@ from accrete_model.config import ArtifactsConfig
 from accrete_model.errors import ModelError
 from accrete_storage.versions.record import VersionRecord
 from benchmarks.cluster.load import Load
-from benchmarks.cluster.place import DIMENSIONS, HOLDOUT, PER_CLASS, SERVERS, Place
+from benchmarks.cluster.place import DIMENSIONS, HOLDOUT, PER_CLASS, Place
 from benchmarks.cluster.rounds import Round
 from benchmarks.cluster.strikes import STRIKES, Moment
-from benchmarks.cluster.wholeness import wait_whole
+from benchmarks.cluster.wholeness import wait_apart, wait_whole
 from benchmarks.nemesis import checker
 from benchmarks.nemesis.ledger import Ledger
 from benchmarks.waiting import until
@@ -49,7 +49,7 @@ class Run:
             here.client, self._ledger, dimensions=DIMENSIONS, seed=self._seed + self._loads, run=f"r{self._loads}"
         )
         known = len(self._ledger.acknowledged)
-        until(lambda: here.apart(SERVERS), "the servers, on a node each", seconds=_SETTLE_S)
+        wait_apart(here, _SETTLE_S)
         with load.steady():
             first = wait_whole(here, load.image, 0 if here.store.registry.state().version else 1)
             if first.lacks:

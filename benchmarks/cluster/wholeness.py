@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from accrete import AccreteError, Client
@@ -34,12 +35,28 @@ def wait_whole(place: Place, image: object, before: int, limit_s: float = _LIMIT
         before: number of the version that was live when it was struck.
         limit_s: seconds to wait at most.
     """
+    return _look(place, lambda: missing(place, image, before), limit_s)
+
+
+def wait_apart(place: Place, limit_s: float) -> None:
+    """Wait until there are as many servers as there are to be, each on a node of its own.
+
+    Raises:
+        TimeoutError: `limit_s` have passed.
+    """
+    lacks = _look(place, lambda: "" if place.apart(SERVERS) else f"the servers are {place.members()}", limit_s).lacks
+    if lacks:
+        raise TimeoutError(f"not on a node each within {limit_s:g} s: {lacks}")
+
+
+def _look(place: Place, lacking: Callable[[], str], limit_s: float) -> Whole:
+    """Look again and again, and start Ray where it has ended, until nothing is lacking or `limit_s` have passed."""
     began = tended = time.monotonic()
     while True:
         if time.monotonic() > tended + _TEND_EVERY_S:
             tend(place)
             tended = time.monotonic()
-        lacks = missing(place, image, before)
+        lacks = lacking()
         now = time.monotonic()
         if not lacks or now > began + limit_s:
             return Whole(when=now, lacks=lacks)
