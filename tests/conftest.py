@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 from collections.abc import Generator, Iterator
+from itertools import groupby, zip_longest
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker("integration")
         elif item.get_closest_marker("integration") is None:
             item.add_marker("unit")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        items[:] = _mixed(items)
+
+
+def _mixed(items: list[pytest.Item]) -> list[pytest.Item]:
+    """Return the files from both ends by turns, so that the workers have both kinds of them at the same time.
+
+    In order of names, what computes comes first and what waits for stores last, where cores then are idle.
+    """
+    files = [list(of_file) for _, of_file in groupby(items, key=lambda item: item.path)]
+    half = (len(files) + 1) // 2
+    by_turns = zip_longest(files[:half], reversed(files[half:]))
+    return [item for pair in by_turns for of_file in pair for item in of_file or ()]
 
 
 @pytest.fixture(scope="session", autouse=True)
