@@ -31,7 +31,8 @@ from accrete_learner.config import ModelConfig
 from accrete_storage.config import StoreConfig
 from benchmarks import photograph_files
 from benchmarks.halves import halves, on
-from benchmarks.lone_server import RESNET32, Build, LoneServer, noise, nothing, published, serving
+from benchmarks.lone_server import RESNET32, SHAPE, Build, LoneServer, nothing, published, serving
+from benchmarks.noise import noise
 from benchmarks.report import Row, arguments, machine, median_row, show
 from benchmarks.serving import PHOTOGRAPHS, Bare
 
@@ -77,7 +78,9 @@ def measure(folder: Path, photographs: Path | None, *, rounds: int, images: int,
         sized = {"model.input_size": "224"}
         empty = stack.enter_context(_server(folder / "empty", theirs, _PHOTOGRAPHS, nothing, sized))
         stack.enter_context(on(ours))
-        rows = _full(f"{images} arrays", cifar, len(theirs), list(noise(images)), rounds, Bare(cifar.graph, theirs))
+        rows = _full(
+            f"{images} arrays", cifar, len(theirs), list(noise(images, SHAPE)), rounds, Bare(cifar.graph, theirs)
+        )
         rows += _full(f"{len(files)} files of photographs", photos, len(theirs), files, rounds, None)
         rows += _shared(empty, rounds, calls)
     return rows
@@ -134,7 +137,7 @@ def _full(
 
 def _shared(server: LoneServer, rounds: int, calls: int) -> list[Row]:
     """Return what a call of 32 photographs costs by each way of its pixels."""
-    batch = noise(_BATCH, _PHOTOGRAPHS)
+    batch = noise(_BATCH, _PHOTOGRAPHS.input_shape)
     region = SharedMemory(name=f"accrete-{secrets.token_hex(8)}", create=True, size=batch.nbytes)
     with grpc.insecure_channel(server.address) as channel:
         stub = service_pb2_grpc.GRPCInferenceServiceStub(channel)

@@ -29,7 +29,8 @@ from accrete_server.app import Server
 from accrete_server.config import ServerConfig
 from accrete_server.settings import ServerSettings
 from accrete_storage.config import StoreConfig
-from benchmarks.lone_server import SHAPE, noise, published
+from benchmarks.lone_server import SHAPE, published
+from benchmarks.noise import noise
 
 _ROOT = Path(accrete_server.__file__).parents[2]
 _OURS = tuple(f"{_ROOT / folder}{os.sep}" for folder in ("server", "storage"))
@@ -163,7 +164,7 @@ def _path(recorder: Recorder, ask: Any, request: Any) -> list[Step]:
 
 
 def _image() -> types_pb2.Image:
-    pixels = noise(1)[0]
+    pixels = noise(1, SHAPE)[0]
     tensor = types_pb2.Tensor(dtype=types_pb2.Tensor.UINT8, shape=pixels.shape, data=pixels.tobytes())
     return types_pb2.Image(tensor=tensor)
 
@@ -177,7 +178,7 @@ def _add() -> teaching_pb2.AddExamplesRequest:
 
 
 def _infer() -> service_pb2.ModelInferRequest:
-    pixels = noise(1)
+    pixels = noise(1, SHAPE)
     tensor = service_pb2.ModelInferRequest.InferInputTensor(name="image", datatype="UINT8", shape=pixels.shape)
     return service_pb2.ModelInferRequest(model_name="accrete", inputs=[tensor], raw_input_contents=[pixels.tobytes()])
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from accrete import Client, TlsConfig
@@ -27,6 +26,7 @@ from accrete_storage.store import Store
 from accrete_storage.versions.commit import Commit
 from accrete_storage.versions.record import VersionRecord
 from benchmarks.node import cpu_s, resident_bytes
+from benchmarks.noise import noise
 from benchmarks.waiting import free_port, until
 
 Build = Callable[..., backbones.Backbone]
@@ -148,16 +148,11 @@ def request(folder: Path, images: int, model: ModelConfig = RESNET32) -> Path:
     file = folder / f"request-{images}"
     tensors = [
         types_pb2.Tensor(dtype=types_pb2.Tensor.UINT8, shape=pixels.shape, data=pixels.tobytes())
-        for pixels in noise(images, model)
+        for pixels in noise(images, model.input_shape)
     ]
     message = prediction_pb2.PredictRequest(images=[types_pb2.Image(tensor=tensor) for tensor in tensors])
     file.write_bytes(message.SerializeToString())
     return file
-
-
-def noise(images: int, model: ModelConfig = RESNET32) -> np.ndarray:
-    """uint8 [images, H, W, C]: what an image shows does not change what it costs."""
-    return np.random.default_rng(1993).integers(0, 256, (images, *model.input_shape), dtype=np.uint8)
 
 
 def _publish(
@@ -211,7 +206,7 @@ def _write(folder: Path, labels: Sequence[str], model: ModelConfig, build: Build
         rule="head",
         last_relu=build is not backbones.build,  # another network: of those that are alike in this one is traced
     )
-    export.write(folder, candidate, torch.from_numpy(noise(8, model)))
+    export.write(folder, candidate, torch.from_numpy(noise(8, model.input_shape)))
 
 
 def _record(version: int, labels: list[str], digest: str) -> VersionRecord:
@@ -261,7 +256,7 @@ def _start(
         raise RuntimeError(f"the server ended: {log_file.read_text(errors='replace')[-3000:]}")
     address = f"127.0.0.1:{chosen['server.port']}"
     with Client(address, timeout=30, tls=_tls(settings)) as client:
-        client.predict(noise(1, model)[0])
+        client.predict(noise(1, model.input_shape)[0])
     return process, address, time.perf_counter() - started
 
 

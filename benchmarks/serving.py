@@ -38,7 +38,8 @@ from benchmarks import photograph_files
 from benchmarks.bare_queue import bare_queue
 from benchmarks.cpu_watch import CpuWatch
 from benchmarks.halves import halves, on
-from benchmarks.lone_server import RESNET32, Build, LoneServer, lone_server, noise, nothing, published, request, serving
+from benchmarks.lone_server import RESNET32, SHAPE, Build, LoneServer, lone_server, nothing, published, request, serving
+from benchmarks.noise import noise
 from benchmarks.open_loop import Outcome, Traffic, run
 from benchmarks.report import Row, arguments, machine, median_row, show
 from benchmarks.variants import add_flags, name_of
@@ -166,7 +167,7 @@ class Bare:
         return Cost(rate=rate, cpu_ms=sum(one.cpu_ms * one.rate for one in found) / rate)
 
     def _calls(self, images: int, seconds: float) -> Cost:
-        batch = noise(images)
+        batch = noise(images, SHAPE)
         for _ in range(2):
             self._session.run(None, {"input": batch})
         calls, began, cpu = 0, time.perf_counter(), time.thread_time()

@@ -199,12 +199,6 @@ class Place:
         """Return the state of each server by its address."""
         return {member.address: member.state for member in self.store.members.roster().members}
 
-    def apart(self, servers: int) -> bool:
-        """Return whether there are so many servers, each on a node of its own."""
-        members = self.members()
-        nodes = {address.rpartition(":")[0] for address in members}
-        return list(members.values()) == ["serving"] * servers and len(nodes) == servers
-
     def machine_of(self, pid: int) -> Machine:
         """Return the node that a process is on."""
         return next(node for node in self.nodes if pid in node.pids())

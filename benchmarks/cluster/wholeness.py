@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from accrete import AccreteError, Client
@@ -44,7 +44,7 @@ def wait_apart(place: Place, limit_s: float) -> None:
     Raises:
         TimeoutError: `limit_s` have passed.
     """
-    lacks = _look(place, lambda: "" if place.apart(SERVERS) else f"the servers are {place.members()}", limit_s).lacks
+    lacks = _look(place, lambda: _amiss(place.members(), apart=True), limit_s).lacks
     if lacks:
         raise TimeoutError(f"not on a node each within {limit_s:g} s: {lacks}")
 
@@ -72,8 +72,8 @@ def missing(place: Place, image: object, before: int) -> str:
         live = place.store.registry.state().version
     except StorageError as error:
         return str(error)
-    if list(members.values()) != ["serving"] * SERVERS:
-        return f"the servers are {members}"
+    if amiss := _amiss(members):
+        return amiss
     learners = sum(bool(node.pids(LEARN)) for node in place.nodes)
     if learners != min(LEARNERS, len(place.nodes)):  # each takes a node of its own
         return f"{learners} nodes have a learner"
@@ -90,3 +90,10 @@ def missing(place: Place, image: object, before: int) -> str:
         if version < before + 2:
             return f"{address} answers from {version}"
     return ""
+
+
+def _amiss(members: Mapping[str, str], *, apart: bool = False) -> str:
+    """Return what the servers are where they are not all there and serving (`apart`: each on a node of its own)."""
+    nodes = {address.rpartition(":")[0] for address in members}
+    well = list(members.values()) == ["serving"] * SERVERS and (len(nodes) == SERVERS or not apart)
+    return "" if well else f"the servers are {dict(members)}"

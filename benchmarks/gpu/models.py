@@ -5,13 +5,12 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from accrete_learner import backbones, export
 from accrete_learner.config import ModelConfig
 from benchmarks.gpu.settings import Settings
+from benchmarks.noise import noise
 
 CLASSES = 100
 
@@ -47,8 +46,3 @@ def candidate(network: ModelConfig, classes: int, seed: int) -> export.Candidate
     head = {"weight": rows, "scale": torch.tensor([10.0]), "means": torch.nn.functional.normalize(rows)}
     labels = tuple(f"class {number}" for number in range(classes))
     return export.Candidate(backbone=backbone, head=head, labels=labels, model=network, method="lucir", rule="head")
-
-
-def noise(count: int, shape: tuple[int, ...], seed: int = 1993) -> NDArray[np.uint8]:
-    """Return uint8 [count, *shape]."""
-    return np.random.default_rng(seed).integers(0, 256, (count, *shape), dtype=np.uint8)

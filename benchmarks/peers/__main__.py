@@ -31,8 +31,9 @@ from accrete_storage.config import StoreConfig
 from benchmarks import photograph_files
 from benchmarks.cpu_watch import CpuWatch
 from benchmarks.halves import halves
-from benchmarks.lone_server import RESNET32, noise, published, serving
+from benchmarks.lone_server import RESNET32, SHAPE, published, serving
 from benchmarks.node import cpu_s, descendants
+from benchmarks.noise import noise
 from benchmarks.peers.callers import Asking, run
 from benchmarks.peers.systems import PEERS, Form, Peer, Running, install
 from benchmarks.report import Row, arguments, machine, median_row, setting, show
@@ -198,7 +199,7 @@ def _ask_peer(world: _World, peer: Peer, form: Form, number: int) -> None:
 
 def _bodies(folder: Path, photograph: bytes) -> dict[tuple[str, str], Path]:
     """Return one image, pixels of 32 x 32 x 3 or a file, in each form that it travels in."""
-    pixels = noise(1)
+    pixels = noise(1, SHAPE)
     raw = pixels.tobytes()
     tensor = types_pb2.Tensor(dtype=types_pb2.Tensor.UINT8, shape=pixels.shape[1:], data=raw)
     of_pixels = service_pb2.ModelInferRequest.InferInputTensor(name="image", datatype="UINT8", shape=pixels.shape)

@@ -24,7 +24,7 @@ from accrete import Progress
 from accrete_learner.torch_engine import TorchEngine
 from accrete_model.config import EngineConfig
 from accrete_model.reader import read_artifact
-from benchmarks.gpu.models import artifact, noise, served
+from benchmarks.gpu.models import artifact, served
 from benchmarks.gpu.parts import training
 from benchmarks.gpu.parts.serving import percentiles
 from benchmarks.gpu.record import Record
@@ -33,6 +33,7 @@ from benchmarks.halves import halves, on
 from benchmarks.isolation import teach_endless_step
 from benchmarks.lone_server import request
 from benchmarks.node import Node
+from benchmarks.noise import noise
 from benchmarks.open_loop import Outcome, Traffic
 from benchmarks.open_loop import run as send
 from benchmarks.report import Row, median_row

@@ -18,17 +18,17 @@ from benchmarks.report import Row
 
 _CODE = """
 import json, sys, time
-import numpy as np
 from pathlib import Path
 if sys.argv[2] == "cuda":
     import torch  # brings CUDA's libraries, which the provider finds loaded
 from accrete_model.config import EngineConfig
 from accrete_model.loaded_version import load
+from benchmarks.noise import noise
 config = EngineConfig(engine="onnxruntime", device=sys.argv[2])
 loaded = load(Path(sys.argv[1]), 1, config)
 found = {"engine": loaded.engine_name}
 for images in (1, 64):
-    batch = np.random.default_rng(1993).integers(0, 256, (images, *loaded.spec.shape), dtype=np.uint8)
+    batch = noise(images, loaded.spec.shape)
     loaded.features(batch)
     calls, began = 0, time.perf_counter()
     while time.perf_counter() - began < float(sys.argv[3]):

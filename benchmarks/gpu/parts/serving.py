@@ -21,11 +21,12 @@ from accrete_learner.config import ModelConfig
 from accrete_learner.torch_engine import TorchEngine
 from accrete_model.config import EngineConfig
 from accrete_model.reader import read_artifact
-from benchmarks.gpu.models import artifact, noise, served
+from benchmarks.gpu.models import artifact, served
 from benchmarks.gpu.record import Record
 from benchmarks.gpu.settings import Settings
 from benchmarks.halves import halves
 from benchmarks.lone_server import LoneServer, lone_server, request
+from benchmarks.noise import noise
 from benchmarks.open_loop import Traffic
 from benchmarks.open_loop import run as send
 from benchmarks.report import Row

@@ -29,9 +29,10 @@ from accrete_server.metrics.statistics import Statistics
 from accrete_server.predict.batcher import Batcher, Computed, Request
 from accrete_server.predict.line import Line
 from accrete_server.versions.slots import Slot, Slots, View
-from benchmarks.gpu.models import artifact, noise, served
+from benchmarks.gpu.models import artifact, served
 from benchmarks.gpu.record import OutOfTime, Record
 from benchmarks.gpu.settings import Settings
+from benchmarks.noise import noise
 from benchmarks.report import Row, median_row
 
 _TOLERANCE = 2e-3

@@ -111,8 +111,6 @@ class Target:
     """In a row."""
     misses: int = 0
     """Of them, those that were questions left open."""
-    silent: int = 0
-    """Rounds in a row in which calls waited and none was answered."""
     retry_at: float = 0.0
     settled: int = 0
     """The last requirement that it has met."""
@@ -137,6 +135,8 @@ class _Round:
     used: bool = True
     idle: int = 0
     """Rounds in a row without a call."""
+    silent: int = 0
+    """Rounds in a row in which calls to several given addresses waited and none was answered."""
     turn: int = 0
     lanes: list[Lane] = field(default_factory=list)
     """To be closed."""
@@ -359,9 +359,9 @@ class Spread:
     def _leave_home(self) -> None:
         """Have calls that hang at one of several addresses made elsewhere, once there is a server to make them to."""
         home = self._home
-        home.silent = home.silent + 1 if home.in_flight and not home.answered else 0
-        if home.silent >= _SILENT and not home.address and home not in self._usable and self._others(home):
-            home.silent = 0
+        self._round.silent = self._round.silent + 1 if home.in_flight and not home.answered else 0
+        if self._round.silent >= _SILENT and not home.address and home not in self._usable and self._others(home):
+            self._round.silent = 0
             self._drop(home)
 
     def _drop(self, target: Target) -> None:
