@@ -49,8 +49,7 @@ def measure(folder: Path, settings: Mapping[str, str], *, rounds: int, swaps: in
 
 
 def _teach(node: Node) -> None:
-    with node.client() as client:
-        client.wait_ready(60)
+    with node.ready() as client:
         scans = scans_by_label()
         for labels in ("01", "23"):
             report = client.add_examples((label, scan) for label in labels for scan in scans[label][:40])

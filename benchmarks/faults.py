@@ -102,8 +102,8 @@ def run(folder: Path, *, seed: int, count: int, stop_s: float, pace_s: float = 1
             node=node, proxy=proxy, chance=chance, stop_s=stop_s, disk_mib=disk_mib, can_mount=can_mount, clock=clock
         )
         try:
-            with node.client() as client:
-                client.wait_ready(60)
+            with node.ready():
+                pass
             with _callers(node, proxy, ledger, story, seed):
                 _strike(target, story, count, pace_s)
             _settle(node, story)

@@ -121,8 +121,7 @@ def run(folder: Path, size: Size, rounds: int) -> Found:
     started = time.perf_counter()
     node.start()
     try:
-        with node.client() as client:
-            client.wait_ready(600)
+        with node.ready(600) as client:
             until(lambda: client.status().version > 0, seconds=1800, what="the first version")
             found.start = time.perf_counter() - started
             with node.store() as store:

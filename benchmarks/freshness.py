@@ -158,8 +158,7 @@ def run(folder: Path, plan: Plan) -> Found:
     node, found = Node(folder, settings={**steps, **plan.settings}), Found()
     node.start()
     try:
-        with node.client() as client:
-            client.wait_ready(60)
+        with node.ready() as client:
             report = client.add_examples((label, image) for label in plan.old for image in plan.taught[label])
             client.wait_learned(report.ids, timeout=1800)
             _time_strangers(node, client, plan, found)

@@ -130,8 +130,7 @@ def _training(folder: Path, settings: Mapping[str, str]) -> Iterator[AtWork]:
 
 def teach_endless_step(node: Node) -> int:
     """Teach two classes, then two more whose step never ends, and return the process that trains it, once it does."""
-    with node.client() as client:
-        client.wait_ready(60)
+    with node.ready() as client:
         scans = scans_by_label()
         first = client.add_examples((label, scan) for label in "01" for scan in scans[label][:40])
         client.wait_learned(first.ids, timeout=120)

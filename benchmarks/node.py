@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from accrete import Client
+from accrete import Client, Unavailable
 from accrete_node.up import addresses
 from accrete_storage.config import HoldoutConfig, StoreConfig
 from accrete_storage.store import Store
@@ -77,6 +77,7 @@ def descendants(pid: int) -> dict[int, str]:
     return found
 
 
+_ASKED_AGAIN_S = 2.0
 _MARKS = {"store": "valkey-server", "server": "accrete_node serve", "learner": "accrete_node learn"}
 
 
@@ -157,6 +158,27 @@ class Node:
     def client(self) -> Client:
         """Return a client of it, to be closed."""
         return Client(self.address, timeout=300)
+
+    @contextmanager
+    def ready(self, seconds: float = 300.0) -> Iterator[Client]:
+        """Yield a client of it once it serves.
+
+        Raises:
+            RuntimeError: it ended before that; with the end of its log.
+            Unavailable: it does not serve in time.
+        """
+        with self.client() as client:
+            last = time.monotonic() + seconds
+            while True:
+                try:
+                    client.wait_ready(_ASKED_AGAIN_S)
+                    break
+                except Unavailable:
+                    if self.process is not None and self.process.poll() is not None:
+                        raise RuntimeError(f"the node ended: {self.log()[-3000:]}") from None
+                    if time.monotonic() > last:
+                        raise
+            yield client
 
     @contextmanager
     def store(self) -> Iterator[Store]:

@@ -25,7 +25,7 @@ from accrete import AccreteError, Client
 from accrete_node.up import addresses
 from benchmarks import tracing
 from benchmarks.node import default_node, side_by_side
-from benchmarks.photograph_files import SUFFIXES
+from benchmarks.photograph_files import photographs_below
 from benchmarks.report import Row, arguments, machine, show
 from benchmarks.waiting import until
 
@@ -49,9 +49,12 @@ def main() -> None:
     options = parser.parse_args()
     if not tracing.can_trace():
         parser.error("strace is not here, or may not trace")
-    classes = _photographs(options.folder)
+    try:
+        classes = _photographs(options.folder)
+    except FileNotFoundError as error:
+        parser.error(str(error))
     if len(classes) < 2:
-        parser.error(f"{options.folder}: two folders with photographs are needed ({', '.join(SUFFIXES)})")
+        parser.error(f"{options.folder}: two folders with photographs are needed")
     found = machine()
     with tempfile.TemporaryDirectory(prefix="accrete-outside-") as name:
         rows, offences = measure(Path(name), classes, 60 * (options.minutes or (1 if options.short else 10)))
@@ -64,8 +67,8 @@ def main() -> None:
 def _photographs(folder: Path) -> dict[str, list[Path]]:
     """Return a folder's photographs by class; those of the folder `train`, where there is one."""
     root = folder / "train" if (folder / "train").is_dir() else folder
-    files = sorted(path for path in root.rglob("*") if path.suffix.lower() in SUFFIXES)
-    return {name: list(some) for name, some in itertools.groupby(files, lambda path: path.parent.name)}
+    by_class = itertools.groupby(photographs_below(root), lambda path: path.parent.name)
+    return {name: list(some) for name, some in by_class}
 
 
 def measure(folder: Path, classes: Mapping[str, list[Path]], seconds: float) -> tuple[list[Row], list[str]]:

@@ -132,8 +132,7 @@ def measure(folder: Path, settings: Mapping[str, str], *, rounds: int, seconds: 
 
 
 def _teach(node: Node) -> None:
-    with node.client() as client:
-        client.wait_ready(60)
+    with node.ready() as client:
         scans = scans_by_label()
         report = client.add_examples((label, scan) for label in "01" for scan in scans[label][:40])
         client.wait_learned(report.ids, timeout=120)

@@ -13,9 +13,21 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 TELEPHONE = (4032, 3024)
 SMALL = (500, 375)
+
+
+def photographs_below(folder: Path) -> list[Path]:
+    """Return the photographs at any depth below a folder, sorted.
+
+    Raises:
+        FileNotFoundError: there are none.
+    """
+    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
+    if not files:
+        raise FileNotFoundError(f"{folder}: no photographs ({', '.join(_SUFFIXES)})")
+    return files
 
 
 def telephone(folder: Path | None) -> bytes:
@@ -31,10 +43,7 @@ def small(folder: Path | None) -> bytes:
 def _picture(folder: Path | None) -> Image.Image:
     if folder is None:
         return _drawn()
-    files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
-    if not files:
-        raise FileNotFoundError(f"{folder}: no photographs ({', '.join(SUFFIXES)})")
-    return Image.open(files[0]).convert("RGB")
+    return Image.open(photographs_below(folder)[0]).convert("RGB")
 
 
 def _drawn() -> Image.Image:

@@ -25,10 +25,10 @@ from accrete_storage.examples.encoded_image import EncodedImage
 from accrete_storage.examples.example import Example
 from accrete_storage.store import Store
 from benchmarks.node import resident_bytes
+from benchmarks.photograph_files import photographs_below
 from benchmarks.report import Row, arguments, machine, median_row, show
 
 _SIDE = 224
-_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 _BATCH = 64
 _TARGET = 100_000
 """Pending examples that a store takes by default."""
@@ -43,9 +43,10 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="photographs, at any depth below it")
     options = parser.parse_args()
     found = machine()
-    files = sorted(path for path in options.folder.rglob("*") if path.suffix.lower() in _SUFFIXES)
-    if not files:
-        parser.error(f"{options.folder}: no photographs ({', '.join(_SUFFIXES)})")
+    try:
+        files = photographs_below(options.folder)
+    except FileNotFoundError as error:
+        parser.error(str(error))
     count = 500 if options.short else 10_000
     quality = StoreConfig().image_quality
     rows = _one_by_one(files[:: max(1, len(files) // min(count, 2000))], quality)

@@ -17,6 +17,7 @@ from threadpoolctl import threadpool_limits
 from accrete_kit import atomic_file
 from accrete_kit.file_lock import AlreadyLocked, FileLock
 from accrete_kit.periodic import PeriodicTask
+from accrete_kit.priority import lower_priority
 from accrete_learner.method_names import ANALYTIC
 from accrete_learner.rank_count import check_ranks, visible_gpus
 from accrete_learner_service.analytic.extractor import FrozenExtractor
@@ -31,7 +32,6 @@ from accrete_learner_service.runtime.lease import LeaseKeeper
 from accrete_learner_service.runtime.logs import fields
 from accrete_learner_service.runtime.metrics import Metrics
 from accrete_learner_service.runtime.metrics_page import metrics_page
-from accrete_learner_service.runtime.priority import lower_priority
 from accrete_learner_service.runtime.report import Reporter
 from accrete_learner_service.step.context import LearnerContext
 from accrete_learner_service.trainer.child import Trainer

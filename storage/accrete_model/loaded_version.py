@@ -6,6 +6,7 @@ Shapes: N images, C classes, d feature length, G golden inputs.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence, Set
+from concurrent.futures import Executor
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -83,7 +84,13 @@ class LoadedVersion:
         self._engine.close()
 
 
-def load(path: Path, version: int, config: EngineConfig, backbones: Path | None = None) -> LoadedVersion:
+def load(
+    path: Path,
+    version: int,
+    config: EngineConfig,
+    backbones: Path | None = None,
+    checks: Executor | None = None,
+) -> LoadedVersion:
     """Load the files in the folder `path`, and check that they compute what the trainer computed.
 
     Args:
@@ -92,6 +99,7 @@ def load(path: Path, version: int, config: EngineConfig, backbones: Path | None 
         config: of the engine.
         backbones: the folder of frozen backbones; None: the one beside the folder that `path` is in, as in a data
             directory. A candidate that is not published yet is elsewhere, and needs it.
+        checks: runs what the new engine computes before it serves, which takes most of the time; None: the caller.
 
     Raises:
         LoadError: naming the stage ("read", "engine", "golden", "warm") and the reason; nothing is left open then.
@@ -105,10 +113,10 @@ def load(path: Path, version: int, config: EngineConfig, backbones: Path | None 
         engine = acquire(store, frozen, config) if frozen else create(artifact, config)
     try:
         loaded = LoadedVersion(version, artifact, engine)
-        with _stage(watch, "golden"), around("check"):
-            _check_golden(loaded, artifact, store)
-        with _stage(watch, "warm"), around("warm"):
-            _warm(engine, artifact)
+        if checks is None:
+            _try_out(loaded, engine, artifact, store, watch)
+        else:
+            checks.submit(_try_out, loaded, engine, artifact, store, watch).result()
     except BaseException:
         engine.close()
         raise
@@ -126,6 +134,13 @@ def _stage(watch: Stopwatch, name: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise LoadError(name, f"{type(error).__name__}: {error}") from error
+
+
+def _try_out(loaded: LoadedVersion, engine: Engine, artifact: Artifact, store: BackboneStore, watch: Stopwatch) -> None:
+    with _stage(watch, "golden"), around("check"):
+        _check_golden(loaded, artifact, store)
+    with _stage(watch, "warm"), around("warm"):
+        _warm(engine, artifact)
 
 
 def _check_golden(loaded: LoadedVersion, artifact: Artifact, store: BackboneStore) -> None:

@@ -17,6 +17,7 @@ import pytest
 from benchmarks.gpu import check, pack
 from benchmarks.gpu.parts.protocols import whole
 from benchmarks.gpu.run import PARTS, ROOT
+from benchmarks.waiting import until
 
 pytestmark = pytest.mark.integration
 
@@ -30,6 +31,12 @@ def know_packages(work: Path) -> None:
     """Spare it the import of every package, as an earlier call on the machine would have."""
     work.mkdir()
     (work / "packages.json").write_text(json.dumps({"numpy": "2"}))
+
+
+def processes_on(folder: Path) -> list[bytes]:
+    """Return the command lines of processes that name this folder."""
+    lines = [_read(file) for file in Path("/proc").glob("[0-9]*/cmdline")]
+    return [line for line in lines if str(folder).encode() in line]
 
 
 def finish(process: subprocess.Popen[str]) -> str:
@@ -69,6 +76,7 @@ def test_killed_in_the_middle_it_goes_on_where_it_was_and_leaves_no_process(tmp_
     finally:
         process.send_signal(signal.SIGKILL)
         process.communicate()
+    until(lambda: not processes_on(tmp_path), lambda: f"the end of {processes_on(tmp_path)}", seconds=60)
     left = found(tmp_path)
     assert left["parts"]["protocols"]["state"] == "not begun"
     swaps = left["parts"]["swaps"]["cells"]
@@ -79,8 +87,7 @@ def test_killed_in_the_middle_it_goes_on_where_it_was_and_leaves_no_process(tmp_
         check_done(tmp_path, part.name)
     assert [call["number"] for call in found(tmp_path)["calls"]] == [1, 2]
     assert "check: " in (tmp_path / "gpu.log").read_text()
-    mark = str(tmp_path).encode()
-    assert not [path for path in Path("/proc").glob("[0-9]*/cmdline") if mark in _read(path)]
+    assert not processes_on(tmp_path)
 
 
 def test_a_machine_without_its_gpu_is_told_at_once_and_keeps_what_another_one_has_done(tmp_path):

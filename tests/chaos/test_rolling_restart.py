@@ -67,8 +67,7 @@ def test_a_rolling_restart_fails_no_call_of_either_client(tmp_path: Path) -> Non
     second = None
     try:
         scans = scans_by_label()
-        with node.client() as client:
-            client.wait_ready(300)
+        with node.ready() as client:
             ids = client.add_examples((label, scan) for label in "01" for scan in scans[label][:40]).ids
             client.wait_learned(ids, timeout=300)
         second = start_second(node, port)
@@ -89,8 +88,8 @@ def test_a_rolling_restart_fails_no_call_of_either_client(tmp_path: Path) -> Non
                 assert first is not None
                 os.kill(first, signal.SIGTERM)
                 until(partial(back, node, first), what="the first server again")
-                with node.client() as client:
-                    client.wait_ready(300)
+                with node.ready():
+                    pass
         finally:
             enough.set()
             for thread in threads:

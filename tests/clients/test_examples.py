@@ -44,8 +44,8 @@ def node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
     node = Node(tmp_path_factory.mktemp("node"), settings=SETTINGS, environment=FULL_PRIORITY)
     node.start()
     try:
-        with node.client() as client:
-            client.wait_ready(60)
+        with node.ready():
+            pass
         yield node
     finally:
         node.stop()

@@ -22,8 +22,7 @@ def test_a_node_goes_on_from_a_backup_that_was_taken_while_another_was_taught(
 ) -> None:
     node = make_node()
     folder = tmp_path / "backup"
-    with node.client() as client:
-        client.wait_ready(300)
+    with node.ready() as client:
         report = client.add_examples((label, image) for label in "01" for image in digits[label][:40])
         assert client.wait_learned(report.ids, timeout=300) == 1
         kept = client.add_examples(("2", image) for image in digits["2"][:20]).ids
@@ -46,8 +45,7 @@ def test_a_node_goes_on_from_a_backup_that_was_taken_while_another_was_taught(
     assert done.returncode == 0, done.stderr
     other.start()
     try:
-        with other.client() as client:
-            client.wait_ready(300)
+        with other.ready() as client:
             answers = client.predict(asked, timeout=300)
             assert ([one.label for one in answers], answers[0].version) == (expected, 1)
             assert client.add_examples(("2", image) for image in digits["2"][:20]).duplicates == len(kept)

@@ -67,8 +67,7 @@ def taught(*labels: int) -> list[tuple[str, np.ndarray]]:
 
 def test_a_node_lives_on_a_bucket(node: Node, bucket: BucketServer, tmp_path: Path):
     asked = [vector for _, vector in taught(0, 1, 2, 3)]
-    with node.client() as client:
-        client.wait_ready(300)
+    with node.ready() as client:
         first = client.wait_learned(client.add_examples(taught(0, 1)).ids, timeout=300)
 
         bucket.stop()

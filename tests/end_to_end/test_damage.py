@@ -45,8 +45,7 @@ def blocked(client: Client) -> str:
 
 def test_steps_wait_for_a_damaged_version_and_go_on_from_the_one_before_it_once_it_is_given_up(make_node, digits):
     node = make_node()
-    with node.client() as client:
-        client.wait_ready(300)
+    with node.ready() as client:
         taught = teach(client, digits, "01")
         assert client.wait_learned(taught, timeout=300) == 1
         taught += teach(client, digits, "23")

@@ -28,8 +28,7 @@ def test_images_that_are_deleted_or_forgotten_leave_no_bytes(make_node, digits):
     # Noise cannot be compressed: its bytes lie in the store's files as they are.
     noise = np.random.default_rng(5).integers(0, 256, (60, 8, 8), dtype=np.uint8)
     patterns = [image.tobytes() for image in noise]
-    with node.client() as client:
-        client.wait_ready(300)
+    with node.ready() as client:
         others = client.add_examples(("0", image) for image in digits["0"][:40]).ids
         learned = client.add_examples(("noise", image) for image in noise[:40]).ids
         client.wait_learned([*others, *learned], timeout=300)

@@ -49,8 +49,7 @@ def teach(client: Client, digits: dict[str, list[np.ndarray]], labels: str) -> l
 def test_a_kill_in_the_middle_of_a_step_loses_nothing_and_learns_everything_once(make_node, digits):
     """One node for all victims, one after the other, since a node's start costs more than a step."""
     node = make_node(epochs=40)
-    with node.client() as client:
-        client.wait_ready(300)
+    with node.ready() as client:
         ids = teach(client, digits, "01")
         assert client.wait_learned(ids, timeout=300) == 1
         for victim, labels in (("step", "23"), ("learner", "45"), ("server", "67"), ("store", "89")):

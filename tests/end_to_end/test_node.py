@@ -38,8 +38,7 @@ def taught(tmp_path_factory: pytest.TempPathFactory, digits):
     node = Node(awkward, environment=FULL_PRIORITY | {"PYTHONPATH": path})
     node.start()
     try:
-        with node.client() as client:
-            client.wait_ready(300)
+        with node.ready() as client:
             ids = client.add_examples((label, image) for label in "01" for image in digits[label][:40]).ids
             assert client.wait_learned(ids, timeout=300) == 1
         yield node
@@ -92,8 +91,7 @@ def test_the_same_version_is_served_after_an_orderly_end_and_a_new_start(taught,
     assert not [line for pid, line in below.items() if runs(pid)]
 
     taught.start()
-    with taught.client() as client:
-        client.wait_ready(300)
+    with taught.ready() as client:
         until(lambda: client.status().version == 1)
         after = client.predict(digits["0"][50], features=True)
         assert after.version == before.version
@@ -110,8 +108,8 @@ def _metrics(address: str) -> str:
 
 def test_a_killed_supervisor_takes_everything_with_it(make_node):
     node = make_node()
-    with node.client() as client:
-        client.wait_ready(300)
+    with node.ready():
+        pass
     until(lambda: node.pid("learner"))
     below = descendants(node.process.pid)
     assert len(below) >= 3

@@ -20,8 +20,7 @@ def test_a_node_that_learns_and_serves_reaches_nobody_and_writes_nothing_elsewhe
     node.start(lambda command: tracing.traced(command, trace) if sees_calls else command)
     seen: set[str] = set()
     try:
-        with node.client() as client:
-            client.wait_ready(300)
+        with node.ready() as client:
             client.add_examples((label, image) for label in "01" for image in digits[label][:40])
 
             def serves() -> bool:

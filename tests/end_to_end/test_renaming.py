@@ -25,8 +25,7 @@ def test_a_node_goes_on_with_the_labels_that_it_was_given(
 ) -> None:
     vectors = {label: [scan.reshape(64).astype(np.float32) / 255 for scan in digits[label]] for label in "012"}
     node = make_node(settings=EMBEDDINGS)
-    with node.client() as client:
-        client.wait_ready(300)
+    with node.ready() as client:
         taught = [("0", one) for one in vectors["0"][:9]] + [("one", one) for one in vectors["1"][:9]]
         ids = client.add_examples(taught).ids
         client.wait_learned(ids, timeout=300)
@@ -47,8 +46,7 @@ def test_a_node_goes_on_with_the_labels_that_it_was_given(
         assert client.wait_learned(ids, timeout=300) == before.version
     node.stop()
     node.start()
-    with node.client() as client:
-        client.wait_ready(300)
+    with node.ready() as client:
         assert client.predict(vectors["1"][50]).ranked == before.ranked
         assert [(one.label, one.exemplars) for one in client.classes()] == [("zero", 5), ("1", 5), ("2", 5)]
         assert client.wait_learned(ids, timeout=300) == before.version

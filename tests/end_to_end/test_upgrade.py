@@ -27,8 +27,7 @@ def test_a_data_directory_of_schema_1_is_served_and_learned_on_from(digits, tmp_
     node = Node(tmp_path, settings=EMBEDDINGS, environment=FULL_PRIORITY)
     node.start()
     try:
-        with node.client() as client:
-            client.wait_ready(300)
+        with node.ready() as client:
             answers = client.predict([vectors[label][50] for label in "0123"], top_k=5, timeout=300)
             assert [one.version for one in answers] == [2] * 4
             assert [one.label for one in answers] == [label for label, _ in expected]

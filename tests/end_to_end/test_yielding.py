@@ -12,8 +12,7 @@ from benchmarks.waiting import until
 
 def test_a_step_yields_to_late_answers_and_ends_all_the_same(make_node, digits):
     node = make_node(epochs=1, settings={"server.p99_target_ms": "0.001"})
-    with node.client() as client:
-        client.wait_ready(300)
+    with node.ready() as client:
         first = client.add_examples((label, scan) for label in "01" for scan in digits[label][:40])
         client.wait_learned(first.ids, timeout=300)
         assert training_share(node) == 1, "nobody asks anything"

@@ -15,6 +15,7 @@ import redis
 
 from accrete_storage.config import HoldoutConfig, StoreConfig, TeachingConfig
 from accrete_storage.examples.example import Example
+from accrete_storage.examples.memory import MemoryTotal
 from accrete_storage.store import Store
 from accrete_storage.versions.commit import Commit, Lease
 from accrete_storage.versions.record import VersionRecord
@@ -207,3 +208,6 @@ def assert_counters_exact(store: Store) -> None:
     assert {name.decode(): int(size) for name, size in counted.items()} == owed
     kept = [record for label in store.memory.labels() for record in client.lrange(keys.exemplars(label), 0, -1)]
     assert store.memory.exemplar_bytes() == sum(map(len, kept))
+    holdout = sum(client.llen(keys.holdout(label)) for label in store.memory.labels())
+    wanted = MemoryTotal(exemplars=len(kept), exemplar_bytes=sum(map(len, kept)), holdout=holdout)
+    assert store.memory.total() == wanted

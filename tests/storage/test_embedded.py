@@ -322,8 +322,14 @@ def noisy(label: str, seed: int) -> Example:
 
 
 def in_files(folder: Path, one: Example) -> bool:
-    logs = (folder / "store" / "appendonlydir").iterdir()
-    return any(one.tensor.tobytes() in log.read_bytes() for log in logs if log.exists())
+    return any(one.tensor.tobytes() in _read(log) for log in (folder / "store" / "appendonlydir").iterdir())
+
+
+def _read(log: Path) -> bytes:
+    try:
+        return log.read_bytes()
+    except FileNotFoundError:  # the store has put another in its place since it was listed
+        return b""
 
 
 def until_gone(folder: Path, one: Example) -> None:

@@ -25,11 +25,13 @@ Shapes: N examples, d feature length, C classes that have examples.
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from hashlib import blake2b
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 
+from accrete_learner.analytic.drawn import Drawn, DrawnByFactors, DrawnByMatrix, Kind
 from accrete_learner.analytic.statistics import Doubles, Labels, Reals, Statistics
 
 #: Values of the shrinkage in each doubling.
@@ -42,7 +44,7 @@ _LEAST: Final = np.finfo(np.float64).tiny
 SINGLE_FROM: Final = 200
 
 
-def precision_for(classes: int) -> type[np.floating[Any]]:
+def precision_for(classes: int) -> Kind:
     """Return the type of products for so many classes."""
     return np.float32 if classes >= SINGLE_FROM else np.float64
 
@@ -57,6 +59,8 @@ class Precision:
     """[d, a], of the examples added since."""
     strengths: Doubles
     """[a]. P is the inverse of the factored sum less directions @ diag(strengths) @ directions.T."""
+    added: Doubles
+    """[d, a]. P^-1 is the factored sum and added @ added.T."""
     _squares: dict[bytes, float] = field(default_factory=dict, repr=False, compare=False)
     """By a digest of x: x' (the factored sum)^-1 x. The examples that judge are mostly the same from step to step."""
 
@@ -64,6 +68,12 @@ class Precision:
     def changes(self) -> int:
         """a."""
         return len(self.strengths)
+
+    def inverse(self) -> Doubles:
+        """Return P^-1 [d, d]."""
+        factor = np.tril(self.factor)
+        inverse: Doubles = factor @ factor.T + self.added @ self.added.T
+        return inverse
 
     def times(self, vector: Doubles) -> Doubles:
         """Return P vector [d]."""
@@ -88,12 +98,19 @@ class Precision:
             norms -= np.square((features - centre) @ self.directions) @ self.strengths
         return norms
 
-    def changed(self, direction: Doubles, strength: float) -> Precision:
-        """Return P less strength * direction direction'."""
+    def with_scatter(self, apart: Doubles, along: Doubles, weight: float) -> Precision:
+        """Return the inverse of P^-1 + weight u u' (Sherman and Morrison).
+
+        Args:
+            apart: u [d].
+            along: P u [d].
+            weight: above 0.
+        """
         return replace(
             self,
-            directions=np.column_stack([self.directions, direction]),
-            strengths=np.append(self.strengths, strength),
+            directions=np.column_stack([self.directions, along]),
+            strengths=np.append(self.strengths, weight / (1 + weight * (apart @ along))),
+            added=np.column_stack([self.added, np.sqrt(weight) * apart]),
         )
 
 
@@ -110,28 +127,48 @@ class Solution:
     """[d], the mean of the class means."""
     precision: Precision
     """P."""
+    means: Doubles
+    """[C, d], M, the class means less the centre."""
     solved: Doubles
-    """[d, C], P M', M the class means less the centre [C, d]."""
-    kernel: Doubles
-    """[C, C], K = M P M'."""
-    _inverses: dict[float, Doubles] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """[d, C], P M'."""
+    kernel: Doubles | None
+    """[C, C], K = M P M'; None for more classes than features, where it is not made."""
+    _drawn: dict[float, Drawn] = field(default_factory=dict, init=False, repr=False, compare=False)
     """By drawing."""
+
+    @cached_property
+    def diagonal(self) -> Doubles:
+        """Return that of K [C]."""
+        if self.kernel is not None:
+            return np.diag(self.kernel)
+        diagonal: Doubles = np.einsum("kd,dk->k", self.means, self.solved)
+        return diagonal
+
+    def kernel_rows(self, rows: Labels, kind: Kind) -> Reals:
+        """Return rows [n] of K [n, C]."""
+        if self.kernel is not None:
+            return self.kernel[rows].astype(kind)
+        found: Reals = self.means[rows].astype(kind) @ self.solved.astype(kind)
+        return found
 
     def noise(self, drawing: float) -> Doubles:
         """Return the diagonal of Q [C]: on average over classes `drawing` times the mean of K's diagonal."""
         inverse = 1 / self.counts
-        noise: Doubles = drawing * np.trace(self.kernel) / inverse.sum() * inverse
+        noise: Doubles = drawing * self.diagonal.sum() / inverse.sum() * inverse
         return noise
 
-    def inverse(self, drawing: float) -> Doubles:
-        """Return (K + Q)^-1 [C, C] for a drawing above 0; again at no cost."""
-        if drawing not in self._inverses:
-            from scipy import linalg
-
-            lower, _ = linalg.lapack.dpotrf(self.kernel + np.diag(self.noise(drawing)), lower=1, clean=1)
-            lower, _ = linalg.lapack.dpotri(lower, lower=1)
-            self._inverses[drawing] = lower + np.tril(lower, -1).T
-        return self._inverses[drawing]
+    def drawn(self, drawing: float) -> Drawn | None:
+        """Return the means drawn; again at no cost. None where Q is 0."""
+        noise = self.noise(drawing)
+        if not noise.any():
+            return None
+        if drawing not in self._drawn:
+            self._drawn[drawing] = (
+                DrawnByFactors(self.precision.inverse(), self.means, noise)
+                if self.kernel is None
+                else DrawnByMatrix(self.kernel, noise)
+            )
+        return self._drawn[drawing]
 
     def norms(self, features: Doubles) -> Doubles:
         """Return z' P z [n] of features [n, d]."""
@@ -139,17 +176,11 @@ class Solution:
 
     def head(self, drawing: float) -> tuple[Reals, Doubles]:
         """Return the weight [C, d] and bias [C] of the scores x @ weight.T + bias."""
-        noise = self.noise(drawing)
-        if not noise.any():
-            weight, norms = self.solved.T, np.diag(self.kernel)
-        else:
-            # With T = (K + Q)^-1 and K T = I - Q T, the drawn means' products are K - Q + Q T Q, and need none of K.
-            inverse, kind = self.inverse(drawing), precision_for(len(noise))
-            drawn = np.eye(len(noise)) - inverse * noise
-            weight = (self.solved.astype(kind) @ drawn.astype(kind)).T
-            products = self.kernel + noise[:, None] * inverse * noise
-            products[np.diag_indices_from(products)] -= noise
-            norms = np.einsum("jk,jk->k", drawn, products)
+        drawn = self.drawn(drawing)
+        weight: Reals = self.solved.T
+        norms = self.diagonal
+        if drawn is not None:
+            weight, norms = drawn.head(self.solved, precision_for(len(self.counts)))
         return np.ascontiguousarray(weight), -norms / 2 - weight @ self.centre
 
 
@@ -181,7 +212,7 @@ def solve(statistics: Statistics, shrinkage: float) -> Solution:
     centre = means.mean(axis=0)
     means -= centre
     whitened = linalg.solve_triangular(factor, means.T, lower=True, check_finite=False)
-    kernel: Doubles = whitened.T @ whitened
+    kernel: Doubles | None = whitened.T @ whitened if _is_made(len(counts), len(factor)) else None
     solved: Doubles = linalg.solve_triangular(
         factor, whitened, lower=True, trans=1, overwrite_b=True, check_finite=False
     )
@@ -191,10 +222,16 @@ def solve(statistics: Statistics, shrinkage: float) -> Solution:
         ridge=ridge,
         counts=counts,
         centre=centre,
-        precision=Precision(factor=factor, directions=none, strengths=none[0]),
+        precision=Precision(factor=factor, directions=none, strengths=none[0], added=none),
+        means=means,
         solved=solved,
         kernel=kernel,
     )
+
+
+def _is_made(classes: int, length: int) -> bool:
+    """Return whether K is made as a matrix for so many classes and features."""
+    return classes <= length
 
 
 def ridge_of(statistics: Statistics, shrinkage: float) -> float:
@@ -253,14 +290,18 @@ def _with_example(solution: Solution, feature: Doubles, mean: Doubles, row: int)
     moved = np.full(len(counts), -1 / len(counts))  # of each mean less the centre, in units of u / (n + 1)
     moved[row] += 1
     change = moved * (left / (count + 1)) - count / (count + 1) * left * products
-    kernel = solution.kernel + np.outer(products, change) + np.outer(moved, products + length * change) / (count + 1)
+    kernel = solution.kernel
+    if kernel is not None:
+        kernel = kernel + np.outer(products, change) + np.outer(moved, products + length * change) / (count + 1)
+        kernel = (kernel + kernel.T) / 2
     return replace(
         solution,
         counts=counts,
         centre=solution.centre + apart / ((count + 1) * len(counts)),
-        precision=solution.precision.changed(along, count / (count + 1) * left),
+        precision=solution.precision.with_scatter(apart, along, count / (count + 1)),
+        means=solution.means + np.outer(moved / (count + 1), apart),
         solved=solution.solved + np.outer(change, along).T,
-        kernel=(kernel + kernel.T) / 2,
+        kernel=kernel,
     )
 
 
@@ -269,14 +310,23 @@ def _with_class(solution: Solution, feature: Doubles) -> Solution:
     classes = len(solution.counts) + 1
     apart = feature - solution.centre
     along = solution.precision.times(apart)
-    products, length = apart @ solution.solved, apart @ along
-    old = solution.kernel - (products[:, None] + products) / classes + length / classes**2
-    beside = (products - length / classes) * ((classes - 1) / classes)
-    own = length * ((classes - 1) / classes) ** 2
+    others, own = -1 / classes, (classes - 1) / classes  # of each mean less the centre, in units of apart
     return replace(
         solution,
         counts=np.append(solution.counts, 1.0),
         centre=solution.centre + apart / classes,
-        solved=np.column_stack([solution.solved - along[:, None] / classes, along * ((classes - 1) / classes)]),
-        kernel=np.block([[old, beside[:, None]], [beside, own]]),
+        means=np.vstack([solution.means + others * apart, own * apart]),
+        solved=np.column_stack([solution.solved + others * along[:, None], own * along]),
+        kernel=_kernel_with_class(solution, apart, along),
     )
+
+
+def _kernel_with_class(solution: Solution, apart: Doubles, along: Doubles) -> Doubles | None:
+    classes = len(solution.counts) + 1
+    if solution.kernel is None or not _is_made(classes, len(apart)):
+        return None
+    products, length = apart @ solution.solved, apart @ along
+    old = solution.kernel - (products[:, None] + products) / classes + length / classes**2
+    beside = (products - length / classes) * ((classes - 1) / classes)
+    own = length * ((classes - 1) / classes) ** 2
+    return np.block([[old, beside[:, None]], [beside, own]])

@@ -235,7 +235,7 @@ def _calibrated(
 
 
 def _usual(solution: Solution) -> float:
-    level = np.trace(solution.kernel) / len(solution.kernel)
+    level = solution.diagonal.mean()
     return float(_USUAL / level) if level > 1e-12 else 1.0
 
 

@@ -15,10 +15,13 @@ from dataclasses import dataclass
 import numpy as np
 
 from accrete_learner.analytic.discriminant import Solution, precision_for
+from accrete_learner.analytic.drawn import Symmetric
 from accrete_learner.analytic.statistics import Doubles, Labels, Reals
 
-#: Scores that are computed at a time, so that what they need stays in the processor's cache.
+#: Scores that are computed at a time, so that what they need stays in the processor's cache, and the fewest examples,
+#: for which a matrix is read once.
 _CHUNK = 2**15
+_LEAST_ROWS = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,12 +32,19 @@ class Products:
     """[n], rows of the solution; each has two examples or more."""
     with_means: Reals
     """[n, C], M P z, of the precision in which scores are computed."""
+    apart: Reals
+    """[n, C], M P u, likewise."""
     norms: Doubles
     """[n], z' P z."""
 
     def part(self, which: slice) -> Products:
         """Return the products of some of the examples."""
-        return Products(labels=self.labels[which], with_means=self.with_means[which], norms=self.norms[which])
+        return Products(
+            labels=self.labels[which],
+            with_means=self.with_means[which],
+            apart=self.apart[which],
+            norms=self.norms[which],
+        )
 
 
 def products(solution: Solution, features: Doubles, labels: Labels) -> Products:
@@ -46,10 +56,11 @@ def products(solution: Solution, features: Doubles, labels: Labels) -> Products:
     if (solution.counts[labels] < 2).any():
         raise ValueError("a class with one example has nothing to be judged by without it")
     kind = precision_for(len(solution.counts))
-    apart = features - solution.centre
+    with_means = (features - solution.centre).astype(kind) @ solution.solved.astype(kind)
     return Products(
         labels=labels,
-        with_means=apart.astype(kind) @ solution.solved.astype(kind),
+        with_means=with_means,
+        apart=with_means - solution.kernel_rows(labels, kind),
         norms=solution.norms(features),
     )
 
@@ -60,54 +71,29 @@ class Judge:
     def __init__(self, solution: Solution, drawing: float) -> None:
         kind = precision_for(len(solution.counts))
         self._counts = solution.counts
-        self._kernel = solution.kernel.astype(kind)
+        self._diagonal = solution.diagonal.astype(kind)
         self._noise = solution.noise(drawing)
-        self._inverse: _Symmetric | None = None
-        self._doubled: _Symmetric | None = None
-        if self._noise.any():
-            inverse = solution.inverse(drawing).astype(kind)
-            half = inverse * np.sqrt(self._noise).astype(kind)
-            self._inverse, self._doubled = _Symmetric.of(inverse), _Symmetric.of(half @ half.T)
+        drawn = solution.drawn(drawing)
+        self._matrices = None if drawn is None else drawn.matrices(kind)
 
     def scores(self, of: Products) -> Reals:
         """Return the scores [n, C] of each example by the head without it, in the products' precision."""
         result = np.empty_like(of.with_means)
-        size = max(1, _CHUNK // len(self._counts))
+        size = max(_LEAST_ROWS, _CHUNK // len(self._counts))
         for start in range(0, len(result), size):
             part = slice(start, start + size)
-            result[part] = _scores(self._counts, self._kernel, of.part(part), self._noise, self._inverse, self._doubled)
+            result[part] = _scores(self._counts, self._diagonal, of.part(part), self._noise, self._matrices)
         return result
-
-
-@dataclass(frozen=True)
-class _Symmetric:
-    """A symmetric matrix and what is asked of it for every part."""
-
-    matrix: Reals
-    """[C, C]."""
-    diagonal: Reals
-    mean: Reals
-    """[C], of its rows."""
-
-    @classmethod
-    def of(cls, matrix: Reals) -> _Symmetric:
-        return cls(matrix, np.diag(matrix).copy(), matrix.mean(axis=0))
-
-    def times(self, g: Reals, own: Labels) -> Reals:
-        """Return the matrix times g, a and e_c of each example [3, n, C]."""
-        columns = self.matrix[own]
-        return np.stack([g @ self.matrix, columns - self.mean, columns])
 
 
 def _scores(
     counts: Doubles,
-    kernel: Reals,
+    diagonal: Reals,
     of: Products,
     noise: Doubles,
-    inverse: _Symmetric | None,
-    doubled: _Symmetric | None,
+    matrices: tuple[Symmetric, Symmetric] | None,
 ) -> Reals:
-    """Return the scores [n, C], given T = (K + Q)^-1 and T Q T, or neither for Q = 0.
+    """Return the scores [n, C], given K's diagonal and T = (K + Q)^-1 and T Q T; None for Q = 0.
 
     What there is one number of per example is float64; arrays [n, C] are of the products' type.
     """
@@ -115,7 +101,7 @@ def _scores(
     kind = of.with_means.dtype
     count = counts[own]
     step, growth = 1 / (count - 1), count / (count - 1)
-    g = of.with_means - kernel[own]  # M P u
+    g = of.apart
     to_example = of.norms - of.with_means[rows, own]  # u' P z
     h = to_example - g[rows, own]  # u' P u
     gain = growth / (1 - growth * h)
@@ -132,11 +118,12 @@ def _scores(
     along_a = -step * to_example - step * h * along_g
     b = of.with_means + each(along_g) * g + each(along_a) * a
     cross, square = -step * sigma, step**2 * h * sigma
-    norms = np.diag(kernel) + each(gain) * g * g + (each(2 * cross) * g + each(square) * a) * a
-    if inverse is None or doubled is None:
+    norms = diagonal + each(gain) * g * g + (each(2 * cross) * g + each(square) * a) * a
+    if matrices is None:
         plain: Reals = b - norms / 2
         return plain
 
+    inverse, doubled = matrices
     # T changes by -TU Z (TU)', with U = [g, a, e_c] and Z = (Y^-1 + U' T U)^-1, where K + Q changes by U Y U'.
     more = noise[own] * step  # of class c: n / (n - 1) - 1 = 1 / (n - 1)
     change = np.zeros((len(rows), 3, 3))
@@ -150,7 +137,7 @@ def _scores(
     t_b[rows, own] += 1
     for vector, product in zip(z_u, _inner_with(g, rows, own, t_b), strict=True):
         t_b -= product[:, None] * vector
-    diagonal = inverse.diagonal - (t_u * z_u).sum(axis=0)
+    once = inverse.diagonal - (t_u * z_u).sum(axis=0)
     own_column = t_u[2].copy()
     for vector, product in zip(z_u, t_u[:, rows, own], strict=True):
         own_column -= product[:, None] * vector
@@ -158,7 +145,7 @@ def _scores(
     twice += each(more) * own_column**2
     noise_without = np.tile(noise.astype(kind), (len(rows), 1))
     noise_without[rows, own] += more.astype(kind)
-    drawn = norms - 2 * noise_without + noise_without**2 * (3 * diagonal - twice)
+    drawn = norms - 2 * noise_without + noise_without**2 * (3 * once - twice)
     result: Reals = b - noise_without * t_b - drawn / 2
     return result
 

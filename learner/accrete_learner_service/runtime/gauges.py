@@ -55,7 +55,7 @@ def read_snapshot(store: Store, config: LearnerServiceConfig, newest: VersionRec
     pending = store.pending.counts()
     quarantine = store.quarantine.entries()
     quarantined, awaiting = quarantine.keys(), {label for label, entry in quarantine.items() if entry.awaiting}
-    memory = store.memory.counts()
+    kept = store.memory.total()
     info = store.info()
     return Snapshot(
         pending_new=_examples(pending, set(pending) - set(known) - quarantined),
@@ -64,10 +64,10 @@ def read_snapshot(store: Store, config: LearnerServiceConfig, newest: VersionRec
         pending_awaiting=_examples(pending, awaiting),
         review=store.review.total(),
         oldest_s=max((time.time() - count.oldest_ms / 1000 for count in pending.values()), default=0.0),
-        exemplars=sum(count.exemplars for count in memory.values()),
-        exemplar_bytes=store.memory.exemplar_bytes(),
+        exemplars=kept.exemplars,
+        exemplar_bytes=kept.exemplar_bytes,
         exemplar_budget=config.memory.per_class(len(known)) * len(known) if known else 0,
-        holdout=sum(count.holdout for count in memory.values()),
+        holdout=kept.holdout,
         classes=len(known),
         provisional=len(store.prototypes.all(store.registry.state().version).by_label),
         store_used=info.used_memory,

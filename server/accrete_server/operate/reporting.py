@@ -143,10 +143,8 @@ def _stored(store: Store) -> operation_pb2.GetStatusResponse:
     status.pending = total.examples
     if total.oldest_ms is not None:
         status.oldest_pending_ms = max(0, int(time.time() * 1000) - total.oldest_ms)
-    kept = store.memory.counts().values()
-    status.exemplars = sum(count.exemplars for count in kept)
-    status.holdout = sum(count.holdout for count in kept)
-    status.exemplar_bytes = store.memory.exemplar_bytes()
+    kept = store.memory.total()
+    status.exemplars, status.exemplar_bytes, status.holdout = kept.exemplars, kept.exemplar_bytes, kept.holdout
     status.held_labels.extend(sorted(store.quarantine.entries()))
     status.in_review = store.review.total()
     status.inbox_open = store.inbox.count()

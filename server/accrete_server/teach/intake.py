@@ -141,13 +141,12 @@ class Intake:
             return _refused(index, example_id, _INVALID, f"image: {error}")
         form, data = sent_form(wire.image)
 
-        def digest(label: str) -> bytes:
-            return sent_digest(label, form, data)
-
+        sent = partial(sent_digest, form=form, data=data)
+        digest = sent(label)
         example = Example(
-            id=example_id or digest(label).hex(), label=label, content=tensor, metadata=metadata, principal=principal
+            id=example_id or digest.hex(), label=label, content=tensor, metadata=metadata, principal=principal
         )
-        return Arrival.of(example, digest, has_own_id=bool(example_id), image_quality=self._image_quality)
+        return Arrival.of(example, sent, digest=digest, has_own_id=bool(example_id), image_quality=self._image_quality)
 
     def _store(self, items: _Items) -> list[teaching_pb2.ExampleResult]:
         arrivals = [item for item in items if isinstance(item, Arrival)]

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from accrete_kit.failpoints import around
+from accrete_kit.priority import lower_priority
 from accrete_kit.stopwatch import Stopwatch
 from accrete_model.artifact_store import ArtifactStore
 from accrete_model.config import EngineConfig
@@ -17,6 +19,9 @@ from accrete_server.metrics.collectors import ModelMetrics
 
 FETCH = "fetch"
 """The stage of bringing a version here from a bucket."""
+
+_CHECKS_NICE = 10
+"""The learner's priority; trainers have 19."""
 
 _log = logging.getLogger(__name__)
 
@@ -75,8 +80,12 @@ class Loader:
         self._artifacts.use(version)
 
     def _load(self, path: Path, version: int) -> LoadedVersion:
+        # On one core, what a new engine computes before it serves would have calls wait. The engine is made on this
+        # thread, for its own threads have the priority of the one that makes it.
+        last = ThreadPoolExecutor(1, "version-checks", initializer=lower_priority, initargs=(_CHECKS_NICE,))
         try:
-            loaded = load(path, version, self._engine)
+            with last as checks:
+                loaded = load(path, version, self._engine, checks=checks)
         except LoadError as error:
             raise BrokenCandidate(version, error.stage, error.reason) from error
         if loaded.spec != self._spec:

@@ -80,6 +80,7 @@ class Arrival(NamedTuple):
         example: Example,
         sent: Callable[[str], bytes] | None = None,
         *,
+        digest: bytes | None = None,
         has_own_id: bool = True,
         image_quality: int = 0,
     ) -> "Arrival":
@@ -88,6 +89,7 @@ class Arrival(NamedTuple):
         Args:
             example: to pack.
             sent: returns the digest of what was sent, given a label; None: it is the example's.
+            digest: what `sent` returns for the example's label, where that is known.
             has_own_id: whether its id is its sender's, and no digest.
             image_quality: of the JPEG that a large image becomes, 1 to 100; 0: it stays as it is.
 
@@ -95,7 +97,8 @@ class Arrival(NamedTuple):
             ValueError: for a tensor of a type that is not stored.
         """
         earlier = example.digest()
-        digest = earlier if sent is None else sent(example.label)
+        if digest is None:
+            digest = earlier if sent is None else sent(example.label)
 
         def under(label: str) -> list[tuple[str, str]]:
             own = content_digest(label, example.tensor)
