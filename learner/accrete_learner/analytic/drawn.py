@@ -97,9 +97,11 @@ class DrawnByFactors:
         from scipy import linalg
 
         scaled = means / noise[:, None]
-        root = linalg.cholesky(scatter + means.T @ scaled, lower=True, overwrite_a=True, check_finite=False)
+        products = means.T @ scaled
+        root = linalg.cholesky(scatter + products, lower=True, overwrite_a=True, check_finite=False)
         self._v: Doubles = linalg.solve_triangular(root, scaled.T, lower=True, check_finite=False).T
-        self._squares: Doubles = self._v.T @ (noise[:, None] * self._v)  # V' Q V
+        half = linalg.solve_triangular(root, products, lower=True, check_finite=False)
+        self._squares: Doubles = linalg.solve_triangular(root, half.T, lower=True, check_finite=False)  # V' Q V
         self._means = means
         self._noise = noise
 
