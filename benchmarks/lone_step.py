@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from accrete_kit.large_pages import with_large_pages
 from accrete_learner.config import MethodConfig, ModelConfig, TrainingConfig
 from accrete_learner.memory.config import MemoryConfig
 from accrete_learner.trainer.job import CANDIDATE_FOLDER, INPUTS_FILE, Job, Result
@@ -76,6 +77,7 @@ def _run(folder: Path, job: Job, tensors: dict[str, Tensor]) -> Cost:
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,
+        env=with_large_pages(),
     )
     assert child.stdin is not None
     assert child.stdout is not None

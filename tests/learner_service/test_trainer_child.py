@@ -52,6 +52,26 @@ def test_progress_is_passed_on(trainer: Trainer, tmp_path: Path):
     assert told == [Progress(stage="train", done=1, total=2, loss=0.5)]
 
 
+@pytest.mark.parametrize(
+    ("given", "found"),
+    [
+        (None, "glibc.malloc.hugetlb=1"),
+        ("glibc.malloc.mmap_max=9", "glibc.malloc.mmap_max=9:glibc.malloc.hugetlb=1"),
+        ("glibc.malloc.hugetlb=0", "glibc.malloc.hugetlb=0"),
+    ],
+)
+def test_it_allocates_in_large_pages_unless_told_otherwise(
+    trainer: Trainer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str | None, found: str
+):
+    if given is None:
+        monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    else:
+        monkeypatch.setenv("GLIBC_TUNABLES", given)
+    notes: list[str] = []
+    trainer.run(folder(tmp_path, 'reporter.note(os.environ["GLIBC_TUNABLES"])'), print, nothing, notes.append)
+    assert notes == [found]
+
+
 def test_what_people_should_know_is_passed_on(trainer: Trainer, tmp_path: Path):
     notes: list[str] = []
     trainer.run(folder(tmp_path, 'reporter.note("9 epochs fit")'), print, nothing, notes.append)

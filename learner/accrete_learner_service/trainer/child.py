@@ -17,6 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
+from accrete_kit.large_pages import with_large_pages
 from accrete_learner_service.errors import TrainerFailed
 from accrete_learner_service.runtime.logs import fields
 from accrete_learner_service.runtime.status import Progress
@@ -116,8 +117,8 @@ def start(nice: int, module: str) -> subprocess.Popen[str]:
     A Ctrl-C at the terminal is for the learner, which ends them itself.
     """
     starter = [sys.executable, "-m", "accrete_learner_service.trainer.starter", str(os.getpid()), str(nice), module]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(starter, stdin=pipe, stdout=pipe, stderr=pipe, text=True, process_group=0)
+    pipe, environment = subprocess.PIPE, with_large_pages()
+    return subprocess.Popen(starter, stdin=pipe, stdout=pipe, stderr=pipe, text=True, process_group=0, env=environment)
 
 
 class _Child:
