@@ -93,7 +93,7 @@ def _asked(client: Client, photographs: Path) -> list[tuple[str, Path]]:
 
 @contextmanager
 def _browser() -> Iterator[Any]:
-    path = shutil.which("chromium") or shutil.which("google-chrome")
+    path = next(filter(None, map(shutil.which, ("chromium-headless-shell", "chromium", "google-chrome"))), None)
     with sync_playwright() as driver:
         browser = driver.chromium.launch(executable_path=path, args=["--no-sandbox"])
         yield browser
