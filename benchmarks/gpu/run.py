@@ -160,7 +160,7 @@ class Run:
     def _watch(self, part: Part, seconds: float, environment: dict[str, str]) -> dict[str, Any]:
         """Run a part's process to its end or the end of its time, with a line of progress every few seconds."""
         arguments = self._arguments
-        # A kit that is killed leaves no part that goes on.
+        # A kit that is killed leaves no part that goes on. Named, for nothing of ours can be imported here.
         command = [sys.executable, "-m", "accrete_kit.parent_death", str(os.getpid())]
         command += [sys.executable, "-m", "benchmarks.gpu.part", part.name, "--record", str(self._record(part))]
         command += ["--work", str(self._work), "--device", arguments.device, "--seconds", f"{seconds:.1f}"]

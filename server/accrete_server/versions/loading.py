@@ -82,9 +82,8 @@ class Loader:
     def _load(self, path: Path, version: int) -> LoadedVersion:
         # On one core, what a new engine computes before it serves would have calls wait. The engine is made on this
         # thread, for its own threads have the priority of the one that makes it.
-        last = ThreadPoolExecutor(1, "version-checks", initializer=lower_priority, initargs=(_CHECKS_NICE,))
         try:
-            with last as checks:
+            with ThreadPoolExecutor(1, "version-checks", lower_priority, (_CHECKS_NICE,)) as checks:
                 loaded = load(path, version, self._engine, checks=checks)
         except LoadError as error:
             raise BrokenCandidate(version, error.stage, error.reason) from error
