@@ -11,7 +11,7 @@ from PIL import Image
 
 pytest.importorskip("matplotlib", reason="figures need matplotlib")
 
-from accrete_experiments.protocols import exemplar_figures, figure_style, figures
+from accrete_experiments.protocols import exemplar_figures, figure_style, figures, published
 from accrete_experiments.protocols.exemplar_figures import FeatureMap
 from accrete_experiments.protocols.results import Run, Scores, Task
 from accrete_experiments.protocols.spec import Protocol
@@ -267,3 +267,43 @@ def test_labels_moved_apart_keep_their_order_and_their_distance():
 def test_every_thing_has_its_own_look():
     looks = {(figure_style.color(n), figure_style.marker(n), figure_style.dashes(n)) for n in range(28)}
     assert len(looks) == 28
+
+
+PUBLISHED = """name,rule,classes,percent
+"LUCIR, its paper",head,6,54.3
+iCaRL,nme,4,47.0
+of another rule,knn,6,1
+of more classes,head,100,2
+"""
+
+
+def test_published_points_stand_beside_the_curves_of_their_rule(tmp_path: Path):
+    (tmp_path / "published.csv").write_text(PUBLISHED)
+    points = published.read(tmp_path / "published.csv")
+    drawn = figures.accuracy_curves([run("lucir")], tmp_path / "curves.svg", published=points)
+    found = words(drawn)
+    assert found.count("LUCIR, its paper  54.3") == 1
+    assert found.count("iCaRL  47.0") == 1
+    assert "Hollow: published." in found.replace("\n", " ")
+    assert "of another rule" not in found
+    assert "of more classes" not in found
+    assert "Hollow" not in words(figures.accuracy_curves([run("lucir")], tmp_path / "alone.svg"))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "line 0: the first line must be name,rule,classes,percent"),
+        ("name,rule\n", "line 1: the first line must be name,rule,classes,percent"),
+        ("name,rule,classes,percent\nLUCIR,head,many,54\n", "line 2: invalid literal"),
+        ("name,rule,classes,percent\nLUCIR,head,100,54\niCaRL,head,100,154\n", "line 3: percent = 154.0"),
+        ("name,rule,classes,percent\nLUCIR,head,0,54\n", "line 2: classes = 0"),
+        ("name,rule,classes,percent\nLUCIR,head,100\n", "line 2: name, rule, classes, percent are needed"),
+        ("name,rule,classes,percent\nLUCIR,head,100,54,1\n", "line 2: name, rule, classes, percent are needed"),
+        ("name,rule,classes,percent\n,head,100,54\n", "line 2: name, rule, classes, percent are needed"),
+    ],
+)
+def test_what_is_no_published_point_is_refused_with_its_line(tmp_path: Path, text: str, said: str):
+    (tmp_path / "published.csv").write_text(text)
+    with pytest.raises(ValueError, match=re.escape(said)):
+        published.read(tmp_path / "published.csv")

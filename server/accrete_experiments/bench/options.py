@@ -38,6 +38,10 @@ class ProtocolOptions:
         str, typer.Option(metavar="NAMES", help="Measure knn, mlp or svm on the exemplars too, beside head and nme.")
     ] = ""
     figures: Annotated[bool, typer.Option("--figures", help="Also draw; needs matplotlib.")] = False
+    published: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="Draw these points, too: CSV of name, rule (head, nme), classes, percent."),
+    ] = None
     live: Annotated[bool, typer.Option("--live", help="Play the same stream through a live server over gRPC too.")] = (
         False
     )

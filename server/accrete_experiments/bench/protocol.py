@@ -20,6 +20,7 @@ from accrete_node.exit_status import CANNOT_START
 
 if TYPE_CHECKING:
     from accrete_experiments.protocols.data import Dataset
+    from accrete_experiments.protocols.published import Published
     from accrete_experiments.protocols.results import Run
     from accrete_experiments.protocols.run import Plan
     from accrete_experiments.protocols.spec import Protocol
@@ -53,9 +54,12 @@ def _perform(options: ProtocolOptions, display: Display) -> None:
     if options.shorter_side is not None and options.size is None:
         raise BenchError(f"--shorter-side {options.shorter_side}: goes with a --size")
     from accrete_experiments.protocols import data as sources
-    from accrete_experiments.protocols import spec
+    from accrete_experiments.protocols import published, spec
     from accrete_learner.training.precision import use_threads
 
+    if options.published is not None and not options.figures:
+        raise BenchError("--published: goes with --figures")
+    points = () if options.published is None else published.read(options.published)
     for name in _asked(options):
         spec.parse(name)
     dataset = sources.load(
@@ -68,7 +72,7 @@ def _perform(options: ProtocolOptions, display: Display) -> None:
     plans = list(_plans(options, protocol, dataset))
     if not options.report:
         _run_all(plans, dataset, folder, display)
-    _report(folder, plans, dataset, display, figures=options.figures)
+    _report(folder, plans, dataset, display, figures=options.figures, published=points)
     if options.live:
         from accrete_experiments.bench.live import play
 
@@ -224,7 +228,15 @@ def _finished(file: Path) -> Run:
     return replace(found, protocol=replace(Protocol.from_dict(found.protocol), data=name).to_dict())
 
 
-def _report(folder: Path, plans: Sequence[Plan], dataset: Dataset, display: Display, *, figures: bool) -> None:
+def _report(
+    folder: Path,
+    plans: Sequence[Plan],
+    dataset: Dataset,
+    display: Display,
+    *,
+    figures: bool,
+    published: Sequence[Published],
+) -> None:
     """Of every run in the folder that is finished, asked for this time or not."""
     from accrete_experiments.protocols import report
 
@@ -237,5 +249,5 @@ def _report(folder: Path, plans: Sequence[Plan], dataset: Dataset, display: Disp
         dependencies.cache_in(folder / "cache")
         from accrete_experiments.protocols.drawing import draw
 
-        for path in draw(folder, plans, runs, dataset):
+        for path in draw(folder, plans, runs, dataset, published):
             display.say(str(path))

@@ -14,6 +14,7 @@ from safetensors.torch import load_file
 
 from accrete_experiments.protocols import exemplar_figures, figures
 from accrete_experiments.protocols.data import Dataset, indices
+from accrete_experiments.protocols.published import Published
 from accrete_experiments.protocols.results import Run
 from accrete_experiments.protocols.run import Memory, Plan, task_folder
 from accrete_learner import evaluate
@@ -28,7 +29,9 @@ FIGURES_FOLDER = "figures"
 _CLASSES_SHOWN, _PICTURES_SHOWN, _POINTS_A_CLASS = 12, 16, 80
 
 
-def draw(folder: Path, plans: Sequence[Plan], runs: Sequence[Run], data: Dataset) -> list[Path]:
+def draw(
+    folder: Path, plans: Sequence[Plan], runs: Sequence[Run], data: Dataset, published: Sequence[Published] = ()
+) -> list[Path]:
     """Write accuracy curves, confusion matrices, features with exemplars, and a gallery, and return their paths.
 
     Each picture is written as PNG, whose path is returned, and beside it as PDF and SVG. The last three show each
@@ -39,10 +42,11 @@ def draw(folder: Path, plans: Sequence[Plan], runs: Sequence[Run], data: Dataset
         plans: whose last tasks to show.
         runs: finished, for the curves.
         data: the protocol's.
+        published: what others reached, for the curves.
     """
     home = folder / FIGURES_FOLDER
     home.mkdir(exist_ok=True)
-    paths = [figures.accuracy_curves(runs, home / "accuracy.png")]
+    paths = [figures.accuracy_curves(runs, home / "accuracy.png", published=published)]
     shown = _first_of_each(folder, plans)
     if not shown:
         return paths

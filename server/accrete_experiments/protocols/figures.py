@@ -5,7 +5,7 @@ Needs matplotlib (`pip install matplotlib`). Shapes: C classes, in order of arri
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,25 +17,31 @@ from numpy.typing import NDArray
 from accrete_experiments.protocols import figure_style as style
 from accrete_experiments.protocols import measures, report
 from accrete_experiments.protocols.measures import HEAD, NME, Spread, spread
+from accrete_experiments.protocols.published import Published
 from accrete_experiments.protocols.results import Run
 
 TITLES = {HEAD: "CNN (head)", NME: "NME (nearest mean of exemplars)"}
 _PANEL_INCHES = 3.6
+_GREY = "#888888"
+"""Of chance."""
 JOINT = "joint"
 """The method that trains with everything: what the others are measured against."""
 _NAMED, _NUMBERED = 12, 10
 """Classes up to which a matrix has room for their names, and for a number in each cell."""
 
 
-def accuracy_curves(runs: Sequence[Run], path: Path, *, rules: Sequence[str] = (HEAD, NME)) -> Path:
+def accuracy_curves(
+    runs: Sequence[Run], path: Path, *, rules: Sequence[str] = (HEAD, NME), published: Sequence[Published] = ()
+) -> Path:
     """Accuracy on all classes seen after each task: a line a method, a panel a rule, bands of one standard deviation.
 
-    A dotted line is chance. Joint training, where it was run, is black and dashed.
+    A dotted line is chance. Joint training, where it was run, is black and dashed. Published points are hollow.
 
     Args:
         runs: finished runs of one protocol; those that are not finished are left out.
         path: of the picture to write.
         rules: one panel each; a rule that no method was measured with is left out.
+        published: what others reached; of a rule or a number of classes that is not drawn, it is left out.
 
     Raises:
         ValueError: without a finished run, or with runs of more than one protocol, which do not compare.
@@ -48,8 +54,9 @@ def accuracy_curves(runs: Sequence[Run], path: Path, *, rules: Sequence[str] = (
     curves = {rule: found for rule, found in curves.items() if found}
     if not curves:
         raise ValueError(f"nothing was measured by {', '.join(rules)}")
-    beside = style.LETTER_INCHES * (8 + max(map(len, methods)))
-    height = max(4.0, 1.5 + style.LINE_INCHES * len(methods))  # the names at the lines' ends stand below one another
+    beside = style.LETTER_INCHES * (8 + max(map(len, [*methods, *(point.name for point in published)])))
+    named = len(methods) + len(published)
+    height = max(4.0, 1.5 + style.LINE_INCHES * named)  # the names at the lines' ends stand below one another
     figure = style.figure(len(curves) * (_PANEL_INCHES + beside), height)
     panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
     seen = [task.classes for task in next(iter(methods.values()))[0].tasks]
@@ -57,16 +64,23 @@ def accuracy_curves(runs: Sequence[Run], path: Path, *, rules: Sequence[str] = (
     for axes, (rule, found) in zip(panels, curves.items(), strict=True):
         for name, values in found.items():
             _draw_curve(axes, seen, values, numbers[name], joint=name == JOINT)
-        axes.plot(seen, [100.0 / classes for classes in seen], ":", color="#888888", linewidth=1.0)
+        axes.plot(seen, [100.0 / classes for classes in seen], ":", color=_GREY, linewidth=1.0)
+        for point in _within(published, rule, seen):
+            axes.plot(point.classes, point.percent, "o", color=style.INK, markerfacecolor="none", markersize=6.0)
         _dress_curves(axes, seen, TITLES.get(rule, rule))
     panels[0].set_ylabel("Top-1 accuracy on the classes seen (%)", color=style.INK)
     band = " Bands: ± one standard deviation." if any(len(of_method) > 1 for of_method in methods.values()) else ""
     lines = " Dotted: chance." if JOINT in methods else f" Dotted: chance. No {JOINT} line: {JOINT} was not run."
-    style.footnote(figure, report.caption(groups[0].protocol, _seeds(methods)) + band + lines)
+    others = " Hollow: published." if any(_within(published, rule, seen) for rule in curves) else ""
+    style.footnote(figure, report.caption(groups[0].protocol, _seeds(methods)) + band + lines + others)
     figure.draw_without_rendering()  # places the axes, so that lines of text have a height in percent
-    for axes, found in zip(panels, curves.values(), strict=True):
-        ends = {name: (values[-1].mean, _color(numbers[name], joint=name == JOINT)) for name, values in found.items()}
-        _label_ends(axes, seen[-1], {**ends, "chance": (100.0 / seen[-1], "#888888")})
+    for axes, (rule, found) in zip(panels, curves.items(), strict=True):
+        ends = [
+            _End(name, seen[-1], values[-1].mean, _color(numbers[name], joint=name == JOINT))
+            for name, values in found.items()
+        ]
+        ends += [_End(point.name, point.classes, point.percent, style.INK) for point in _within(published, rule, seen)]
+        _label_ends(axes, [*ends, _End("chance", seen[-1], 100.0 / seen[-1], _GREY)])
     return style.save(figure, path)
 
 
@@ -194,13 +208,27 @@ def _dress_matrix(axes: Axes, bounds: NDArray[Any], names: Sequence[str], *, low
     axes.spines[:].set_color("#999999")
 
 
-def _label_ends(axes: Axes, end: int, last: Mapping[str, tuple[float, str]]) -> None:
-    """Each line's name and last accuracy at its end, in its colour, moved apart where they would touch."""
-    places = style.apart([value for value, _ in last.values()], style.line_height(axes))
-    for (name, (value, colour)), place in zip(last.items(), places, strict=True):
+def _within(published: Sequence[Published], rule: str, seen: Sequence[int]) -> list[Published]:
+    """Return the points that a panel has room for."""
+    return [point for point in published if point.rule == rule and seen[0] <= point.classes <= seen[-1]]
+
+
+class _End(NamedTuple):
+    """What is written beside a panel: a name and a percentage, of the point that a thin line leads to."""
+
+    name: str
+    classes: int
+    value: float
+    colour: str
+
+
+def _label_ends(axes: Axes, ends: Sequence[_End]) -> None:
+    """Each name and accuracy beside its point, in its colour, moved apart where they would touch."""
+    places = style.apart([end.value for end in ends], style.line_height(axes))
+    for (name, classes, value, colour), place in zip(ends, places, strict=True):
         axes.annotate(
             f"{name}  {value:.1f}",
-            xy=(end, value),
+            xy=(classes, value),
             xytext=(1.05, place),
             textcoords=axes.get_yaxis_transform(),
             fontsize=style.FONT_POINTS,
