@@ -2,8 +2,8 @@
 
 A version has one backbone, and costs what every other method's costs to serve.
 
-Source: Wang et al., FOSTER: Feature Boosting and Compression for Class-Incremental Learning (ECCV 2022). Epochs, rates
-and weights are those of the authors' settings for CIFAR-100, which are the paper's.
+Source: Wang et al., FOSTER: Feature Boosting and Compression for Class-Incremental Learning (ECCV 2022). Epochs and
+rates are those of the authors' settings for CIFAR-100; `AlignedCrossEntropy` says what they have as beta.
 """
 
 from accrete_learner.boosting import Boosting
