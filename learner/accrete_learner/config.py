@@ -193,7 +193,7 @@ class TrainingConfig:
     base_epochs: int | None = None
     """Epochs of the first step, over all its examples."""
     epochs: int | None = None
-    """Epochs of each later step."""
+    """Epochs of each later step. `foster` trains twice in one: as many, and then as many in proportion."""
     batch_size: int | None = None
     """Examples per batch. Unset: the method's, which is 128 for all but `acil` and `ds_al` (256)."""
     copies: int | None = None

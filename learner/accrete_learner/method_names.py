@@ -14,6 +14,7 @@ FAMILIES: dict[str, tuple[str, ...]] = {
     "eeil": ("eeil", "eeil_base", "eeil_da", "eeil_bf"),
     "bic": ("bic",),
     "wa": ("wa",),
+    "foster": ("foster",),
     "lucir": (
         "lucir",
         "lucir_linear",

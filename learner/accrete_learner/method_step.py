@@ -18,20 +18,23 @@ from accrete_learner import evaluate, fitting, heads
 from accrete_learner.augmentation import augment
 from accrete_learner.augmentation.augment import Augmentation
 from accrete_learner.backbones import Backbone
+from accrete_learner.boosting import Boosting
 from accrete_learner.config import Rule
 from accrete_learner.heads import Head
+from accrete_learner.losses import Term
 from accrete_learner.memory import calibration_split, exemplars
 from accrete_learner.memory.exemplars import Candidates, Exemplars
 from accrete_learner.methods.base import Method
 from accrete_learner.progress import Note, Progress, Report, of_stage
 from accrete_learner.ranks import ALONE, Group
 from accrete_learner.rebalance import Trained
+from accrete_learner.rebalance.weight_aligning import align
 from accrete_learner.synthesis.recipes import RECIPES, recipe
 from accrete_learner.synthesis.step_memory import StepMemory
-from accrete_learner.training import weight_transfer
+from accrete_learner.training import two_branches, weight_transfer
 from accrete_learner.training.checkpoint import Checkpoint
 from accrete_learner.training.loop import TrainingSet, train
-from accrete_learner.training.network import Network
+from accrete_learner.training.network import Network, Teacher
 from accrete_learner.training.schedule import Schedule
 
 
@@ -198,8 +201,13 @@ class _StepContext:
         return len(self.training_set()) * self.schedule.copies
 
     @property
+    def frozen(self) -> bool:
+        """Whether training leaves the backbone as it is."""
+        return self.method.frozen == "increments" and (self.inputs.pretrained or self.teacher is not None)
+
+    @property
     def schedule(self) -> Schedule:
-        """Of this step's training."""
+        """Of this step's training, or of the first of two."""
         return self.method.increment if self.inputs.old_count else self.method.base
 
     def training_set(self) -> TrainingSet:
@@ -266,27 +274,107 @@ def _compile(network: Network, teacher: Network | None, device: torch.device) ->
 
 def _train(context: _StepContext, report: Report, checkpoint: Checkpoint | None, note: Note) -> list[float]:
     """Train the network by gradient descent and return the mean loss per epoch."""
-    inputs, method = context.inputs, context.method
+    inputs, method, teacher = context.inputs, context.method, context.teacher
     if inputs.trained_head is not None:
         context.network.head = heads.restore(inputs.trained_head)
         return []
-    frozen = method.frozen == "increments" and (inputs.pretrained or context.teacher is not None)
-    if frozen and method.closed_form is not None:
+    if context.frozen and method.closed_form is not None:
         return []
-    transfers = method.weight_transfer and context.teacher is not None
-    with weight_transfer.scale_and_shift(inputs.backbone) if transfers else nullcontext():
+    if method.boosting is not None and teacher is not None:
+        return _boost_and_compress(context, method.boosting, teacher, report, checkpoint, note)
+    return _descend(
+        context,
+        context.network,
+        method.terms,
+        context.schedule,
+        teacher=teacher,
+        report=report,
+        checkpoint=checkpoint,
+        seconds=inputs.max_seconds,
+        note=note,
+    )
+
+
+def _boost_and_compress(
+    context: _StepContext,
+    boosting: Boosting,
+    teacher: Network,
+    report: Report,
+    checkpoint: Checkpoint | None,
+    note: Note,
+) -> list[float]:
+    """Train a second backbone beside the teacher's, then the step's network to answer as both do together.
+
+    Both are one stage for those who watch: epochs are counted over both.
+    """
+    inputs, method, schedule = context.inputs, context.method, boosting.compression
+    assert inputs.parent_head is not None
+    both = two_branches.beside(
+        teacher,
+        inputs.backbone,
+        method.head,
+        inputs.parent_head,
+        class_count=inputs.class_count,
+        generator=context.generator,
+    )
+    if inputs.compile:
+        _compile(both, None, context.generator.device)
+    boosting_s, compression_s = boosting.shared(inputs.max_seconds, context.schedule.epochs)
+    losses = _descend(
+        context,
+        both,
+        method.terms,
+        context.schedule,
+        teacher=teacher,
+        report=lambda done, total, loss: report(done, total + schedule.epochs, loss),
+        checkpoint=checkpoint,
+        seconds=boosting_s,
+        note=note,
+    )
+    before = len(losses)
+    if boosting.aligned:
+        align(both.head)
+    return losses + _descend(
+        context,
+        context.network,
+        boosting.terms,
+        schedule,
+        teacher=both,
+        report=lambda done, total, loss: report(before + done, before + total, loss),
+        checkpoint=None if checkpoint is None else checkpoint.following(),
+        seconds=compression_s,
+        note=note,
+    )
+
+
+def _descend(
+    context: _StepContext,
+    network: Network,
+    terms: Sequence[Term],
+    schedule: Schedule,
+    *,
+    teacher: Teacher | None,
+    report: Report,
+    checkpoint: Checkpoint | None,
+    seconds: float,
+    note: Note,
+) -> list[float]:
+    """Train a network on the step's examples, in the way that the method trains backbones."""
+    inputs = context.inputs
+    transfers = context.method.weight_transfer and context.teacher is not None
+    with weight_transfer.scale_and_shift(network.backbone) if transfers else nullcontext():
         return train(
-            context.network,
+            network,
             context.training_set(),
-            [term for term in method.terms if term.applies(inputs.old_count, inputs.new_count)],
-            context.schedule,
+            [term for term in terms if term.applies(inputs.old_count, inputs.new_count)],
+            schedule,
             augmentation=context.augmentation,
             generator=context.generator,
             report=report,
-            teacher=context.teacher,
-            train_backbone=not frozen,
+            teacher=teacher,
+            train_backbone=not context.frozen,
             checkpoint=checkpoint,
-            seconds=inputs.max_seconds,
+            seconds=seconds,
             note=note,
             group=context.group,
         )

@@ -116,7 +116,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Whole:
     return make
 
 
-@pytest.mark.parametrize("asked", ["icarl", "lucir", "bic", "joint", "ranpac", "icarl+collage_resized@knn"])
+@pytest.mark.parametrize("asked", ["icarl", "lucir", "bic", "foster", "joint", "ranpac", "icarl+collage_resized@knn"])
 def test_a_run_measures_every_class_seen_by_every_rule_after_each_task(asked: str, tmp_path: Path) -> None:
     data = digits()
     told: list[tuple[int, bool]] = []
@@ -155,18 +155,27 @@ def test_a_run_that_is_killed_goes_on_and_gives_the_same_figures(whole: Whole, t
 
 
 @pytest.mark.parametrize(
-    ("asked", "number", "stage"),
-    [("lucir", 1, "train"), ("~icarl", 2, "train"), ("bic", 3, "train"), ("lucir", 2, "rebalance")],
+    ("asked", "number", "stage", "epoch"),
+    [
+        ("lucir", 1, "train", 2),
+        ("~icarl", 2, "train", 2),
+        ("bic", 3, "train", 2),
+        ("lucir", 2, "rebalance", 1),
+        # Four epochs of boosting, three of compression.
+        ("foster", 2, "train", 3),
+        ("foster", 2, "train", 4),
+        ("foster", 3, "train", 6),
+    ],
 )
 def test_a_run_that_is_killed_within_a_training_goes_on_to_the_same_bits(
-    asked: str, number: int, stage: str, whole: Whole, tmp_path: Path
+    asked: str, number: int, stage: str, epoch: int, whole: Whole, tmp_path: Path
 ) -> None:
     data = digits()
     wanted = plan(data, asked, epochs="4")
     undisturbed, _ = whole(asked, "4")
     killed = tmp_path / "killed"
     killed.mkdir()
-    child = fork(_run_until, wanted, data, killed, (number, stage, 2 if stage == "train" else 1))
+    child = fork(_run_until, wanted, data, killed, (number, stage, epoch))
     child.join()
     assert child.exitcode == -signal.SIGKILL
     # Little enough to be copied: one checkpoint, the newest memory and version, and the first training that runs share.
@@ -181,7 +190,7 @@ def test_a_run_that_is_killed_within_a_training_goes_on_to_the_same_bits(
     moved = killed.rename(tmp_path / "moved")
     seen: list[tuple[int, str, int]] = []
     run(wanted, data, moved, lambda *at: seen.append(at[:3]))
-    assert seen[0] == ((number, "train", 3) if stage == "train" else (number, stage, 1))
+    assert seen[0] == (number, stage, epoch + 1 if stage == "train" else epoch)
     assert not list(moved.rglob(CHECKPOINT_FILE))
     last = task_folder(Path(), wanted, 3)
     for name in ("candidate/weights.safetensors", "candidate/head.safetensors", "memory.safetensors"):

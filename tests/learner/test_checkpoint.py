@@ -139,6 +139,66 @@ def test_a_checkpoint_with_half_an_average_is_refused(name: str, tmp_path: Path)
         go(with_dropout(), Checkpoint(tmp_path / "file", interval_s=0.0), schedule=KNEE)
 
 
+def then(network: Network, first: Checkpoint, *, until: int = 0) -> list[float]:
+    """Another training that follows one that is over."""
+    return go(network, first.following(), until=until)[0]
+
+
+@pytest.mark.parametrize("until", [1, 4, 5])
+@pytest.mark.parametrize("schedule", [SCHEDULE, KNEE])
+def test_two_trainings_of_one_file_go_on_in_the_second_to_the_same_bits(
+    schedule: Schedule, until: int, tmp_path: Path
+) -> None:
+    whole = [with_dropout(), with_dropout()]
+    undisturbed = Checkpoint(tmp_path / "undisturbed", interval_s=0.0)
+    expected = go(whole[0], undisturbed, schedule=schedule)[0], then(whole[1], undisturbed)
+    file = tmp_path / "file"
+    first = Checkpoint(file, interval_s=0.0)
+    go(with_dropout(), first, schedule=schedule)
+    with pytest.raises(Interrupted):
+        then(with_dropout(), first, until=until)
+    resumed = [with_dropout(), with_dropout()]
+    again = Checkpoint(file, interval_s=0.0)
+    found = go(resumed[0], again, schedule=schedule, until=-1)[0], then(resumed[1], again)
+    assert found == expected
+    for one, other in zip(whole, resumed, strict=True):
+        assert all(torch.equal(state(one)[name], state(other)[name]) for name in state(one))
+    assert not any(name.startswith("before.momentum") for name in load_file(file))
+
+
+def test_the_second_of_two_trainings_begins_anew_where_nothing_of_it_was_kept(tmp_path: Path) -> None:
+    alone, after, file = with_dropout(), with_dropout(), tmp_path / "file"
+    first = Checkpoint(file, interval_s=math.inf)
+    go(with_dropout(), first)
+    with pytest.raises(Interrupted):
+        then(with_dropout(), first, until=4)
+    assert not any(name.startswith("before.") for name in load_file(file))
+    again = Checkpoint(file, interval_s=math.inf)
+    go(with_dropout(), again)
+    assert then(after, again) == go(alone)[0]
+
+
+def test_the_time_of_both_trainings_is_told(tmp_path: Path) -> None:
+    first = Checkpoint(tmp_path / "file", interval_s=0.0)
+    go(with_dropout(), first)
+    then(with_dropout(), first)
+    tensors = load_file(tmp_path / "file")
+    again = Checkpoint(tmp_path / "file", interval_s=0.0)
+    go(with_dropout(), again)
+    assert again.seconds_before == float(tensors["before.seconds"])
+    then(with_dropout(), again)
+    assert again.seconds_before == float(tensors["before.seconds"]) + float(tensors["seconds"])
+
+
+@pytest.mark.parametrize("epochs", [4, 6])
+def test_a_training_that_was_over_after_another_number_of_epochs_is_another(epochs: int, tmp_path: Path) -> None:
+    first = Checkpoint(tmp_path / "file", interval_s=0.0)
+    go(with_dropout(), first)
+    then(with_dropout(), first)
+    with pytest.raises(ValueError, match=f"5 epochs old, the training has {epochs}"):
+        go(with_dropout(), Checkpoint(tmp_path / "file", interval_s=0.0), schedule=SCHEDULE.resized(epochs=epochs))
+
+
 def _without(name: str, path: Path) -> None:
     tensors = load_file(path)
     del tensors[name]

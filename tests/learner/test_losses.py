@@ -10,6 +10,9 @@ import torch
 from torch import Tensor
 
 from accrete_learner.losses import (
+    AlignedCrossEntropy,
+    AuxiliaryCrossEntropy,
+    BalancedDistillation,
     Batch,
     BinaryCrossEntropy,
     BinaryDistillation,
@@ -23,10 +26,12 @@ from accrete_learner.losses import (
     SigmoidDistillation,
     Term,
 )
+from accrete_learner.losses.aligned_cross_entropy import class_weights
 from accrete_learner.losses.less_forget import adaptive_weight
 
 OLD, CLASSES, LENGTH = 3, 5, 4
 LABELS = torch.tensor([0, 2, 3, 4, 1])
+COUNTS = (2, 1, 3, 20, 0)
 FRESH = torch.tensor([False, True, True, True, False])
 
 
@@ -41,6 +46,7 @@ def make_batch(**changes: object) -> Batch:
         "rows": random(CLASSES, LENGTH, seed=3),
         "labels": LABELS,
         "fresh": FRESH,
+        "class_counts": torch.tensor(COUNTS),
         "old_count": OLD,
         "teacher_features": random(5, LENGTH, seed=4),
         "teacher_scores": random(5, OLD, seed=5),
@@ -294,6 +300,59 @@ def test_a_teacher_that_knows_new_classes_too_distils_them_as_a_group_of_their_o
     shifted = make_batch(teacher_scores=batch.scores + torch.tensor([0.0, 0, 0, 2, 2]), blocks=(1, 2, 2))
     assert_close(BlockDistillation(), shifted, 0.0)
     assert Distillation()(shifted) > 0.01
+
+
+def weights(counts: tuple[int, ...], beta: float) -> list[float]:
+    """For n examples (1 - beta) / (1 - beta^n), which is 1 / (1 + beta + ... + beta^(n - 1)), 1 on average."""
+    own = [1 / sum(beta**power for power in range(max(count, 1))) for count in counts]
+    return [weight * len(own) / sum(own) for weight in own]
+
+
+def test_class_weights_are_the_inverse_of_effective_numbers_of_examples() -> None:
+    # One example: 1. Two: 1 / 1.5. Three: 1 / 1.75. None counts as one. Their mean is 0.8095.
+    found = class_weights(torch.tensor([1, 2, 3, 0]), 0.5)
+    expected = torch.tensor([1.0, 2 / 3, 4 / 7, 1.0], dtype=torch.float64)
+    torch.testing.assert_close(found, expected * 4 / (1 + 2 / 3 + 4 / 7 + 1))
+    assert class_weights(torch.tensor([1, 500]), 0.0).tolist() == [1.0, 1.0]
+
+
+def test_aligned_cross_entropy_divides_each_score_by_its_classs_weight() -> None:
+    batch, expected = make_batch(), 0.0
+    for row, label in zip(batch.scores.tolist(), LABELS.tolist(), strict=True):
+        divided = [score / weight for score, weight in zip(row, weights(COUNTS, 0.9), strict=True)]
+        expected += log_sum(divided) - divided[label]
+    assert_close(AlignedCrossEntropy(beta=0.9), batch, expected / 5)
+    alike = make_batch(class_counts=torch.full((5,), 7))
+    assert_close(AlignedCrossEntropy(beta=0.9), alike, float(CrossEntropy()(batch)))
+    assert_close(AlignedCrossEntropy(beta=0.9), first_step(), float(CrossEntropy()(first_step())))
+
+
+def test_auxiliary_cross_entropy_is_of_the_new_branchs_scores() -> None:
+    scores = random(5, CLASSES, seed=7)
+    batch = make_batch(auxiliary_scores=scores)
+    assert_close(AuxiliaryCrossEntropy(weight=2.0), batch, 2 * float(CrossEntropy()(make_batch(scores=scores))))
+    with pytest.raises(ValueError, match="two branches"):
+        AuxiliaryCrossEntropy()(make_batch())
+
+
+@pytest.mark.parametrize("known", [CLASSES, OLD])
+def test_balanced_distillation_weighs_the_teachers_probabilities_by_class(known: int) -> None:
+    taught, expected = random(5, known, seed=8), 0.0
+    batch = make_batch(teacher_scores=taught)
+    for row, wanted in zip(batch.scores.tolist(), taught.tolist(), strict=True):
+        own = [score / 2 for score in row[:known]]
+        shares = [
+            math.exp(score / 2) * weight for score, weight in zip(wanted, weights(COUNTS[:known], 0.9), strict=True)
+        ]
+        for score, share in zip(own, shares, strict=True):
+            target = share / sum(shares)
+            expected += target * (math.log(target) - (score - log_sum(own)))
+    assert_close(BalancedDistillation(temperature=2.0, beta=0.9), batch, expected / 5)
+
+
+def test_balanced_distillation_of_classes_with_as_many_examples_is_distillation() -> None:
+    batch = make_batch(class_counts=torch.full((5,), 7))
+    assert_close(BalancedDistillation(), batch, float(Distillation()(batch)))
 
 
 def test_shared_weights_are_the_shares_of_new_and_of_old_classes() -> None:

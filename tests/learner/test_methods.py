@@ -36,7 +36,7 @@ EMPTY_X, EMPTY_Y = torch.empty(0, *SHAPE, dtype=torch.uint8), torch.empty(0, dty
 NAMES = available()
 #: One for each head, loss, memory and rebalancing. The others are made of the same choices, and
 #: tests/conformance/test_learning.py takes all of them through steps of every shape.
-CORE = ("bic", "eeil", "finetune", "icarl", "lucir", "mnemonics_icarl", "ranpac", "wa")
+CORE = ("bic", "eeil", "finetune", "foster", "icarl", "lucir", "mnemonics_icarl", "ranpac", "wa")
 #: A method of each kind of head, and one that keeps nothing.
 STARTS = ("finetune", "lucir", "ranpac")
 

@@ -58,6 +58,7 @@ def cases(only: str = "") -> Iterator[tuple[str, Method]]:
         yield f"lucir+{selection}", configured("lucir", selection=selection)
     yield "lucir, weight transfer", configured("lucir", weight_transfer=True)
     yield "lucir, knee", configured("lucir", replace(TRAINING, schedule="knee", base_epochs=3, epochs=3))
+    yield "foster, knee", configured("foster", replace(TRAINING, schedule="knee", base_epochs=3, epochs=3))
     # One of three ranks has no image of a batch then.
     yield "lucir, batches of two", configured("lucir", replace(TRAINING, batch_size=2))
     for augmentation in ("strong", "trivial"):

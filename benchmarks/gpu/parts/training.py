@@ -181,6 +181,7 @@ def loss_of(network: Network, teacher: Network, prepared: Tensor, examples: Trai
         rows=network.head.weight,
         labels=examples.y,
         fresh=examples.fresh,
+        class_counts=examples.y.new_ones(len(network.rows)),  # no term here asks, and to count waits for the device
         old_count=OLD,
         blocks=network.head.old_blocks,
         teacher_features=teacher_features,

@@ -28,6 +28,7 @@ __all__ = [
     "grow",
     "imprint",
     "restore",
+    "widened",
 ]
 
 
@@ -78,16 +79,12 @@ def grow(
         ValueError: when the parent knows more classes or has another feature length.
     """
     device = generator.device
-    if parent is not None and "projection" in parent:
-        # Its rows are of another space. The class means are the closest to rows in this one.
-        kept = {name: parent[name] for name in ("blocks",) if name in parent}
-        parent = {"weight": parent["means"], **kept}
+    parent = None if parent is None else _on_features(parent)
     old_rows = torch.empty(0, feature_length, device=device) if parent is None else parent["weight"].to(device)
     new_count = class_count - len(old_rows)
     if new_count < 0 or old_rows.shape[1] != feature_length:
         raise ValueError(f"a head of shape {list(old_rows.shape)} cannot grow to [{class_count}, {feature_length}]")
-    # The bound of torch.nn.Linear's own start, which LUCIR's cosine layer uses too.
-    bound = 1 / math.sqrt(feature_length)
+    bound = _bound(feature_length)
     new_rows = torch.empty(new_count, feature_length, device=device).uniform_(-bound, bound, generator=generator)
     known = {} if parent is None else {name: tensor.to(device) for name, tensor in parent.items()}
     if choice.kind == "cosine":
@@ -101,6 +98,28 @@ def grow(
     head.freeze_old(choice.freeze_old and new_count > 0)
     head.old_blocks = () if parent is None else block_sizes(parent)
     return head
+
+
+def widened(parent: Mapping[str, Tensor], more: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """Return an exported head on `more` features beside its own, whose columns start as those of a new row."""
+    known = _on_features(parent)
+    rows = known["weight"].to(generator.device)
+    bound = _bound(rows.shape[1] + more)
+    columns = torch.empty(len(rows), more, device=generator.device).uniform_(-bound, bound, generator=generator)
+    return {**known, "weight": torch.cat((rows, columns), dim=1)}
+
+
+def _on_features(parent: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
+    """Return an exported head whose rows are of the backbone's features."""
+    if "projection" not in parent:
+        return parent
+    # Its rows are of another space. The class means are the closest to rows in this one.
+    return {"weight": parent["means"], **{name: parent[name] for name in ("blocks",) if name in parent}}
+
+
+def _bound(feature_length: int) -> float:
+    """Return the bound of torch.nn.Linear's own start, which LUCIR's cosine layer uses too."""
+    return 1 / math.sqrt(feature_length)
 
 
 def _cosine(old_rows: Tensor, new_rows: Tensor, known: Mapping[str, Tensor]) -> CosineHead:

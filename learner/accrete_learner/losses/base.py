@@ -14,17 +14,22 @@ class Batch:
     """One batch with the outputs of the network and of its teacher, all float32."""
 
     features: Tensor
-    """[N, d], with gradient."""
+    """[N, d], with gradient; of a network with two branches, those of the new one."""
     scores: Tensor
     """[N, C], with gradient."""
     rows: Tensor
-    """[C, d], the head's rows, with gradient."""
+    """[C, d], the head's rows for these features, with gradient."""
     labels: Tensor
     """[N] int64."""
     fresh: Tensor
     """[N] bool, true for an example that came for this step, false for an exemplar kept from before it."""
+    class_counts: Tensor
+    """[C] int64, examples of each class in the whole training set."""
     old_count: int
     """O."""
+    auxiliary_scores: Tensor | None = None
+    """[N, C], with gradient, of a head that sees the features of the new one of two branches alone. None in a training
+    of one branch."""
     teacher_features: Tensor | None = None
     """[N, d] of the network as it was before the step. None in a first step."""
     teacher_scores: Tensor | None = None

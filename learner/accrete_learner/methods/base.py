@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from accrete_learner.boosting import Boosting
 from accrete_learner.config import Augmentation, MethodConfig, Pixels, Rule, Selection, TrainingConfig
 from accrete_learner.heads import HeadChoice
 from accrete_learner.heads.closed_form import ClosedForm
@@ -34,6 +35,9 @@ class Method:
     """What a configuration's `auto` stands for."""
     frozen: Literal["never", "increments"] = "never"
     """`increments`: the backbone is trained in the first step alone, and not at all when it brings weights."""
+    boosting: Boosting | None = None
+    """Whether later steps train a second backbone beside the one there is and compress both into one. `terms` and
+    `increment` are then of the first of these trainings, and `rebalance` comes after the second."""
     weight_transfer: bool = False
     """Whether later steps train a scale and a shift per filter in place of the filters (mnemonics, section 4.4)."""
     restart: bool = False
@@ -61,21 +65,27 @@ class Method:
     def configured(self, config: MethodConfig, training: TrainingConfig) -> "Method":
         """Return this method with the given choices and numbers in place of its own.
 
-        The rebalancing's epochs and learning rate change by the same factors as those of `increment`, and its schedule
-        stays its own.
+        The epochs and learning rates of compression and rebalancing change by the same factors as those of `increment`.
+        The rebalancing's schedule stays its own.
         """
         increment = _resized(self.increment, training, training.epochs)
+        epochs = increment.epochs / self.increment.epochs
+        learning_rate = increment.learning_rate / self.increment.learning_rate
+        batch_size, copies, boosting = increment.batch_size, training.copies, self.boosting
         rebalance = self.rebalance.resized(
-            epochs=increment.epochs / self.increment.epochs,
-            learning_rate=increment.learning_rate / self.increment.learning_rate,
-            batch_size=increment.batch_size,
-            copies=training.copies,
+            epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, copies=copies
         )
+        if boosting is not None:
+            boosting = boosting.resized(
+                epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, copies=copies
+            )
+            boosting = replace(boosting, compression=_shaped(boosting.compression, training))
         return replace(
             self,
             base=_shaped(_resized(self.base, training, training.base_epochs), training),
             increment=_shaped(increment, training),
             augmentation=self.augmentation if training.augmentation == "auto" else training.augmentation,
+            boosting=boosting,
             rebalance=rebalance,
             rule=config.rule or self.rule,
             selection=config.selection or self.selection,
@@ -84,6 +94,13 @@ class Method:
             exemplar_pixels=config.exemplar_pixels,
             closed_form=None if self.closed_form is None else self.closed_form.resized(config.random_features),
         )
+
+    def passes(self, *, first: bool) -> int:
+        """Return how often the training of a first step, or of a later one, takes each example."""
+        if first:
+            return self.base.epochs * self.base.copies
+        compression = 0 if self.boosting is None else self.boosting.compression.epochs
+        return (self.increment.epochs + compression) * self.increment.copies
 
     def base_terms(self) -> tuple[Term, ...]:
         """Return the terms that apply to a first step."""

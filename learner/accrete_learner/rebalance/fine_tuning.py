@@ -33,13 +33,8 @@ class BalancedFineTuning:
     calibration_share: float = 0.0
 
     def resized(self, *, epochs: float, learning_rate: float, batch_size: int, copies: int | None = None) -> Self:
-        resized = self.schedule.resized(
-            epochs=max(1, round(self.schedule.epochs * epochs)),
-            learning_rate=self.schedule.learning_rate * learning_rate,
-            batch_size=batch_size,
-            copies=copies,
-        )
-        return replace(self, schedule=resized)
+        scaled = self.schedule.scaled(epochs=epochs, learning_rate=learning_rate, batch_size=batch_size, copies=copies)
+        return replace(self, schedule=scaled)
 
     def __call__(self, trained: Trained) -> list[float]:
         network, old_count = trained.network, len(trained.network.head.old_rows)

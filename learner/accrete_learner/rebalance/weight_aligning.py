@@ -5,7 +5,7 @@ from typing import Self
 
 import torch
 
-from accrete_learner.heads import LinearHead
+from accrete_learner.heads import Head, LinearHead
 from accrete_learner.rebalance.base import Trained
 
 
@@ -22,10 +22,14 @@ class WeightAligning:
     def resized(self, *, epochs: float, learning_rate: float, batch_size: int, copies: int | None = None) -> Self:
         return self
 
-    @torch.no_grad()
     def __call__(self, trained: Trained) -> list[float]:
-        head = trained.network.head
-        if isinstance(head, LinearHead) and len(head.new_rows) and len(head.old_rows):
-            ratio = head.old_rows.norm(dim=1).mean() / head.new_rows.norm(dim=1).mean().clamp(min=1e-12)
-            head.new_rows.mul_(ratio)
+        align(trained.network.head)
         return []
+
+
+@torch.no_grad()
+def align(head: Head) -> None:
+    """Scale a linear head's new rows to the mean length of its old rows."""
+    if isinstance(head, LinearHead) and len(head.new_rows) and len(head.old_rows):
+        ratio = head.old_rows.norm(dim=1).mean() / head.new_rows.norm(dim=1).mean().clamp(min=1e-12)
+        head.new_rows.mul_(ratio)

@@ -8,6 +8,8 @@ The file is in safetensors' format and holds all on which the rest of a run depe
     random.*       the states of the run's generator and of torch's own, which dropout draws from
     losses         float64 [E], the mean loss of each epoch that is done
     seconds        float64, that these epochs took
+    before.*       of a training that follows another one in the same step: all of the other, as it ended, but its
+                   momentum
 """
 
 import time
@@ -83,8 +85,12 @@ class TrainingState:
         self.losses[:] = tensors["losses"].tolist()
 
 
+#: Of the names of what the training before left.
+_BEFORE = "before."
+
+
 class Checkpoint:
-    """The file of one training run.
+    """The file of one training run, or of two that follow each other.
 
     On a CPU, with as many threads, a run that goes on from it has the same bits as one that was never interrupted.
     """
@@ -92,10 +98,35 @@ class Checkpoint:
     def __init__(self, path: Path, *, interval_s: float) -> None:
         """Keep the run in `path`, at the end of an epoch, once in `interval_s` seconds at most and after the last."""
         self.path = path
-        self.seconds_before = 0.0
-        """What the epochs took that were taken over from the file."""
         self._interval_s = interval_s
+        self._seconds_before = 0.0
+        self._before: dict[str, Tensor] = {}
+        """Of the training that this one follows."""
+        self._following: Checkpoint | None = None
         self._started = self._written = time.monotonic()
+
+    @property
+    def seconds_before(self) -> float:
+        """What the epochs took that were taken over from the file, those of a training that follows among them."""
+        following = self._following
+        return self._seconds_before + (0.0 if following is None else following.seconds_before)
+
+    def following(self) -> "Checkpoint":
+        """Return the checkpoint of the training that follows this one, which is over.
+
+        It goes on in the same file, and the file keeps how this one ended. So a file is of both, or of this one alone
+        while nothing of the other is worth keeping; who goes on from it begins with this one in either case.
+
+        Raises:
+            OSError: when the file cannot be read.
+        """
+        tensors = load_file(self.path)
+        ended = _under(_BEFORE, tensors) or tensors
+        self._following = Checkpoint(self.path, interval_s=self._interval_s)
+        self._following._before = {
+            _BEFORE + name: value for name, value in ended.items() if not name.startswith("momentum.")
+        }
+        return self._following
 
     def restore(self, state: TrainingState, epochs: int) -> None:
         """Bring a run of so many epochs to where the file is, if there is one.
@@ -109,11 +140,20 @@ class Checkpoint:
             return
         try:
             tensors = load_file(self.path)
-            if len(tensors.get("losses", ())) > epochs:
-                raise ValueError(f"it is {len(tensors['losses'])} epochs old, the training has {epochs}")
+            ended = _under(_BEFORE, tensors)
+            if self._before and not ended:
+                return  # it is of the training before alone
+            over = bool(ended) and not self._before
+            if over:
+                tensors = ended
+            else:
+                tensors = {name: value for name, value in tensors.items() if not name.startswith(_BEFORE)}
+            done = len(tensors.get("losses", ()))
+            if done > epochs or (over and done != epochs):
+                raise ValueError(f"it is {done} epochs old, the training has {epochs}")
             seconds = float(tensors["seconds"])
             state.load(tensors)
-            self.seconds_before = seconds
+            self._seconds_before = seconds
         except (SafetensorError, ValueError, KeyError) as error:
             raise ValueError(
                 f"{self.path} is no checkpoint of this training ({error}); without it, the training begins anew"
@@ -128,8 +168,8 @@ class Checkpoint:
         now = time.monotonic()
         if not last and now - self._written < self._interval_s:
             return
-        seconds = torch.tensor(self.seconds_before + now - self._started, dtype=torch.float64)
-        write_bytes(self.path, save({**state.tensors(), "seconds": seconds}))
+        seconds = torch.tensor(self._seconds_before + now - self._started, dtype=torch.float64)
+        write_bytes(self.path, save({**state.tensors(), "seconds": seconds, **self._before}))
         self._written = time.monotonic()
 
 

@@ -8,7 +8,6 @@ import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -21,25 +20,13 @@ from accrete_learner.progress import Note, Report
 from accrete_learner.ranks import ALONE, Group, Shard
 from accrete_learner.ranks.batch_norm import over_group
 from accrete_learner.training.checkpoint import Checkpoint, TrainingState
-from accrete_learner.training.network import Network
+from accrete_learner.training.network import Network, Teacher
 from accrete_learner.training.schedule import Schedule
 from accrete_learner.training.sgd import Sgd
 from accrete_learner.training.weight_average import WeightAverage
 
 #: Batches before those by which the pace is measured, since the first ones compile and allocate; and those.
 _UNCOUNTED, _COUNTED = 3, 10
-
-
-class Teacher(Protocol):
-    """Gives the scores to distil, of the classes known before the step and perhaps of more. A frozen `Network` is
-    one."""
-
-    @property
-    def rows(self) -> Tensor:
-        """[O, d], of the head before the step."""
-
-    def __call__(self, prepared: Tensor, shard: Shard | None = None) -> tuple[Tensor, Tensor]:
-        """Return features [N, d] and scores [N, T] of what a backbone's `prepare` returned; see `Network.forward`."""
 
 
 class TrainingDivergedError(RuntimeError):
@@ -116,6 +103,7 @@ def train(
         mirrored = _first_mirrored(data, schedule, augmentation, generator)
         if checkpoint is not None:
             checkpoint.restore(state, schedule.epochs)
+        counts = torch.bincount(data.y, minlength=len(network.head.weight))
         pace = _Pace()
         while (epoch := len(state.losses)) < schedule.epochs:
             total = torch.zeros((), device=data.y.device)
@@ -128,7 +116,7 @@ def train(
                 flips = None if mirrored is None else mirrored[index] ^ turns
                 shard = group.shard(len(index))
                 x = augmentation.apply(data.x[index[shard.rows]], generator, flips, shard)
-                batch = _forward(network, teacher, x, data.y[index], data.fresh[index], shard)
+                batch = _forward(network, teacher, x, data.y[index], data.fresh[index], counts, shard)
                 loss = torch.stack([term(batch) for term in terms]).sum()
                 optimizer.zero_grad()
                 torch.autograd.backward(loss)
@@ -223,40 +211,43 @@ def _renew_statistics(
     update_bn(map(prepared, epoch_batches(len(data), schedule.batch_size, generator)), network)
 
 
-def _forward(network: Network, teacher: Teacher | None, x: Tensor, y: Tensor, fresh: Tensor, shard: Shard) -> Batch:
+def _forward(
+    network: Network, teacher: Teacher | None, x: Tensor, y: Tensor, fresh: Tensor, counts: Tensor, shard: Shard
+) -> Batch:
     """Return one augmented batch with the outputs of both networks; `x` alone is the rank's share of it."""
-    prepared = network.backbone.prepare(x)
-    features, scores = network(prepared, shard)
-    teacher_features, teacher_scores = None, None
+    outputs = network.outputs(network.backbone.prepare(x), shard, teacher)
     blocks = network.head.old_blocks
-    if teacher is not None:
-        with torch.no_grad():
-            teacher_features, teacher_scores = teacher(prepared, shard)
-        beyond = teacher_scores.shape[1] - sum(blocks)
+    if outputs.teacher_scores is not None:
+        beyond = outputs.teacher_scores.shape[1] - sum(blocks)
         blocks = (*blocks, beyond) if beyond > 0 else blocks
     return Batch(
-        features=features,
-        scores=scores,
-        rows=network.head.weight,
+        features=outputs.features,
+        scores=outputs.scores,
+        rows=network.rows,
         labels=y,
         fresh=fresh,
+        class_counts=counts,
         old_count=len(network.head.old_rows),
+        auxiliary_scores=outputs.auxiliary_scores,
         blocks=blocks,
-        teacher_features=teacher_features,
-        teacher_scores=teacher_scores,
+        teacher_features=outputs.teacher_features,
+        teacher_scores=outputs.teacher_scores,
         teacher_rows=None if teacher is None else teacher.rows,
     )
 
 
 def _add_up_gradients(network: Network, group: Group) -> None:
-    """Give each rank the gradients of the whole batch: it has those of its share, and the head's of the whole."""
+    """Give each rank the gradients of the whole batch: it has those of its share, and the heads' of the whole."""
     if group.size == 1:
         return
-    of_backbone = [parameter.grad for parameter in network.backbone.parameters() if parameter.grad is not None]
-    of_head = [parameter.grad for parameter in network.head.parameters() if parameter.grad is not None]
+    of_backbone: list[Tensor] = []
+    of_heads: list[Tensor] = []
+    for name, parameter in network.named_parameters():
+        if parameter.grad is not None:
+            (of_backbone if name.startswith("backbone.") else of_heads).append(parameter.grad)
     # The mean of what all have alike, so that it stays alike to the last bit whatever hardware computed it.
-    torch._foreach_div_(of_head, group.size)
-    group.add_up(*of_backbone, *of_head)
+    torch._foreach_div_(of_heads, group.size)
+    group.add_up(*of_backbone, *of_heads)
 
 
 def _sgd(network: Network, schedule: Schedule) -> Sgd:

@@ -58,6 +58,22 @@ class Schedule:
             copies=self.copies if copies is None else copies,
         )
 
+    def scaled(self, *, epochs: float, learning_rate: float, batch_size: int, copies: int | None = None) -> Self:
+        """Return this schedule with its epochs, one at least, and its rate times factors, for what follows a training.
+
+        Args:
+            epochs: factor on the number of epochs.
+            learning_rate: factor on the learning rate.
+            batch_size: examples per batch.
+            copies: times that an epoch takes each example. None leaves them.
+        """
+        return self.resized(
+            epochs=max(1, round(self.epochs * epochs)),
+            learning_rate=self.learning_rate * learning_rate,
+            batch_size=batch_size,
+            copies=copies,
+        )
+
     def rate(self, epoch: float) -> float:
         """Return the learning rate at `epoch`, counted from 0, where a fraction is a point within an epoch."""
         passed = sum(epoch >= milestone for milestone in self.milestones)

@@ -40,9 +40,7 @@ def _of_task(plan: Plan, data: Dataset, number: int, *, trains: bool) -> float:
     work = _FORWARD * (images + len(indices(data.test_y, seen)))
     if not trains:
         return work
-    method = plan.method
-    schedule = method.base if number == 1 else method.increment
-    return work + schedule.epochs * schedule.copies * (images + _exemplars(plan, data, number))
+    return work + plan.method.passes(first=number == 1) * (images + _exemplars(plan, data, number))
 
 
 def _exemplars(plan: Plan, data: Dataset, number: int) -> int:
