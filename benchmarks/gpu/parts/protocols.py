@@ -77,6 +77,7 @@ ROWS = (
     _published("wa", 10, 10, "2000", "head", 67.08, _FOSTER),
     _published("lucir_no_balance", 50, 2, "20/class", "head", 57.57, _LUCIR),
     _published("eeil", 10, 10, "2000", "head", 62.55, "as told by CIL-Zoo"),
+    _published("foster", 50, 10, "2000", "head", 70.10, "FOSTER, ECCV 2022, of both backbones"),
 )
 """In the order in which they are run."""
 

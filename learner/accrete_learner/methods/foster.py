@@ -16,7 +16,7 @@ FOSTER = Method(
     name="foster",
     selection="herding",
     head=HeadChoice(kind="linear"),
-    terms=(AlignedCrossEntropy(beta=0.97), AuxiliaryCrossEntropy(), Distillation(temperature=2.0)),
+    terms=(AlignedCrossEntropy(beta=0.94), AuxiliaryCrossEntropy(), Distillation(temperature=2.0)),
     base=Cosine(epochs=200, learning_rate=0.1, weight_decay=5e-4, last_rate=0.0),
     increment=Cosine(epochs=170, learning_rate=0.1, weight_decay=5e-4, last_rate=0.0),
     augmentation="strong",
