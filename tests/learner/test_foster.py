@@ -184,7 +184,7 @@ def test_epochs_are_told_over_both_trainings() -> None:
 
 
 def test_a_first_step_is_plain_cross_entropy(trainings: Any) -> None:
-    assert FOSTER.base_terms() == (AlignedCrossEntropy(),)
+    assert FOSTER.base_terms() == (AlignedCrossEntropy(beta=0.94),)
     inputs = first_inputs({0: 5, 1: 9})
     (training,) = trainings(inputs, SMALL)
     assert type(training.network) is Network
