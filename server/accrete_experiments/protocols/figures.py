@@ -61,17 +61,18 @@ def accuracy_curves(
     panels = figure.subplots(1, len(curves), sharey=True, squeeze=False)[0]
     seen = [task.classes for task in next(iter(methods.values()))[0].tasks]
     numbers = {name: index for index, name in enumerate(methods)}
+    points = {rule: _within(published, rule, seen) for rule in curves}
     for axes, (rule, found) in zip(panels, curves.items(), strict=True):
         for name, values in found.items():
             _draw_curve(axes, seen, values, numbers[name], joint=name == JOINT)
         axes.plot(seen, [100.0 / classes for classes in seen], ":", color=_GREY, linewidth=1.0)
-        for point in _within(published, rule, seen):
+        for point in points[rule]:
             axes.plot(point.classes, point.percent, "o", color=style.INK, markerfacecolor="none", markersize=6.0)
         _dress_curves(axes, seen, TITLES.get(rule, rule))
     panels[0].set_ylabel("Top-1 accuracy on the classes seen (%)", color=style.INK)
     band = " Bands: ± one standard deviation." if any(len(of_method) > 1 for of_method in methods.values()) else ""
     lines = " Dotted: chance." if JOINT in methods else f" Dotted: chance. No {JOINT} line: {JOINT} was not run."
-    others = " Hollow: published." if any(_within(published, rule, seen) for rule in curves) else ""
+    others = " Hollow: published." if any(points.values()) else ""
     style.footnote(figure, report.caption(groups[0].protocol, _seeds(methods)) + band + lines + others)
     figure.draw_without_rendering()  # places the axes, so that lines of text have a height in percent
     for axes, (rule, found) in zip(panels, curves.items(), strict=True):
@@ -79,7 +80,7 @@ def accuracy_curves(
             _End(name, seen[-1], values[-1].mean, _color(numbers[name], joint=name == JOINT))
             for name, values in found.items()
         ]
-        ends += [_End(point.name, point.classes, point.percent, style.INK) for point in _within(published, rule, seen)]
+        ends += [_End(point.name, point.classes, point.percent, style.INK) for point in points[rule]]
         _label_ends(axes, [*ends, _End("chance", seen[-1], 100.0 / seen[-1], _GREY)])
     return style.save(figure, path)
 
