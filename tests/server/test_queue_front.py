@@ -218,3 +218,20 @@ def test_a_stop_that_finds_a_turn_longer_than_its_grace_waits_for_it_and_ends(wo
     blocked.gate.set()
     stopping.join(60)
     assert not stopping.is_alive()
+
+
+def test_an_answer_that_is_ready_once_the_front_has_closed_is_given_up(world, monkeypatch):
+    # A server that stops need not have seen yet that its caller was cut off. gRPC's core aborts the process then.
+    monkeypatch.setattr(completion_queue._QueueCall, "_closed", lambda call, event: None)
+    world.publish(1)
+    running = world.server(grace_s=0.2)
+    blocked = Blocked(running)
+    call = blocked.take_turn()
+    front = running.server._line_threads._front
+    stopping = threading.Thread(target=lambda: world.stop(running))
+    stopping.start()
+    assert call.code() in (CODES.CANCELLED, CODES.UNAVAILABLE)
+    until(lambda: not front._stand_in.is_alive())
+    blocked.gate.set()
+    stopping.join(60)
+    assert not stopping.is_alive()

@@ -132,8 +132,10 @@ class QueueFront:
         """Calls that another thread will line up. Nothing tells of it who looks at the queue."""
         self.unwatched = deque[_QueueCall]()
         """Calls that came of late, in their order. Changes while the queue is held."""
-        self.watching = threading.Lock()
-        """Held to ask gRPC's core for the end of a call, which may be asked for once."""
+        self.starting = threading.Lock()
+        """Held to start operations of a call: gRPC's core ends the process where its queue has been shut down."""
+        self.is_shut = False
+        """Whether the queue has been shut down. Changes while `starting` is held."""
         self._held = threading.Lock()
         """Held by who looks at the queue."""
         self._busy = threading.Event()
@@ -166,7 +168,9 @@ class QueueFront:
 
     def close(self) -> None:
         """End every wait for a turn. See `Front`."""
-        self._queue.shutdown()
+        with self.starting:
+            self.is_shut = True
+            self._queue.shutdown()
         self._busy.set()  # the stand-in takes what is left, if every line thread is at work
         if self._stand_in.ident is not None:
             self._stand_in.join()
@@ -279,7 +283,7 @@ class _QueueCall:
             return
         front.coming += 1
         front.unwatched.append(self)
-        self._call.start_server_batch((cygrpc.ReceiveMessageOperation(_NO_FLAGS),), self._received)
+        self._start(self._received, cygrpc.ReceiveMessageOperation(_NO_FLAGS))
 
     @property
     def has_ended(self) -> bool:
@@ -288,9 +292,7 @@ class _QueueCall:
 
     def watch(self) -> None:
         """Have the call told when its caller hangs up, or its deadline passes, unless it was answered."""
-        close = self._close_operation()
-        if close:
-            self._call.start_server_batch(close, self._closed)
+        self._start(self._closed, until_closed=True)
 
     def invocation_metadata(self) -> Iterable[Any]:
         """Return pairs of name and value."""
@@ -349,15 +351,22 @@ class _QueueCall:
         if self._wanted:
             start = cygrpc.SendInitialMetadataOperation(None, _NO_FLAGS)
             end = cygrpc.SendStatusFromServerOperation(trailers or None, number, details.encode(), _NO_FLAGS)
-            self._call.start_server_batch((start, *others, end, *self._close_operation()), _sent)
+            self._start(_sent, start, *others, end, until_closed=True)
 
-    def _close_operation(self) -> tuple[Any, ...]:
-        """Return the operation that waits for the end of the call; nothing when one waits already."""
-        with self._front.watching:
-            if self._watched:
-                return ()
-            self._watched = True
-        return (cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS),)
+    def _start(self, done: Callable[[Any], None], *operations: Any, until_closed: bool = False) -> None:
+        """Start operations, unless the front was closed: the caller has been told by gRPC's core then.
+
+        Args:
+            done: called with the event of all of them.
+            operations: what to do.
+            until_closed: also wait for the end of the call, unless that waits already.
+        """
+        with self._front.starting:
+            if until_closed and not self._watched:
+                self._watched = True
+                operations = (*operations, cygrpc.ReceiveCloseOnServerOperation(_NO_FLAGS))
+            if operations and not self._front.is_shut:
+                self._call.start_server_batch(operations, done)
 
     def _closed(self, event: Any) -> None:
         """Note that the caller has hung up, or that its deadline has passed, unless the call was answered."""
