@@ -18,6 +18,7 @@ from accrete_learner import evaluate, fitting, heads
 from accrete_learner.augmentation import augment
 from accrete_learner.augmentation.augment import Augmentation
 from accrete_learner.backbones import Backbone
+from accrete_learner.backbones.whitening import Whitening
 from accrete_learner.boosting import Boosting
 from accrete_learner.config import Rule
 from accrete_learner.heads import Head
@@ -389,8 +390,11 @@ def _solve_head(context: _StepContext) -> dict[str, Tensor]:
     if first:  # later steps go on with what their sums are of
         inputs.backbone.choose_features(method.features)
     features, labels = evaluate.extract(inputs.backbone, inputs.new_x, group=context.group), inputs.new_y
-    if first:
-        features = inputs.backbone.standardise(features)
+    whitening = inputs.backbone.whitening
+    if first and whitening is not None:
+        of_first = features.cpu(), labels.cpu()
+        inputs.backbone.whiten(context.group.once(lambda: Whitening.of(*of_first)))
+        features = whitening(features)
     if inputs.statistics is None and inputs.parent_head is not None and len(inputs.exemplar_y):
         # The parent was made by a method that keeps no statistics. Its exemplars are all that is left of the old
         # classes.
@@ -403,6 +407,7 @@ def _solve_head(context: _StepContext) -> dict[str, Tensor]:
         parent_head=inputs.parent_head,
         statistics=inputs.statistics,
         generator=context.generator,
+        unwhitening=None if whitening is None else whitening.unwhitening,
         group=context.group,
     )
     return statistics

@@ -9,9 +9,11 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from accrete_learner import backbones, heads
+from accrete_learner.backbones.whitening import Whitening
 from accrete_learner.config import ModelConfig
 from accrete_learner.heads import RandomFeaturesHead
-from accrete_learner.heads.closed_form import keep_rows
+from accrete_learner.heads.closed_form import ClosedForm, keep_rows
+from accrete_learner.heads.dual_stream import DualStream
 from accrete_learner.heads.ridge import Ridge, Statistics
 from accrete_learner.method_step import StepInputs, StepOutcome, run_method_step
 from accrete_learner.methods.ranpac import RANPAC
@@ -211,6 +213,29 @@ def test_features_that_are_not_finite_are_refused() -> None:
     x[3, 2] = torch.inf
     with pytest.raises(ValueError, match="no ridge solution"):
         learn(RIDGE, [(x, y)])
+
+
+@pytest.mark.parametrize("closed_form", [RIDGE, DualStream(main=RIDGE)])
+def test_whitened_features_give_the_head_that_standardised_ones_give(closed_form: ClosedForm) -> None:
+    x, y = data()
+    whitening = Whitening.of(x, y)
+    standardised = (x - x.mean(dim=0)) / x.std(dim=0, correction=0)
+    answers = []
+    for features, unwhitening in ((standardised, None), (whitening(x), whitening.unwhitening)):
+        exported, statistics = None, None
+        for count, part in ((3, y < 3), (5, y >= 3)):
+            head, statistics = closed_form.fit(
+                features[part],
+                y[part],
+                count,
+                parent_head=exported,
+                statistics=statistics,
+                generator=torch.Generator().manual_seed(1),
+                unwhitening=unwhitening,
+            )
+            exported = head.export()
+        answers.append(head(features))
+    torch.testing.assert_close(answers[1], answers[0], rtol=1e-3, atol=1e-3)
 
 
 def test_a_dropped_class_gives_its_place_to_the_next() -> None:

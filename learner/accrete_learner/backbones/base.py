@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from accrete_learner.backbones.cifar import CifarResNet
+from accrete_learner.backbones.whitening import Whitening
 from accrete_model.card import FeatureChoice
 
 
@@ -54,15 +55,18 @@ class Backbone(nn.Module):
             self.network.choose_features(features)
             self.feature_length = self.network.feature_length
 
-    def standardise(self, features: Tensor) -> Tensor:
-        """Make the mean of features [N, d] of all blocks 0 and their deviation 1 from now on, and return them so.
-
-        Where they are the last block's they stay as they are.
-        """
+    @property
+    def whitening(self) -> Whitening | None:
+        """How features of all blocks are whitened. None: they are the last block's, as they come."""
         if self.features == "last":
-            return features
+            return None
         assert isinstance(self.network, CifarResNet)
-        return self.network.standardise(features)
+        return self.network.whitening
+
+    def whiten(self, whitening: Whitening) -> None:
+        """Whiten features of all blocks like this from now on."""
+        assert isinstance(self.network, CifarResNet)
+        self.network.whitening = whitening
 
     def prepare(self, batch: Tensor) -> Tensor:
         """Normalise uint8 [N, H, W, C] to float32 [N, C', H, W] in channels-last memory order."""

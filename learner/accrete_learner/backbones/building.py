@@ -74,7 +74,7 @@ def _load(backbone: Backbone, config: ModelConfig, classifier: str) -> None:
     state = _state(config)
     # A version's weights name the whole backbone, all others the network inside.
     if any(name.startswith("network.") for name in state):
-        # How features of all blocks were standardised is not the network's: they are standardised anew.
+        # How features of all blocks were whitened is not the network's: they are whitened anew.
         of_network = {name: value for name, value in state.items() if not name.startswith("network.features_")}
         weights.load(backbone, of_network, source=config.weights)
     else:

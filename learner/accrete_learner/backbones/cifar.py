@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from accrete_learner.backbones.whitening import Whitening
 from accrete_model.card import FeatureChoice
 
 #: Statistics of CIFAR-100's training pixels, in 0 to 1, per channel.
@@ -50,6 +51,7 @@ class CifarResNet(nn.Module):
 
     features_mean: Tensor
     features_scale: Tensor
+    features_whitening: Tensor
 
     def __init__(
         self, channels: int, widths: tuple[int, ...], blocks: int, *, stem_stride: int = 1, last_relu: bool = False
@@ -74,7 +76,7 @@ class CifarResNet(nn.Module):
         layers[-1].last_relu = last_relu
         self.layers = nn.Sequential(*layers)
         self.features: FeatureChoice = "last"
-        """Of which blocks the features are the mean outputs: of the last, or of all in their order, standardised."""
+        """Of which blocks the features are the mean outputs: of the last, or of all in their order, whitened."""
         self._lengths = {"last": widths[-1], "blocks": blocks * sum(widths)}
         _initialise(self)
 
@@ -84,23 +86,24 @@ class CifarResNet(nn.Module):
         return self._lengths[self.features]
 
     def choose_features(self, features: FeatureChoice) -> None:
-        """Give these from now on. Those of all blocks are to be standardised then."""
+        """Give these from now on. Those of all blocks are to be whitened then."""
         if features == "blocks" and self.features != "blocks":
-            device = self.conv1.weight.device
-            self.register_buffer("features_mean", torch.zeros(self._lengths[features], device=device))
-            self.register_buffer("features_scale", torch.ones(self._lengths[features], device=device))
+            device, length = self.conv1.weight.device, self._lengths[features]
+            self.register_buffer("features_mean", torch.zeros(length, device=device))
+            self.register_buffer("features_scale", torch.ones(length, device=device))
+            self.register_buffer("features_whitening", torch.eye(length, device=device))
         self.features = features
 
-    def standardise(self, features: Tensor) -> Tensor:
-        """Give features of all blocks as if these [N, d] had mean 0 and deviation 1 from now on; return these so.
+    @property
+    def whitening(self) -> Whitening:
+        """How features of all blocks are whitened."""
+        return Whitening(mean=self.features_mean, scale=self.features_scale, matrix=self.features_whitening)
 
-        One that hardly varies in them is drawn out a hundred times as far as the others at most.
-        """
-        deviation = features.std(dim=0, correction=0)
-        least = deviation.mean() / 100
-        self.features_mean.copy_(features.mean(dim=0))
-        self.features_scale.copy_(1 / torch.where(least > 0, deviation.clamp(min=least), 1.0))
-        return self._standardised(features)
+    @whitening.setter
+    def whitening(self, whitening: Whitening) -> None:
+        self.features_mean.copy_(whitening.mean)
+        self.features_scale.copy_(whitening.scale)
+        self.features_whitening.copy_(whitening.matrix)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features [N, d] of [N, C, H, W]."""
@@ -111,10 +114,7 @@ class CifarResNet(nn.Module):
         for block in self.layers:
             x = block(x)
             means.append(_mean(x))
-        return self._standardised(torch.cat(means, dim=1))
-
-    def _standardised(self, features: Tensor) -> Tensor:
-        return (features - self.features_mean) * self.features_scale
+        return self.whitening(torch.cat(means, dim=1))
 
 
 def resnet32(channels: int, *, last_relu: bool = False) -> CifarResNet:

@@ -36,6 +36,7 @@ class ClosedForm(Protocol):
         parent_head: Mapping[str, Tensor] | None,
         statistics: Mapping[str, Tensor] | None,
         generator: torch.Generator,
+        unwhitening: Tensor | None = None,
         group: Group = ALONE,
     ) -> tuple[Head, dict[str, Tensor]]:
         """Return the head after these examples, and the statistics to go on from.
@@ -47,6 +48,8 @@ class ClosedForm(Protocol):
             parent_head: as exported. None in a first step.
             statistics: as this function returned in the step before. None starts the sums here.
             generator: source of random numbers, where there are any.
+            unwhitening: [d, d], which takes whitened features to those that random features are drawn for. None: the
+                features are not whitened.
             group: each of whose ranks adds up a share of the examples.
 
         Raises:
@@ -76,9 +79,10 @@ class Discriminant:
         parent_head: Mapping[str, Tensor] | None,
         statistics: Mapping[str, Tensor] | None,
         generator: torch.Generator,
+        unwhitening: Tensor | None = None,
         group: Group = ALONE,
     ) -> tuple[LinearHead, dict[str, Tensor]]:
-        """See `ClosedForm.fit`. Nothing in it is random."""
+        """See `ClosedForm.fit`. Nothing in it is random, and whitened features stay so."""
         x, y = features.double().cpu().numpy(), labels.cpu().numpy()
         if statistics is None or "counts" not in statistics:  # another closed form's
             before = Statistics.empty(x.shape[1], class_count)

@@ -56,6 +56,7 @@ class DualStream:
         parent_head: Mapping[str, Tensor] | None,
         statistics: Mapping[str, Tensor] | None,
         generator: torch.Generator,
+        unwhitening: Tensor | None = None,
         group: Group = ALONE,
     ) -> tuple[RandomFeaturesHead, dict[str, Tensor]]:
         """See `ClosedForm.fit`.
@@ -72,6 +73,7 @@ class DualStream:
             parent_head=parent_head,
             statistics=statistics,
             generator=generator,
+            unwhitening=unwhitening,
             group=group,
         )
         known = 0 if parent_head is None else len(parent_head["weight"])

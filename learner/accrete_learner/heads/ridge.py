@@ -155,6 +155,7 @@ class Ridge:
         parent_head: Mapping[str, Tensor] | None,
         statistics: Mapping[str, Tensor] | None,
         generator: torch.Generator,
+        unwhitening: Tensor | None = None,
         group: Group = ALONE,
     ) -> tuple[RandomFeaturesHead, dict[str, Tensor]]:
         """See `ClosedForm.fit`, and `solve` for what is raised."""
@@ -165,6 +166,7 @@ class Ridge:
             parent_head=parent_head,
             statistics=statistics,
             generator=generator,
+            unwhitening=unwhitening,
             group=group,
         )
         return self.head(solved, projection, parent_head), {"gram": after.gram, "sums": after.sums}
@@ -178,6 +180,7 @@ class Ridge:
         parent_head: Mapping[str, Tensor] | None,
         statistics: Mapping[str, Tensor] | None,
         generator: torch.Generator,
+        unwhitening: Tensor | None,
         group: Group,
     ) -> tuple[Tensor, Tensor, Statistics]:
         """Return the solution [C, p + 1] float64, the projection [d, p] and the sums; see `ClosedForm.fit`.
@@ -198,6 +201,8 @@ class Ridge:
             before = Statistics(gram=statistics["gram"], sums=statistics["sums"]).grown(class_count)
         else:
             projection = self.draw(features.shape[1], generator).to(features.device)
+            if unwhitening is not None:
+                projection = unwhitening @ projection
             before = Statistics.empty(projection.shape[1], class_count, features.device)
         rows = group.shard(len(labels)).rows
         # The sums so far count once.
