@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -143,7 +144,7 @@ def run_method_step(
         context = _build(inputs, method, generator, group)
     with watch.stage("train"):
         losses = _train(context, of_stage(progress, "train"), checkpoint, note)
-        statistics = _solve_head(context)
+        statistics, of_new = _solve_head(context)
     if checkpoint is not None:
         watch.seconds["train"] += checkpoint.seconds_before
     images = len(losses) * context.images_per_epoch
@@ -156,7 +157,7 @@ def run_method_step(
     with watch.stage("memory"):
         changed = memory.changed()
     with watch.stage("head"):
-        means, rule_tensors = _fit_rules(context, memory.whole(changed))
+        means, rule_tensors = _fit_rules(context, memory.whole(changed), of_new)
     return StepOutcome(
         backbone=inputs.backbone,
         head=context.network.head,
@@ -381,20 +382,25 @@ def _descend(
         )
 
 
-def _solve_head(context: _StepContext) -> dict[str, Tensor]:
-    """Give the network the head that a closed-form method solves for, and return the statistics to go on from."""
+def _solve_head(context: _StepContext) -> tuple[dict[str, Tensor], Tensor | None]:
+    """Give the network the head that a closed-form method solves for.
+
+    Returns the statistics to go on from, and the features [N, d] of the new examples; nothing where there is no closed
+    form.
+    """
     inputs, method, network = context.inputs, context.method, context.network
     if method.closed_form is None:
-        return {}
+        return {}, None
     first = inputs.parent_head is None
     if first:  # later steps go on with what their sums are of
         inputs.backbone.choose_features(method.features)
     features, labels = evaluate.extract(inputs.backbone, inputs.new_x, group=context.group), inputs.new_y
     whitening = inputs.backbone.whitening
     if first and whitening is not None:
-        of_first = features.cpu(), labels.cpu()
-        inputs.backbone.whiten(context.group.once(lambda: Whitening.of(*of_first)))
+        whitening = context.group.once(partial(Whitening.of, features.cpu(), labels.cpu())).to(features.device)
+        inputs.backbone.whiten(whitening)
         features = whitening(features)
+    of_new = features
     if inputs.statistics is None and inputs.parent_head is not None and len(inputs.exemplar_y):
         # The parent was made by a method that keeps no statistics. Its exemplars are all that is left of the old
         # classes.
@@ -410,7 +416,7 @@ def _solve_head(context: _StepContext) -> dict[str, Tensor]:
         unwhitening=None if whitening is None else whitening.unwhitening,
         group=context.group,
     )
-    return statistics
+    return statistics, of_new
 
 
 def _memory(context: _StepContext, report: Report) -> StepMemory:
@@ -453,15 +459,21 @@ def _rebalance(context: _StepContext, memory: StepMemory, report: Report) -> lis
     return rebalance(trained)
 
 
-def _fit_rules(context: _StepContext, memory: Sequence[Exemplars]) -> tuple[Tensor, dict[str, Tensor]]:
+def _fit_rules(
+    context: _StepContext, memory: Sequence[Exemplars], of_new: Tensor | None
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Return the class means [C, d] and the tensors of the method's rule.
 
-    Both are of the memory, and of the new examples of a class that has no exemplars.
+    Both are of the memory, and of the new examples of a class that has no exemplars. `of_new` [N, d] are the new
+    examples' features under the backbone as it is, where they were computed before.
     """
     of_classes = exemplars.with_fresh(memory, context.candidates)
     x = torch.cat([own.x for own in of_classes])
     counts = [len(own) for own in of_classes]
-    features = evaluate.extract(context.inputs.backbone, x, group=context.group)
+    if of_new is not None and context.method.selection is None:  # new examples are all that a class can have
+        features = of_new[torch.cat([own.source for own in of_classes])]
+    else:
+        features = evaluate.extract(context.inputs.backbone, x, group=context.group)
     mirrored = None
     if context.augmentation.flips and x.dim() == 4:
         mirrored = evaluate.extract(context.inputs.backbone, x.flip(2), group=context.group)

@@ -215,6 +215,13 @@ def test_features_that_are_not_finite_are_refused() -> None:
         learn(RIDGE, [(x, y)])
 
 
+def test_class_means_are_of_the_steps_examples_whatever_their_order() -> None:
+    x, y = data()
+    parts = [(x[y < 3], y[y < 3]), (x[y >= 3], y[y >= 3])]
+    wanted = F.normalize(torch.stack([F.normalize(x[y == label]).mean(dim=0) for label in range(5)]))
+    torch.testing.assert_close(run_steps(parts).means, wanted)
+
+
 @pytest.mark.parametrize("closed_form", [RIDGE, DualStream(main=RIDGE)])
 def test_whitened_features_give_the_head_that_standardised_ones_give(closed_form: ClosedForm) -> None:
     x, y = data()

@@ -54,6 +54,10 @@ class Whitening:
         """Return the whitened features [N, d]."""
         return (features - self.mean) * self.scale @ self.matrix
 
+    def to(self, device: torch.device) -> "Whitening":
+        """Return it on a device."""
+        return Whitening(mean=self.mean.to(device), scale=self.scale.to(device), matrix=self.matrix.to(device))
+
     @property
     def unwhitening(self) -> Tensor:
         """[d, d], which takes whitened features back to standardised ones."""
