@@ -36,7 +36,7 @@ _STOP_S = 4.0
 
 
 @dataclass(frozen=True, kw_only=True)
-class Published:
+class PublishedRow:
     """One row of a paper's table."""
 
     method: str
@@ -51,8 +51,8 @@ class Published:
     source: str
 
 
-def _published(method: str, base: int, step: int, memory: str, rule: str, average: float, source: str) -> Published:
-    return Published(method=method, base=base, step=step, memory=memory, rule=rule, average=average, source=source)
+def _published(method: str, base: int, step: int, memory: str, rule: str, average: float, source: str) -> PublishedRow:
+    return PublishedRow(method=method, base=base, step=step, memory=memory, rule=rule, average=average, source=source)
 
 
 _LUCIR = "Hou et al., CVPR 2019, CNN"
@@ -97,7 +97,7 @@ def run(record: Record, settings: Settings) -> None:
         record.cell(name, partial(_row, record, settings, row, plan, dataset), needs_s=1.0 if settings.tiny else 30.0)
 
 
-def plan_of(row: Published, dataset: Dataset, digest: str, settings: Settings, *, compiled: bool) -> Plan:
+def plan_of(row: PublishedRow, dataset: Dataset, digest: str, settings: Settings, *, compiled: bool) -> Plan:
     """Return what the product's own protocol runner is to do for a row."""
     total = 6 if settings.tiny else 100
     size, _, per_class = row.memory.partition("/")
@@ -122,7 +122,7 @@ def plan_of(row: Published, dataset: Dataset, digest: str, settings: Settings, *
     return Plan(asked=row.method, seed=1993, protocol=protocol, tasks=tasks, trained=trained)
 
 
-def _row(record: Record, settings: Settings, row: Published, plan: Plan, dataset: Dataset) -> Iterator[Row]:
+def _row(record: Record, settings: Settings, row: PublishedRow, plan: Plan, dataset: Dataset) -> Iterator[Row]:
     folder = settings.work / "protocols" / f"{row.base}-{row.step}-{row.memory.replace('/', '-')}"
     folder.mkdir(parents=True, exist_ok=True)
 
@@ -148,7 +148,7 @@ def _finished(folder: Path, plan: Plan) -> list[Task]:
     return [Task.from_dict(json.loads(file.read_text(encoding="utf-8"))) for file in files if file.exists()]
 
 
-def _rows(row: Published, plan: Plan, tasks: list[Task], *, over: bool) -> Iterator[Row]:
+def _rows(row: PublishedRow, plan: Plan, tasks: list[Task], *, over: bool) -> Iterator[Row]:
     yield Row(name="tasks", value=len(tasks), unit=f"of {len(plan.tasks)}")
     for rule in ("head", "nme"):
         accuracies = [100 * sum(task.scores[rule].hits) / sum(task.totals) for task in tasks]

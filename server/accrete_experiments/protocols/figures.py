@@ -20,7 +20,7 @@ from accrete_experiments.protocols.measures import HEAD, NME, Spread, spread
 from accrete_experiments.protocols.published import Published
 from accrete_experiments.protocols.results import Run
 
-TITLES = {HEAD: "CNN (head)", NME: "NME (nearest mean of exemplars)"}
+TITLES = {HEAD: "CNN (head)", NME: "NME (nearest mean)"}
 _PANEL_INCHES = 3.6
 _GREY = "#888888"
 """Of chance."""

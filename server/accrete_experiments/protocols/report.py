@@ -248,7 +248,8 @@ def _section(comparison: Comparison) -> str:
 
 
 _NOTES = (
-    "CNN: the head's answer; NME: nearest mean of exemplars. Averages are over the tasks, the first included. "
+    "CNN: the head's answer; NME: nearest mean of exemplars, or of all images where a method keeps none. Averages are "
+    "over the tasks, the first included. "
     "Forgetting: accuracy of the first task's classes after it, minus after the last. Top-5 is the CNN's, averaged "
     "likewise. Exemplars: kept after the last task. Images/s: what training took, over its own time. Seconds: all "
     "stages of all tasks, measuring left out. ±: sample standard deviation over the seeds."
