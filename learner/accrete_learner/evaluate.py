@@ -3,7 +3,7 @@
 Shapes: N examples, C classes, d feature length.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,14 @@ _SCORED = 1024
 """Examples scored at a time; bounds the memory of rules that compare each with every exemplar."""
 
 
-def extract(backbone: nn.Module, x: Tensor, *, batch_size: int = 512, group: Group = ALONE) -> Tensor:
+def extract(
+    backbone: nn.Module,
+    x: Tensor,
+    *,
+    batch_size: int = 512,
+    group: Group = ALONE,
+    compute: Callable[[Tensor], Tensor] | None = None,
+) -> Tensor:
     """Return features [N, d] float32 as a server computes them: evaluation mode, full precision, no gradients.
 
     Args:
@@ -27,6 +34,7 @@ def extract(backbone: nn.Module, x: Tensor, *, batch_size: int = 512, group: Gro
         x: examples in the model's input form, on the backbone's device.
         batch_size: bounds the memory that activations take.
         group: each of whose ranks computes a share, and gets all.
+        compute: something else that the backbone computes of examples, in place of features.
     """
     shard = group.shard(len(x))
     x = x[shard.rows]
@@ -35,7 +43,7 @@ def extract(backbone: nn.Module, x: Tensor, *, batch_size: int = 512, group: Gro
     with torch.no_grad():
         # An empty x still goes through once, so that the result has its d columns.
         starts = range(0, max(1, len(x)), batch_size)
-        features = torch.cat([backbone(x[start : start + batch_size]) for start in starts]).float()
+        features = torch.cat([(compute or backbone)(x[start : start + batch_size]) for start in starts]).float()
     backbone.train(was_training)
     return shard.gather(features)
 

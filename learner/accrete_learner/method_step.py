@@ -9,7 +9,6 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from torch import Tensor
@@ -19,7 +18,6 @@ from accrete_learner import evaluate, fitting, heads
 from accrete_learner.augmentation import augment
 from accrete_learner.augmentation.augment import Augmentation
 from accrete_learner.backbones import Backbone
-from accrete_learner.backbones.whitening import Whitening
 from accrete_learner.boosting import Boosting
 from accrete_learner.config import Rule
 from accrete_learner.heads import Head
@@ -391,16 +389,10 @@ def _solve_head(context: _StepContext) -> tuple[dict[str, Tensor], Tensor | None
     inputs, method, network = context.inputs, context.method, context.network
     if method.closed_form is None:
         return {}, None
-    first = inputs.parent_head is None
-    if first:  # later steps go on with what their sums are of
+    if inputs.parent_head is None:  # later steps go on with what their sums are of
         inputs.backbone.choose_features(method.features)
-    features, labels = evaluate.extract(inputs.backbone, inputs.new_x, group=context.group), inputs.new_y
-    whitening = inputs.backbone.whitening
-    if first and whitening is not None:
-        whitening = context.group.once(partial(Whitening.of, features.cpu(), labels.cpu())).to(features.device)
-        inputs.backbone.whiten(whitening)
-        features = whitening(features)
-    of_new = features
+    features, labels = _features_of_new(context), inputs.new_y
+    of_new, whitening = features, inputs.backbone.whitening
     if inputs.statistics is None and inputs.parent_head is not None and len(inputs.exemplar_y):
         # The parent was made by a method that keeps no statistics. Its exemplars are all that is left of the old
         # classes.
@@ -417,6 +409,15 @@ def _solve_head(context: _StepContext) -> tuple[dict[str, Tensor], Tensor | None
         group=context.group,
     )
     return statistics, of_new
+
+
+def _features_of_new(context: _StepContext) -> Tensor:
+    """Return the features [N, d] of the new examples. In a first step, those of all blocks are whitened by them."""
+    inputs, backbone = context.inputs, context.inputs.backbone
+    if inputs.parent_head is not None or backbone.whitening is None:
+        return evaluate.extract(backbone, inputs.new_x, group=context.group)
+    of_blocks = evaluate.extract(backbone, inputs.new_x, compute=backbone.of_all_blocks, group=context.group)
+    return backbone.whiten(of_blocks, inputs.new_y, context.group)
 
 
 def _memory(context: _StepContext, report: Report) -> StepMemory:

@@ -9,12 +9,13 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchvision import models
 
 from accrete_learner.backbones import build, torchvision_, weights
 from accrete_learner.backbones.cifar import BasicBlock
-from accrete_learner.backbones.whitening import Whitening
 from accrete_learner.config import ModelConfig
+from accrete_learner.ranks import ALONE
 
 OURS = [
     ModelConfig(backbone="resnet32"),
@@ -112,24 +113,28 @@ def test_features_can_be_negative_unless_a_last_relu_is_asked_for(config: ModelC
 
 
 @pytest.mark.parametrize("config", [OURS[0], OURS[2]], ids=name)
-def test_features_of_all_blocks_end_with_the_last_ones(config: ModelConfig, generator: torch.Generator):
-    backbone, x = build(config, generator=generator).eval(), examples(config, 4)
-    outputs: list[Tensor] = []
-    for block in backbone.network.get_submodule("layers").children():
-        block.register_forward_hook(lambda module, inputs, output: outputs.append(output.mean(dim=(2, 3))))
-    last = backbone(x)
+def test_features_of_all_blocks_are_means_and_deviations_whitened(config: ModelConfig, generator: torch.Generator):
+    backbone, x = build(config, generator=generator).eval(), examples(config, 6)
+    wanted: list[Tensor] = []
+
+    def keep(block: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        assert isinstance(block, BasicBlock)
+        between = F.relu(block.bn1(block.conv1(inputs[0])))
+        wanted.extend((output.mean((2, 3)), output.std((2, 3), correction=0), between.mean((2, 3))))
+
+    hooks = [block.register_forward_hook(keep) for block in backbone.network.get_submodule("layers").children()]
+    backbone(x)
+    for hook in hooks:
+        hook.remove()
     backbone.choose_features("blocks")
-    outputs.clear()
-    blocks = backbone(x)
-    assert blocks.shape == (4, backbone.feature_length)
-    torch.testing.assert_close(blocks, torch.cat(outputs, dim=1))
-    torch.testing.assert_close(blocks[:, -last.shape[1] :], last)
+    of_blocks = backbone.of_all_blocks(x)
+    torch.testing.assert_close(of_blocks, torch.cat(wanted, dim=1))
+    features = backbone.whiten(of_blocks, torch.tensor([0, 0, 0, 1, 1, 1]), ALONE)
+    assert features.shape == (6, backbone.feature_length)
+    torch.testing.assert_close(backbone(x), features)
     again = build(config, features="blocks").eval()
-    whitening = Whitening.of(blocks, torch.tensor([0, 0, 1, 1]))
-    backbone.whiten(whitening)
-    torch.testing.assert_close(backbone(x), whitening(blocks))
     weights.load(again, backbone.state_dict(), source="the first")
-    torch.testing.assert_close(again(x), backbone(x))
+    torch.testing.assert_close(again(x), features)
 
 
 def test_weights_of_a_version_with_features_of_all_blocks_begin_another_network(tmp_path: Path):
@@ -141,7 +146,7 @@ def test_weights_of_a_version_with_features_of_all_blocks_begin_another_network(
 
 def test_features_of_one_example_are_whitened_to_nothing(generator: torch.Generator):
     backbone = build(OURS[2], generator=generator, features="blocks").eval()
-    backbone.whiten(Whitening.of(backbone(examples(OURS[2], 1)), torch.tensor([0])))
+    backbone.whiten(backbone.of_all_blocks(examples(OURS[2], 1)), torch.tensor([0]), ALONE)
     assert not backbone(examples(OURS[2], 1)).any()
 
 

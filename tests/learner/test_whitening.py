@@ -1,4 +1,4 @@
-"""Features are whitened within classes, and few examples do no harm."""
+"""Many numbers become fewer features, whitened within classes, and few examples do no harm."""
 
 import pytest
 import torch
@@ -7,14 +7,16 @@ from torch.nn import functional as F
 
 from accrete_learner.backbones.whitening import Whitening
 
+W = 12
 
-def features(count: int, classes: int = 4, d: int = 12) -> tuple[Tensor, Tensor]:
-    """Classes that differ little in all features, beside variance that all classes share in some directions."""
+
+def examples(count: int, classes: int = 4) -> tuple[Tensor, Tensor]:
+    """Classes that differ little in all numbers, beside variance that all classes share in some directions."""
     generator = torch.Generator().manual_seed(2)
     y = torch.arange(count) % classes
-    shared = torch.randn(count, 3, generator=generator) @ torch.randn(3, d, generator=generator) * 5
-    own = torch.randn(classes, d, generator=generator)[y]
-    return own + shared + 0.5 * torch.randn(count, d, generator=generator) + 7, y
+    shared = torch.randn(count, 3, generator=generator) @ torch.randn(3, W, generator=generator) * 5
+    own = torch.randn(classes, W, generator=generator)[y]
+    return own + shared + 0.5 * torch.randn(count, W, generator=generator) + 7, y
 
 
 def covariance_within(x: Tensor, y: Tensor) -> Tensor:
@@ -23,8 +25,8 @@ def covariance_within(x: Tensor, y: Tensor) -> Tensor:
 
 
 def test_the_covariance_within_classes_becomes_the_identity_as_far_as_the_shrinkage_lets_it() -> None:
-    x, y = features(4000)
-    found = torch.linalg.eigvalsh(covariance_within(Whitening.of(x, y)(x), y))
+    x, y = examples(4000)
+    found = torch.linalg.eigvalsh(covariance_within(Whitening.of(x, y, W)(x), y))
     # Directions with less than the shrinkage of 3 % are drawn out less.
     assert found.max() == pytest.approx(1, abs=0.05)
     assert found.min() > 0.05
@@ -32,30 +34,34 @@ def test_the_covariance_within_classes_becomes_the_identity_as_far_as_the_shrink
 
 
 def test_nearest_means_by_cosine_tell_more_examples_apart() -> None:
-    x, y = features(800)
+    x, y = examples(800)
     x, y, unseen, of_unseen = x[:400], y[:400], x[400:], y[400:]
 
     def right(x: Tensor, unseen: Tensor) -> float:
         means = F.normalize(torch.stack([F.normalize(x[y == label]).mean(dim=0) for label in range(4)]))
         return float((F.normalize(unseen) @ means.T).argmax(dim=1).eq(of_unseen).float().mean())
 
-    whitening = Whitening.of(x, y)
+    whitening = Whitening.of(x, y, W)
     assert right(whitening(x), whitening(unseen)) > 0.9 > 0.7 > right(x - x.mean(0), unseen - x.mean(0))
 
 
 @pytest.mark.parametrize("count", [1, 2, 4, 9])
-def test_few_examples_and_features_that_never_vary_leave_finite_numbers(count: int) -> None:
-    x, y = features(count)
+def test_few_examples_and_numbers_that_never_vary_leave_finite_ones(count: int) -> None:
+    x, y = examples(count)
     x[:, 2] = 1.5
-    whitening = Whitening.of(x, y)
-    unseen = features(50)[0]
-    assert torch.isfinite(whitening(unseen)).all()
-    if count <= 4:  # one example per class at most: nothing varies within one, and features are standardised alone
-        torch.testing.assert_close(whitening.matrix, torch.eye(x.shape[1]))
+    whitening = Whitening.of(x, y, 10)
+    features = whitening(examples(50)[0])
+    assert features.shape == (50, 10)
+    assert torch.isfinite(features).all()
+    if count <= 4:  # one example per class at most: nothing varies within one, and there is nothing to whiten by
+        torch.testing.assert_close(whitening.unwhitening, torch.eye(10))
 
 
-def test_unwhitening_gives_the_standardised_features_back() -> None:
-    x, y = features(100)
-    whitening = Whitening.of(x, y)
+@pytest.mark.parametrize("length", [W, 5])
+def test_unwhitening_gives_the_principal_components_back(length: int) -> None:
+    x, y = examples(100)
+    whitening = Whitening.of(x, y, length)
     standardised = (x - x.mean(dim=0)) / x.std(dim=0, correction=0)
-    torch.testing.assert_close(whitening(x) @ whitening.unwhitening, standardised, rtol=1e-3, atol=1e-4)
+    components = whitening(x) @ whitening.unwhitening
+    u, s, _ = torch.linalg.svd(standardised, full_matrices=False)
+    torch.testing.assert_close(components.abs(), (u * s)[:, :length].abs(), rtol=1e-3, atol=1e-3)

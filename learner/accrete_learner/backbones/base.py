@@ -1,13 +1,16 @@
 """The one module type that training, evaluation, export and the PyTorch engine run.
 
-Shapes: N examples, H x W pixels, C channels, d feature length.
+Shapes: N examples, H x W pixels, C channels, d feature length, w numbers that features of all blocks are made of.
 """
+
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from accrete_learner.backbones.cifar import CifarResNet
 from accrete_learner.backbones.whitening import Whitening
+from accrete_learner.ranks import Group
 from accrete_model.card import FeatureChoice
 
 
@@ -63,10 +66,25 @@ class Backbone(nn.Module):
         assert isinstance(self.network, CifarResNet)
         return self.network.whitening
 
-    def whiten(self, whitening: Whitening) -> None:
-        """Whiten features of all blocks like this from now on."""
+    def of_all_blocks(self, batch: Tensor) -> Tensor:
+        """Return [N, w] of uint8 [N, H, W, C], which features of all blocks are made of."""
         assert isinstance(self.network, CifarResNet)
-        self.network.whitening = whitening
+        return self.network.of_all_blocks(self.prepare(batch))
+
+    def whiten(self, x: Tensor, labels: Tensor, group: Group) -> Tensor:
+        """Make features of all blocks from now on as it suits these examples, on each rank alike.
+
+        Args:
+            x: [N, w], what `of_all_blocks` returns of the examples.
+            labels: [N] their classes.
+            group: of the ranks.
+
+        Returns:
+            Their features [N, d].
+        """
+        assert isinstance(self.network, CifarResNet)
+        self.network.whitening = group.once(partial(Whitening.of, x.cpu(), labels.cpu(), self.feature_length))
+        return self.network.whitening(x)
 
     def prepare(self, batch: Tensor) -> Tensor:
         """Normalise uint8 [N, H, W, C] to float32 [N, C', H, W] in channels-last memory order."""

@@ -20,6 +20,10 @@ from accrete_model.card import FeatureChoice
 CIFAR_MEAN = (0.5071, 0.4867, 0.4408)
 CIFAR_STD = (0.2675, 0.2565, 0.2761)
 
+#: d of features of all blocks, at most. Half as many cost less than a point, all that there are bring little. A head
+#: on random features takes d numbers for each (docs/methods.md).
+BLOCK_FEATURES = 512
+
 #: Images of this size and above are halved in the stem of `resnet8`.
 _LARGE = 32
 
@@ -41,17 +45,21 @@ class BasicBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [N, C, H, W] to [N, C', H', W']."""
-        residual = F.relu(self.bn1(self.conv1(x)))
-        output: Tensor = self.bn2(self.conv2(residual)) + self.shortcut(x)
-        return F.relu(output) if self.last_relu else output
+        return self.halves(x)[1]
+
+    def halves(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what lies between the convolutions, and the output, each [N, C', H', W']."""
+        between = F.relu(self.bn1(self.conv1(x)))
+        output: Tensor = self.bn2(self.conv2(between)) + self.shortcut(x)
+        return between, F.relu(output) if self.last_relu else output
 
 
 class CifarResNet(nn.Module):
     """A 3 x 3 stem and stages of basic blocks, each of which but the first halves the image and widens."""
 
     features_mean: Tensor
-    features_scale: Tensor
     features_whitening: Tensor
+    features_unwhitening: Tensor
 
     def __init__(
         self, channels: int, widths: tuple[int, ...], blocks: int, *, stem_stride: int = 1, last_relu: bool = False
@@ -76,8 +84,9 @@ class CifarResNet(nn.Module):
         layers[-1].last_relu = last_relu
         self.layers = nn.Sequential(*layers)
         self.features: FeatureChoice = "last"
-        """Of which blocks the features are the mean outputs: of the last, or of all in their order, whitened."""
-        self._lengths = {"last": widths[-1], "blocks": blocks * sum(widths)}
+        """The last block's mean output, or what all blocks come to, whitened; see `of_all_blocks`."""
+        self._all_blocks = 3 * blocks * sum(widths)
+        self._lengths = {"last": widths[-1], "blocks": min(BLOCK_FEATURES, self._all_blocks)}
         _initialise(self)
 
     @property
@@ -89,32 +98,39 @@ class CifarResNet(nn.Module):
         """Give these from now on. Those of all blocks are to be whitened then."""
         if features == "blocks" and self.features != "blocks":
             device, length = self.conv1.weight.device, self._lengths[features]
-            self.register_buffer("features_mean", torch.zeros(length, device=device))
-            self.register_buffer("features_scale", torch.ones(length, device=device))
-            self.register_buffer("features_whitening", torch.eye(length, device=device))
+            self.register_buffer("features_mean", torch.zeros(self._all_blocks, device=device))
+            self.register_buffer("features_whitening", torch.eye(self._all_blocks, length, device=device))
+            self.register_buffer("features_unwhitening", torch.eye(length, device=device))
         self.features = features
 
     @property
     def whitening(self) -> Whitening:
         """How features of all blocks are whitened."""
-        return Whitening(mean=self.features_mean, scale=self.features_scale, matrix=self.features_whitening)
+        return Whitening(mean=self.features_mean, matrix=self.features_whitening, unwhitening=self.features_unwhitening)
 
     @whitening.setter
     def whitening(self, whitening: Whitening) -> None:
         self.features_mean.copy_(whitening.mean)
-        self.features_scale.copy_(whitening.scale)
         self.features_whitening.copy_(whitening.matrix)
+        self.features_unwhitening.copy_(whitening.unwhitening)
 
     def forward(self, x: Tensor) -> Tensor:
         """Return the features [N, d] of [N, C, H, W]."""
+        if self.features == "blocks":
+            return self.whitening(self.of_all_blocks(x))
+        return _mean(self.layers(F.relu(self.bn1(self.conv1(x)))))
+
+    def of_all_blocks(self, x: Tensor) -> Tensor:
+        """Return [N, w] of [N, C, H, W]: over the image the mean and deviation of each block's output, and the mean
+        between its convolutions."""
         x = F.relu(self.bn1(self.conv1(x)))
-        if self.features == "last":
-            return _mean(self.layers(x))
-        means = []
+        found = []
         for block in self.layers:
-            x = block(x)
-            means.append(_mean(x))
-        return self.whitening(torch.cat(means, dim=1))
+            assert isinstance(block, BasicBlock)
+            between, x = block.halves(x)
+            mean = _mean(x)
+            found += [mean, _mean((x - mean[:, :, None, None]).square()).sqrt(), _mean(between)]
+        return torch.cat(found, dim=1)
 
 
 def resnet32(channels: int, *, last_relu: bool = False) -> CifarResNet:

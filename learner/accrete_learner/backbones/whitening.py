@@ -1,9 +1,9 @@
-"""Whitens features within classes, so that cosines of them tell classes apart.
+"""Makes fewer numbers of many that belong together, so that cosines of them tell classes apart.
 
 Sources: Chen et al., Shrinkage Algorithms for MMSE Covariance Estimation (IEEE Transactions on Signal Processing 2010),
 equation 23, for the shrinkage.
 
-Shapes: N examples, d features.
+Shapes: N examples, w numbers of each, d features that are made of them.
 """
 
 from dataclasses import dataclass
@@ -14,56 +14,45 @@ from torch.nn import functional as F
 
 #: Share of the mean variance in the covariance that whitens, at least: what hardly varies is not drawn out without end.
 _SHRINKAGE = 0.03
-#: Of the mean deviation, which each feature is taken to have at least, for the same reason.
+#: Of the mean deviation, which each number is taken to have at least, for the same reason.
 _DEVIATION = 0.01
 
 
 @dataclass(frozen=True, kw_only=True)
 class Whitening:
-    """Features are standardised and then whitened: `(features - mean) * scale @ matrix`."""
+    """Numbers are standardised, their principal components are kept, and these are whitened within classes."""
 
     mean: Tensor
-    """[d]."""
-    scale: Tensor
-    """[d], by which the deviation of each feature becomes 1."""
+    """[w]."""
     matrix: Tensor
-    """[d, d], upper triangular, by which the standardised features' covariance within classes becomes the identity."""
+    """[w, d], which all three come to."""
+    unwhitening: Tensor
+    """[d, d], which takes features back to the components as they were before they were whitened."""
 
     @classmethod
-    def of(cls, features: Tensor, labels: Tensor) -> "Whitening":
-        """Return what whitens features [N, d] of classes [N].
+    def of(cls, x: Tensor, labels: Tensor, length: int) -> "Whitening":
+        """Return what makes d = `length` features of examples [N, w] of classes [N].
 
-        With few examples, or none that differ within a class, it hardly turns the standardised features.
+        Of few examples, or where none differ within a class, it is hardly whitened. Components beyond what the examples
+        span are any that are left.
         """
-        x = features.double()
-        deviation = x.std(dim=0, correction=0)
+        x = x.double()
+        mean, deviation = x.mean(dim=0), x.std(dim=0, correction=0)
         least = _DEVIATION * deviation.mean()
         scale = 1 / torch.where(least > 0, deviation.clamp(min=least), 1.0)
-        mean = x.mean(dim=0)
         x = (x - mean) * scale
+        components = torch.linalg.eigh(x.T @ x).eigenvectors.flip(1)[:, :length]
+        x = x @ components
         one_hot = F.one_hot(labels).double()
         means = one_hot.T @ x / one_hot.sum(dim=0).clamp(min=1)[:, None]
         within = x - means[labels]
-        shrunk = _shrunk(within.T @ within / len(x), len(x))
-        lower = torch.linalg.cholesky(shrunk)
-        identity = torch.eye(len(shrunk), dtype=lower.dtype, device=lower.device)
-        matrix = torch.linalg.solve_triangular(lower, identity, upper=False).T
-        return cls(mean=mean.float(), scale=scale.float(), matrix=matrix.contiguous().float())
+        lower = torch.linalg.cholesky(_shrunk(within.T @ within / len(x), len(x)))
+        whitened = torch.linalg.solve_triangular(lower.T, scale[:, None] * components, upper=True, left=False)
+        return cls(mean=mean.float(), matrix=whitened.float().contiguous(), unwhitening=lower.T.float().contiguous())
 
-    def __call__(self, features: Tensor) -> Tensor:
-        """Return the whitened features [N, d]."""
-        return (features - self.mean) * self.scale @ self.matrix
-
-    def to(self, device: torch.device) -> "Whitening":
-        """Return it on a device."""
-        return Whitening(mean=self.mean.to(device), scale=self.scale.to(device), matrix=self.matrix.to(device))
-
-    @property
-    def unwhitening(self) -> Tensor:
-        """[d, d], which takes whitened features back to standardised ones."""
-        identity = torch.eye(len(self.matrix), dtype=torch.float64, device=self.matrix.device)
-        inverse: Tensor = torch.linalg.solve_triangular(self.matrix.double(), identity, upper=True)
-        return inverse.float()
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the features [N, d] of examples [N, w]."""
+        return (x - self.mean) @ self.matrix
 
 
 def _shrunk(covariance: Tensor, count: int) -> Tensor:
