@@ -24,5 +24,5 @@ ACIL = replace(
 METHODS = (
     ACIL,
     replace(ACIL, name="ds_al", closed_form=DualStream(main=RIDGE)),
-    replace(ACIL, name="acil_blocks", features="blocks", closed_form=replace(RIDGE, penalty=10.0)),
+    replace(ACIL, name="acil_blocks", features="blocks", closed_form=replace(RIDGE, penalty=300.0)),
 )
