@@ -144,6 +144,14 @@ def test_weights_of_a_version_with_features_of_all_blocks_begin_another_network(
     assert all(torch.equal(value, source.state_dict()[name]) for name, value in loaded.items())
 
 
+def test_features_of_all_blocks_of_a_flat_image_can_be_trained(generator: torch.Generator):
+    backbone = build(OURS[2], generator=generator, features="blocks").train()
+    backbone(torch.zeros_like(examples(OURS[2], 2))).square().sum().backward()
+    slopes = [parameter.grad for parameter in backbone.parameters() if parameter.grad is not None]
+    assert slopes
+    assert all(torch.isfinite(slope).all() for slope in slopes)
+
+
 def test_features_of_one_example_are_whitened_to_nothing(generator: torch.Generator):
     backbone = build(OURS[2], generator=generator, features="blocks").eval()
     backbone.whiten(backbone.of_all_blocks(examples(OURS[2], 1)), torch.tensor([0]), ALONE)

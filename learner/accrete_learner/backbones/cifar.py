@@ -24,6 +24,9 @@ CIFAR_STD = (0.2675, 0.2565, 0.2761)
 #: on random features takes d numbers for each (docs/methods.md).
 BLOCK_FEATURES = 512
 
+#: Variance over the image that every channel has at least, since the slope of a root at 0 is none.
+_LEAST = 1e-12
+
 #: Images of this size and above are halved in the stem of `resnet8`.
 _LARGE = 32
 
@@ -129,7 +132,8 @@ class CifarResNet(nn.Module):
             assert isinstance(block, BasicBlock)
             between, x = block.halves(x)
             mean = _mean(x)
-            found += [mean, _mean((x - mean[:, :, None, None]).square()).sqrt(), _mean(between)]
+            variance = _mean((x - mean[:, :, None, None]).square())
+            found += [mean, (variance + _LEAST).sqrt(), _mean(between)]
         return torch.cat(found, dim=1)
 
 

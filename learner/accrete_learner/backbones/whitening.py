@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 #: Share of the mean variance in the covariance that whitens, at least: what hardly varies is not drawn out without end.
 _SHRINKAGE = 0.03
 #: Of the mean deviation, which each number is taken to have at least, for the same reason.
 _DEVIATION = 0.01
+#: Examples that are float64 at a time, which bounds the memory.
+_CHUNK = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,18 +37,18 @@ class Whitening:
         Of few examples, or where none differ within a class, it is hardly whitened. Components beyond what the examples
         span are any that are left.
         """
-        x = x.double()
-        mean, deviation = x.mean(dim=0), x.std(dim=0, correction=0)
+        mean = x.mean(dim=0, dtype=torch.float64)
+        scatter, sums = _scatter(x, labels, mean)
+        counts = labels.bincount().double()
+        between = (sums / counts.clamp(min=1)[:, None]).T @ sums
+        deviation = (scatter.diagonal() / len(x)).sqrt()
         least = _DEVIATION * deviation.mean()
         scale = 1 / torch.where(least > 0, deviation.clamp(min=least), 1.0)
-        x = (x - mean) * scale
-        components = torch.linalg.eigh(x.T @ x).eigenvectors.flip(1)[:, :length]
-        x = x @ components
-        one_hot = F.one_hot(labels).double()
-        means = one_hot.T @ x / one_hot.sum(dim=0).clamp(min=1)[:, None]
-        within = x - means[labels]
-        lower = torch.linalg.cholesky(_shrunk(within.T @ within / len(x), len(x)))
-        whitened = torch.linalg.solve_triangular(lower.T, scale[:, None] * components, upper=True, left=False)
+        components = torch.linalg.eigh(scale[:, None] * scatter * scale).eigenvectors.flip(1)[:, :length]
+        reduced = scale[:, None] * components
+        covariance = reduced.T @ (scatter - between) @ reduced / len(x)
+        lower = torch.linalg.cholesky(_shrunk(covariance, len(x)))
+        whitened = torch.linalg.solve_triangular(lower.T, reduced, upper=True, left=False)
         return cls(mean=mean.float(), matrix=whitened.float().contiguous(), unwhitening=lower.T.float().contiguous())
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -55,11 +56,23 @@ class Whitening:
         return (x - self.mean) @ self.matrix
 
 
+def _scatter(x: Tensor, labels: Tensor, mean: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the products [w, w] of all examples about their mean, and the sums [C, w] about it by class, float64."""
+    scatter = mean.new_zeros(len(mean), len(mean))
+    sums = mean.new_zeros(int(labels.max()) + 1, len(mean))
+    for start in range(0, len(x), _CHUNK):
+        part = slice(start, start + _CHUNK)
+        centred = x[part] - mean
+        scatter.addmm_(centred.T, centred)
+        sums.index_add_(0, labels[part], centred)
+    return scatter, sums
+
+
 def _shrunk(covariance: Tensor, count: int) -> Tensor:
     """Return a covariance [d, d] of so many examples, drawn towards its mean variance on the diagonal."""
     d = len(covariance)
     trace, squares = covariance.trace(), covariance.square().sum()
-    if not trace > 0:
+    if not trace > 1e-9 * d:  # rounding, where a standardised number has 1
         return torch.eye(d, dtype=covariance.dtype, device=covariance.device)
     spread = (count + 1 - 2 / d) * (squares - trace.square() / d)
     best = ((1 - 2 / d) * squares + trace.square()) / spread.clamp(min=1e-300)
