@@ -195,7 +195,7 @@ class TrainingConfig:
     epochs: int | None = None
     """Epochs of each later step. `foster` trains twice in one: as many, and then as many in proportion."""
     batch_size: int | None = None
-    """Examples per batch. Unset: the method's, which is 128 for all but `acil` and `ds_al` (256)."""
+    """Examples per batch. Unset: the method's, which is 128 for all but `acil`, `acil_blocks` and `ds_al` (256)."""
     copies: int | None = None
     """Times that an epoch takes each example, augmented anew each time; 1 for all methods but EEIL, which takes 12."""
     learning_rate: float | None = None

@@ -4,7 +4,7 @@ It is made for a good backbone, so for `identity` or pre-trained weights. Withou
 backbone and later ones keep it, which is analytic class-incremental learning. That (ACIL, Zhuang et al., NeurIPS 2022)
 finds the same solution by recursion.
 
-`ranpac_blocks` is ours: it sees the mean outputs of all blocks, whitened. A network that was trained on few classes
+`ranpac_blocks` is ours: it sees means and deviations of all blocks, whitened. A network that was trained on few classes
 has made its last features for these; earlier ones still hold what tells others apart.
 """
 
