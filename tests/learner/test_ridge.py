@@ -223,7 +223,7 @@ def test_class_means_are_of_the_steps_examples_whatever_their_order() -> None:
 
 
 @pytest.mark.parametrize("closed_form", [RIDGE, DualStream(main=RIDGE)])
-def test_whitened_features_give_the_head_that_their_components_give(closed_form: ClosedForm) -> None:
+def test_whitened_features_give_the_head_that_standardised_numbers_give(closed_form: ClosedForm) -> None:
     x, y = data()
     whitening = Whitening.of(x, y, 6)
     whitened = whitening(x)

@@ -54,14 +54,21 @@ def test_few_examples_and_numbers_that_never_vary_leave_finite_ones(count: int) 
     assert features.shape == (50, 10)
     assert torch.isfinite(features).all()
     if count <= 4:  # one example per class at most: nothing varies within one, and there is nothing to whiten by
-        torch.testing.assert_close(whitening.unwhitening, torch.eye(10))
+        torch.testing.assert_close(whitening.unwhitening @ whitening.unwhitening.T, torch.eye(10))
 
 
 @pytest.mark.parametrize("length", [W, 5])
-def test_unwhitening_gives_the_principal_components_back(length: int) -> None:
+def test_unwhitening_gives_the_standardised_numbers_back_as_far_as_the_components_hold_them(length: int) -> None:
     x, y = examples(100)
     whitening = Whitening.of(x, y, length)
     standardised = (x - x.mean(dim=0)) / x.std(dim=0, correction=0)
-    components = whitening(x) @ whitening.unwhitening
-    u, s, _ = torch.linalg.svd(standardised, full_matrices=False)
-    torch.testing.assert_close(components.abs(), (u * s)[:, :length].abs(), rtol=1e-3, atol=1e-3)
+    u, s, v = torch.linalg.svd(standardised, full_matrices=False)
+    wanted = (u * s)[:, :length] @ v[:length]
+    torch.testing.assert_close(whitening(x) @ whitening.unwhitening, wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_another_order_of_the_examples_gives_the_same_numbers_back() -> None:
+    x, y = examples(100)
+    order = torch.randperm(100, generator=torch.Generator().manual_seed(4))
+    one, other = Whitening.of(x, y, 5), Whitening.of(x[order], y[order], 5)
+    torch.testing.assert_close(other(x) @ other.unwhitening, one(x) @ one.unwhitening, rtol=1e-4, atol=1e-4)

@@ -103,7 +103,7 @@ class CifarResNet(nn.Module):
             device, length = self.conv1.weight.device, self._lengths[features]
             self.register_buffer("features_mean", torch.zeros(self._all_blocks, device=device))
             self.register_buffer("features_whitening", torch.eye(self._all_blocks, length, device=device))
-            self.register_buffer("features_unwhitening", torch.eye(length, device=device))
+            self.register_buffer("features_unwhitening", torch.eye(length, self._all_blocks, device=device))
         self.features = features
 
     @property

@@ -28,7 +28,8 @@ class Whitening:
     matrix: Tensor
     """[w, d], which all three come to."""
     unwhitening: Tensor
-    """[d, d], which takes features back to the components as they were before they were whitened."""
+    """[d, w], which takes features back to standardised numbers, as far as the components hold these. Unlike the
+    components it has no sign that rounding could change."""
 
     @classmethod
     def of(cls, x: Tensor, labels: Tensor, length: int) -> "Whitening":
@@ -49,7 +50,8 @@ class Whitening:
         covariance = reduced.T @ (scatter - between) @ reduced / len(x)
         lower = torch.linalg.cholesky(_shrunk(covariance, len(x)))
         whitened = torch.linalg.solve_triangular(lower.T, reduced, upper=True, left=False)
-        return cls(mean=mean.float(), matrix=whitened.float().contiguous(), unwhitening=lower.T.float().contiguous())
+        back = lower.T @ components.T
+        return cls(mean=mean.float(), matrix=whitened.float().contiguous(), unwhitening=back.float())
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the features [N, d] of examples [N, w]."""

@@ -48,8 +48,8 @@ class ClosedForm(Protocol):
             parent_head: as exported. None in a first step.
             statistics: as this function returned in the step before. None starts the sums here.
             generator: source of random numbers, where there are any.
-            unwhitening: [d, d], which takes whitened features to those that random features are drawn for. None: the
-                features are not whitened.
+            unwhitening: [d, w], which takes whitened features to the w numbers that random features are drawn for.
+                None: the features are not whitened.
             group: each of whose ranks adds up a share of the examples.
 
         Raises:

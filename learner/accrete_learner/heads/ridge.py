@@ -200,7 +200,8 @@ class Ridge:
                 raise ValueError(f"sums of {len(statistics['gram']) - 1} features, projection to {projection.shape[1]}")
             before = Statistics(gram=statistics["gram"], sums=statistics["sums"]).grown(class_count)
         else:
-            projection = self.draw(features.shape[1], generator).to(features.device)
+            length = features.shape[1] if unwhitening is None else unwhitening.shape[1]
+            projection = self.draw(length, generator).to(features.device)
             if unwhitening is not None:
                 projection = unwhitening @ projection
             before = Statistics.empty(projection.shape[1], class_count, features.device)
